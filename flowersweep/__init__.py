@@ -1,0 +1,7 @@
+"""Hyperparameter sweeps and experiment tracking for image classification on TPU."""
+
+import os
+
+# Both libraries read these when they are first imported, wherever that happens; what the user has set stays.
+os.environ.setdefault("KERAS_BACKEND", "jax")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow only reads files here

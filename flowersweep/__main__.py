@@ -1,0 +1,44 @@
+"""``python -m flowersweep [VERB] key=value ...``: the first bare word is sugar for ``verb=``; everything else is Hydra's grammar."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+
+from flowersweep.errors import FlowersweepError
+
+
+def overrides(words: Sequence[str]) -> list[str]:
+    """Return the words as overrides: a first word without ``=`` names the verb."""
+    if words and "=" not in words[0] and not words[0].startswith(("+", "~", "-")):
+        return [*words[1:], f"verb={words[0]}"]
+    return list(words)
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command; return its exit code: 0 done, 1 error, 3 refused by the gate, 130 interrupted."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if {"-h", "--help"} & set(words):
+        from flowersweep.help import text
+
+        print(text())
+        return 0
+    try:
+        from flowersweep.compose import compose
+        from flowersweep.targets import resolve
+
+        asked = overrides(words)
+        config = compose(asked)
+        verb = resolve(config.verb, config.trusted_modules)
+        return int(verb(config, asked) or 0)
+    except FlowersweepError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

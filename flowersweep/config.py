@@ -1,0 +1,193 @@
+"""What a training or a sweep is, as frozen dataclasses: the types that every composed configuration must have."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flowersweep.errors import ConfigError
+
+Settings = dict[str, Any]  # dotted path -> value
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which TFRecords to read. ``fetch`` names a callable that returns their folder when ``dir`` is not given."""
+
+    name: str = "???"
+    dir: str | None = None  # holds train/, val/ and (optionally) test/, each with *.tfrec
+    fetch: Any = None  # {_target_: callable, ...}
+    classes: str | None = None  # a file with one class name a line, in index order
+    image_size: int | None = None  # pixels of the side that images are resized to; None: as stored
+    split_seed: int = 0  # halves val into tune and report
+    allow_missing_classes: bool = False  # accept a class that no training image has
+
+
+@dataclass(frozen=True)
+class Model:
+    """A backbone, its preprocessing and its weights; the head is one dense layer on pooled features."""
+
+    name: str = "???"
+    backbone: Any = None  # {_target_: callable(input_shape=, include_top=False, weights=) -> keras.Model, ...}
+    preprocess: Any = None  # {_target_: callable(images in 0..255) -> tensor}, or None when the backbone does it
+    weights: str = "imagenet"  # imagenet, none, or a file of Keras weights
+    dropout: float = 0.2  # of the pooled features, while training
+
+
+@dataclass(frozen=True)
+class Train:
+    """The stages of a training: an optional frozen stage at a constant rate, then the main stage, which the schedule spans."""
+
+    name: str = "???"
+    finetune: bool = False  # whether the main stage trains the backbone too
+    head_epochs: int = 0  # of the frozen stage before fine-tuning
+    head_learning_rate: float = 1e-3
+    epochs: int = 10  # of the main stage
+    steps_per_epoch: int | None = None  # None: as many as the images fill
+    batch_per_replica: int = 128
+    learning_rate: float = 1e-3  # the schedule's maximum
+    learning_rates: str = ""  # the range worth searching, in the grammar of sweeps
+    weight_decay: float = 0.0  # decoupled, of matrices and kernels only
+    checkpoint_seconds: float = 20.0  # a checkpoint is written when this much training would be lost
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is searched: short names over paths of the configuration, each with its values."""
+
+    n_trials: int = 20
+    objective: str = "tune/calibrated_nll"  # a metric of the tune half; likelihoods are minimised, the others maximised
+    segment_epochs: int = 2  # the pruner decides after every so many epochs
+    space: dict[str, Any] = field(default_factory=dict)  # name -> {path, values, when}
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where MLflow keeps the view of the journal."""
+
+    enabled: bool = True
+    uri: str | None = None  # None: sqlite under dir
+    registered_model: str = "flowersweep"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a command needs; ``verb`` says which command."""
+
+    verb: Any = None
+    study: str | None = None
+    run: str | None = None
+    alias: str | None = None
+    split: str = "test"
+    output: str | None = None
+    port: int = 5000
+    seed: int = 0
+    dir: str = "mlruns"
+    progress: bool = True
+    trusted_modules: list[str] = field(default_factory=list)
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    loss: dict[str, Any] = field(default_factory=dict)
+    schedule: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    train: Train = field(default_factory=Train)
+    sampler: dict[str, Any] = field(default_factory=dict)
+    pruner: dict[str, Any] = field(default_factory=dict)
+    sweep: Sweep = field(default_factory=Sweep)
+    tracking: Tracking = field(default_factory=Tracking)
+
+
+# path: (smallest, largest) value that makes sense; what is not named here is checked by whoever uses it
+LIMITS: dict[str, tuple[float, float]] = {
+    "model.dropout": (0, 0.95),
+    "data.image_size": (8, 4096),
+    "loss.label_smoothing": (0, 0.9),
+    "loss.gamma": (0, 20),
+    "schedule.warmup": (0, 1),
+    "schedule.start": (0, 1),
+    "schedule.minimum": (0, 1),
+    "schedule.sustain": (0, 1),
+    "schedule.half_life": (1e-4, 1e4),
+    "train.head_epochs": (0, math.inf),
+    "train.head_learning_rate": (0, math.inf),
+    "train.epochs": (1, math.inf),
+    "train.steps_per_epoch": (1, math.inf),
+    "train.batch_per_replica": (1, math.inf),
+    "train.learning_rate": (0, math.inf),
+    "train.weight_decay": (0, math.inf),
+    "train.checkpoint_seconds": (0, math.inf),
+    "sweep.n_trials": (1, math.inf),
+    "sweep.segment_epochs": (1, math.inf),
+    "seed": (0, 2**31 - 1),
+    "data.split_seed": (0, 2**31 - 1),
+    "port": (1, 65535),
+}
+CHOICES = {
+    "sweep.objective": ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy"),  # never report: it is held out
+    "split": ("val", "test"),
+}
+
+
+def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each leaf of a configuration with its dotted path, in order."""
+    if dataclasses.is_dataclass(value):
+        value = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping) and value:
+        for key, inner in value.items():
+            yield from flatten(inner, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, value
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the paths whose values differ, with the old and the new value (``None`` where there is none)."""
+    paths = sorted({**old, **new})
+    return {p: (old.get(p), new.get(p)) for p in paths if old.get(p) != new.get(p)}
+
+
+def with_settings(config: Config, settings: Settings) -> Config:
+    """Return the configuration with the values at the given dotted paths replaced; the paths must exist."""
+    changed: Any = config
+    for path, value in settings.items():
+        changed = _replaced(changed, path.split("."), value)
+    return changed  # type: ignore[no-any-return]
+
+
+def _replaced(node: Any, path: list[str], value: Any) -> Any:
+    if not path:
+        return value
+    if isinstance(node, Mapping):
+        return {**node, path[0]: _replaced(node[path[0]], path[1:], value)}
+    return dataclasses.replace(node, **{path[0]: _replaced(getattr(node, path[0]), path[1:], value)})
+
+
+def check(config: Config) -> Config:
+    """Return the configuration, or raise one ConfigError that lists everything wrong with it."""
+    leaves = dict(flatten(config))
+    problems = [problem for path, value in leaves.items() if (problem := _problem(path, value))]
+    for group in ("loss", "schedule"):
+        problems += [f"{path}: expected a number, got {value!r}" for path, value in leaves.items() if _wrong(group, path, value)]
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return config
+
+
+def _problem(path: str, value: Any) -> str | None:
+    if path in CHOICES and value not in CHOICES[path]:
+        return f"{path}={value}: must be one of {', '.join(CHOICES[path])}"
+    if path not in LIMITS or value is None or isinstance(value, str):
+        return None
+    low, high = LIMITS[path]
+    wanted = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+    return None if low <= value <= high else f"{path}={value}: must be {wanted}"
+
+
+def _wrong(group: str, path: str, value: Any) -> bool:
+    """Whether a hyperparameter of a loss or schedule, which the step takes as a number, is none."""
+    key = path.removeprefix(f"{group}.")
+    if key == path or key in ("name", "_target_"):
+        return False
+    return isinstance(value, bool) or not isinstance(value, int | float)

@@ -1,0 +1,109 @@
+"""A data set as the rest of the code sees it: verified splits, class names, a digest, and the two halves of val."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from flowersweep.config import Data
+from flowersweep.data.classes import read_classes
+from flowersweep.data.folders import find_files, find_folder
+from flowersweep.data.inventory import Inventory, take_inventory
+from flowersweep.data.records import Size
+from flowersweep.data.splits import halve
+from flowersweep.data.verify import Records, check_labels
+from flowersweep.errors import DataError
+
+_LISTED = 10  # class names in an error message
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of one split, by their files; nothing is decoded yet."""
+
+    name: str  # train, val, test
+    files: tuple[str, ...]  # sorted
+    labels: npt.NDArray[np.int32] | None  # (n,), file order; None for test, which is unlabelled
+    ids: npt.NDArray[np.str_]  # (n,), file order
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A verified data set; val is read in two disjoint halves, ``tune`` to choose by and ``report`` to tell results on."""
+
+    name: str
+    dir: str
+    classes: tuple[str, ...]
+    image_size: Size  # height, width that images are delivered in
+    digest: str  # 16 hex digits of the sha256 over file names and contents
+    splits: dict[str, Split]  # train, val, and test if there
+    tune: npt.NDArray[np.int64]  # indexes into val, sorted
+    report: npt.NDArray[np.int64]  # indexes into val, sorted; together with tune all of val
+
+
+def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = ()) -> Dataset:
+    """Find, verify and describe the data set of ``data``; what was verified is remembered under ``cache`` until a file changes.
+
+    ``trusted`` are modules that ``data.fetch`` may name besides this package's own.
+
+    Example:
+        >>> dataset = open_dataset(Data(name="mine", dir="photographs/tfrecords"), Path("mlruns/cache"))  # doctest: +SKIP
+
+    Raises:
+        DataError: the folder, a file, a record or a label is not what it must be, or a class has no training image.
+    """
+    folder = find_folder(data, cache, trusted)
+    files = find_files(folder)
+    inventory = take_inventory(files, cache)
+    names = read_classes(data.classes, folder)
+    for split in ("train", "val"):
+        check_labels(files[split], inventory.splits[split], None if names is None else len(names))
+    classes = names or _numbered(inventory)
+    if not data.allow_missing_classes:
+        _check_every_class_is_trained(classes, inventory.splits["train"].labels)
+    tune, report = halve(inventory.splits["val"].labels, data.split_seed)
+    return Dataset(
+        name=data.name,
+        dir=folder,
+        classes=classes,
+        image_size=_delivered_size(data, inventory.splits["train"]),
+        digest=inventory.digest,
+        splits={name: _split(name, files[name], records) for name, records in inventory.splits.items()},
+        tune=tune,
+        report=report,
+    )
+
+
+def _split(name: str, files: tuple[str, ...], records: Records) -> Split:
+    return Split(name, files, None if name == "test" else records.labels.astype(np.int32), records.ids)
+
+
+def _delivered_size(data: Data, train: Records) -> Size:
+    if data.image_size is None:
+        return int(train.sizes[0, 0]), int(train.sizes[0, 1])
+    if data.image_size < 1:
+        raise DataError(f"data.image_size={data.image_size} must be 1 or more pixels, or null for the size as stored.")
+    return data.image_size, data.image_size
+
+
+def _numbered(inventory: Inventory) -> tuple[str, ...]:
+    largest = max(int(inventory.splits[name].labels.max()) for name in ("train", "val"))
+    return tuple(f"class {number}" for number in range(largest + 1))
+
+
+def _check_every_class_is_trained(classes: tuple[str, ...], labels: npt.NDArray[np.int64]) -> None:
+    missing = np.setdiff1d(np.arange(len(classes)), labels)
+    if missing.size:
+        named = ", ".join(f"{index} ({classes[index]})" for index in missing[:_LISTED])
+        more = f" and {missing.size - _LISTED} more" if missing.size > _LISTED else ""
+        raise DataError(
+            f"{missing.size} of {len(classes)} classes have no image in train: {named}{more}."
+            " Add images, mend data.classes, or set data.allow_missing_classes=true to train without them."
+        )

@@ -1,0 +1,41 @@
+"""Where exactly a file of records is broken: the slow pass, taken only after the fast one has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from flowersweep.data.records import decode
+
+
+def problems(files: Sequence[str], *, labelled: bool) -> Iterator[str]:
+    """Read ``files`` record by record and yield what is wrong with each bad one, named by file and record number (from 0)."""
+    for path in files:
+        number = -1
+        try:
+            for number, raw in enumerate(tf.data.TFRecordDataset(path, buffer_size=8 << 20)):
+                if problem := _problem(raw, labelled):
+                    yield f"{path}, record {number}: {problem}"
+        except tf.errors.OpError as error:
+            yield f"{path}, record {number + 1}: the file is truncated or corrupt from here on ({error.message.split(';')[0]})"
+
+
+def _problem(raw: Any, labelled: bool) -> str | None:
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(raw.numpy())
+    except Exception as error:  # protobuf's DecodeError lives in a package that TensorFlow does not re-export
+        return f"not a tf.train.Example ({error})"
+    feature = example.features.feature
+    kinds = {"id": "bytes_list", "image": "bytes_list"} | ({"class": "int64_list"} if labelled else {})
+    for name, kind in kinds.items():
+        if len(getattr(feature[name], kind).value) != 1:
+            present = sorted(key for key in feature if feature[key].WhichOneof("kind"))
+            return f"feature {name!r} is missing or not one value of {kind}; the record has: {', '.join(present)}"
+    try:
+        decode(feature["image"].bytes_list.value[0])
+    except tf.errors.OpError as error:
+        return f"the image is not a JPEG that can be decoded ({error.message.splitlines()[0][:120]})"
+    return None

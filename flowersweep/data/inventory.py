@@ -1,0 +1,83 @@
+"""What verification found, remembered: a second start of the same files reads a few kilobytes instead of every image."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from flowersweep.data.records import stamp
+from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
+from flowersweep.errors import DataError
+
+_log = logging.getLogger(__name__)
+_VERSION = 1  # raise it when verification checks or records something else
+_COLUMNS = ("labels", "ids", "counts", "sizes")
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The records of every split, and the digest over all files."""
+
+    splits: dict[str, Records]
+    digest: str
+
+
+def take_inventory(files: Mapping[str, tuple[str, ...]], cache: Path) -> Inventory:
+    """Verify every record of every split, or recall it from ``cache`` when no file has changed its name, size or time since.
+
+    Raises:
+        DataError: see :func:`flowersweep.data.verify.read_records`; or a split holds no record at all.
+    """
+    kept = cache / "verified" / f"{_key(files)}.npz"
+    inventory = _recall(kept, list(files))
+    if inventory is None:
+        inventory = _verify(files)
+        _keep(inventory, kept)
+    for name, records in inventory.splits.items():
+        warn_of_duplicates(name, records.ids)
+    return inventory
+
+
+def _verify(files: Mapping[str, tuple[str, ...]]) -> Inventory:
+    _log.info("verifying every record of %d files, once", sum(map(len, files.values())))
+    splits = {name: read_records(paths, labelled=name != "test") for name, paths in files.items()}
+    for name, records in splits.items():
+        if not len(records.ids):
+            raise DataError(f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy or download them again.")
+    return Inventory(splits, digest([path for paths in files.values() for path in paths]))
+
+
+def _key(files: Mapping[str, tuple[str, ...]]) -> str:
+    with ThreadPoolExecutor(16) as pool:  # a stat of a gs:// file is a request
+        stamps = {name: list(pool.map(stamp, paths)) for name, paths in files.items()}
+    return hashlib.sha256(json.dumps([_VERSION, stamps]).encode()).hexdigest()[:24]
+
+
+def _recall(kept: Path, names: list[str]) -> Inventory | None:
+    try:
+        with np.load(kept, allow_pickle=False) as held:
+            splits = {name: Records(*(held[f"{name}.{column}"] for column in _COLUMNS)) for name in names}
+            return Inventory(splits, str(held["digest"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        _log.warning("%s cannot be read: verifying again", kept)
+        return None
+
+
+def _keep(inventory: Inventory, kept: Path) -> None:
+    arrays = {f"{name}.{column}": getattr(records, column) for name, records in inventory.splits.items() for column in _COLUMNS}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".tmp", delete=False) as file:
+        np.savez(file, digest=np.str_(inventory.digest), **arrays)
+    os.replace(file.name, kept)

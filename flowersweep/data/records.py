@@ -1,0 +1,113 @@
+"""The TFRecords themselves: what one record holds, how the files are named, written, read in order and decoded.
+
+A data set is a folder with ``train/``, ``val/`` and (optionally) ``test/``; each holds files ``{shard}-{H}x{W}-{count}.tfrec`` of
+records with the features ``id`` (bytes), ``class`` (int64, absent in test) and ``image`` (JPEG bytes). Paths may be ``gs://``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+Images = npt.NDArray[np.uint8]
+Size = tuple[int, int]  # height, width
+
+READ_AHEAD = 64 << 20  # bytes: files larger than this are read one after the other
+_FILES_AT_ONCE = 4
+_WHOLE_FILE = 1 << 20  # records: more than a file of READ_AHEAD bytes can hold
+_NAME = re.compile(r"-(\d+)\.tfrec$")
+
+
+def _keep_off_accelerators() -> None:
+    """TensorFlow takes all of a GPU's memory, and a TPU whole, on first use: both belong to JAX."""
+    for kind in ("GPU", "TPU"):
+        with suppress(RuntimeError, ValueError, tf.errors.OpError):  # already started, or no such kind of device
+            tf.config.set_visible_devices([], kind)
+
+
+_keep_off_accelerators()
+
+
+class Stamp(NamedTuple):
+    """What tells one version of a file from another without reading it."""
+
+    path: str
+    size: int  # bytes
+    modified: int  # nanoseconds
+
+
+def stamp(path: str) -> Stamp:
+    status = tf.io.gfile.stat(path)
+    return Stamp(path, int(status.length), int(status.mtime_nsec))
+
+
+def declared_count(path: str) -> int | None:
+    """Return the number of records the file's name promises: 798 for ``03-192x192-798.tfrec``, None if it promises none."""
+    found = _NAME.search(path)
+    return int(found.group(1)) if found else None
+
+
+def encode(jpeg: bytes, identity: str, label: int | None) -> bytes:
+    """Return one serialized record; ``label`` None leaves the feature ``class`` out, as in test."""
+    feature = {"id": _bytes(identity.encode()), "image": _bytes(jpeg)}
+    if label is not None:
+        feature["class"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))
+    return bytes(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+
+
+def _bytes(value: bytes) -> Any:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def write_split(folder: str, records: Sequence[bytes], size: Size, *, shards: int = 1) -> list[str]:
+    """Write serialized records as ``shards`` files into ``folder`` (made if need be); return their paths, in record order."""
+    tf.io.gfile.makedirs(folder)
+    paths = []
+    for shard, part in enumerate(np.array_split(np.arange(len(records)), shards)):
+        paths.append(f"{folder}/{shard:02d}-{size[0]}x{size[1]}-{len(part)}.tfrec")
+        with tf.io.TFRecordWriter(paths[-1]) as file:
+            for index in part:
+                file.write(records[index])
+    return paths
+
+
+def raw_records(files: Sequence[str]) -> Any:
+    """Return a tf.data.Dataset of serialized records in file order, reading several files at once when they are small."""
+    if max(stamp(file).size for file in files) > READ_AHEAD:
+        return tf.data.TFRecordDataset(list(files))
+    # A block as long as a whole file keeps the order of the files while the next ones are already being read.
+    return tf.data.Dataset.from_tensor_slices(list(files)).interleave(
+        tf.data.TFRecordDataset,
+        cycle_length=_FILES_AT_ONCE,
+        block_length=_WHOLE_FILE,
+        num_parallel_calls=_FILES_AT_ONCE,
+        deterministic=True,
+    )
+
+
+def jpeg_of(record: Any) -> Any:
+    """Take the JPEG bytes out of a serialized record (scalar string tensors)."""
+    return tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})["image"]
+
+
+def decode(jpeg: Any) -> Any:
+    """Decode JPEG bytes to a uint8 tensor (height, width, 3); grayscale becomes three equal channels."""
+    return tf.io.decode_jpeg(jpeg, channels=3)
+
+
+def deliver(jpeg: Any, size: Size) -> Any:
+    """Decode JPEG bytes to a uint8 tensor (*size, 3), resized (bilinear, antialiased) only where the stored size differs."""
+    image = decode(jpeg)
+    same = tf.reduce_all(tf.shape(image)[:2] == tf.constant(size))
+    image = tf.cond(same, lambda: image, lambda: _resize(image, size))
+    return tf.ensure_shape(image, (*size, 3))
+
+
+def _resize(image: Any, size: Size) -> Any:
+    return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)

@@ -1,0 +1,125 @@
+"""Every record is read and decoded once before anything is trained on it; what is wrong is named by file and record."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from flowersweep.data.diagnose import problems
+from flowersweep.data.records import declared_count, decode
+from flowersweep.errors import DataError
+
+_log = logging.getLogger(__name__)
+_NAMED = 5  # problems spelled out in one message
+_MEND = "Records are counted from 0. Copy or download the file again, or write it anew without that record."
+
+
+@dataclass(frozen=True)
+class Records:
+    """What one split holds, record by record, in file order."""
+
+    labels: npt.NDArray[np.int64]  # (n,); -1 where the split is unlabelled
+    ids: npt.NDArray[np.str_]  # (n,)
+    counts: npt.NDArray[np.int64]  # (files,): records in each file
+    sizes: npt.NDArray[np.int32]  # (n, 2): stored height and width
+
+
+def read_records(files: Sequence[str], *, labelled: bool) -> Records:
+    """Parse and decode every record of ``files``.
+
+    Raises:
+        DataError: a file is truncated or corrupt, a feature is missing, a JPEG cannot be decoded, or a file does not hold as many
+            records as its name says. Up to five problems are named, each by file and record number.
+    """
+    try:
+        columns = [np.concatenate(column) for column in zip(*_columns(files, labelled), strict=True)]
+    except tf.errors.OpError as error:
+        # The fast pass knows that something is wrong, not where: a slow one, record by record, finds out.
+        found = list(islice(problems(files, labelled=labelled), _NAMED)) or [f"{', '.join(files)}: {error.message}"]
+        raise DataError("\n".join([*found, _MEND])) from error
+    if not columns:
+        columns = [np.empty(0, np.int64), np.empty(0, object), np.empty(0, np.int64), np.empty((0, 2), np.int32)]
+    file, identities, labels, sizes = columns
+    counts = np.bincount(file, minlength=len(files))
+    _check_counts(files, counts)
+    ids = np.array([identity.decode("utf-8", "replace") for identity in identities], dtype=np.str_)
+    return Records(labels, ids, counts, sizes)
+
+
+def check_labels(files: Sequence[str], records: Records, classes: int | None) -> None:
+    """Raise DataError for a label below 0, or at or above ``classes`` (None: unknown), naming file and record."""
+    wrong = (records.labels < 0) | (records.labels >= classes if classes is not None else False)
+    if wrong.any():
+        allowed = "0 or more" if classes is None else f"0 to {classes - 1} (the class file names {classes})"
+        named = [f"{locate(files, records, i)}: label {records.labels[i]}, must be {allowed}" for i in np.flatnonzero(wrong)[:_NAMED]]
+        raise DataError("\n".join([*named, f"{wrong.sum()} such labels. Records are counted from 0. Mend them, or set data.classes."]))
+
+
+def warn_of_duplicates(name: str, ids: npt.NDArray[np.str_]) -> None:
+    """Log how many ids of a split occur more than once: it may be an image counted twice, but nothing breaks on it."""
+    unique, counts = np.unique(ids, return_counts=True)
+    if len(unique) < len(ids):
+        _log.warning("%s: %d ids occur more than once, first %r", name, (counts > 1).sum(), str(unique[counts > 1][0]))
+
+
+def locate(files: Sequence[str], records: Records, index: int) -> str:
+    """Name the ``index``-th record of a split by file and record number within it."""
+    ends = np.cumsum(records.counts)
+    file = int(np.searchsorted(ends, index, side="right"))
+    return f"{files[file]}, record {index - (ends[file] - records.counts[file])}"
+
+
+def digest(files: Sequence[str]) -> str:
+    """Return 16 hex digits of a sha256 over the names (``train/00-….tfrec``) and the contents of ``files``."""
+    with ThreadPoolExecutor(8) as pool:
+        contents = list(pool.map(_sha256, files))
+    names = ["/".join(file.split("/")[-2:]) for file in files]
+    return hashlib.sha256("\n".join(f"{name} {content}" for name, content in zip(names, contents, strict=True)).encode()).hexdigest()[:16]
+
+
+def _sha256(path: str) -> str:
+    total = hashlib.sha256()
+    with tf.io.gfile.GFile(path, "rb") as file:
+        while block := file.read(8 << 20):
+            total.update(block)
+    return total.hexdigest()
+
+
+def _columns(files: Sequence[str], labelled: bool) -> Iterator[tuple[Any, ...]]:
+    """Yield blocks of (file number, id, label, stored size), the same length each, in file order."""
+
+    def records_of(number: Any, path: Any) -> Any:
+        return tf.data.TFRecordDataset(path, buffer_size=8 << 20).map(lambda raw: (number, raw))
+
+    def facts(number: Any, raw: Any) -> Any:
+        record = tf.io.parse_single_example(raw, _schema(labelled))
+        label = record["class"] if labelled else tf.constant(-1, tf.int64)
+        return number, record["id"], label, tf.shape(decode(record["image"]))[:2]
+
+    files_by_number = tf.data.Dataset.from_tensor_slices((np.arange(len(files), dtype=np.int64), list(files)))
+    every = files_by_number.flat_map(records_of).map(facts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    yield from every.batch(1024).as_numpy_iterator()
+
+
+def _schema(labelled: bool) -> dict[str, Any]:
+    strings = {name: tf.io.FixedLenFeature([], tf.string) for name in ("id", "image")}
+    return strings | ({"class": tf.io.FixedLenFeature([], tf.int64)} if labelled else {})
+
+
+def _check_counts(files: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
+    wrong = [
+        f"{file}: its name says {promised} records, it holds {held} (records 0 to {held - 1}); it was cut short, or renamed"
+        for file, held in zip(files, counts, strict=True)
+        if (promised := declared_count(file)) is not None and promised != held
+    ]
+    if wrong:
+        raise DataError("\n".join([*wrong[:_NAMED], "Copy or download it again, or give it a name with the right count."]))

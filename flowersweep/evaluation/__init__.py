@@ -1,0 +1,1 @@
+"""What predictions are worth: scores, calibration and how sure one can be of them."""

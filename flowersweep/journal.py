@@ -1,0 +1,95 @@
+"""The truth of a study: an append-only file of events, one JSON object a line, with one writer at a time.
+
+Everything else (the Optuna study, the MLflow runs) is a view that can be rebuilt from it. An event is on disk before
+anything acts on it; a line torn by a kill or a full disk is cut off when the journal is next opened for writing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from flowersweep.errors import StudyError
+
+Event = dict[str, Any]
+
+
+def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+    """Return the whole events of ``path`` from byte ``offset`` on, and the offset just behind the last of them.
+
+    A torn last line is left for later. Raises StudyError for a broken line in the middle, which no kill can make.
+    """
+    if not path.exists():
+        return [], 0
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read()
+    whole = data[: data.rfind(b"\n") + 1]
+    try:
+        return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+    except ValueError as error:
+        raise StudyError(f"{path} is damaged ({error}): restore it from a copy, or begin a study of another name") from error
+
+
+class Journal:
+    """The one writer of a study's events; a context manager that holds the study's lock.
+
+    Raises StudyError if another process holds it, naming that process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = (path.parent / "lock").open("a+")
+        self._claim()
+        self.events, end = read(path)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        os.ftruncate(self._file, end)
+        os.lseek(self._file, end, os.SEEK_SET)
+
+    def _claim(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise StudyError(
+                f'study "{self.path.parent.name}" is being run by {holder}. Wait for it, stop it, or choose another name: study=NAME'
+            ) from None
+        self._lock.truncate(0)
+        self._lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        self._lock.flush()
+
+    def append(self, event: str, **content: Any) -> Event:
+        """Write one event durably and return it; ``time`` (seconds since the epoch) is added.
+
+        Raises StudyError when the disk is full, with the journal left whole.
+        """
+        record = {"event": event, "time": time.time(), **content}
+        line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        start = os.lseek(self._file, 0, os.SEEK_CUR)
+        try:
+            written = 0
+            while written < len(line):
+                written += os.write(self._file, line[written:])
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, start)
+            os.lseek(self._file, start, os.SEEK_SET)
+            raise StudyError(f"cannot write {self.path}: {error.strerror}. Make room and run the same command again") from error
+        self.events.append(record)
+        return record
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self._file)
+        self._lock.close()

@@ -1,0 +1,1 @@
+"""Networks: backbones with their weights, and the classifier built on one."""

@@ -1,0 +1,106 @@
+"""An image classifier: preprocessing, a backbone, global average pooling and one dense head, from a `Model` configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from flowersweep.config import Model
+from flowersweep.errors import ConfigError
+from flowersweep.models.cpu import lower_for_cpu
+from flowersweep.models.slices import in_slices
+from flowersweep.models.targets import resolve
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """One network, and the parts of it that are trained or run by themselves; the parts share their weights with `model`."""
+
+    model: keras.Model  # images 0..255 (N, H, W, 3) -> float32 logits (N, classes); standard layers only: what is saved
+    backbone: keras.Model  # the part of `model` before dropout and head: images 0..255 -> pooled features (N, D)
+    head: layers.Dense  # kernel (D, classes), bias (classes,); float32
+    features: keras.Model  # what `backbone` computes, in float32 and as fast as this machine can; weights in the same order
+    pretrained: bool  # whether weights were read, from ImageNet or a file
+    digest: str  # 16 hexadecimal digits: the backbone's weights and configuration as built; for cache keys
+
+
+def build(config: Model, *, image_size: tuple[int, int], classes: int, lower: bool, trusted: tuple[str, ...] = ()) -> Classifier:
+    """Build the classifier that `config` describes, for images of (height, width) `image_size` and this many classes.
+
+    With `lower`, `features` is a copy of the backbone that is fast on a CPU (`lower_for_cpu`, `in_slices`), with its own copy of the weights. Raises `ConfigError` when a target, the weights or the image size cannot be had.
+    """
+    backbone = _build_backbone(config, image_size, trusted)
+    head = layers.Dense(classes, dtype="float32", name="head")
+    pooled = layers.Dropout(config.dropout, name="dropout")(backbone.output)
+    model = keras.Model(backbone.input, head(pooled), name="classifier")
+    features = in_slices(lower_for_cpu(backbone)) if lower else backbone
+    return Classifier(model, backbone, head, features, config.weights != "none", digest(backbone, config))
+
+
+def digest(backbone: keras.Model, config: Model) -> str:
+    """Return 16 hexadecimal digits (SHA-256) that change with the backbone's weights, its arguments or its preprocessing."""
+    recipe = {"backbone": _plain(config.backbone), "preprocess": _plain(config.preprocess)}
+    total = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode())
+    for weight in backbone.weights:
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        total.update(f"{value.dtype}{value.shape}".encode())
+        total.update(value.tobytes())
+    return total.hexdigest()[:16]
+
+
+def _build_backbone(config: Model, image_size: tuple[int, int], trusted: tuple[str, ...]) -> keras.Model:
+    """Join preprocessing, the network and pooling into one model from images in 0..255 to float32 features (N, D)."""
+    images = keras.Input((*image_size, 3), name="images", dtype="float32")
+    pixels = images
+    if config.preprocess is not None:
+        preprocess, options = resolve(config.preprocess, trusted=trusted, what="model.preprocess")
+        pixels = preprocess(images, **options)
+    maps = _build_network(config, (*image_size, 3), trusted)(pixels)
+    pooled = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(maps)
+    return keras.Model(images, pooled, name="backbone")
+
+
+def _build_network(config: Model, shape: tuple[int, int, int], trusted: tuple[str, ...]) -> keras.Model:
+    make, options = resolve(config.backbone, trusted=trusted, what="model.backbone")
+    path = None if config.weights in ("imagenet", "none") else Path(config.weights)
+    if path is not None and not path.is_file():
+        raise ConfigError(f"model.weights names {path}, and there is no such file. It can be imagenet, none or a file of Keras weights.")
+    network = _call(make, {"include_top": False, **options, "input_shape": shape}, "imagenet" if config.weights == "imagenet" else None)
+    if path is not None:
+        _load(network, path)
+    return network
+
+
+def _call(make: Any, options: dict[str, Any], weights: str | None) -> keras.Model:
+    name = getattr(make, "__name__", repr(make))
+    try:
+        return make(**options, weights=weights)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"model.backbone: {name} cannot be built with {options}: {error}") from error
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        if not isinstance(error, OSError) and "URL fetch failure" not in str(error):
+            raise
+        raise ConfigError(
+            f"The ImageNet weights of {name} could not be downloaded: {error}. "
+            "Use model.weights=FILE with weights saved elsewhere, or model.weights=none."
+        ) from error
+
+
+def _load(network: keras.Model, path: Path) -> None:
+    try:
+        network.load_weights(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise ConfigError(f"model.weights names {path}, whose weights do not fit {network.name}: {error}") from error
+
+
+def _plain(spec: Any) -> Any:
+    return None if spec is None else dict(spec)

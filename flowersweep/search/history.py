@@ -1,0 +1,102 @@
+"""What a journal says of each trial, and the Optuna study that is rebuilt from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from flowersweep.config import Config
+from flowersweep.journal import Event
+from flowersweep.search.space import Space
+from flowersweep.targets import arguments, resolve
+
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+@dataclass
+class Record:
+    """One trial as the journal has it."""
+
+    number: int
+    params: dict[str, Any]
+    reports: dict[int, float] = field(default_factory=dict)  # epochs done -> objective
+    tell: Event | None = None
+
+    @property
+    def state(self) -> str:
+        return str(self.tell["state"]) if self.tell else "running"
+
+    @property
+    def value(self) -> float | None:
+        return self.tell["value"] if self.tell else None
+
+
+def records(events: Iterable[Event]) -> list[Record]:
+    """Fold the events of a journal into its trials, by number."""
+    found: list[Record] = []
+    for event in events:
+        match event["event"]:
+            case "ask":
+                found.append(Record(event["trial"], event["params"]))
+            case "report":
+                found[event["trial"]].reports[event["epochs"][-1]["epoch"]] = event["value"]
+            case "tell":
+                found[event["trial"]].tell = event
+    return found
+
+
+def direction(objective: str) -> str:
+    """Return whether the objective is to minimize or to maximize: a likelihood the one, a share of hits the other."""
+    return "minimize" if objective.endswith("nll") else "maximize"
+
+
+def rebuilt(trials: Iterable[Record], space: Space, config: Config) -> optuna.Study:
+    """Return an Optuna study in memory that holds every trial that has ended."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pruner = resolve(config.pruner, config.trusted_modules)(**arguments(config.pruner))
+    study = optuna.create_study(study_name=config.study, direction=direction(config.sweep.objective), pruner=pruner)
+    study.add_trials([_frozen(trial, trial.tell, space) for trial in trials if trial.tell])
+    return study
+
+
+def _frozen(trial: Record, tell: Event, space: Space) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=STATES[trial.state],
+        value=tell["value"],  # a pruned trial counts with its last report, as Optuna itself has it
+        params=trial.params,
+        distributions=space.distributions(trial.params),
+        intermediate_values=trial.reports,
+        system_attrs=tell["attributes"],
+    )
+
+
+def attributes(study: optuna.Study, number: int) -> dict[str, Any]:
+    """Return what samplers and pruners noted on a trial (successive halving notes its rungs), to be rebuilt with it."""
+    noted = study.get_trials(deepcopy=False)[number].system_attrs
+    return {name: value for name, value in noted.items() if name != "fixed_params"}
+
+
+def sampler(spec: Mapping[str, Any], seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone."""
+    own = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
+    made: optuna.samplers.BaseSampler = resolve(spec)(**arguments(spec), seed=own)
+    return made
+
+
+def best(trials: Iterable[Record], objective: str) -> Record | None:
+    """Return the complete trial with the best value, the first of equals; None if none is complete."""
+    found: Record | None = None
+    for trial in trials:
+        if trial.state == "complete" and (found is None or better(trial.value, found.value, objective)):
+            found = trial
+    return found
+
+
+def better(value: Any, than: Any, objective: str) -> bool:
+    """Say whether one value of the objective is better than another."""
+    return bool(value < than if direction(objective) == "minimize" else value > than)

@@ -1,0 +1,147 @@
+"""One sweep from a composed configuration to its best model: everything is checked first, then trained, tracked and kept."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from flowersweep import trial as one
+from flowersweep.compose import parse
+from flowersweep.config import Config, differences, flatten
+from flowersweep.data.pipeline import read_images
+from flowersweep.errors import StudyError
+from flowersweep.journal import Event, Journal
+from flowersweep.provenance import provenance
+from flowersweep.runtime import start
+from flowersweep.search.history import Record
+from flowersweep.search.space import Space, space_of
+from flowersweep.search.study import Study
+from flowersweep.targets import resolve
+from flowersweep.tracking.registry import log_model
+from flowersweep.tracking.shipper import Shipper, run_ids
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.features import Progress
+from flowersweep.training.workshop import Workshop
+
+# a study goes on whatever these are: they do not change what a trial means
+FREE = ("verb", "study", "run", "alias", "split", "output", "port", "dir", "progress", "tracking", "sweep.n_trials", "train.checkpoint_seconds")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep gave: its Optuna study, its trials, and the best of them."""
+
+    study: optuna.Study
+    trials: list[Record]
+    best: Record | None
+    compiled: dict[int, int]  # trial -> programs compiled while it ran, of the trials that this process ran
+    shipped: bool  # whether MLflow has everything
+    claim: str  # what may be said of the best trial, with its interval
+
+
+def search(
+    config: Config,
+    overrides: Sequence[str],
+    *,
+    experiment: str | None = None,
+    features: Progress = lambda what, done, total: None,
+    watch: Callable[[Study, Record | None], None] = lambda study, record: None,
+) -> Outcome:
+    """Run a sweep, or go on with it; the same command twice does nothing the second time.
+
+    ``experiment`` is MLflow's folder of runs, named after the study unless given. ``features`` is told of images whose features are computed, ``watch`` of every step of a trial.
+    Raises ConfigError, DataError or StudyError before anything is trained.
+    """
+    space = space_of(config, overrides, parse(overrides))
+    for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule):
+        resolve(spec, config.trusted_modules)
+    dir = Path(config.dir)
+    with Journal(folder_of(config) / "journal.jsonl") as journal, _shipper(journal, config) as shipper:
+        workshop = Workshop(start(dir / "cache" / "compiled"), dir, features)
+        _begin(journal, config, experiment or str(config.study), space, overrides, workshop)
+
+        def wake(record: Record | None) -> None:
+            watch(study, record)
+            if shipper:
+                shipper.wake()
+
+        study = Study(config, space, journal, workshop, wake)
+        wake(None)
+        with _ended_in_order(study):
+            study.run()
+        shipped = shipper is None or shipper.drain(None)
+        if shipper and shipped:
+            _log_model(study)
+        return Outcome(study.optuna, study.trials, study.best, study.compiled, shipped, study.claim())
+
+
+def folder_of(config: Config) -> Path:
+    """Return the folder of a configuration's study."""
+    return Path(config.dir) / "studies" / str(config.study)
+
+
+def _shipper(journal: Journal, config: Config) -> contextlib.AbstractContextManager[Shipper | None]:
+    return Shipper(journal.path, config.tracking, Path(config.dir)) if config.tracking.enabled else contextlib.nullcontext()
+
+
+def _begin(journal: Journal, config: Config, experiment: str, space: Space, overrides: Sequence[str], workshop: Workshop) -> None:
+    """Verify the images, and open the journal with what the study is; or make sure that it still is the same."""
+    dataset = workshop.dataset(config.data)
+    workshop.batch(config)
+    meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith(FREE + ("sweep.space",))}}
+    meaning["settings"]["data.digest"] = dataset.digest
+    meaning = json.loads(json.dumps(meaning))
+    if journal.events:
+        _require_same(journal.events[0], meaning, str(config.study))
+        journal.append("resume", command=" ".join(overrides))
+        return
+    journal.append(
+        "study",
+        study=config.study,
+        experiment=experiment,
+        seed=config.seed,
+        objective=config.sweep.objective,
+        config=asdict(config),
+        provenance=provenance(tuple(overrides), workshop.runtime, dataset),
+        **meaning,
+    )
+
+
+def _require_same(begun: Event, meaning: dict[str, Any], name: str) -> None:
+    old, new = (dict(flatten({"space": each["space"], **each["settings"]})) for each in (begun, meaning))
+    changed = [f"{path}: {a!r} -> {b!r}" for path, (a, b) in differences(old, new).items()]
+    if changed:
+        raise StudyError(f'study "{name}" was begun with other settings ({"; ".join(changed)}). Take them back, or begin another: study=NAME')
+
+
+def _log_model(study: Study) -> None:
+    """Log the model of the best trial to its MLflow run, once."""
+    best = study.best
+    logged = [event["trial"] for event in study.journal.events if event["event"] == "model"]
+    if best is None or best.number in logged:
+        return
+    config = study.space.config(best.params)
+    model = one.model_of(config, Checkpoint.load(study.weights(best)), study.workshop)
+    dataset = study.workshop.dataset(config.data)
+    example = read_images(dataset.splits["val"], [0], dataset.image_size)
+    ids = run_ids(study.journal.path, config.tracking, Path(config.dir))
+    log_model(ids.trials[best.number], model, example, config.tracking, Path(config.dir), classes=dataset.classes, data=asdict(config.data))
+    study.journal.append("model", trial=best.number, run=ids.trials[best.number])
+
+
+@contextlib.contextmanager
+def _ended_in_order(study: Study) -> Iterator[None]:
+    """Journal how the run of a study ended, so that its records do not stay open."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(StudyError):  # the disk may be full
+            study.journal.append("stop", state="interrupted", best=study.best.number if study.best else None)
+        raise
+    study.journal.append("stop", state="finished", best=study.best.number if study.best else None)

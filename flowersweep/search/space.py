@@ -1,0 +1,143 @@
+"""The search space: from Hydra's sweep grammar to Optuna's distributions, with conditions, less what the command line fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.errors import HydraException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
+
+from flowersweep.compose import composed
+from flowersweep.config import Config, Settings, check, differences, flatten, with_settings
+from flowersweep.errors import ConfigError, did_you_mean
+
+Params = dict[str, Any]  # short name -> value
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One searched parameter: where its value goes, which values it takes, and on which others it depends."""
+
+    name: str
+    path: str
+    distribution: BaseDistribution
+    when: dict[str, list[Any]]  # active only if each named parameter has one of these values
+
+    def active(self, params: Mapping[str, Any]) -> bool:
+        """Say whether this parameter means anything beside the values chosen so far."""
+        return all(params.get(name) in values for name, values in self.when.items())
+
+
+@dataclass(frozen=True)
+class Space:
+    """The parameters in the order they are asked for, and the configuration that they change."""
+
+    parameters: tuple[Parameter, ...]
+    fixed: Params  # short name -> the value that the command line gave it
+    overrides: tuple[str, ...]  # the command line
+    groups: frozenset[str]  # paths that are config groups: changing one composes anew
+
+    def suggest(self, trial: optuna.Trial) -> Params:
+        """Ask the trial for a value of each active parameter."""
+        params: Params = {}
+        for parameter in self.parameters:
+            if parameter.active({**self.fixed, **params}):
+                params[parameter.name] = _suggested(trial, parameter.name, parameter.distribution)
+        return params
+
+    def distributions(self, params: Params) -> dict[str, BaseDistribution]:
+        """Return the distributions of the parameters that a trial had."""
+        return {p.name: p.distribution for p in self.parameters if p.name in params}
+
+    def config(self, params: Params) -> Config:
+        """Return the checked configuration of a trial: a swept parameter is an override. Raises ConfigError."""
+        paths = {p.path: params[p.name] for p in self.parameters if p.name in params}
+        chosen = tuple(f"{path}={value}" for path, value in paths.items() if path in self.groups)
+        return check(with_settings(composed(self.overrides + chosen), {p: v for p, v in paths.items() if p not in self.groups}))
+
+    def settings(self, params: Params) -> Settings:
+        """Return where the configuration of a trial differs from the base, by dotted path."""
+        base, trial = dict(flatten(composed(self.overrides))), dict(flatten(self.config(params)))
+        return {path: new for path, (_, new) in differences(base, trial).items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the space as plain data, to tell whether two are the same."""
+        return {p.name: {"path": p.path, "values": distribution_to_json(p.distribution), "when": p.when} for p in self.parameters}
+
+
+def space_of(config: Config, overrides: Sequence[str], given: Sequence[Override]) -> Space:
+    """Build the space of a composed sweep, without the parameters that the command line fixes.
+
+    Raises ConfigError for an entry that names no key, has values outside the grammar, or depends on nothing.
+    """
+    leaves = dict(flatten(config))
+    groups = frozenset(path.rsplit(".", 1)[0] for path in leaves if path.endswith(".name"))
+    words = {o.key_or_group: o.value() for o in given}
+    parameters, fixed = [], {}
+    for name, entry in config.sweep.space.items():
+        path = str(_field(entry, name, "path"))
+        if path not in leaves and path not in groups:
+            raise ConfigError(f"sweep.space.{name}: no key {path!r}. " + did_you_mean(path, {*leaves, *groups}, "Keys"))
+        if path in words:
+            fixed[name] = words[path]
+        else:
+            parameters.append(Parameter(name, path, distribution(name, str(_field(entry, name, "values"))), _conditions(entry, config)))
+    possible = [p for p in parameters if all(n not in fixed or fixed[n] in values for n, values in p.when.items())]
+    # a parameter whose group was replaced on the command line has nothing left to change
+    return Space(tuple(possible), fixed, tuple(overrides), groups)
+
+
+def _field(entry: Any, name: str, key: str) -> Any:
+    if not isinstance(entry, Mapping) or key not in entry:
+        raise ConfigError(f"sweep.space.{name}: must be of the form {{path: KEY, values: 'interval(0, 1)'}}, it is {entry!r}")
+    return entry[key]
+
+
+def _conditions(entry: Mapping[str, Any], config: Config) -> dict[str, list[Any]]:
+    conditions = entry.get("when") or {}
+    for name in conditions:
+        if name not in config.sweep.space:
+            raise ConfigError(f"sweep.space: a condition names {name!r}. " + did_you_mean(name, config.sweep.space, "Parameters"))
+    return {name: list(value) if isinstance(value, list) else [value] for name, value in conditions.items()}
+
+
+def distribution(name: str, values: str) -> BaseDistribution:
+    """Parse values in Hydra's sweep grammar: interval(a, b), int(interval(a, b)), tag(log, ...), choice(...), range(...).
+
+    Raises ConfigError saying which parameter and what may stand there.
+    """
+    wrong = ConfigError(
+        f"sweep.space.{name}.values={values!r}: must be interval(low, high), int(interval(low, high)), tag(log, interval(low, high)), "
+        "choice(a, b, ...) or range(start, stop, step)"
+    )
+    try:
+        value = OverridesParser.create().parse_override(f"values={values}").value()
+        match value:
+            case ChoiceSweep():
+                return CategoricalDistribution([*value.list])  # type: ignore[list-item]
+            case IntervalSweep():
+                kind = IntDistribution if isinstance(value.start, int) and isinstance(value.end, int) else FloatDistribution
+                return kind(value.start, value.end, log="log" in value.tags)  # type: ignore[arg-type]
+            case RangeSweep():
+                steps = [*value.range()]  # without the stop, as Hydra has it
+                kind = IntDistribution if all(isinstance(step, int) for step in steps) else FloatDistribution
+                return kind(steps[0], steps[-1], step=value.step)  # type: ignore[arg-type]
+    except (HydraException, ValueError, IndexError) as error:
+        raise ConfigError(f"{wrong} ({error})") from None
+    raise wrong
+
+
+def _suggested(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case FloatDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_float(name, low, high, log=log, step=step)
+        case IntDistribution(low=low, high=high, log=log, step=step):
+            return trial.suggest_int(name, low, high, log=log, step=step)
+        case CategoricalDistribution(choices=choices):
+            return trial.suggest_categorical(name, choices)
+    raise AssertionError(distribution)

@@ -1,0 +1,105 @@
+"""A trained network as MLflow's logged model: a .keras file that opens without pickle, with signature and class names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flowersweep.errors import TrackingError
+
+if TYPE_CHECKING:
+    import keras
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.models import Model
+    from mlflow.models.model import ModelInfo
+
+log = logging.getLogger(__name__)
+
+NAME = "classifier"
+
+
+def log_model(
+    run: str, model: keras.Model, example: npt.NDArray[np.uint8], store: MlflowClient, *, classes: Sequence[str] | None = None
+) -> ModelInfo:
+    """Log ``model`` (images (n, H, W, 3) in 0..255 -> logits (n, K)) under ``run``, once: a second call returns the first's.
+
+    ``example`` is a batch of images as uint8; its H, W and the K classes make the signature. MLflow's pyfunc can load
+    what is logged. Raises TrackingError if the store does not know the run.
+    """
+    from mlflow.models import Model
+
+    logged = find_model(store, run)
+    if logged is not None:
+        folder = fetch(store, logged, "MLmodel")
+        return Model.load(str(folder)).get_model_info(logged)
+    began = store.create_logged_model(_experiment(store, run), name=NAME, source_run_id=run, model_type="image classification")
+    described = Model(run_id=run, model_id=began.model_id, model_uuid=began.model_id, artifact_path=began.artifact_location)
+    try:
+        with TemporaryDirectory(prefix="flowersweep-") as scratch:
+            _save(model, Path(scratch), described, example, classes)
+            store.log_model_artifacts(began.model_id, scratch)
+    except BaseException:
+        store.finalize_logged_model(began.model_id, "FAILED")
+        raise
+    _link(store, run, began.model_id)
+    return described.get_model_info(store.finalize_logged_model(began.model_id, "READY"))
+
+
+def find_model(store: MlflowClient, run: str) -> LoggedModel | None:
+    """Return the finished model that was logged under ``run``, None if there is none. Raises TrackingError for no such run."""
+    found = store.search_logged_models([_experiment(store, run)], filter_string=f"source_run_id = '{run}' and name = '{NAME}'")
+    ready = [model for model in found if str(model.status) == "READY"]
+    return min(ready, key=lambda model: model.creation_timestamp) if ready else None
+
+
+def fetch(store: MlflowClient, logged: LoggedModel, path: str, folder: str | None = None) -> Path:
+    """Return a local path of a file of a logged model; one that a server keeps is downloaded into ``folder``."""
+    import mlflow.artifacts
+
+    location = f"{logged.artifact_location}/{path}"
+    local = location.startswith(("file:", "/"))
+    return Path(mlflow.artifacts.download_artifacts(location, dst_path=None if local else folder, tracking_uri=store.tracking_uri))
+
+
+def _experiment(store: MlflowClient, run: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(store.get_run(run).info.experiment_id)
+    except MlflowException as error:
+        raise TrackingError(f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page or from a study') from error
+
+
+def _save(model: keras.Model, path: Path, described: Model, example: npt.NDArray[np.uint8], classes: Sequence[str] | None) -> None:
+    import keras
+    import mlflow.keras
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Schema, TensorSpec
+
+    outputs = TensorSpec(np.dtype(np.float32), (-1, int(model.output_shape[-1])), "logits")
+    inputs = TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))
+    facts: dict[str, Any] = {"keras_version": keras.version(), "backend": keras.backend.backend()}
+    mlflow.keras.save_model(
+        model,
+        str(path),
+        mlflow_model=described,
+        signature=ModelSignature(Schema([inputs]), Schema([outputs])),
+        input_example=example[:1],
+        # Given, or MLflow imports the model in a process of its own to find them, for seconds.
+        pip_requirements=[f"{name}=={version(name)}" for name in ("keras", "jax", "numpy")],
+        metadata=facts | ({"classes": list(classes)} if classes else {}),
+    )
+
+
+def _link(store: MlflowClient, run: str, model: str) -> None:
+    from mlflow.entities import LoggedModelOutput
+
+    store.log_outputs(run, [LoggedModelOutput(model, step=0)])

@@ -1,0 +1,47 @@
+"""What must not leave the machine: passwords, tokens and keys are masked in all that is sent to MLflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+MASK = "***"
+
+_SECRET = re.compile("token|passw|secret|credential", re.IGNORECASE)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_URL_LOGIN = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
+_NAME = re.compile(r"""([\w.~-]+)(?:['"]?\s*[=:]\s*|(?<=\w)\s+)(?=\S)""")
+_VALUE = re.compile(r"""\{[^{}]*\}|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^\s,;&}\]'"]+""")
+
+
+def secret(name: str) -> bool:
+    """Say whether a value of this name must be masked: ``api_key``, ``tokenFile``; not ``monkey``."""
+    words = re.split(r"[^a-z]+", _CAMEL.sub("_", name).lower())
+    return bool(_SECRET.search(name)) or not {"key", "keys", "apikey"}.isdisjoint(words)
+
+
+def masked_text(text: str) -> str:
+    """Mask ``user:password@`` in addresses, and the values in ``name=value`` and ``--name value`` of secret names."""
+    text = _URL_LOGIN.sub(rf"\1{MASK}@", text)
+    done, start = "", 0
+    while found := _NAME.search(text, start):
+        name, end = found[1], found.end()
+        option = text[found.end(1)].isspace()  # "--token abc" is an option and its value; "the token abc" is prose
+        value = _VALUE.match(text, end) if secret(name) and (not option or name.startswith("--")) else None
+        done += text[start:end] + (MASK if value else "")
+        start = value.end() if value else end
+    return done + text[start:]
+
+
+def masked(value: Any) -> Any:
+    """Return a copy of nested mappings and lists with secrets replaced, but for empty ones and switches."""
+    if isinstance(value, Mapping):
+        return {name: MASK if secret(str(name)) and _tells(inner) else masked(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(inner) for inner in value]
+    return masked_text(value) if isinstance(value, str) else value
+
+
+def _tells(value: Any) -> bool:
+    return value not in (None, "") and not isinstance(value, bool)

@@ -1,0 +1,158 @@
+"""The models that were chosen: versions of one registered model, and the aliases that say which of them counts."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from flowersweep.config import Tracking
+from flowersweep.errors import TrackingError, did_you_mean
+from flowersweep.tracking import runs
+from flowersweep.tracking.logged import fetch, find_model, log_model
+from flowersweep.tracking.store import address, client, unreachable
+
+if TYPE_CHECKING:
+    import keras
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
+
+__all__ = ["class_names", "load", "log_model", "promote"]
+
+log = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+
+
+def promote(
+    study: str, tracking: Tracking, dir: Path, *, run: str | None = None, alias: str = CHAMPION, evidence: Mapping[str, str] | None = None
+) -> ModelVersion:
+    """Register the logged model of the study's best trial, or of ``run``, and move ``alias`` to it.
+
+    A run has one version however often it is promoted; ``evidence`` becomes tags of it. Raises TrackingError if the
+    study is unknown or has no best trial yet, or if there is no logged model.
+    """
+    from mlflow.exceptions import MlflowException
+
+    store = client(tracking, dir)
+    try:
+        chosen = run or _best_run(store, study)
+        logged = find_model(store, chosen)
+        if logged is None:
+            raise TrackingError(f'the run {chosen} of the study "{study}" has no logged model: log_model it before it is promoted')
+        version = _version(store, tracking.registered_model, chosen, logged, study)
+        for key, value in (evidence or {}).items():
+            store.set_model_version_tag(version.name, version.version, key, value)
+        store.set_registered_model_alias(version.name, alias, version.version)
+        return store.get_model_version(version.name, version.version)
+    except MlflowException as error:
+        raise unreachable(address(tracking, dir), error) from error
+
+
+def load(
+    tracking: Tracking, dir: Path, *, alias: str | None = None, version: int | str | None = None, run: str | None = None
+) -> keras.Model:
+    """Load the model of an alias (``champion`` if nothing is named), a version or a run.
+
+    No pickle, no code of the model's own: Keras in safe mode. Raises TrackingError if there is none, naming those there are.
+    """
+    import keras
+
+    store = client(tracking, dir)
+    logged = _find(store, tracking.registered_model, alias, version, run)
+    with TemporaryDirectory(prefix="flowersweep-") as folder:
+        path = fetch(store, logged, "data/model.keras", folder)
+        try:
+            return keras.models.load_model(path, custom_objects=None, compile=False, safe_mode=True)
+        except (ValueError, TypeError) as error:
+            raise TrackingError(f"the model {logged.model_id} needs code that is not Keras's own, so it is not loaded: {error}") from error
+
+
+def class_names(
+    tracking: Tracking, dir: Path, *, alias: str | None = None, version: int | str | None = None, run: str | None = None
+) -> list[str] | None:
+    """Return the names of the classes of a model in the order of its logits, None if it was logged without. Raises as load."""
+    from mlflow.models import Model
+
+    store = client(tracking, dir)
+    logged = _find(store, tracking.registered_model, alias, version, run)
+    with TemporaryDirectory(prefix="flowersweep-") as folder:
+        facts = Model.load(str(fetch(store, logged, "MLmodel", folder))).metadata or {}
+    return facts.get("classes")
+
+
+def _best_run(store: MlflowClient, study: str) -> str:
+    experiments = [experiment.experiment_id for experiment in store.search_experiments()]
+    studies = runs.search(store, experiments, {"flowersweep.kind": "study"})
+    found = [parent for parent in studies if parent.data.tags["flowersweep.study"] == study]
+    if not found:
+        known = did_you_mean(study, {parent.data.tags["flowersweep.study"] for parent in studies}, "Studies")
+        raise TrackingError(f'MLflow knows no study "{study}". {known}')
+    best = found[0].data.tags.get("flowersweep.best_trial")
+    if best is None:
+        raise TrackingError(f'the study "{study}" has no best trial yet: let it finish, or name a run: run=ID')
+    tags = {key: found[0].data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")}
+    trials = runs.search(store, experiments, tags | {"flowersweep.trial": best})
+    if not trials:
+        raise TrackingError(f'the run of trial {best} of the study "{study}" was deleted. Restore it, or name a run: run=ID')
+    return str(trials[0].info.run_id)
+
+
+def _version(store: MlflowClient, name: str, run: str, logged: LoggedModel, study: str) -> ModelVersion:
+    """Return the version of the registered model that ``run`` has, made if there is none yet."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    known = [version for version in store.search_model_versions(f"name = '{name}' and run_id = '{run}'") if version.run_id == run]
+    if known:
+        return min(known, key=lambda version: int(version.version))
+    # The artifacts' own address: for models:/ID the database store asks whatever store MLflow's global default is.
+    version = store.create_model_version(name, logged.artifact_location, run, {"flowersweep.study": study}, model_id=logged.model_id)
+    linked = json.loads(logged.tags.get("mlflow.modelVersions", "[]"))
+    linked.append({"name": name, "version": version.version})
+    store.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps(linked)})
+    return version
+
+
+def _find(store: MlflowClient, name: str, alias: str | None, version: int | str | None, run: str | None) -> LoggedModel:
+    from mlflow.exceptions import MlflowException
+
+    if run is None:
+        chosen = _chosen(store, name, alias, version)
+        if chosen.model_id:
+            try:
+                return store.get_logged_model(chosen.model_id)
+            except MlflowException as error:
+                raise TrackingError(f"the files of {name} version {chosen.version} are gone: {error.message}") from error
+        run = str(chosen.run_id)
+    logged = find_model(store, run)
+    if logged is None:
+        raise TrackingError(f"the run {run} has no logged model. Name an alias or a version of {name}, or a run that has one")
+    return logged
+
+
+def _chosen(store: MlflowClient, name: str, alias: str | None, version: int | str | None) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases = dict(store.get_registered_model(name).aliases)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise unreachable(store.tracking_uri, error) from error
+        raise TrackingError(f'no model is registered as "{name}" yet: promote a study first') from error
+    asked = alias or CHAMPION
+    if version is None and asked not in aliases:
+        raise TrackingError(f'{name} has no alias "{asked}". {did_you_mean(asked, aliases, "Aliases")}')
+    number = str(version if version is not None else aliases[asked])
+    versions = {str(known.version): known for known in store.search_model_versions(f"name = '{name}'")}
+    if number not in versions:
+        raise TrackingError(f"{name} has no version {number}. {did_you_mean(number, versions, 'Versions')}")
+    return versions[number]

@@ -1,0 +1,118 @@
+"""One journal on its way into one store: events are folded into changes, and each run is told its own."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from flowersweep import journal as journals
+from flowersweep.config import Tracking
+from flowersweep.journal import Event
+from flowersweep.tracking import cursor, runs, store
+from flowersweep.tracking.fold import Change, Fold
+from flowersweep.tracking.masking import masked_text
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 200  # events between two writes of the cursor
+HOUR = 3_600_000
+
+
+class Shipment:
+    """Ships a journal step by step. Every step may fail and be repeated: what arrived twice is there once."""
+
+    def __init__(self, journal: Path, tracking: Tracking, dir: Path) -> None:
+        self.journal, self.tracking, self.dir = journal, tracking, dir
+        self._client: MlflowClient | None = None
+        self._lock: IO[str] | None = None
+        self._cursor = cursor.Cursor("")
+        self._fold = Fold()
+        self._waiting = deque[Event]()  # read, not folded yet
+        self._changes = deque[Change]()  # folded, not in the store yet
+        self._folded = 0  # events since the cursor was written
+        self._offset = 0  # bytes of the journal that were read
+        self._looked = False  # whether runs that the cursor does not know were searched
+
+    def step(self) -> int:
+        """Ship the next events and return how many; 0 when all that was journaled is in the store.
+
+        Raises TrackingError or MlflowException when the store fails; call it again later.
+        """
+        client = self._client or self._open()
+        if not self._changes and not self._fold_next() and not self._folded:
+            return 0
+        try:
+            self._find_runs(client)
+            while self._changes:
+                self._apply(client, self._changes[0])
+                self._changes.popleft()
+        except Exception as error:
+            self._looked = False  # a run may have been made although its answer was lost
+            if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
+                log.warning("the runs of %s are gone from the store: all of it is shipped again", self.journal.parent.name)
+                self._begin(cursor.Cursor(self._cursor.store))
+            raise
+        shipped, self._folded = self._folded, 0
+        self._cursor.events += shipped
+        self._cursor.offset = self._offset
+        self._cursor.write(self.journal.with_name("shipped.json"))
+        return shipped
+
+    def close(self) -> None:
+        """Let other processes ship this journal."""
+        if self._lock is not None:
+            self._lock.close()
+        self._client = self._lock = None
+
+    def _open(self) -> MlflowClient:
+        self._lock = self._lock or cursor.claim(self.journal.parent)
+        client = store.client(self.tracking, self.dir)
+        address = masked_text(client.tracking_uri)
+        length = self.journal.stat().st_size if self.journal.exists() else 0
+        found = cursor.read(self.journal.with_name("shipped.json"), address, length)
+        if found.runs and not runs.exists(client, found.runs.get(None, "")):
+            found = cursor.Cursor(address)
+        self._begin(found)
+        self._client = client
+        return client
+
+    def _begin(self, reached: cursor.Cursor) -> None:
+        """Take up the journal behind what ``reached`` says is in the store."""
+        events, self._offset = journals.read(self.journal)
+        self._cursor = reached if reached.events <= len(events) else cursor.Cursor(reached.store)
+        self._fold, self._folded, self._looked = Fold(), 0, False
+        self._changes.clear()
+        self._waiting = deque(events[self._cursor.events :])
+        for start in range(0, self._cursor.events, AT_ONCE):
+            self._fold.add(events[start : min(start + AT_ONCE, self._cursor.events)])
+
+    def _fold_next(self) -> bool:
+        if not self._waiting:
+            events, self._offset = journals.read(self.journal, self._offset)
+            self._waiting.extend(events)
+        batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+        self._changes.extend(self._fold.add(batch))
+        self._folded += len(batch)
+        return bool(batch)
+
+    def _find_runs(self, client: MlflowClient) -> None:
+        """Look for runs that a killed process, or a lost answer, left without an entry in the cursor."""
+        missing = [change.started for change in self._changes if change.trial not in self._cursor.runs]
+        if self._looked or not missing:
+            return
+        since = min(missing) - HOUR if self._cursor.events else None  # clocks are set back, but not by more
+        found = runs.find(client, self._fold.study["experiment"], self._fold.identity(), since)
+        self._cursor.runs = found | self._cursor.runs
+        self._looked = True
+
+    def _apply(self, client: MlflowClient, change: Change) -> None:
+        known = self._cursor.runs
+        if change.trial not in known:
+            experiment = store.experiment(client, self._fold.study["experiment"], self.dir)
+            known[change.trial] = runs.create(client, experiment, change, self._fold.study, known.get(None))
+        runs.write(client, known[change.trial], change, self._fold, self.journal.parent)

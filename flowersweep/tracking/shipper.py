@@ -1,0 +1,182 @@
+"""The journal's way into MLflow, off the training thread: a slow, dead or full store never slows or stops training."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+from flowersweep.config import Tracking
+from flowersweep.errors import TrackingError, did_you_mean
+from flowersweep.journal import Event
+from flowersweep.tracking import runs, store
+from flowersweep.tracking.fold import Fold
+from flowersweep.tracking.masking import masked_text
+from flowersweep.tracking.shipment import Shipment
+
+log = logging.getLogger(__name__)
+
+GATHER = 1.0  # seconds from the first news to shipping: a short trial is then one batch, not three
+LOOK = 5.0  # seconds between two looks at a journal of which nobody said that there is more
+PATIENCE = 3  # failed attempts until drain gives up
+BREATH = 0.5  # seconds between two attempts at least, however urgent
+LONGEST_PAUSE = 60.0
+
+
+class Runs(NamedTuple):
+    """The MLflow run ids of a study."""
+
+    parent: str | None
+    trials: dict[int, str]
+
+
+class Shipper:
+    """Ships a study's journal from a thread of its own while the context lasts; on leaving it, what is still on the way."""
+
+    def __init__(self, journal: Path, tracking: Tracking, dir: Path) -> None:
+        store.quiet()
+        self._shipment = Shipment(journal, tracking, dir)
+        self._news = threading.Condition()
+        self._woken = True
+        self._stopping = False
+        self._attempts = self._failures = self._reached = 0  # reached: the last attempt that shipped all there was
+        self._drains = 0
+        self._troubles: set[str] = set()
+        self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
+
+    def __enter__(self) -> Shipper:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self.drain(None)
+        finally:
+            with self._news:
+                self._stopping = True
+                self._news.notify_all()
+            self._thread.join(timeout=5)
+
+    def wake(self) -> None:
+        """Say that there is something new in the journal."""
+        with self._news:
+            self._woken = True
+            self._news.notify_all()
+
+    def drain(self, timeout: float | None) -> bool:
+        """Wait until everything journaled so far is in MLflow; False if it could not be, which is logged.
+
+        With no timeout in seconds, it gives up after three attempts that failed.
+        """
+        with self._news:
+            mine, enough = self._attempts + 1, self._failures + PATIENCE  # an attempt under way may have read too early
+            self._drains += 1
+            self._news.notify_all()
+            try:
+                self._news.wait_for(lambda: self._reached >= mine or self._failures >= enough, timeout)
+            finally:
+                self._drains -= 1
+            done = self._reached >= mine
+        if not done:
+            name = self._shipment.journal.parent.name
+            log.warning("not all of it is in MLflow yet, but nothing is lost: python -m flowersweep sync study=%s", name)
+        return done
+
+    def _run(self) -> None:
+        pause = 0.0
+        try:
+            while self._wait(pause):
+                pause = 0.0 if self._ship() else min(max(1.0, 2 * pause), LONGEST_PAUSE)
+        finally:
+            self._shipment.close()
+
+    def _wait(self, pause: float) -> bool:
+        """Wait for news, or out the pause after a failure; False when it is time to stop."""
+        with self._news:
+            if pause:
+                self._news.wait_for(self._urgent, pause)
+                self._news.wait_for(lambda: self._stopping, BREATH)
+            else:
+                self._news.wait_for(lambda: self._woken or self._urgent(), LOOK)
+                self._news.wait_for(self._urgent, GATHER)
+            self._woken = False
+            return not self._stopping
+
+    def _urgent(self) -> bool:
+        return self._stopping or self._drains > 0
+
+    def _ship(self) -> bool:
+        with self._news:
+            self._attempts += 1
+        try:
+            while self._shipment.step() and not self._stopping:
+                pass
+        except Exception as error:  # whatever it is, training goes on and the journal keeps what is to be shipped
+            self._complain(error)
+            with self._news:
+                self._failures += 1
+                self._news.notify_all()
+            return False
+        if self._troubles:
+            log.info("MLflow takes what it is sent again")
+        with self._news:
+            self._troubles.clear()
+            self._reached = self._attempts
+            self._news.notify_all()
+        return True
+
+    def _complain(self, error: Exception) -> None:
+        """Log each kind of trouble once in an outage; with its traceback if it is none of the store's."""
+        kind = f"{type(error).__name__} {getattr(error, 'error_code', '')}"
+        if kind not in self._troubles:
+            expected = isinstance(error, TrackingError | OSError) or hasattr(error, "error_code")
+            reason = masked_text(str(error)).strip().splitlines() or [kind]
+            log.warning("cannot send to MLflow, trying again: %s", reason[0], exc_info=None if expected else error)
+        self._troubles.add(kind)
+
+
+def sync(journal: Path, tracking: Tracking, dir: Path) -> int:
+    """Ship what was not yet shipped and return the number of events. Raises TrackingError if the store cannot take it."""
+    _begun(journal)
+    shipment = Shipment(journal, tracking, dir)
+    total = 0
+    try:
+        while shipped := shipment.step():
+            total += shipped
+    except OSError as error:
+        raise store.unreachable(store.address(tracking, dir), error) from error
+    except Exception as error:
+        if not hasattr(error, "error_code"):  # MLflow's exceptions, which are not imported before they are needed
+            raise
+        raise store.unreachable(store.address(tracking, dir), error) from error
+    finally:
+        shipment.close()
+    return total
+
+
+def run_ids(journal: Path, tracking: Tracking, dir: Path) -> Runs:
+    """Return the MLflow runs of a study, found by their tags. Raises TrackingError if there is no such study or store."""
+    from mlflow.exceptions import MlflowException
+
+    fold = Fold()
+    fold.add([_begun(journal)])
+    try:
+        found = runs.find(store.client(tracking, dir), fold.study["experiment"], fold.identity())
+    except MlflowException as error:
+        raise store.unreachable(store.address(tracking, dir), error) from error
+    return Runs(found.get(None), {trial: run for trial, run in sorted(found.items(), key=str) if trial is not None})
+
+
+def _begun(journal: Path) -> Event:
+    """Return the first event of a journal. Raises TrackingError if there is none, naming the studies there are."""
+    if journal.exists():
+        with journal.open("rb") as file:
+            first = file.readline()
+        if first.endswith(b"\n"):
+            return dict(json.loads(first))
+    asked, folder = journal.parent.name, journal.parent.parent
+    studies = did_you_mean(asked, (path.parent.name for path in folder.glob("*/journal.jsonl") if path != journal), "Studies")
+    raise TrackingError(f'no study "{asked}" in {folder}/. {studies}')

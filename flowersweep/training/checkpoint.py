@@ -1,0 +1,53 @@
+"""A training between two epochs, on disk: written elsewhere and moved, so that a half-written one does not exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flowersweep.errors import StudyError
+from flowersweep.training.step import State
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training stands: ``epoch`` epochs are done, and ``state`` is what the last of them left."""
+
+    epoch: int = 0
+    state: State | None = None
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was there before."""
+        assert self.state is not None
+        lengths = [len(part) for part in self.state[1:]]
+        save_arrays(path, {"epoch": self.epoch, "lengths": lengths, **{f"leaf{n}": leaf for n, leaf in enumerate(jax.tree.leaves(self.state))}})
+
+    @classmethod
+    def load(cls, path: Path, place: Any = None) -> Checkpoint:
+        """Read a checkpoint onto the device or sharding ``place``; the one before the first epoch if there is none."""
+        if not path.exists():
+            return cls()
+        with np.load(path) as file:
+            leaves = [file[f"leaf{n}"] for n in range(len(file.files) - 2)]
+            epoch, cuts = int(file["epoch"]), np.cumsum(file["lengths"])[:-1]
+        step, *rest = leaves
+        trainable, non_trainable, optimizer = (list(rest[a:b]) for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True))
+        return cls(epoch, jax.device_put(State(step, trainable, non_trainable, optimizer), place))
+
+
+def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    """Write arrays as .npz elsewhere, then move them to ``path``. Raises StudyError when the disk is full."""
+    partial = path.with_suffix(".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})
+        partial.replace(path)
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
+    finally:
+        partial.unlink(missing_ok=True)

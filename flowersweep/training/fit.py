@@ -1,0 +1,159 @@
+"""The stages of a training: a frozen stage scans over cached features, a fine-tune stage takes images through the whole network.
+
+Both have the same three verbs: `begin` a state, train one `epoch` of it, compute its `logits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+from jax import Array
+
+from flowersweep.data.dataset import Dataset
+from flowersweep.data.pipeline import in_order, shuffled
+from flowersweep.models.classifier import Classifier
+from flowersweep.runtime import Runtime
+from flowersweep.training.step import Dropout, Hyperparameters, Program, State, train_step
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all trials on the same images and backbone share."""
+
+    runtime: Runtime
+    dataset: Dataset
+    classifier: Classifier
+    train: tuple[Array, Array]  # features (n, D) and labels (n,) of the training images, on the device
+    features: dict[str, np.ndarray]  # of tune, report and test: float32 (n, D)
+
+
+class Stage(Protocol):
+    """A part of a training with its own frozen layers."""
+
+    def begin(self, before: State | None, seed: int) -> State:
+        """Return the state before the first step, going on from the stage before if there was one."""
+
+    def epoch(self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int) -> tuple[State, float]:
+        """Train on ``steps`` batches, in an order that depends on seed and epoch alone; return the state and the mean loss."""
+
+    def logits(self, state: State, part: str) -> np.ndarray:
+        """Return float32 logits (n, K) of the images of tune, report or test."""
+
+
+class Frozen:
+    """Train the head alone: an epoch is one jitted scan over rows of the cached features."""
+
+    def __init__(self, shared: Shared, loss: Callable[..., Array], schedule: Callable[..., Array], optimizer: keras.optimizers.Optimizer):
+        head = shared.classifier.head
+        optimizer.build([head.kernel, head.bias])
+        self.shared, self.program = shared, Program(head_forward, loss, schedule, optimizer)
+
+        def scan(state: State, hyperparameters: Hyperparameters, features: Array, labels: Array, order: Array) -> tuple[State, Array]:
+            def one(state: State, rows: Array) -> tuple[State, Array]:
+                return train_step(self.program, state, hyperparameters, features[rows], labels[rows])
+
+            state, losses = jax.lax.scan(one, state, order)
+            return state, losses.mean()
+
+        self._scan = jax.jit(scan)
+
+    def begin(self, before: State | None, seed: int) -> State:
+        """Return a state with a fresh head: Glorot-uniform weights (Glorot & Bengio 2010) from ``seed``, zero bias."""
+        kernel = self.shared.classifier.head.kernel
+        limit = np.sqrt(6.0 / sum(kernel.shape))
+        drawn = np.random.default_rng([seed, 0]).uniform(-limit, limit, kernel.shape).astype(np.float32)
+        return jax.device_put(self.program.init([drawn, np.zeros(kernel.shape[1], np.float32)], []), self.shared.runtime.whole)
+
+    def epoch(self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int) -> tuple[State, float]:
+        images = len(self.shared.train[1])
+        order = np.random.default_rng([seed, 1, epoch]).permutation(images)[: steps * batch].reshape(steps, batch)
+        state, loss = self._scan(state, hyperparameters, *self.shared.train, order.astype(np.int32))
+        return state, float(loss)
+
+    def logits(self, state: State, part: str) -> np.ndarray:
+        kernel, bias = (np.asarray(weight) for weight in state.trainable)
+        logits: np.ndarray = self.shared.features[part] @ kernel + bias
+        return logits
+
+
+class Finetune:
+    """Train every layer: batches of images go from the files through the whole network, cut over the replicas."""
+
+    def __init__(self, shared: Shared, loss: Callable[..., Array], schedule: Callable[..., Array], optimizer: keras.optimizers.Optimizer):
+        network, head = shared.classifier.features, shared.classifier.head
+        optimizer.build([*network.trainable_variables, head.kernel, head.bias])
+
+        def forward(
+            trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
+        ) -> tuple[Array, list[Array]]:
+            features, changed = network.stateless_call(trainable[:-2], non_trainable, inputs.astype(jnp.float32), training=training)
+            return head_forward(trainable, changed, features, training, dropout)
+
+        self.shared, self.program = shared, Program(forward, loss, schedule, optimizer)
+        self._step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
+        self._predict = jax.jit(lambda state, images: forward(state.trainable, state.non_trainable, images, False, lambda x: x)[0])
+
+    def begin(self, before: State | None, seed: int) -> State:
+        """Return a state with the backbone's own weights and the head that the frozen stage left."""
+        assert before is not None
+        network = self.shared.classifier.features
+        trainable = [v.value for v in network.trainable_variables] + before.trainable[-2:]
+        state = self.program.init(trainable, [v.value for v in network.non_trainable_variables])
+        return jax.device_put(state, self.shared.runtime.whole)
+
+    def epoch(self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int) -> tuple[State, float]:
+        dataset, cut = self.shared.dataset, self.shared.runtime.split
+        batches = shuffled(dataset.splits["train"], dataset.image_size, batch, seed=seed, epoch=epoch)
+        state = jax.tree.map(jnp.copy, state)  # the steps reuse the memory of their argument; the caller keeps his
+        losses = []
+        for images, labels in islice(batches, steps):
+            state, loss = self._step(state, hyperparameters, jax.device_put(images, cut), jax.device_put(labels, cut))
+            losses.append(loss)
+        return state, float(np.mean(jax.device_get(losses)))
+
+    def logits(self, state: State, part: str) -> np.ndarray:
+        dataset, replicas = self.shared.dataset, self.shared.runtime.replicas
+        split, rows = images_of(dataset, part)
+        size = 32 * replicas
+        found = []
+        for images in _batches(in_order(dataset.splits[split], dataset.image_size, size), rows, size):
+            padding = np.zeros((size - len(images), *images.shape[1:]), images.dtype)  # one shape, one program
+            batch = jax.device_put(np.concatenate([images, padding]), self.shared.runtime.split)
+            found.append(np.asarray(self._predict(state, batch))[: len(images)])
+        return np.concatenate(found)
+
+
+def head_forward(
+    trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
+) -> tuple[Array, list[Array]]:
+    """Map features (n, D) to logits (n, K); the head's kernel and bias are the last two trainable variables."""
+    kernel, bias = trainable[-2:]
+    return (dropout(inputs) if training else inputs) @ kernel + bias, list(non_trainable)
+
+
+def images_of(dataset: Dataset, part: str) -> tuple[str, np.ndarray]:
+    """Return which split a part (tune, report or test) lies in, and the rows of that split that belong to it."""
+    if part in ("tune", "report"):
+        return "val", getattr(dataset, part)
+    return part, np.arange(len(dataset.splits[part]))
+
+
+def _batches(chunks: Iterator[np.ndarray], rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Pick ``rows`` (sorted) out of consecutive chunks of images and batch them anew."""
+    start, waiting = 0, np.empty((0,))
+    for chunk in chunks:
+        picked = chunk[rows[(rows >= start) & (rows < start + len(chunk))] - start]
+        start += len(chunk)
+        waiting = np.concatenate([waiting, picked]) if len(waiting) else picked
+        if len(waiting) >= size:
+            yield waiting[:size]
+            waiting = waiting[size:]
+    if len(waiting):
+        yield waiting

@@ -1,0 +1,33 @@
+"""Learning-rate schedules as functions of the fraction of the run that is done (0 to 1); they return a fraction of the maximum.
+
+Everything but that fraction is a traced hyperparameter: lengths are fractions of the run, rates fractions of the maximum.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax import Array
+
+Scalar = Array | float
+
+
+def warm(done: Array, warmup: Scalar, start: Scalar) -> Array:
+    """Rise in a straight line from ``start`` at 0 to 1 at ``warmup``, and stay there."""
+    return start + (1.0 - start) * jnp.clip(done / jnp.maximum(warmup, 1e-9), 0.0, 1.0)
+
+
+def exponential(done: Array, *, warmup: Scalar, start: Scalar, sustain: Scalar, half_life: Scalar, minimum: Scalar) -> Array:
+    """Warm up, hold for ``sustain``, then approach ``minimum``, halving the distance every ``half_life``."""
+    decayed = minimum + (1.0 - minimum) * jnp.exp2(-(done - warmup - sustain) / half_life)
+    return jnp.where(done < warmup + sustain, warm(done, warmup, start), decayed)
+
+
+def cosine(done: Array, *, warmup: Scalar, start: Scalar, minimum: Scalar) -> Array:
+    """Warm up, then fall along half a cosine to ``minimum`` at the end (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
+    rest = jnp.clip((done - warmup) / jnp.maximum(1.0 - warmup, 1e-9), 0.0, 1.0)
+    return jnp.where(done < warmup, warm(done, warmup, start), minimum + (1.0 - minimum) * 0.5 * (1.0 + jnp.cos(jnp.pi * rest)))
+
+
+def constant(done: Array, *, warmup: Scalar, start: Scalar) -> Array:
+    """Warm up, then stay at the maximum."""
+    return warm(done, warmup, start)

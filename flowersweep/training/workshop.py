@@ -1,0 +1,92 @@
+"""What trials share, made once: images, backbone, features, and each stage with its compiled programs, by compile group."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flowersweep.config import Config, Data
+from flowersweep.data.dataset import Dataset, open_dataset
+from flowersweep.errors import ConfigError
+from flowersweep.models.classifier import build
+from flowersweep.runtime import Runtime
+from flowersweep.targets import arguments, resolve
+from flowersweep.training import schedules
+from flowersweep.training.features import Progress, bank
+from flowersweep.training.fit import Finetune, Frozen, Shared, Stage, images_of
+
+
+class Workshop:
+    """Keeps what was made for one trial for the next that needs the same."""
+
+    def __init__(self, runtime: Runtime, folder: Path, progress: Progress) -> None:
+        self.runtime, self.cache, self.progress = runtime, folder / "cache", progress
+        self._datasets: dict[str, Dataset] = {}
+        self._shared: dict[str, Shared] = {}
+        self._stages: dict[str, Stage] = {}
+
+    def dataset(self, data: Data) -> Dataset:
+        """Return the verified images. Raises DataError naming file and record."""
+        key = _key(asdict(data))
+        if key not in self._datasets:
+            self._datasets[key] = open_dataset(data, self.cache)
+        return self._datasets[key]
+
+    def shared(self, config: Config) -> Shared:
+        """Return images, backbone and features for the data and the model of a configuration."""
+        key = _key(asdict(config.data), asdict(replace(config.model, dropout=0.0)))
+        if key not in self._shared:
+            self._shared[key] = self._share(config)
+        return self._shared[key]
+
+    def _share(self, config: Config) -> Shared:
+        dataset = self.dataset(config.data)
+        lower = self.runtime.platform == "cpu"
+        classifier = build(
+            config.model, image_size=dataset.image_size, classes=len(dataset.classes), lower=lower, trusted=tuple(config.trusted_modules)
+        )
+        features = bank(dataset, classifier, self.runtime, self.cache / "features", progress=self.progress)
+        train = jax.device_put((np.asarray(features["train"]), dataset.splits["train"].labels), self.runtime.whole)
+        parts = {}
+        for part in parts_of(dataset):
+            split, rows = images_of(dataset, part)
+            parts[part] = features[split][rows]
+        return Shared(self.runtime, dataset, classifier, train, parts)
+
+    def head_stage(self, config: Config) -> Stage:
+        """Return the frozen stage before fine-tuning, which runs at a constant rate."""
+        return self._stage(config, Frozen, schedules.constant)
+
+    def main_stage(self, config: Config) -> Stage:
+        """Return the stage that the schedule spans."""
+        return self._stage(config, Finetune if config.train.finetune else Frozen, resolve(config.schedule, config.trusted_modules))
+
+    def _stage(self, config: Config, kind: type[Frozen] | type[Finetune], schedule: Any) -> Stage:
+        shared, trusted = self.shared(config), config.trusted_modules
+        key = _key(id(shared), kind.__name__, str(schedule), str(config.loss["_target_"]), config.optimizer)
+        if key not in self._stages:
+            optimizer = resolve(config.optimizer, trusted)(**arguments(config.optimizer))
+            self._stages[key] = kind(shared, resolve(config.loss, trusted), schedule, optimizer)
+        return self._stages[key]
+
+    def batch(self, config: Config) -> tuple[int, int]:
+        """Return the global batch and the steps an epoch. Raises ConfigError if the training images do not fill one batch."""
+        images = len(self.dataset(config.data).splits["train"])
+        batch = config.train.batch_per_replica * self.runtime.replicas
+        if batch > images:
+            raise ConfigError(f"a batch of {batch} is more than the {images} training images: lower train.batch_per_replica")
+        return batch, min(images // batch, config.train.steps_per_epoch or images)
+
+
+def parts_of(dataset: Dataset) -> list[str]:
+    """Return the parts that logits are stored for."""
+    return ["tune", "report", *(["test"] if "test" in dataset.splits else [])]
+
+
+def _key(*parts: Any) -> str:
+    return json.dumps(parts, sort_keys=True, default=str)

@@ -1,0 +1,146 @@
+"""One trial, from Config to Result, in segments: `advance` as often as it takes, then `finish`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import jax
+import keras
+import numpy as np
+
+from flowersweep.config import Config
+from flowersweep.errors import TrialFailed
+from flowersweep.evaluation.calibration import calibrated_nll
+from flowersweep.evaluation.scores import accuracy, macro_f1, nll
+from flowersweep.models.classifier import build
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.fit import Stage, images_of
+from flowersweep.training.step import Hyperparameters
+from flowersweep.training.workshop import Workshop, parts_of
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training gave."""
+
+    epoch: int  # how many are done
+    time: float  # seconds since 1970
+    metrics: Metrics
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a whole trial gave: scores on tune and report, and float32 logits (n, K) and int32 labels (n,) of each part."""
+
+    metrics: Metrics
+    logits: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+
+
+def epochs(config: Config) -> int:
+    """Return the epochs of all stages together."""
+    return config.train.epochs + (config.train.head_epochs if config.train.finetune else 0)
+
+
+def advance(config: Config, checkpoint: Checkpoint, until: int, workshop: Workshop) -> tuple[Checkpoint, list[Epoch]]:
+    """Train from the checkpoint until ``until`` epochs are done; return the new checkpoint and what each epoch gave.
+
+    A pure function of its arguments: advanced again, in this process or another, it returns the same numbers.
+    Raises TrialFailed if a loss or a score is not finite, or the memory of the device is not enough.
+    """
+    state, done = checkpoint.state, []
+    batch, steps = workshop.batch(config)
+    try:
+        for epoch in range(checkpoint.epoch, until):
+            stage, first = stage_at(config, epoch, workshop)
+            state = stage.begin(state, config.seed) if epoch == first else state
+            assert state is not None
+            rates = hyperparameters(config, epoch, steps)
+            state, loss = stage.epoch(state, rates, seed=config.seed, epoch=epoch, steps=steps, batch=batch)
+            metrics = {"train/loss": loss, **scored(stage.logits(state, "tune"), workshop, config, "tune")}
+            _require_finite(metrics, epoch + 1)
+            done.append(Epoch(epoch + 1, time.time(), metrics))
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise TrialFailed(f"out of memory with a batch of {batch}: {str(error).splitlines()[0]}") from error
+    return Checkpoint(until, state), done
+
+
+def finish(config: Config, checkpoint: Checkpoint, workshop: Workshop) -> Result:
+    """Score a trained trial on tune and on the held-out report half; return that with the logits of every part."""
+    assert checkpoint.state is not None
+    dataset = workshop.dataset(config.data)
+    stage, _ = stage_at(config, checkpoint.epoch - 1, workshop)
+    logits = {part: stage.logits(checkpoint.state, part) for part in parts_of(dataset)}
+    metrics = {name: value for part in ("tune", "report") for name, value in scored(logits[part], workshop, config, part).items()}
+    _require_finite(metrics, checkpoint.epoch)
+    return Result(metrics, logits, {part: labels_of(workshop, config, part) for part in ("tune", "report")})
+
+
+def model_of(config: Config, trained: Checkpoint, workshop: Workshop) -> keras.Model:
+    """Return the trained classifier as a Keras model of standard layers: images (n, H, W, 3) in 0..255 to float32 logits (n, K)."""
+    assert trained.state is not None
+    shared = workshop.shared(config)
+    made = build(replace(config.model, weights="none"), image_size=shared.dataset.image_size, classes=len(shared.dataset.classes), lower=False)
+    made.backbone.set_weights(shared.classifier.backbone.get_weights())
+    *trainable, kernel, bias = trained.state.trainable
+    for variable, value in zip(made.backbone.trainable_variables, trainable, strict=False):  # none after a frozen stage
+        variable.assign(value)
+    for variable, value in zip(made.backbone.non_trainable_variables, trained.state.non_trainable, strict=False):
+        variable.assign(value)
+    made.head.set_weights([np.asarray(kernel), np.asarray(bias)])
+    return made.model
+
+
+def stage_at(config: Config, epoch: int, workshop: Workshop) -> tuple[Stage, int]:
+    """Return the stage that trains this epoch, and the epoch that it begins with."""
+    head = epochs(config) - config.train.epochs
+    return (workshop.head_stage(config), 0) if epoch < head else (workshop.main_stage(config), head)
+
+
+def hyperparameters(config: Config, epoch: int, steps: int) -> Hyperparameters:
+    """Return the traced numbers of the stage that trains this epoch of ``steps`` steps."""
+    train, main = config.train, epoch >= epochs(config) - config.train.epochs
+    values = {
+        "loss": {key: value for key, value in config.loss.items() if key not in ("_target_", "name")},
+        "schedule": {k: v for k, v in config.schedule.items() if k not in ("_target_", "name")} if main else {"warmup": 0, "start": 1},
+        "train": {
+            "learning_rate": train.learning_rate if main else train.head_learning_rate,
+            "weight_decay": train.weight_decay,
+            "dropout": config.model.dropout,
+            "steps": steps * (train.epochs if main else train.head_epochs),
+        },
+    }
+    scalars = jax.tree.map(np.float32, values)
+    scalars["train"]["seed"] = np.uint32(config.seed)
+    return scalars  # type: ignore[no-any-return]
+
+
+def scored(logits: np.ndarray, workshop: Workshop, config: Config, part: str) -> Metrics:
+    """Score logits (n, K) of tune or report."""
+    labels = labels_of(workshop, config, part)
+    return {
+        f"{part}/calibrated_nll": calibrated_nll(logits, labels),
+        f"{part}/nll": nll(logits, labels),
+        f"{part}/accuracy": accuracy(logits, labels),
+        f"{part}/macro_f1": macro_f1(logits, labels, logits.shape[1]),
+    }
+
+
+def labels_of(workshop: Workshop, config: Config, part: str) -> np.ndarray:
+    """Return the int32 labels (n,) of tune or report."""
+    dataset = workshop.dataset(config.data)
+    split, rows = images_of(dataset, part)
+    labels = dataset.splits[split].labels
+    assert labels is not None
+    return labels[rows]
+
+
+def _require_finite(metrics: Metrics, epoch: int) -> None:
+    broken = {name: value for name, value in metrics.items() if not np.isfinite(value)}
+    if broken:
+        raise TrialFailed(f"{', '.join(f'{name} is {value}' for name, value in broken.items())} after epoch {epoch}")

@@ -1,0 +1,113 @@
+"""One function a verb: it takes the composed Config and the words it came from, calls one function below, and prints its outcome."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from flowersweep.compose import options
+from flowersweep.config import Config, flatten
+from flowersweep.errors import ConfigError, did_you_mean
+
+RUN = "python -m flowersweep"
+
+
+def train(config: Config, overrides: Sequence[str]) -> None:
+    """Train one configuration: a sweep of one trial, named by what it is, so that the same training is not done twice."""
+    from flowersweep.search.run import FREE
+
+    settings = {path: value for path, value in flatten(config) if not path.startswith((*FREE, "sweep"))}
+    name = "train-" + hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:8]
+    named = any(word.startswith("study=") for word in overrides)
+    once = replace(config.sweep, n_trials=1, space={})
+    _search(replace(config, study=config.study if named else name, sweep=once), overrides, experiment=None if named else "train")
+
+
+def search(config: Config, overrides: Sequence[str]) -> None:
+    """Run a sweep, or go on with it, and show its trials."""
+    if not config.sweep.space:
+        raise ConfigError(f"no sweep is chosen: add +sweep=NAME. Sweeps: {', '.join(options('sweep'))}")
+    _search(config, overrides)
+
+
+def _search(config: Config, overrides: Sequence[str], experiment: str | None = None) -> None:
+    from flowersweep.search.run import search as run
+    from flowersweep.show import Progress, summary, trials_table
+
+    progress = Progress(config.progress)
+    try:
+        outcome = run(config, overrides, experiment=experiment, features=progress.features, watch=progress.trial)
+    finally:
+        progress.close()
+    print(trials_table(outcome, config.sweep.objective))
+    print(summary(outcome))
+    if outcome.best is None:
+        print("no trial was completed; nothing to promote")
+        return
+    print(outcome.claim)
+    same = "" if config.dir == "mlruns" else f" dir={config.dir}"
+    print(f"compare in MLflow:   {RUN} ui{same}")
+    print(f"promote the best:    {RUN} promote study={config.study}{same}")
+
+
+def promote(config: Config, overrides: Sequence[str]) -> None:
+    """Register the model of a study's best trial and move the alias `champion` to it."""
+    from flowersweep.tracking import registry
+
+    if not config.study:
+        raise ConfigError(f"whose best model? {RUN} promote study=NAME. " + did_you_mean("", _studies(config), "Studies"))
+    version = registry.promote(config.study, config.tracking, Path(config.dir))
+    print(f"{version.name} version {version.version} is now champion (run {version.run_id})")
+    print(f"predict with it:     {RUN} predict alias=champion split=test")
+
+
+def predict(config: Config, overrides: Sequence[str]) -> None:
+    """Write the predictions of a registered model as a submission file: id,label."""
+    from flowersweep.predict import predict as run
+
+    path = run(config, overrides)
+    print(f"wrote {path}")
+
+
+def ui(config: Config, overrides: Sequence[str]) -> None:
+    """Serve the MLflow pages of this store on 127.0.0.1 until interrupted."""
+    from flowersweep.tracking.server import serve
+
+    print(f"MLflow at http://127.0.0.1:{config.port} (first start up to half a minute; Ctrl-C ends it)", flush=True)
+    serve(config.tracking, Path(config.dir), config.port)
+
+
+def sync(config: Config, overrides: Sequence[str]) -> None:
+    """Ship what MLflow does not have yet of one study, or of all."""
+    from flowersweep.tracking.shipper import sync as ship
+
+    for name in [config.study] if config.study else _studies(config):
+        journal = Path(config.dir) / "studies" / name / "journal.jsonl"
+        if not journal.exists():
+            raise ConfigError(f'no study "{name}" in {config.dir}/. ' + did_you_mean(name, _studies(config), "Studies"))
+        print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")
+
+
+def data(config: Config, overrides: Sequence[str]) -> None:
+    """Fetch the images if need be, verify every record, and say what is there."""
+    from flowersweep.data.dataset import open_dataset
+
+    found = open_dataset(config.data, Path(config.dir) / "cache")
+    height, width = found.image_size
+    counts = ", ".join(f"{name} {len(split)}" for name, split in found.splits.items())
+    print(f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} (val: tune {len(found.tune)}, report {len(found.report)})")
+    print(f"every record is sound; digest {found.digest}")
+
+
+def show(config: Config, overrides: Sequence[str]) -> None:
+    """Print the composed configuration, key by key."""
+    for path, value in flatten(config):
+        print(f"{path}={value}", file=sys.stdout)
+
+
+def _studies(config: Config) -> list[str]:
+    return sorted(path.parent.name for path in (Path(config.dir) / "studies").glob("*/journal.jsonl"))

@@ -1,0 +1,107 @@
+"""Real stores to ship to: a database that was migrated once, and journals as a study writes them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowersweep.config import Tracking
+from flowersweep.journal import Journal
+from flowersweep.tracking import store
+
+CLASSES = ["pink primrose", "wild rose", "tulip", "daisy"]
+CONFIG = {"loss": {"name": "focal", "gamma": 0.0}, "data": {"dir": "flowers", "api_key": "swordfish"}, "train": {"epochs": 3}}
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a database file that every test copies, since making one takes seconds."""
+    folder = tmp_path_factory.mktemp("migrated")
+    store.client(Tracking(), folder)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def mlruns(migrated: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    shutil.copy(migrated, folder / "mlflow.db")
+    return folder
+
+
+@dataclass
+class Study:
+    """A study that writes its journal as a sweep does."""
+
+    dir: Path
+    name: str = "smoothing"
+
+    @property
+    def path(self) -> Path:
+        return self.dir / "studies" / self.name / "journal.jsonl"
+
+    def write(self, *steps: Callable[[Journal], Any]) -> None:
+        with Journal(self.path) as journal:
+            for step in steps:
+                step(journal)
+
+    def begin(self, **more: Any) -> Callable[[Journal], Any]:
+        provenance = {
+            "command": "python -m flowersweep +sweep=smoothing tracking.token=swordfish",
+            "git_commit": "c0ffee",
+            "git_dirty": False,
+            "versions": {"jax": "0.10.2"},
+            "platform": "cpu",
+            "data": {"name": "flowers", "dir": "flowers", "digest": "d" * 64, "classes": CLASSES, "counts": {"train": 12}},
+        }
+        facts = {"experiment": self.name, "seed": 0, "objective": "tune/nll", "direction": "minimize", "space": {"gamma": "interval(0, 5)"}}
+        return lambda journal: journal.append("study", study=self.name, **facts, config=CONFIG, provenance=provenance, **more)
+
+    def ask(self, trial: int, **params: Any) -> Callable[[Journal], Any]:
+        params = params or {"gamma": 0.5 * trial}
+        return lambda journal: journal.append("ask", trial=trial, params=params, settings={f"loss.{key}": v for key, v in params.items()})
+
+    def report(self, trial: int, *epochs: int) -> Callable[[Journal], Any]:
+        rows = [{"epoch": e, "time": time.time(), "metrics": {"train/loss": 1 / e, "tune/nll": 0.9 / e + trial}} for e in epochs]
+        return lambda journal: journal.append("report", trial=trial, epochs=rows, value=rows[-1]["metrics"]["tune/nll"])
+
+    def tell(self, trial: int, state: str = "complete", reason: str | None = None, logits: bool = False) -> Callable[[Journal], Any]:
+        metrics = {"tune/macro_f1": 0.5 + trial / 100, "report/macro_f1": 0.4} if state == "complete" else {}
+        facts = {"state": state, "metrics": metrics, "reason": reason, "folder": self.logits(trial) if logits else None}
+        return lambda journal: journal.append("tell", trial=trial, value=0.3 if metrics else None, **facts)
+
+    def stop(self, state: str = "finished", best: int | None = 0) -> Callable[[Journal], Any]:
+        return lambda journal: journal.append("stop", state=state, best=best)
+
+    def whole(self, trial: int, **more: Any) -> list[Callable[[Journal], Any]]:
+        return [self.ask(trial), self.report(trial, 1, 2), self.report(trial, 3), self.tell(trial, **more)]
+
+    def logits(self, trial: int, images: int = 8) -> str:
+        folder = self.path.parent / "trials" / str(trial)
+        folder.mkdir(parents=True, exist_ok=True)
+        labels = np.arange(images, dtype=np.int32) % len(CLASSES)
+        logits = np.eye(len(CLASSES), dtype=np.float16)[labels] * 5
+        logits[0] = [0, 9, 0, 0]  # a primrose taken for a rose
+        np.savez(folder / "logits.npz", tune=logits, report=logits, tune_labels=labels, report_labels=labels)
+        return f"trials/{trial}"
+
+
+@pytest.fixture
+def study(mlruns: Path) -> Study:
+    return Study(mlruns)
+
+
+@pytest.fixture
+def free_port() -> Iterator[int]:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        yield probe.getsockname()[1]

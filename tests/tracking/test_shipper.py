@@ -1,0 +1,253 @@
+"""What a journal becomes in MLflow, and that nothing on the way loses or doubles it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flowersweep.config import Tracking
+from flowersweep.errors import TrackingError
+from flowersweep.tracking import shipment, store
+from flowersweep.tracking.shipper import Shipper, run_ids, sync
+
+LOCAL = Tracking()
+
+
+def snapshot(dir: Path, tracking: Tracking = LOCAL) -> dict[str, Any]:
+    """Return all that the store holds of all runs, by run id."""
+    client = store.client(tracking, dir)
+    content = {}
+    for run in client.search_runs([e.experiment_id for e in client.search_experiments()]):
+        history = {
+            key: sorted((m.step, m.timestamp, m.value) for m in client.get_metric_history(run.info.run_id, key)) for key in run.data.metrics
+        }
+        files = sorted(_files(client, run.info.run_id))
+        info = (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time)
+        content[run.info.run_id] = (info, run.data.tags, run.data.params, history, files, len(run.inputs.dataset_inputs))
+    return content
+
+
+def _files(client: Any, run: str, path: str | None = None) -> list[str]:
+    found = client.list_artifacts(run, path)
+    return [name for item in found for name in (_files(client, run, item.path) if item.is_dir else [item.path])]
+
+
+def artifact(dir: Path, run: str, path: str) -> str:
+    client = store.client(LOCAL, dir)
+    return (Path(client.get_run(run).info.artifact_uri.removeprefix("file://")) / path).read_text()
+
+
+def test_a_study_becomes_one_parent_run_with_a_nested_run_for_each_trial(study):
+    study.write(study.begin(), *study.whole(0), *study.whole(1, state="pruned"), *study.whole(2, state="failed", reason="loss is not finite"))
+    assert sync(study.path, LOCAL, study.dir) == 13
+    runs = run_ids(study.path, LOCAL, study.dir)
+    client = store.client(LOCAL, study.dir)
+    parent = client.get_run(runs.parent)
+    assert (parent.info.run_name, parent.info.status, parent.data.tags["flowersweep.kind"]) == ("smoothing", "RUNNING", "study")
+    assert parent.data.tags["mlflow.source.git.commit"] == "c0ffee"
+    trials = [client.get_run(runs.trials[number]) for number in (0, 1, 2)]
+    assert [trial.info.run_name for trial in trials] == ["smoothing-0000", "smoothing-0001", "smoothing-0002"]
+    assert [trial.info.status for trial in trials] == ["FINISHED", "KILLED", "FAILED"]
+    assert [trial.data.tags["flowersweep.state"] for trial in trials] == ["complete", "pruned", "failed"]
+    assert {trial.data.tags["mlflow.parentRunId"] for trial in trials} == {runs.parent}
+    assert trials[2].data.tags["flowersweep.reason"] == "loss is not finite"
+    assert trials[1].data.params == {"gamma": "0.5"}
+    assert trials[0].inputs.dataset_inputs[0].dataset.name == "flowers"
+
+
+def test_times_steps_and_values_are_those_of_the_journal(study):
+    study.write(study.begin(), *study.whole(0))
+    sync(study.path, LOCAL, study.dir)
+    events = [json.loads(line) for line in study.path.read_text().splitlines()]
+    client = store.client(LOCAL, study.dir)
+    run = client.get_run(run_ids(study.path, LOCAL, study.dir).trials[0])
+    assert run.info.start_time == round(events[1]["time"] * 1000)
+    assert run.info.end_time == round(events[-1]["time"] * 1000)
+    history = sorted(client.get_metric_history(run.info.run_id, "train/loss"), key=lambda metric: metric.step)
+    assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
+    assert history[2].timestamp == round(events[3]["epochs"][0]["time"] * 1000)
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "tune/macro_f1")] == [3]
+
+
+def test_the_parent_of_a_finished_study_shows_its_best_trial(study):
+    study.write(study.begin(), *study.whole(0), *study.whole(1), study.stop(best=1))
+    sync(study.path, LOCAL, study.dir)
+    parent = store.client(LOCAL, study.dir).get_run(run_ids(study.path, LOCAL, study.dir).parent)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["tune/macro_f1"] == 0.51
+    assert (parent.data.tags["flowersweep.best_trial"], parent.data.tags["flowersweep.best.gamma"]) == ("1", "0.5")
+
+
+def test_a_study_resumed_after_an_interruption_runs_again_and_may_find_a_better_trial(study):
+    study.write(study.begin(), *study.whole(0), study.ask(1), study.stop("interrupted", best=0))
+    sync(study.path, LOCAL, study.dir)
+    client = store.client(LOCAL, study.dir)
+    runs = run_ids(study.path, LOCAL, study.dir)
+    statuses = [client.get_run(run).info.status for run in (runs.parent, runs.trials[1])]
+    assert statuses == ["KILLED", "KILLED"]
+    study.write(lambda journal: journal.append("resume"))
+    sync(study.path, LOCAL, study.dir)
+    statuses = [client.get_run(run).info.status for run in (runs.parent, runs.trials[1])]
+    assert statuses == ["RUNNING", "RUNNING"]
+    study.write(study.report(1, 1), study.tell(1), study.stop(best=1))
+    sync(study.path, LOCAL, study.dir)
+    parent = client.get_run(runs.parent)
+    assert (parent.info.status, parent.data.tags["flowersweep.best_trial"]) == ("FINISHED", "1")
+    assert parent.data.metrics["tune/macro_f1"] == 0.51
+    assert client.get_run(runs.trials[1]).info.status == "FINISHED"
+
+
+def test_a_trial_keeps_its_whole_configuration_and_what_it_confused(study):
+    study.write(study.begin(), study.ask(0), study.tell(0, logits=True), study.ask(1), study.tell(1))
+    sync(study.path, LOCAL, study.dir)
+    first, second = run_ids(study.path, LOCAL, study.dir).trials.values()
+    config = yaml.safe_load(artifact(study.dir, second, "config.yaml"))
+    assert config == {"loss": {"name": "focal", "gamma": 0.5}, "data": {"dir": "flowers", "api_key": "***"}, "train": {"epochs": 3}}
+    rows = list(csv.reader(artifact(study.dir, first, "evaluation/confusion_tune.csv").splitlines()))
+    assert rows[0][1:] == ["pink primrose", "wild rose", "tulip", "daisy"]
+    assert rows[1] == ["pink primrose", "1", "1", "0", "0"]
+    table = list(csv.DictReader(artifact(study.dir, first, "evaluation/per_class_report.csv").splitlines()))
+    assert table[1] == {"class": "wild rose", "precision": "0.6667", "recall": "1.0", "f1": "0.8", "support": "2"}
+    kept = sorted(_files(store.client(LOCAL, study.dir), first))
+    assert "evaluation/logits.npz" in kept and len(kept) == 7
+    assert _files(store.client(LOCAL, study.dir), second) == ["config.yaml", "provenance.json"]
+
+
+def test_broken_logits_cost_the_run_its_tables_only(study, caplog):
+    study.write(study.begin(), study.ask(0), study.tell(0, logits=True))
+    (study.path.parent / "trials/0/logits.npz").write_bytes(b"half a file")
+    sync(study.path, LOCAL, study.dir)
+    assert "logits.npz cannot be read" in caplog.text
+    assert store.client(LOCAL, study.dir).get_run(run_ids(study.path, LOCAL, study.dir).trials[0]).info.status == "FINISHED"
+
+
+def test_no_secret_reaches_the_store(study):
+    study.write(study.begin(), *study.whole(0, state="failed", reason="no answer from http://me:swordfish@host/x"), study.stop(best=None))
+    sync(study.path, LOCAL, study.dir)
+    kept = [path for path in study.dir.rglob("*") if path.is_file() and path.name != "journal.jsonl"]
+    assert len(kept) > 5
+    assert [path for path in kept if b"swordfish" in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("lost", ["nothing", "the cursor", "all but the runs"])
+def test_shipping_again_changes_nothing(study, lost):
+    study.write(study.begin(), *study.whole(0, logits=True), *study.whole(1), study.ask(2), study.report(2, 1), study.stop(best=0))
+    sync(study.path, LOCAL, study.dir)
+    before = snapshot(study.dir)
+    cursor = study.path.with_name("shipped.json")
+    if lost == "the cursor":
+        cursor.unlink()
+    if lost == "all but the runs":  # killed in the middle of the first batch: the runs are there, the cursor is as before
+        cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"events": 1, "runs": {}}))
+    assert (sync(study.path, LOCAL, study.dir) == 0) == (lost == "nothing")
+    assert snapshot(study.dir) == before
+    assert len(before) == 4
+
+
+def test_a_thousand_epochs_and_a_thousand_metrics_arrive_whole(study):
+    epochs = [{"epoch": e, "time": 1.7e9 + e, "metrics": {f"m{k}": float(e * k) for k in range(15)}} for e in range(1, 201)]
+    study.write(study.begin(), study.ask(0), lambda journal: journal.append("report", trial=0, epochs=epochs, value=0.1), study.tell(0))
+    sync(study.path, LOCAL, study.dir)
+    client = store.client(LOCAL, study.dir)
+    run = run_ids(study.path, LOCAL, study.dir).trials[0]
+    assert len(client.get_metric_history(run, "m14")) == 200
+
+
+def test_a_store_that_was_emptied_is_filled_again(study, migrated):
+    study.write(study.begin(), *study.whole(0))
+    sync(study.path, LOCAL, study.dir)
+    elsewhere = study.dir.with_name("other")
+    shutil.copytree(study.dir, elsewhere)
+    shutil.copy(migrated, elsewhere / "mlflow.db")
+    path = elsewhere / study.path.relative_to(study.dir)
+    cursor = path.with_name("shipped.json")
+    cursor.write_text(cursor.read_text().replace(str(study.dir), str(elsewhere)))
+    assert sync(path, LOCAL, elsewhere) == 5
+    assert len(snapshot(elsewhere)) == 2
+
+
+def test_a_run_deleted_in_mlflow_does_not_hold_up_the_others(study, caplog):
+    study.write(study.begin(), study.ask(0), study.ask(1))
+    sync(study.path, LOCAL, study.dir)
+    runs = run_ids(study.path, LOCAL, study.dir)
+    client = store.client(LOCAL, study.dir)
+    client.delete_run(runs.trials[0])
+    study.write(study.tell(0), study.tell(1))
+    assert sync(study.path, LOCAL, study.dir) == 2
+    assert "smoothing-0000 was deleted" in caplog.text
+    assert client.get_run(runs.trials[1]).info.status == "FINISHED"
+
+
+def test_the_thread_ships_while_the_study_goes_on_and_drains_at_the_end(study):
+    study.write(study.begin())
+    with Shipper(study.path, LOCAL, study.dir) as shipper:
+        for trial in range(3):
+            study.write(*study.whole(trial))
+            shipper.wake()
+        assert shipper.drain(30)
+        assert len(run_ids(study.path, LOCAL, study.dir).trials) == 3
+        study.write(study.stop())
+    parent = run_ids(study.path, LOCAL, study.dir).parent
+    assert store.client(LOCAL, study.dir).get_run(parent).info.status == "FINISHED"
+
+
+def test_a_bug_in_shipping_is_logged_once_with_its_traceback_and_loses_nothing(study, monkeypatch, caplog):
+    broken = [ZeroDivisionError("a bug")] * 2
+    apply = shipment.Shipment._apply
+
+    def now_and_then(self, client, change):
+        if change.trial == 0 and broken:
+            raise broken.pop()
+        apply(self, client, change)
+
+    monkeypatch.setattr(shipment.Shipment, "_apply", now_and_then)
+    study.write(study.begin(), *study.whole(0))
+    with Shipper(study.path, LOCAL, study.dir) as shipper:
+        assert shipper.drain(30)
+    assert [record.exc_info is not None for record in caplog.records if record.levelno >= logging.WARNING] == [True]
+    assert len(snapshot(study.dir)) == 2
+
+
+def test_a_store_that_cannot_be_opened_costs_a_warning_and_not_the_training(study, caplog, free_port):
+    study.write(study.begin(), *study.whole(0))
+    nowhere = Tracking(uri=f"http://me:swordfish@127.0.0.1:{free_port}")
+    began = time.monotonic()
+    with Shipper(study.path, nowhere, study.dir) as shipper:
+        shipper.wake()
+        assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 20
+    assert "python -m flowersweep sync study=smoothing" in caplog.text
+    assert "swordfish" not in caplog.text
+    with pytest.raises(TrackingError, match="does not answer"):
+        sync(study.path, nowhere, study.dir)
+    assert sync(study.path, LOCAL, study.dir) == 5
+
+
+def test_two_processes_do_not_ship_one_study_at_once(study):
+    study.write(study.begin())
+    with Shipper(study.path, LOCAL, study.dir) as shipper:
+        assert shipper.drain(30)
+        with pytest.raises(TrackingError, match="by another process"):
+            sync(study.path, LOCAL, study.dir)
+    sync(study.path, LOCAL, study.dir)
+
+
+def test_an_unknown_study_is_named_beside_those_there_are(study):
+    study.write(study.begin())
+    with pytest.raises(TrackingError, match='no study "smothing".*Did you mean "smoothing"'):
+        run_ids(study.path.parent.with_name("smothing") / "journal.jsonl", LOCAL, study.dir)
+
+
+def test_importing_the_shipper_imports_neither_mlflow_nor_keras():
+    code = "import sys, flowersweep.tracking.shipper; print({'mlflow', 'keras', 'jax', 'pandas'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
