@@ -52,7 +52,8 @@ def worker(backend: str, size: int) -> Iterator[subprocess.Popen[str]]:
 
 def burst(process: subprocess.Popen[str]) -> float:
     """Ask a worker for images/s over one burst."""
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     process.stdin.write("go\n")
     process.stdin.flush()
     return float(process.stdout.readline())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ def overrides(words: Sequence[str]) -> list[str]:
 
 def main(words: Sequence[str]) -> int:
     """Run one command; return its exit code: 0 done, 1 error, 3 refused by the gate, 130 interrupted."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an interrupt: the journal is closed in order
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if {"-h", "--help"} & set(words):
         from flowersweep.help import text

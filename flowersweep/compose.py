@@ -112,7 +112,9 @@ def parse(overrides: Iterable[str]) -> list[Override]:
         except HydraException as error:
             raise ConfigError(f"{word!r} is not of the form key=value: {str(error).splitlines()[0]}") from None
         if parsed[-1].is_sweep_override() and not word.startswith("sweep."):
-            raise ConfigError(f"{word!r} names several values: put it into a sweep's space (sweep.space.NAME.values={word.split('=', 1)[1]!r})")
+            raise ConfigError(
+                f"{word!r} names several values: put it into a sweep's space (sweep.space.NAME.values={word.split('=', 1)[1]!r})"
+            )
     return parsed
 
 
@@ -139,7 +141,9 @@ def _explained(error: Exception, parsed: Sequence[Override]) -> ConfigError:
             near = [k for k in known if k.rpartition(".")[0] == parent] or [*known]
             return ConfigError(f"unknown key {key!r}. " + did_you_mean(key, near, "Keys there"))
     cause = error.__cause__ or error  # Hydra says which override, OmegaConf beneath it what is wrong with it
-    text = re.sub(r"\s*\n\s*(full_key: (?P<key>\S+)|(object|reference)_type=.*)", lambda m: f" ({m['key']})" if m["key"] else "", str(cause))
+    text = re.sub(
+        r"\s*\n\s*(full_key: (?P<key>\S+)|(object|reference)_type=.*)", lambda m: f" ({m['key']})" if m["key"] else "", str(cause)
+    )
     return ConfigError(f"{text}. `python -m flowersweep config` shows every key with its value")
 
 

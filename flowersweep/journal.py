@@ -48,10 +48,8 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = (path.parent / "lock").open("a+")
         self._claim()
-        self.events, end = read(path)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        os.ftruncate(self._file, end)
-        os.lseek(self._file, end, os.SEEK_SET)
+        self.events, self._end = read(path)
+        self._file: int | None = None  # made by the first event
 
     def _claim(self) -> None:
         try:
@@ -74,22 +72,28 @@ class Journal:
         """
         record = {"event": event, "time": time.time(), **content}
         line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
-        start = os.lseek(self._file, 0, os.SEEK_CUR)
         try:
-            written = 0
-            while written < len(line):
-                written += os.write(self._file, line[written:])
-            os.fsync(self._file)
+            self._write(line)
         except OSError as error:
-            os.ftruncate(self._file, start)
-            os.lseek(self._file, start, os.SEEK_SET)
             raise StudyError(f"cannot write {self.path}: {error.strerror}. Make room and run the same command again") from error
+        self._end += len(line)
         self.events.append(record)
         return record
+
+    def _write(self, line: bytes) -> None:
+        if self._file is None:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        # cuts off what a kill or a full disk left half-written, now or in an earlier life
+        os.ftruncate(self._file, self._end)
+        done = 0
+        while done < len(line):
+            done += os.pwrite(self._file, line[done:], self._end + done)
+        os.fsync(self._file)
 
     def __enter__(self) -> Journal:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
         self._lock.close()

@@ -31,7 +31,8 @@ def provenance(overrides: tuple[str, ...], runtime: Runtime, dataset: Dataset) -
             "digest": dataset.digest,
             "image_size": list(dataset.image_size),
             "classes": list(dataset.classes),
-            "counts": {name: len(split) for name, split in dataset.splits.items()} | {"tune": len(dataset.tune), "report": len(dataset.report)},
+            "counts": {name: len(split) for name, split in dataset.splits.items()}
+            | {"tune": len(dataset.tune), "report": len(dataset.report)},
         },
     }
 
@@ -49,5 +50,3 @@ def _git(*words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return run.stdout.strip() or None if run.returncode == 0 else None
-
-

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowersweep.errors import ConfigError
 
@@ -38,7 +38,7 @@ def start(cache: Path | None = None) -> Runtime:
 
     if cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     jax.monitoring.register_event_duration_secs_listener(_count)
     _require_jax()
@@ -60,7 +60,7 @@ def _require_jax() -> None:
         raise ConfigError(f"Keras runs on {backend}, flowersweep needs JAX: set KERAS_BACKEND=jax before anything imports keras")
 
 
-def _count(event: str, duration: float, **_: Any) -> None:
+def _count(event: str, duration_secs: float, **_: str | int) -> None:
     global _compiles
     if event == "/jax/core/compile/backend_compile_duration":
         _compiles += 1

@@ -36,7 +36,9 @@ class Progress:
         if self.bar is None:
             self.close()
             total = study.config.sweep.n_trials
-            self.bar = tqdm(total=total, initial=min(ended, total), desc=str(study.config.study), unit=" trials", disable=self.off, file=sys.stderr)
+            self.bar = tqdm(
+                total=total, initial=min(ended, total), desc=str(study.config.study), unit=" trials", disable=self.off, file=sys.stderr
+            )
         self.bar.update(ended - self.bar.n)
         best, metric = study.best, study.config.sweep.objective
         found = f"best {metric} {best.value:.4f} (trial {best.number})" if best and best.value is not None else "no trial done yet"
@@ -88,9 +90,13 @@ def summary(outcome: Outcome) -> str:
     """Count the trials by how they ended, and the programs that were compiled for them."""
     states = Counter(record.state for record in outcome.trials)
     counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running") if states[state])
-    failed = [f"trial {record.number} failed: {record.tell['reason']}" for record in outcome.trials if record.tell and record.state == "failed"]
+    failed = [
+        f"trial {record.number} failed: {record.tell['reason']}" for record in outcome.trials if record.tell and record.state == "failed"
+    ]
     compiled = list(outcome.compiled.values())
-    programs = [f"programs compiled: {compiled[0]} in the first trial, {sum(compiled[1:])} in the {len(compiled) - 1} after it"] if compiled else []
+    programs = (
+        [f"programs compiled: {compiled[0]} in the first trial, {sum(compiled[1:])} in the {len(compiled) - 1} after it"]
+        if compiled
+        else []
+    )
     return "\n".join([f"{len(outcome.trials)} trials: {counted}", *failed[:5], *programs])
-
-

@@ -85,7 +85,9 @@ def model_of(config: Config, trained: Checkpoint, workshop: Workshop) -> keras.M
     """Return the trained classifier as a Keras model of standard layers: images (n, H, W, 3) in 0..255 to float32 logits (n, K)."""
     assert trained.state is not None
     shared = workshop.shared(config)
-    made = build(replace(config.model, weights="none"), image_size=shared.dataset.image_size, classes=len(shared.dataset.classes), lower=False)
+    made = build(
+        replace(config.model, weights="none"), image_size=shared.dataset.image_size, classes=len(shared.dataset.classes), lower=False
+    )
     made.backbone.set_weights(shared.classifier.backbone.get_weights())
     *trainable, kernel, bias = trained.state.trainable
     for variable, value in zip(made.backbone.trainable_variables, trainable, strict=False):  # none after a frozen stage
@@ -137,7 +139,8 @@ def labels_of(workshop: Workshop, config: Config, part: str) -> np.ndarray:
     split, rows = images_of(dataset, part)
     labels = dataset.splits[split].labels
     assert labels is not None
-    return labels[rows]
+    chosen: np.ndarray = labels[rows]
+    return chosen
 
 
 def _require_finite(metrics: Metrics, epoch: int) -> None:

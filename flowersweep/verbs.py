@@ -69,8 +69,8 @@ def predict(config: Config, overrides: Sequence[str]) -> None:
     """Write the predictions of a registered model as a submission file: id,label."""
     from flowersweep.predict import predict as run
 
-    path = run(config, overrides)
-    print(f"wrote {path}")
+    path, images = run(config, overrides)
+    print(f"wrote {path}: {images} images of {config.split}")
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:
@@ -96,10 +96,12 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     """Fetch the images if need be, verify every record, and say what is there."""
     from flowersweep.data.dataset import open_dataset
 
-    found = open_dataset(config.data, Path(config.dir) / "cache")
+    found = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
     height, width = found.image_size
     counts = ", ".join(f"{name} {len(split)}" for name, split in found.splits.items())
-    print(f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} (val: tune {len(found.tune)}, report {len(found.report)})")
+    print(
+        f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} (val: tune {len(found.tune)}, report {len(found.report)})"
+    )
     print(f"every record is sound; digest {found.digest}")
 
 

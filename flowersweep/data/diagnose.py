@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ def problems(files: Sequence[str], *, labelled: bool) -> Iterator[str]:
                 if problem := _problem(raw, labelled):
                     yield f"{path}, record {number}: {problem}"
         except tf.errors.OpError as error:
-            yield f"{path}, record {number + 1}: the file is truncated or corrupt from here on ({error.message.split(';')[0]})"
+            yield f"{path}, record {number + 1}: the file is truncated or corrupt from here on ({_plain(error)})"
 
 
 def _problem(raw: Any, labelled: bool) -> str | None:
@@ -37,5 +38,10 @@ def _problem(raw: Any, labelled: bool) -> str | None:
     try:
         decode(feature["image"].bytes_list.value[0])
     except tf.errors.OpError as error:
-        return f"the image is not a JPEG that can be decoded ({error.message.splitlines()[0][:120]})"
+        return f"the image is not a JPEG that can be decoded ({_plain(error)})"
     return None
+
+
+def _plain(error: Any) -> str:
+    """Strip a TensorFlow error of the names of its graph nodes."""
+    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", str(error.message).splitlines()[0])[:160]

@@ -46,7 +46,7 @@ def find_files(folder: str) -> dict[str, tuple[str, ...]]:
             found[split] = files
         elif split != "test":
             missing = f"no *.tfrec in {inside}" if _is_folder(inside) else f"{folder} has no {split}/"
-            raise DataError(f"{missing}. {_contents(folder)}{_better(folder)} {_LAYOUT}")
+            raise DataError(f"{missing}. {_contents(inside if _is_folder(inside) else folder)}{_better(folder)} {_LAYOUT}")
     return found
 
 

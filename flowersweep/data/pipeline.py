@@ -72,7 +72,7 @@ def one_image(split: Split, index: int, image_size: Size | None = None) -> Image
     return image
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _held(stamps: tuple[Stamp, ...]) -> Any:
     """Read the JPEG bytes of a split once: a string tensor (n,), in file order."""
     jpegs = raw_records([file.path for file in stamps]).map(jpeg_of, num_parallel_calls=_AUTO, deterministic=True)

@@ -7,7 +7,9 @@ import numpy as np
 from flowersweep.evaluation.scores import macro_f1
 
 
-def macro_f1_interval(predicted: np.ndarray, labels: np.ndarray, classes: int, *, samples: int = 1000, seed: int = 0) -> tuple[float, float]:
+def macro_f1_interval(
+    predicted: np.ndarray, labels: np.ndarray, classes: int, *, samples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
     """Return the 95 % percentile interval of the macro F1 (Efron & Tibshirani 1993, ch. 13), resampling within each class.
 
     ``predicted`` and ``labels`` int (n,). It says how the score varies with the images, not with the seed of a training.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from flowersweep.config import Model
 from flowersweep.errors import ConfigError
 from flowersweep.models.cpu import lower_for_cpu
 from flowersweep.models.slices import in_slices
-from flowersweep.models.targets import resolve
+from flowersweep.targets import arguments, resolve
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,34 @@ class Classifier:
     backbone: keras.Model  # the part of `model` before dropout and head: images 0..255 -> pooled features (N, D)
     head: layers.Dense  # kernel (D, classes), bias (classes,); float32
     features: keras.Model  # what `backbone` computes, in float32 and as fast as this machine can; weights in the same order
-    pretrained: bool  # whether weights were read, from ImageNet or a file
-    digest: str  # 16 hexadecimal digits: the backbone's weights and configuration as built; for cache keys
+    pretrained: str  # where the backbone's weights came from (imagenet, file, none) and their digest as built; a key for what it computes
 
 
 def build(config: Model, *, image_size: tuple[int, int], classes: int, lower: bool, trusted: tuple[str, ...] = ()) -> Classifier:
     """Build the classifier that `config` describes, for images of (height, width) `image_size` and this many classes.
 
-    With `lower`, `features` is a copy of the backbone that is fast on a CPU (`lower_for_cpu`, `in_slices`), with its own copy of the weights. Raises `ConfigError` when a target, the weights or the image size cannot be had.
+    With `lower`, `features` is a copy of the backbone, weights included, that is fast on a CPU (`lower_for_cpu`, `in_slices`). Weights
+    that are not read are drawn alike in every process. Raises `ConfigError` when a target, the weights or the image size cannot be had.
     """
-    backbone = _build_backbone(config, image_size, trusted)
-    head = layers.Dense(classes, dtype="float32", name="head")
-    pooled = layers.Dropout(config.dropout, name="dropout")(backbone.output)
-    model = keras.Model(backbone.input, head(pooled), name="classifier")
+    with _seeded(0):
+        backbone = _build_backbone(config, image_size, trusted)
+        head = layers.Dense(classes, dtype="float32", name="head")
+        pooled = layers.Dropout(config.dropout, name="dropout")(backbone.output)
+        model = keras.Model(backbone.input, head(pooled), name="classifier")
     features = in_slices(lower_for_cpu(backbone)) if lower else backbone
-    return Classifier(model, backbone, head, features, config.weights != "none", digest(backbone, config))
+    source = config.weights if config.weights in ("imagenet", "none") else "file"
+    return Classifier(model, backbone, head, features, f"{source}-{digest(backbone, config)}")
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed Python's generator, where Keras' initializers take their seeds from; afterwards it goes on where it was."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def digest(backbone: keras.Model, config: Model) -> str:
@@ -60,19 +76,19 @@ def _build_backbone(config: Model, image_size: tuple[int, int], trusted: tuple[s
     images = keras.Input((*image_size, 3), name="images", dtype="float32")
     pixels = images
     if config.preprocess is not None:
-        preprocess, options = resolve(config.preprocess, trusted=trusted, what="model.preprocess")
-        pixels = preprocess(images, **options)
+        pixels = resolve(config.preprocess, trusted)(images, **arguments(config.preprocess))
     maps = _build_network(config, (*image_size, 3), trusted)(pixels)
     pooled = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(maps)
     return keras.Model(images, pooled, name="backbone")
 
 
 def _build_network(config: Model, shape: tuple[int, int, int], trusted: tuple[str, ...]) -> keras.Model:
-    make, options = resolve(config.backbone, trusted=trusted, what="model.backbone")
+    make = resolve(config.backbone, trusted)
     path = None if config.weights in ("imagenet", "none") else Path(config.weights)
     if path is not None and not path.is_file():
         raise ConfigError(f"model.weights names {path}, and there is no such file. It can be imagenet, none or a file of Keras weights.")
-    network = _call(make, {"include_top": False, **options, "input_shape": shape}, "imagenet" if config.weights == "imagenet" else None)
+    options = {"include_top": False, **arguments(config.backbone), "input_shape": shape}
+    network = _call(make, options, "imagenet" if config.weights == "imagenet" else None)
     if path is not None:
         _load(network, path)
     return network

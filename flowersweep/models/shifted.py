@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import jax
@@ -74,7 +75,7 @@ def _pad(images: jax.Array, windows: Windows) -> jax.Array:
     return jnp.pad(images, ((0, 0), (rows.low, rows.high), (columns.low, columns.high), (0, 0)))
 
 
-def _taps(padded: jax.Array, windows: Windows) -> Any:
+def _taps(padded: jax.Array, windows: Windows) -> Iterator[tuple[int, int, jax.Array]]:
     """Yield, for each tap of the kernel, its place and the pixels it meets, (N, outputs, outputs, C)."""
     rows, columns = windows
     batch, _, _, channels = padded.shape
@@ -85,10 +86,8 @@ def _taps(padded: jax.Array, windows: Windows) -> Any:
 
 
 def _multiply_add(padded: jax.Array, kernel: jax.Array, windows: Windows) -> jax.Array:
-    total: Any = 0.0
-    for i, j, pixels in _taps(padded, windows):
-        total = total + pixels * kernel[i, j]
-    return total
+    products: Iterator[jax.Array] = (pixels * kernel[i, j] for i, j, pixels in _taps(padded, windows))
+    return reduce(jnp.add, products)
 
 
 def _forward(images: jax.Array, kernel: jax.Array, windows: Windows) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:

@@ -15,7 +15,8 @@ PIXELS_PER_CORE = 75_000  # of the input; measured best between 40 000 and 80 00
 class Slices(keras.layers.Layer):  # type: ignore[misc]
     """Apply `model` to `images` images at a time; its weights are this layer's, in the same order.
 
-    While training the whole batch goes through at once, because batch normalization needs its statistics.
+    The whole batch goes through at once while training, because batch normalization needs its statistics, and on several devices, which
+    cut the batch among them.
     """
 
     def __init__(self, model: keras.Model, images: int, **options: Any) -> None:
@@ -24,8 +25,8 @@ class Slices(keras.layers.Layer):  # type: ignore[misc]
         self.images = images
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        # Eagerly, the loop would be compiled anew at each call; under jit it costs nothing.
-        if training or not isinstance(inputs, jax.core.Tracer) or inputs.shape[0] <= self.images:
+        eager = not isinstance(inputs, jax.core.Tracer)  # the loop would be compiled anew at each call
+        if training or eager or inputs.shape[0] <= self.images or jax.device_count() > 1:
             return self.model(inputs, training=training)
         whole = inputs.shape[0] // self.images * self.images
         slices = inputs[:whole].reshape(-1, self.images, *inputs.shape[1:])

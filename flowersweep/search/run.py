@@ -19,18 +19,32 @@ from flowersweep.errors import StudyError
 from flowersweep.journal import Event, Journal
 from flowersweep.provenance import provenance
 from flowersweep.runtime import start
-from flowersweep.search.history import Record
+from flowersweep.search.history import Record, direction
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.targets import resolve
 from flowersweep.tracking.registry import log_model
 from flowersweep.tracking.shipper import Shipper, run_ids
+from flowersweep.tracking.store import client
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.features import Progress
 from flowersweep.training.workshop import Workshop
 
 # a study goes on whatever these are: they do not change what a trial means
-FREE = ("verb", "study", "run", "alias", "split", "output", "port", "dir", "progress", "tracking", "sweep.n_trials", "train.checkpoint_seconds")
+FREE = (
+    "verb",
+    "study",
+    "run",
+    "alias",
+    "split",
+    "output",
+    "port",
+    "dir",
+    "progress",
+    "tracking",
+    "sweep.n_trials",
+    "train.checkpoint_seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -62,9 +76,11 @@ def search(
     for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule):
         resolve(spec, config.trusted_modules)
     dir = Path(config.dir)
-    with Journal(folder_of(config) / "journal.jsonl") as journal, _shipper(journal, config) as shipper:
-        workshop = Workshop(start(dir / "cache" / "compiled"), dir, features)
+    with contextlib.ExitStack() as open_:
+        journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
+        workshop = Workshop(start(dir / "cache" / "compiled"), dir / "cache", features, config.trusted_modules)
         _begin(journal, config, experiment or str(config.study), space, overrides, workshop)
+        shipper = open_.enter_context(Shipper(journal.path, config.tracking, dir)) if config.tracking.enabled else None
 
         def wake(record: Record | None) -> None:
             watch(study, record)
@@ -86,15 +102,11 @@ def folder_of(config: Config) -> Path:
     return Path(config.dir) / "studies" / str(config.study)
 
 
-def _shipper(journal: Journal, config: Config) -> contextlib.AbstractContextManager[Shipper | None]:
-    return Shipper(journal.path, config.tracking, Path(config.dir)) if config.tracking.enabled else contextlib.nullcontext()
-
-
 def _begin(journal: Journal, config: Config, experiment: str, space: Space, overrides: Sequence[str], workshop: Workshop) -> None:
     """Verify the images, and open the journal with what the study is; or make sure that it still is the same."""
     dataset = workshop.dataset(config.data)
     workshop.batch(config)
-    meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith(FREE + ("sweep.space",))}}
+    meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}}
     meaning["settings"]["data.digest"] = dataset.digest
     meaning = json.loads(json.dumps(meaning))
     if journal.events:
@@ -107,6 +119,7 @@ def _begin(journal: Journal, config: Config, experiment: str, space: Space, over
         experiment=experiment,
         seed=config.seed,
         objective=config.sweep.objective,
+        direction=direction(config.sweep.objective),
         config=asdict(config),
         provenance=provenance(tuple(overrides), workshop.runtime, dataset),
         **meaning,
@@ -117,7 +130,9 @@ def _require_same(begun: Event, meaning: dict[str, Any], name: str) -> None:
     old, new = (dict(flatten({"space": each["space"], **each["settings"]})) for each in (begun, meaning))
     changed = [f"{path}: {a!r} -> {b!r}" for path, (a, b) in differences(old, new).items()]
     if changed:
-        raise StudyError(f'study "{name}" was begun with other settings ({"; ".join(changed)}). Take them back, or begin another: study=NAME')
+        raise StudyError(
+            f'study "{name}" was begun with other settings ({"; ".join(changed)}). Take them back, or begin another: study=NAME'
+        )
 
 
 def _log_model(study: Study) -> None:
@@ -131,7 +146,8 @@ def _log_model(study: Study) -> None:
     dataset = study.workshop.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], dataset.image_size)
     ids = run_ids(study.journal.path, config.tracking, Path(config.dir))
-    log_model(ids.trials[best.number], model, example, config.tracking, Path(config.dir), classes=dataset.classes, data=asdict(config.data))
+    facts = {"classes": list(dataset.classes), "data": asdict(config.data), "study": config.study, "trial": best.number}
+    log_model(ids.trials[best.number], model, example, client(config.tracking, Path(config.dir)), facts=facts)
     study.journal.append("model", trial=best.number, run=ids.trials[best.number])
 
 

@@ -121,12 +121,15 @@ def distribution(name: str, values: str) -> BaseDistribution:
             case ChoiceSweep():
                 return CategoricalDistribution([*value.list])  # type: ignore[list-item]
             case IntervalSweep():
-                kind = IntDistribution if isinstance(value.start, int) and isinstance(value.end, int) else FloatDistribution
-                return kind(value.start, value.end, log="log" in value.tags)  # type: ignore[arg-type]
+                low, high, log = value.start, value.end, "log" in value.tags
+                if isinstance(low, int) and isinstance(high, int):
+                    return IntDistribution(low, high, log=log)
+                return FloatDistribution(float(low or 0), float(high or 0), log=log)
             case RangeSweep():
                 steps = [*value.range()]  # without the stop, as Hydra has it
-                kind = IntDistribution if all(isinstance(step, int) for step in steps) else FloatDistribution
-                return kind(steps[0], steps[-1], step=value.step)  # type: ignore[arg-type]
+                if all(isinstance(step, int) for step in steps):
+                    return IntDistribution(int(steps[0]), int(steps[-1]), step=int(value.step))
+                return FloatDistribution(float(steps[0]), float(steps[-1]), step=float(value.step))
     except (HydraException, ValueError, IndexError) as error:
         raise ConfigError(f"{wrong} ({error})") from None
     raise wrong

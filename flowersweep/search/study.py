@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.trial import TrialState
 
 from flowersweep import trial as one
 from flowersweep.config import Config
@@ -79,6 +78,7 @@ class Study:
         """
         config = self.space.config(record.params)
         last, length = one.epochs(config), self.config.sweep.segment_epochs
+        self.workshop.shared(config)  # may take minutes, which no checkpoint can save
         pruned = False
         for epoch, value in record.reports.items():
             pruned = self._prunes(trial, epoch, value, last)
@@ -91,8 +91,9 @@ class Study:
                 checkpoint.save(self._checkpoint(record))
                 saved = time.monotonic()
         if pruned:
-            return self.tell(record, trial, "pruned", value=list(record.reports.values())[-1])
-        self.complete(record, trial, one.finish(config, checkpoint, self.workshop), checkpoint)
+            self.tell(record, trial, "pruned", value=list(record.reports.values())[-1])
+        else:
+            self.complete(record, trial, one.finish(config, checkpoint, self.workshop), checkpoint)
 
     def report(self, record: Record, trial: optuna.Trial, epochs: list[one.Epoch], last: int) -> bool:
         """Journal what a segment gave; return whether the pruner ends the trial here."""

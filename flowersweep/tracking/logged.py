@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,11 +27,12 @@ NAME = "classifier"
 
 
 def log_model(
-    run: str, model: keras.Model, example: npt.NDArray[np.uint8], store: MlflowClient, *, classes: Sequence[str] | None = None
+    run: str, model: keras.Model, example: npt.NDArray[np.uint8], store: MlflowClient, *, facts: Mapping[str, Any] | None = None
 ) -> ModelInfo:
     """Log ``model`` (images (n, H, W, 3) in 0..255 -> logits (n, K)) under ``run``, once: a second call returns the first's.
 
-    ``example`` is a batch of images as uint8; its H, W and the K classes make the signature. MLflow's pyfunc can load
+    ``example`` is a batch of images as uint8; its H, W and the K classes make the signature; ``facts`` go
+    with the model. MLflow's pyfunc can load
     what is logged. Raises TrackingError if the store does not know the run.
     """
     from mlflow.models import Model
@@ -44,7 +45,7 @@ def log_model(
     described = Model(run_id=run, model_id=began.model_id, model_uuid=began.model_id, artifact_path=began.artifact_location)
     try:
         with TemporaryDirectory(prefix="flowersweep-") as scratch:
-            _save(model, Path(scratch), described, example, classes)
+            _save(model, Path(scratch), described, example, facts or {})
             store.log_model_artifacts(began.model_id, scratch)
     except BaseException:
         store.finalize_logged_model(began.model_id, "FAILED")
@@ -78,7 +79,7 @@ def _experiment(store: MlflowClient, run: str) -> str:
         raise TrackingError(f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page or from a study') from error
 
 
-def _save(model: keras.Model, path: Path, described: Model, example: npt.NDArray[np.uint8], classes: Sequence[str] | None) -> None:
+def _save(model: keras.Model, path: Path, described: Model, example: npt.NDArray[np.uint8], facts: Mapping[str, Any]) -> None:
     import keras
     import mlflow.keras
     from mlflow.models import ModelSignature
@@ -86,7 +87,7 @@ def _save(model: keras.Model, path: Path, described: Model, example: npt.NDArray
 
     outputs = TensorSpec(np.dtype(np.float32), (-1, int(model.output_shape[-1])), "logits")
     inputs = TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))
-    facts: dict[str, Any] = {"keras_version": keras.version(), "backend": keras.backend.backend()}
+    made: dict[str, Any] = {"keras_version": keras.version(), "backend": keras.backend.backend()}
     mlflow.keras.save_model(
         model,
         str(path),
@@ -95,7 +96,7 @@ def _save(model: keras.Model, path: Path, described: Model, example: npt.NDArray
         input_example=example[:1],
         # Given, or MLflow imports the model in a process of its own to find them, for seconds.
         pip_requirements=[f"{name}=={version(name)}" for name in ("keras", "jax", "numpy")],
-        metadata=facts | ({"classes": list(classes)} if classes else {}),
+        metadata={**facts, **made},
     )
 
 

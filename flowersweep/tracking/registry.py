@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowersweep.config import Tracking
 from flowersweep.errors import TrackingError, did_you_mean
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["class_names", "load", "log_model", "promote"]
+__all__ = ["facts", "load", "log_model", "promote"]
 
 log = logging.getLogger(__name__)
 
@@ -72,17 +72,16 @@ def load(
             raise TrackingError(f"the model {logged.model_id} needs code that is not Keras's own, so it is not loaded: {error}") from error
 
 
-def class_names(
+def facts(
     tracking: Tracking, dir: Path, *, alias: str | None = None, version: int | str | None = None, run: str | None = None
-) -> list[str] | None:
-    """Return the names of the classes of a model in the order of its logits, None if it was logged without. Raises as load."""
+) -> dict[str, Any]:
+    """Return what was noted with a model (names of its classes in the order of its logits, its data). Raises as load."""
     from mlflow.models import Model
 
     store = client(tracking, dir)
     logged = _find(store, tracking.registered_model, alias, version, run)
     with TemporaryDirectory(prefix="flowersweep-") as folder:
-        facts = Model.load(str(fetch(store, logged, "MLmodel", folder))).metadata or {}
-    return facts.get("classes")
+        return Model.load(str(fetch(store, logged, "MLmodel", folder))).metadata or {}
 
 
 def _best_run(store: MlflowClient, study: str) -> str:
@@ -123,16 +122,7 @@ def _version(store: MlflowClient, name: str, run: str, logged: LoggedModel, stud
 
 
 def _find(store: MlflowClient, name: str, alias: str | None, version: int | str | None, run: str | None) -> LoggedModel:
-    from mlflow.exceptions import MlflowException
-
-    if run is None:
-        chosen = _chosen(store, name, alias, version)
-        if chosen.model_id:
-            try:
-                return store.get_logged_model(chosen.model_id)
-            except MlflowException as error:
-                raise TrackingError(f"the files of {name} version {chosen.version} are gone: {error.message}") from error
-        run = str(chosen.run_id)
+    run = run or str(_chosen(store, name, alias, version).run_id)
     logged = find_model(store, run)
     if logged is None:
         raise TrackingError(f"the run {run} has no logged model. Name an alias or a version of {name}, or a run that has one")

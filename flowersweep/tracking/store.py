@@ -48,11 +48,12 @@ def remote(uri: str) -> bool:
 
 
 def unreachable(uri: str, error: Exception) -> TrackingError:
-    """Return the error that says which store does not answer, and why."""
-    reason = masked_text(str(error)).strip().splitlines()
+    """Return the error that says which store does not answer, or refuses, and why."""
+    reason = (masked_text(str(error)).strip().splitlines() or [type(error).__name__])[0]
+    if getattr(error, "error_code", None) not in (None, "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "BAD_REQUEST"):
+        return TrackingError(f"the MLflow store at {masked_text(uri)} refuses: {reason}")
     return TrackingError(
-        f"the MLflow store at {masked_text(uri)} does not answer ({reason[0] if reason else type(error).__name__}). "
-        "Start it, or set tracking.uri (null: a database in mlruns/)"
+        f"the MLflow store at {masked_text(uri)} does not answer ({reason}). Start it, or set tracking.uri (null: a database in mlruns/)"
     )
 
 

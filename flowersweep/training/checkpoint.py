@@ -24,7 +24,9 @@ class Checkpoint:
         """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was there before."""
         assert self.state is not None
         lengths = [len(part) for part in self.state[1:]]
-        save_arrays(path, {"epoch": self.epoch, "lengths": lengths, **{f"leaf{n}": leaf for n, leaf in enumerate(jax.tree.leaves(self.state))}})
+        save_arrays(
+            path, {"epoch": self.epoch, "lengths": lengths, **{f"leaf{n}": leaf for n, leaf in enumerate(jax.tree.leaves(self.state))}}
+        )
 
     @classmethod
     def load(cls, path: Path, place: Any = None) -> Checkpoint:
@@ -45,7 +47,7 @@ def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})
+            np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
         partial.replace(path)
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error

@@ -22,13 +22,15 @@ Progress = Callable[[str, int, int], None]  # what, done, of how many
 Extract = Callable[[np.ndarray], np.ndarray]
 
 
-def bank(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path, *, batch: int = 64, progress: Progress) -> dict[str, np.ndarray]:
+def bank(
+    dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path, *, batch: int = 64, progress: Progress
+) -> dict[str, np.ndarray]:
     """Return the features of every split: float32 (n, D) in file order, memory-mapped. Only what ``cache`` does not hold is computed.
 
     They are keyed by the images, their size and the backbone's weights.
     """
     height, width = dataset.image_size
-    folder = cache / f"{dataset.digest}-{height}x{width}-{classifier.pretrained}-{classifier.backbone.name}"
+    folder = cache / f"{dataset.digest}-{height}x{width}-{classifier.pretrained}"
     folder.mkdir(parents=True, exist_ok=True)
     extract = extractor(classifier, runtime)
     return {name: _split(folder / f"{name}.npy", split, dataset, extract, batch, progress) for name, split in dataset.splits.items()}
@@ -37,11 +39,12 @@ def bank(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path
 def _split(path: Path, split: Split, dataset: Dataset, extract: Extract, batch: int, progress: Progress) -> np.ndarray:
     if not path.exists():
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        rows = np.concatenate(list(_rows(split, dataset, extract, batch, progress)))
+        computed = np.concatenate(list(_rows(split, dataset, extract, batch, progress)))
         with partial.open("wb") as file:
-            np.save(file, rows)
+            np.save(file, computed)
         partial.replace(path)
-    return np.load(path, mmap_mode="r")
+    rows: np.ndarray = np.load(path, mmap_mode="r")
+    return rows
 
 
 def _rows(split: Split, dataset: Dataset, extract: Extract, batch: int, progress: Progress) -> Iterator[np.ndarray]:
@@ -61,6 +64,7 @@ def extractor(classifier: Classifier, runtime: Runtime) -> Extract:
 
     @jax.jit
     def run(trainable: list[Array], non_trainable: list[Array], images: Array) -> Array:
-        return model.stateless_call(trainable, non_trainable, images.astype(jnp.float32), training=False)[0]
+        features: Array = model.stateless_call(trainable, non_trainable, images.astype(jnp.float32), training=False)[0]
+        return features
 
     return lambda images: np.asarray(run(trainable, non_trainable, jax.device_put(images, runtime.split)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +40,9 @@ class Stage(Protocol):
     def begin(self, before: State | None, seed: int) -> State:
         """Return the state before the first step, going on from the stage before if there was one."""
 
-    def epoch(self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int) -> tuple[State, float]:
+    def epoch(
+        self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int
+    ) -> tuple[State, float]:
         """Train on ``steps`` batches, in an order that depends on seed and epoch alone; return the state and the mean loss."""
 
     def logits(self, state: State, part: str) -> np.ndarray:
@@ -50,7 +52,9 @@ class Stage(Protocol):
 class Frozen:
     """Train the head alone: an epoch is one jitted scan over rows of the cached features."""
 
-    def __init__(self, shared: Shared, loss: Callable[..., Array], schedule: Callable[..., Array], optimizer: keras.optimizers.Optimizer):
+    def __init__(
+        self, shared: Shared, loss: Callable[..., Array], schedule: Callable[..., Array], optimizer: keras.optimizers.Optimizer
+    ) -> None:
         head = shared.classifier.head
         optimizer.build([head.kernel, head.bias])
         self.shared, self.program = shared, Program(head_forward, loss, schedule, optimizer)
@@ -69,9 +73,12 @@ class Frozen:
         kernel = self.shared.classifier.head.kernel
         limit = np.sqrt(6.0 / sum(kernel.shape))
         drawn = np.random.default_rng([seed, 0]).uniform(-limit, limit, kernel.shape).astype(np.float32)
-        return jax.device_put(self.program.init([drawn, np.zeros(kernel.shape[1], np.float32)], []), self.shared.runtime.whole)
+        state: State = jax.device_put(self.program.init([drawn, np.zeros(kernel.shape[1], np.float32)], []), self.shared.runtime.whole)
+        return state
 
-    def epoch(self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int) -> tuple[State, float]:
+    def epoch(
+        self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int
+    ) -> tuple[State, float]:
         images = len(self.shared.train[1])
         order = np.random.default_rng([seed, 1, epoch]).permutation(images)[: steps * batch].reshape(steps, batch)
         state, loss = self._scan(state, hyperparameters, *self.shared.train, order.astype(np.int32))
@@ -86,7 +93,9 @@ class Frozen:
 class Finetune:
     """Train every layer: batches of images go from the files through the whole network, cut over the replicas."""
 
-    def __init__(self, shared: Shared, loss: Callable[..., Array], schedule: Callable[..., Array], optimizer: keras.optimizers.Optimizer):
+    def __init__(
+        self, shared: Shared, loss: Callable[..., Array], schedule: Callable[..., Array], optimizer: keras.optimizers.Optimizer
+    ) -> None:
         network, head = shared.classifier.features, shared.classifier.head
         optimizer.build([*network.trainable_variables, head.kernel, head.bias])
 
@@ -105,10 +114,13 @@ class Finetune:
         assert before is not None
         network = self.shared.classifier.features
         trainable = [v.value for v in network.trainable_variables] + before.trainable[-2:]
-        state = self.program.init(trainable, [v.value for v in network.non_trainable_variables])
-        return jax.device_put(state, self.shared.runtime.whole)
+        begun = self.program.init(trainable, [v.value for v in network.non_trainable_variables])
+        state: State = jax.device_put(begun, self.shared.runtime.whole)
+        return state
 
-    def epoch(self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int) -> tuple[State, float]:
+    def epoch(
+        self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int
+    ) -> tuple[State, float]:
         dataset, cut = self.shared.dataset, self.shared.runtime.split
         batches = shuffled(dataset.splits["train"], dataset.image_size, batch, seed=seed, epoch=epoch)
         state = jax.tree.map(jnp.copy, state)  # the steps reuse the memory of their argument; the caller keeps his

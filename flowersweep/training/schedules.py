@@ -12,8 +12,8 @@ Scalar = Array | float
 
 
 def warm(done: Array, warmup: Scalar, start: Scalar) -> Array:
-    """Rise in a straight line from ``start`` at 0 to 1 at ``warmup``, and stay there."""
-    return start + (1.0 - start) * jnp.clip(done / jnp.maximum(warmup, 1e-9), 0.0, 1.0)
+    """Rise in a straight line from ``start`` at 0 to 1 at ``warmup``, and stay there; without warm-up it is 1 at once."""
+    return jnp.where(done < warmup, start + (1.0 - start) * done / jnp.maximum(warmup, 1e-9), 1.0)
 
 
 def exponential(done: Array, *, warmup: Scalar, start: Scalar, sustain: Scalar, half_life: Scalar, minimum: Scalar) -> Array:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import keras
+import numpy as np
 from jax import Array
 
 Hyperparameters = dict[str, dict[str, Any]]  # {"loss": {...}, "schedule": {...}, "train": {...}}: scalars, all traced
@@ -47,10 +48,10 @@ class Program:
     schedule: Callable[..., Array]
     optimizer: keras.optimizers.Optimizer
 
-    def init(self, trainable: Sequence[Array], non_trainable: Sequence[Array]) -> State:
-        """Return the state before the first step."""
-        optimizer = [jnp.array(v.value) for v in self.optimizer.variables]  # copies: a step may reuse its argument's memory
-        return State(jnp.int32(0), list(trainable), list(non_trainable), optimizer)
+    def init(self, trainable: Sequence[Any], non_trainable: Sequence[Any]) -> State:
+        """Return the state before the first step, yet to be put on a device."""
+        optimizer = [np.array(v.value) for v in self.optimizer.variables]  # NumPy, since making JAX arrays here would compile
+        return State(np.int32(0), list(trainable), list(non_trainable), optimizer)  # type: ignore[arg-type]
 
 
 def train_step(program: Program, state: State, hyperparameters: Hyperparameters, inputs: Array, labels: Array) -> tuple[State, Array]:

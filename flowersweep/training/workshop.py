@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ from flowersweep.training.fit import Finetune, Frozen, Shared, Stage, images_of
 class Workshop:
     """Keeps what was made for one trial for the next that needs the same."""
 
-    def __init__(self, runtime: Runtime, folder: Path, progress: Progress) -> None:
-        self.runtime, self.cache, self.progress = runtime, folder / "cache", progress
+    def __init__(self, runtime: Runtime, cache: Path, progress: Progress, trusted: Sequence[str] = ()) -> None:
+        self.runtime, self.cache, self.progress, self.trusted = runtime, cache, progress, tuple(trusted)
         self._datasets: dict[str, Dataset] = {}
         self._shared: dict[str, Shared] = {}
         self._stages: dict[str, Stage] = {}
@@ -34,7 +35,7 @@ class Workshop:
         """Return the verified images. Raises DataError naming file and record."""
         key = _key(asdict(data))
         if key not in self._datasets:
-            self._datasets[key] = open_dataset(data, self.cache)
+            self._datasets[key] = open_dataset(data, self.cache, trusted=self.trusted)
         return self._datasets[key]
 
     def shared(self, config: Config) -> Shared:
@@ -46,10 +47,8 @@ class Workshop:
 
     def _share(self, config: Config) -> Shared:
         dataset = self.dataset(config.data)
-        lower = self.runtime.platform == "cpu"
-        classifier = build(
-            config.model, image_size=dataset.image_size, classes=len(dataset.classes), lower=lower, trusted=tuple(config.trusted_modules)
-        )
+        size, classes, lower = dataset.image_size, len(dataset.classes), self.runtime.platform == "cpu"
+        classifier = build(config.model, image_size=size, classes=classes, lower=lower, trusted=self.trusted)
         features = bank(dataset, classifier, self.runtime, self.cache / "features", progress=self.progress)
         train = jax.device_put((np.asarray(features["train"]), dataset.splits["train"].labels), self.runtime.whole)
         parts = {}
@@ -64,10 +63,10 @@ class Workshop:
 
     def main_stage(self, config: Config) -> Stage:
         """Return the stage that the schedule spans."""
-        return self._stage(config, Finetune if config.train.finetune else Frozen, resolve(config.schedule, config.trusted_modules))
+        return self._stage(config, Finetune if config.train.finetune else Frozen, resolve(config.schedule, self.trusted))
 
-    def _stage(self, config: Config, kind: type[Frozen] | type[Finetune], schedule: Any) -> Stage:
-        shared, trusted = self.shared(config), config.trusted_modules
+    def _stage(self, config: Config, kind: type[Frozen | Finetune], schedule: Any) -> Stage:
+        shared, trusted = self.shared(config), self.trusted
         key = _key(id(shared), kind.__name__, str(schedule), str(config.loss["_target_"]), config.optimizer)
         if key not in self._stages:
             optimizer = resolve(config.optimizer, trusted)(**arguments(config.optimizer))

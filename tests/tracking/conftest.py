@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ import pytest
 from flowersweep.config import Tracking
 from flowersweep.journal import Journal
 from flowersweep.tracking import store
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
 
 CLASSES = ["pink primrose", "wild rose", "tulip", "daisy"]
 CONFIG = {"loss": {"name": "focal", "gamma": 0.0}, "data": {"dir": "flowers", "api_key": "swordfish"}, "train": {"epochs": 3}}
@@ -99,9 +103,7 @@ def study(mlruns: Path) -> Study:
 
 
 @pytest.fixture
-def free_port() -> Iterator[int]:
-    import socket
-
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        yield probe.getsockname()[1]
+        return int(probe.getsockname()[1])

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +45,7 @@ def shipped(study) -> Shipped:
 
 @pytest.fixture
 def promoted(shipped, network) -> Shipped:
-    registry.log_model(shipped.trials[1], network, IMAGES, store.client(LOCAL, shipped.dir), classes=CLASSES)
+    registry.log_model(shipped.trials[1], network, IMAGES, store.client(LOCAL, shipped.dir), facts={"classes": CLASSES})
     registry.promote("smoothing", LOCAL, shipped.dir)
     return shipped
 
@@ -57,7 +53,7 @@ def promoted(shipped, network) -> Shipped:
 def test_the_champion_answers_as_the_network_that_was_logged(promoted, network):
     loaded = registry.load(LOCAL, promoted.dir)
     np.testing.assert_allclose(loaded.predict(IMAGES, verbose=0), network.predict(IMAGES, verbose=0), rtol=1e-6)
-    assert registry.class_names(LOCAL, promoted.dir, alias="champion") == CLASSES
+    assert registry.facts(LOCAL, promoted.dir, alias="champion")["classes"] == CLASSES
     same = [registry.load(LOCAL, promoted.dir, version=1), registry.load(LOCAL, promoted.dir, run=promoted.trials[1])]
     assert [model.count_params() for model in same] == [network.count_params()] * 2
 
@@ -65,7 +61,7 @@ def test_the_champion_answers_as_the_network_that_was_logged(promoted, network):
 def test_a_logged_model_says_what_it_takes_gives_and_was_made_with(shipped, network):
     import keras
 
-    info = registry.log_model(shipped.trials[1], network, IMAGES, store.client(LOCAL, shipped.dir), classes=CLASSES)
+    info = registry.log_model(shipped.trials[1], network, IMAGES, store.client(LOCAL, shipped.dir), facts={"classes": CLASSES})
     (images,), (logits,) = info.signature.inputs, info.signature.outputs
     assert (images.type, images.shape) == (np.dtype(np.uint8), (-1, 8, 8, 3))
     assert (logits.type, logits.shape) == (np.dtype(np.float32), (-1, 4))

@@ -95,9 +95,9 @@ def test_a_server_that_stops_and_starts_again_in_the_middle_of_a_study_gets_all_
     images = np.zeros((2, 8, 8, 3), np.uint8)
     inputs = keras.Input((8, 8, 3))
     network = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(inputs)))
-    registry.log_model(runs.trials[1], network, images, client, classes=["a", "b", "c", "d"])
+    registry.log_model(runs.trials[1], network, images, client, facts={"classes": ["a", "b", "c", "d"]})
     registry.log_model(runs.trials[1], network, images, client)
     assert [str(registry.promote("smoothing", tracking, study.dir).version) for _ in range(2)] == ["1", "1"]
     loaded = registry.load(tracking, study.dir)
     np.testing.assert_allclose(loaded.predict(images, verbose=0), network.predict(images, verbose=0), rtol=1e-6)
-    assert registry.class_names(tracking, study.dir) == ["a", "b", "c", "d"]
+    assert registry.facts(tracking, study.dir)["classes"] == ["a", "b", "c", "d"]

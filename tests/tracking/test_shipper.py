@@ -21,6 +21,7 @@ from flowersweep.tracking import shipment, store
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
 
 LOCAL = Tracking()
+EVALUATION = ["confusion_report.csv", "confusion_tune.csv", "logits.npz", "per_class_report.csv", "per_class_tune.csv"]
 
 
 def snapshot(dir: Path, tracking: Tracking = LOCAL) -> dict[str, Any]:
@@ -48,7 +49,9 @@ def artifact(dir: Path, run: str, path: str) -> str:
 
 
 def test_a_study_becomes_one_parent_run_with_a_nested_run_for_each_trial(study):
-    study.write(study.begin(), *study.whole(0), *study.whole(1, state="pruned"), *study.whole(2, state="failed", reason="loss is not finite"))
+    study.write(
+        study.begin(), *study.whole(0), *study.whole(1, state="pruned"), *study.whole(2, state="failed", reason="loss is not finite")
+    )
     assert sync(study.path, LOCAL, study.dir) == 13
     runs = run_ids(study.path, LOCAL, study.dir)
     client = store.client(LOCAL, study.dir)
@@ -119,7 +122,7 @@ def test_a_trial_keeps_its_whole_configuration_and_what_it_confused(study):
     table = list(csv.DictReader(artifact(study.dir, first, "evaluation/per_class_report.csv").splitlines()))
     assert table[1] == {"class": "wild rose", "precision": "0.6667", "recall": "1.0", "f1": "0.8", "support": "2"}
     kept = sorted(_files(store.client(LOCAL, study.dir), first))
-    assert "evaluation/logits.npz" in kept and len(kept) == 7
+    assert kept == ["config.yaml", *(f"evaluation/{name}" for name in EVALUATION), "provenance.json"]
     assert _files(store.client(LOCAL, study.dir), second) == ["config.yaml", "provenance.json"]
 
 
@@ -152,6 +155,41 @@ def test_shipping_again_changes_nothing(study, lost):
     assert (sync(study.path, LOCAL, study.dir) == 0) == (lost == "nothing")
     assert snapshot(study.dir) == before
     assert len(before) == 4
+
+
+@pytest.mark.parametrize("calls", [1, 4, 7, 11])
+def test_a_process_killed_while_it_ships_leaves_nothing_double_and_nothing_out(study, calls):
+    study.write(study.begin(), *study.whole(0, logits=True), *study.whole(1), *study.whole(2), study.stop())
+    code = """
+import os, pathlib, sys
+from flowersweep.config import Tracking
+from flowersweep.tracking import shipper, store
+dir, journal, left = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
+from mlflow import MlflowClient
+def counted(name):
+    call = getattr(MlflowClient, name)
+    def count(*given, **named):
+        global left
+        answer = call(*given, **named)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), 9)
+        return answer
+    return count
+for name in ("create_run", "log_batch", "log_artifacts", "set_terminated"):
+    setattr(MlflowClient, name, counted(name))
+shipper.sync(journal, Tracking(), dir)
+"""
+    killed = subprocess.run([sys.executable, "-c", code, str(study.dir), str(study.path), str(calls)], capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    sync(study.path, LOCAL, study.dir)
+    content = snapshot(study.dir)
+    assert sorted((info[0], info[1]) for info, *_ in content.values()) == [
+        ("smoothing", "FINISHED"), ("smoothing-0000", "FINISHED"), ("smoothing-0001", "FINISHED"), ("smoothing-0002", "FINISHED")
+    ]  # fmt: skip
+    trials = [values for values in content.values() if values[0][0] != "smoothing"]
+    assert [[len(history[key]) for key in ("train/loss", "tune/nll", "tune/macro_f1")] for *_, history, _, _ in trials] == [[3, 3, 1]] * 3
+    assert sorted(len(files) for *_, files, _ in trials) == [2, 2, 7]
 
 
 def test_a_thousand_epochs_and_a_thousand_metrics_arrive_whole(study):
@@ -244,7 +282,7 @@ def test_two_processes_do_not_ship_one_study_at_once(study):
 
 def test_an_unknown_study_is_named_beside_those_there_are(study):
     study.write(study.begin())
-    with pytest.raises(TrackingError, match='no study "smothing".*Did you mean "smoothing"'):
+    with pytest.raises(TrackingError, match=r'no study "smothing".*Did you mean "smoothing"'):
         run_ids(study.path.parent.with_name("smothing") / "journal.jsonl", LOCAL, study.dir)
 
 

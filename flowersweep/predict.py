@@ -1,0 +1,58 @@
+"""From a registered model and images to a submission: one line an image, with its id and its label."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowersweep.config import Config, Data
+from flowersweep.data.dataset import Dataset, open_dataset
+from flowersweep.data.pipeline import in_order
+from flowersweep.errors import DataError
+from flowersweep.runtime import start
+from flowersweep.tracking import registry
+
+BATCH = 64
+
+
+def predict(config: Config, overrides: Sequence[str]) -> tuple[Path, int]:
+    """Write ``id,label`` for every image of ``config.split``; return the file and the number of images.
+
+    The images are those that the model was trained with, unless the command line names others. Raises TrackingError if there is
+    no such model, and DataError if the images do not fit it.
+    """
+    start(Path(config.dir) / "cache" / "compiled")
+    dir, alias = Path(config.dir), config.alias if config.run is None else None
+    model = registry.load(config.tracking, dir, alias=alias, run=config.run)
+    facts = registry.facts(config.tracking, dir, alias=alias, run=config.run)
+    named = any(word.lstrip("+").startswith("data") for word in overrides)
+    height, width = model.input_shape[1:3]
+    dataset = open_dataset(config.data if named else Data(**facts["data"]), dir / "cache", trusted=tuple(config.trusted_modules))
+    _require_fit(dataset, facts, config.split)
+    split = dataset.splits[config.split]
+    path = Path(config.output or "submission.csv")
+    with path.with_suffix(".partial").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label"])
+        writer.writerows(zip(split.ids, _labels(model, in_order(split, (height, width), BATCH)), strict=True))
+    path.with_suffix(".partial").replace(path)
+    return path, len(split)
+
+
+def _labels(model: Any, batches: Iterator[np.ndarray]) -> Iterator[int]:
+    for images in batches:
+        full = np.concatenate([images, np.zeros((BATCH - len(images), *images.shape[1:]), images.dtype)])  # one shape, one program
+        yield from model.predict_on_batch(full)[: len(images)].argmax(axis=1).tolist()
+
+
+def _require_fit(dataset: Dataset, facts: dict[str, Any], split: str) -> None:
+    if split not in dataset.splits:
+        raise DataError(f"{dataset.dir} has no split {split!r}. Splits: {', '.join(dataset.splits)}")
+    if len(dataset.classes) != len(facts["classes"]):
+        raise DataError(
+            f"the model knows {len(facts['classes'])} classes, {dataset.dir} has {len(dataset.classes)}: name its images with data.dir=PATH"
+        )

@@ -1,0 +1,157 @@
+"""The classifier: from configuration to a network that is saved, loaded and taken apart."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import yaml
+
+from flowersweep.config import Model
+from flowersweep.errors import ConfigError
+from flowersweep.models.classifier import Classifier, build
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+SLOW = {"densenet201", "efficientnet_b7"}
+LITE = {"_target_": "flowersweep.models.backbones.efficientnet_lite0"}
+PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+MODES = {"tf": "mobilenet_v2", "torch": "densenet", "caffe": "resnet"}
+
+
+def small(*, input_shape: Any, include_top: bool = False, weights: str | None = None, filters: int = 6) -> keras.Model:
+    images = keras.Input(input_shape)
+    maps = keras.layers.Conv2D(filters, 3, strides=2, name="stem")(images)
+    maps = keras.layers.DepthwiseConv2D(3)(keras.layers.BatchNormalization()(maps))
+    if weights == "imagenet":
+        raise Exception("URL fetch failure on https://example.org/weights.h5: None -- no route")  # as Keras does
+    return keras.Model(images, maps, name="small")
+
+
+HERE = __name__.partition(".")[0]
+SMALL = Model("small", {"_target_": f"{__name__}.small"}, None, weights="none")
+
+
+def built(config: Model = SMALL, *, lower: bool = False) -> Classifier:
+    return build(config, image_size=(32, 32), classes=4, lower=lower, trusted=(HERE,))
+
+
+FILES = [pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in sorted(CONF.glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_every_model_of_conf_builds(path: Path) -> None:
+    config = Model(**yaml.safe_load(path.read_text()))
+    assert config.name == path.stem
+    made = build(replace(config, weights="none"), image_size=(32, 32), classes=5, lower=False)
+    assert made.model.output_shape == (None, 5)
+    assert made.head.kernel.shape == (made.features.output_shape[-1], 5)
+
+
+@pytest.mark.parametrize("lower", [False, True], ids=["plain", "lowered"])
+def test_the_parts_compute_what_the_whole_does(lower: bool) -> None:
+    preprocess = {"_target_": "keras.applications.mobilenet_v2.preprocess_input"}
+    made = built(replace(SMALL, preprocess=preprocess), lower=lower)
+    features = np.asarray(made.features(PIXELS))
+    np.testing.assert_allclose(features, made.backbone(PIXELS), atol=1e-5)
+    logits = features @ np.asarray(made.head.kernel) + np.asarray(made.head.bias)
+    np.testing.assert_allclose(logits, made.model(PIXELS), atol=1e-5)
+    np.testing.assert_allclose(made.model(PIXELS), made.model(PIXELS.astype("float32")), atol=1e-5)
+    assert [w.shape for w in made.features.weights] == [w.shape for w in made.backbone.weights]
+    assert [w.shape for w in made.features.trainable_variables] == [w.shape for w in made.backbone.trainable_variables]
+    assert made.head.name == "head"
+    assert made.model.layers[-1] is made.head
+
+
+def test_logits_are_float32_when_the_network_computes_in_bfloat16() -> None:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        made = built()
+    finally:
+        keras.config.set_dtype_policy(before)
+    assert made.model(PIXELS).dtype == made.backbone(PIXELS).dtype == "float32"
+    assert made.backbone.get_layer("small").get_layer("stem").compute_dtype == "bfloat16"
+
+
+LOAD = """
+import sys, keras, numpy as np
+for mode in sys.argv[1:]:
+    model = keras.models.load_model(f"{mode}.keras", safe_mode=True)
+    np.save(f"{mode}-out.npy", model(np.load("pixels.npy")))
+assert "flowersweep" not in sys.modules
+"""
+
+
+def test_a_saved_model_loads_elsewhere_safely_and_without_this_package(tmp_path: Path) -> None:
+    np.save(tmp_path / "pixels.npy", PIXELS)
+    for mode, module in MODES.items():
+        made = built(replace(SMALL, preprocess={"_target_": f"keras.applications.{module}.preprocess_input"}))
+        made.model.save(tmp_path / f"{mode}.keras")
+        scaled = keras.applications.imagenet_utils.preprocess_input(PIXELS.astype("float32"), mode=mode)
+        expected = np.asarray(made.backbone.get_layer("small")(scaled)).mean(axis=(1, 2))
+        np.testing.assert_allclose(made.backbone(PIXELS), expected, rtol=1e-4, atol=1e-4)
+        np.save(tmp_path / f"{mode}.npy", made.model(PIXELS))
+    subprocess.run([sys.executable, "-I", "-c", LOAD, *MODES], check=True, cwd=tmp_path)
+    for mode in MODES:
+        np.testing.assert_allclose(np.load(tmp_path / f"{mode}-out.npy"), np.load(tmp_path / f"{mode}.npy"), atol=1e-4)
+
+
+def test_weights_from_a_file_reach_the_backbone(tmp_path: Path) -> None:
+    source = small(input_shape=(32, 32, 3))
+    source.set_weights([np.full(w.shape, 0.5) for w in source.weights])
+    source.save_weights(tmp_path / "small.weights.h5")
+    made = built(replace(SMALL, weights=str(tmp_path / "small.weights.h5")), lower=True)
+    for part in (made.backbone, made.features):
+        assert all((weight == 0.5).all() for weight in part.get_weights())
+    assert made.pretrained.startswith("file-")
+
+
+def test_the_key_changes_with_weights_arguments_and_preprocessing_only(tmp_path: Path) -> None:
+    key = built().pretrained
+    assert key == built().pretrained == built(replace(SMALL, dropout=0.5, name="other"), lower=True).pretrained
+    assert key.startswith("none-")
+    assert len(key) == len("none-") + 16
+    small(input_shape=(32, 32, 3)).save_weights(tmp_path / "other.weights.h5")
+    others = [
+        replace(SMALL, weights=str(tmp_path / "other.weights.h5")),
+        replace(SMALL, backbone={**SMALL.backbone, "filters": 7}),
+        replace(SMALL, preprocess={"_target_": "keras.applications.mobilenet_v2.preprocess_input"}),
+    ]
+    assert len({key, *(built(other).pretrained for other in others)}) == 4
+
+
+REFUSED = {
+    "an untrusted module": (replace(SMALL, backbone={"_target_": "os.system"}), "trusted_modules"),
+    "a backbone that does not exist": (replace(SMALL, backbone={"_target_": "keras.applications.DenseNet2O1"}), "DenseNet2O1"),
+    "a download that fails": (replace(SMALL, weights="imagenet"), "could not be downloaded.*model.weights=none"),
+    "a file that is missing": (replace(SMALL, weights="gone.weights.h5"), "no such file"),
+    "an unknown argument": (replace(SMALL, backbone={**SMALL.backbone, "depth": 3}), "cannot be built with"),
+    "an argument of the wrong kind": (replace(SMALL, backbone={**SMALL.backbone, "filters": -1}), "cannot be built with"),
+}
+
+
+@pytest.mark.parametrize(("config", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_cannot_be_built_is_a_config_error(config: Model, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        built(config)
+
+
+def test_weights_of_another_network_are_refused_by_name(tmp_path: Path) -> None:
+    small(input_shape=(32, 32, 3), filters=9).save_weights(tmp_path / "wide.weights.h5")
+    with pytest.raises(ConfigError, match="do not fit small"):
+        built(replace(SMALL, weights=str(tmp_path / "wide.weights.h5")))
+
+
+def test_building_leaves_the_random_numbers_of_others_alone() -> None:
+    random.seed(7)
+    expected = random.random()
+    random.seed(7)
+    built()
+    assert random.random() == expected

@@ -1,0 +1,106 @@
+"""A study that was killed at any moment and started again is the study that was never killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import TINY, Command, environment
+
+KILLED = Path(__file__).parent / "killed.py"
+WORDS = ["+sweep=smoothing", "sweep.n_trials=9", "tracking.enabled=false", "train.checkpoint_seconds=0", *TINY]
+
+
+def story(study: Path) -> list[dict[str, Any]]:
+    """What a journal says happened, without when; parts of it that a second run repeats are in it once."""
+    events = [json.loads(line) for line in (study / "journal.jsonl").read_text().splitlines()]
+    for event in events:
+        for each in [event, *event.get("epochs", [])]:
+            each.pop("time")
+    return [event for event in events if event["event"] in ("ask", "report", "tell")]
+
+
+@pytest.mark.slow
+def test_killed_at_random_events_and_resumed_equals_never_killed(project: Path, command: Command) -> None:
+    whole = command(*WORDS, "study=whole")
+    assert whole.returncode == 0, whole.stderr
+    chance = np.random.default_rng()
+    kills = []
+    while True:
+        kill = int(chance.integers(1, 14)), float(chance.choice([0.0, 0.3, 0.9, 1.0]))
+        line = [sys.executable, str(KILLED), *map(str, kill), *WORDS, "study=killed"]
+        run = subprocess.run(line, cwd=project, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+        kills.append(kill)
+        if run.returncode == 0:
+            break
+        assert run.returncode == -signal.SIGKILL, run.stderr
+        assert len(kills) < 40
+    assert len(kills) > 1
+    studies = project / "mlruns" / "studies"
+    assert story(studies / "killed") == story(studies / "whole"), f"after kills at (event, share of its line) {kills}"
+    tells = [event for event in story(studies / "killed") if event["event"] == "tell"]
+    assert [tell["trial"] for tell in tells] == list(range(9))
+    assert {tell["state"] for tell in tells} >= {"complete", "pruned"}
+    assert run.stdout.splitlines()[:12] == whole.stdout.splitlines()[:12]  # the same table, the same best
+
+
+def test_a_finished_study_is_not_run_again_but_shown_again(project: Path, command: Command) -> None:
+    words = ["+sweep=quick", "tracking.enabled=false", *TINY]
+    first = command(*words)
+    assert first.returncode == 0, first.stderr
+    before = story(project / "mlruns" / "studies" / "quick")
+    second = command(*words)
+    assert second.returncode == 0, second.stderr
+    assert story(project / "mlruns" / "studies" / "quick") == before
+    assert first.stdout.splitlines()[:6] == second.stdout.splitlines()[:6]
+
+
+def test_more_trials_go_on_where_the_study_ended_and_other_settings_are_refused(project: Path, command: Command) -> None:
+    words = ["+sweep=quick", "tracking.enabled=false", *TINY]
+    assert command(*words, "sweep.n_trials=2").returncode == 0
+    assert command(*words, "sweep.n_trials=3").returncode == 0
+    tells = [event["trial"] for event in story(project / "mlruns" / "studies" / "quick") if event["event"] == "tell"]
+    assert tells == [0, 1, 2]
+    refused = command(*words, "model.dropout=0.5")
+    assert refused.returncode == 1
+    assert "model.dropout: 0.2 -> 0.5" in refused.stderr
+    assert "study=NAME" in refused.stderr
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_study_says_so_and_goes_on(kind: signal.Signals, project: Path, command: Command) -> None:
+    words = ["+sweep=quick", "tracking.enabled=false", *TINY, "sweep.n_trials=400"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowersweep", *words], cwd=project, env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    journal = project / "mlruns" / "studies" / "quick" / "journal.jsonl"
+    while process.poll() is None and (not journal.exists() or journal.read_text().count('"tell"') < 2):
+        pass
+    process.send_signal(kind)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the same command goes on" in told
+    done = len([event for event in story(journal.parent) if event["event"] == "tell"])
+    assert json.loads(journal.read_text().splitlines()[-1])["state"] == "interrupted"
+    again = command(*words[:-1], f"sweep.n_trials={done + 1}")
+    assert again.returncode == 0, again.stderr
+    assert [event["trial"] for event in story(journal.parent) if event["event"] == "tell"] == list(range(done + 1))
+
+
+def test_a_study_has_one_writer(project: Path) -> None:
+    from flowersweep.errors import StudyError
+    from flowersweep.journal import Journal
+
+    path = project / "mlruns" / "studies" / "mine" / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append("study")
+        with pytest.raises(StudyError, match=r'"mine" is being run by process \d+ on'):
+            Journal(path)
+    Journal(path)

@@ -1,0 +1,79 @@
+"""Every file in conf/ and sweeps/ composes, and what it names can be built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowersweep.compose import compose, composed, options, parse
+from flowersweep.config import flatten, with_settings
+from flowersweep.search.space import space_of
+from flowersweep.targets import arguments, resolve
+
+ROOT = Path(__file__).parents[1]
+GROUPS = [(path.parent.name, path.stem) for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
+SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize(("group", "name"), GROUPS, ids=map("=".join, GROUPS))
+def test_a_file_of_a_group_composes_and_names_itself(group: str, name: str) -> None:
+    chosen = dict(flatten(compose([f"{group}={name}"])))
+    assert chosen[f"{group}.name"] == name
+
+
+@pytest.mark.parametrize(("group", "name"), [pair for pair in GROUPS if pair[0] in ("optimizer", "pruner", "sampler")], ids="=".join)
+def test_what_a_file_names_can_be_built(group: str, name: str) -> None:
+    spec = getattr(compose([f"{group}={name}"]), group)
+    assert resolve(spec)(**arguments(spec))
+
+
+@pytest.mark.parametrize(
+    ("group", "name"), [pair for pair in GROUPS if pair[0] in ("loss", "schedule", "verb", "model", "data")], ids="=".join
+)
+def test_what_a_file_names_can_be_imported(group: str, name: str) -> None:
+    spec = getattr(compose([f"{group}={name}"]), group)
+    for target in [spec] if isinstance(spec, dict) else [part for part in vars(spec).values() if isinstance(part, dict)]:
+        assert resolve(target)
+
+
+@pytest.mark.parametrize("name", SWEEPS)
+@pytest.mark.parametrize("train", options("train"))
+def test_a_sweep_composes_and_its_trials_are_sound(name: str, train: str) -> None:
+    import optuna
+
+    words = (f"+sweep={name}", f"train={train}")
+    config = compose(words)
+    space = space_of(config, words, parse(words))
+    assert config.study == name
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    for _ in range(10):
+        params = space.suggest(study.ask())
+        assert params
+        assert space.config(params)  # composed and checked
+
+
+def test_every_file_says_what_it_is() -> None:
+    for path in [*(ROOT / "conf").glob("*/*.yaml"), *(ROOT / "sweeps").glob("*.yaml")]:
+        if path.parent.name != "verb":
+            assert path.read_text().startswith("# "), path
+
+
+def test_the_users_own_files_win(project: Path) -> None:
+    (project / "conf" / "optimizer").mkdir()
+    (project / "conf" / "optimizer" / "adam.yaml").write_text("_target_: keras.optimizers.Adam\nname: adam\nbeta_1: 0.5\n")
+    (project / "sweeps").mkdir()
+    (project / "sweeps" / "mine.yaml").write_text("sweep: {space: {x: {path: train.epochs, values: 'int(interval(1, 3))'}}}\n")
+    composed.cache_clear()
+    config = compose(["+sweep=mine"])
+    assert config.optimizer["beta_1"] == 0.5
+    assert config.study == "mine"
+    composed.cache_clear()
+
+
+def test_settings_reach_dataclasses_and_groups_and_leave_the_rest() -> None:
+    base = compose([])
+    changed = with_settings(base, {"loss.gamma": 3.0, "train.epochs": 2})
+    assert (changed.loss["gamma"], changed.train.epochs) == (3.0, 2)
+    assert base.loss["gamma"] == 0.0
+    assert changed.loss["label_smoothing"] == base.loss["label_smoothing"]

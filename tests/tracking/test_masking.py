@@ -1,0 +1,51 @@
+"""What counts as a secret, and that nothing else does."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowersweep.tracking.masking import masked, masked_text, secret
+
+
+@pytest.mark.parametrize(
+    "name", ["token", "hfToken", "db.password", "AWS_SECRET_ACCESS_KEY", "api-key", "apikey", "privateKey", "credentials"]
+)
+def test_names_of_secrets_are_recognised(name):
+    assert secret(name)
+
+
+@pytest.mark.parametrize("name", ["monkey", "keyboard", "keras", "learning_rate", "passes", "turkey"])
+def test_other_names_are_left_alone(name):
+    assert not secret(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("python -m flowersweep tracking.token=abc x=1", "python -m flowersweep tracking.token=*** x=1"),
+        ("db.password='two words' x='b c'", "db.password=*** x='b c'"),
+        ("tracking.uri=http://me:pw@host:5/x?token=abc&b=1", "tracking.uri=http://***@host:5/x?token=***&b=1"),
+        ("postgresql://me:p@w@host/db", "postgresql://***@host/db"),
+        ("+data.fetch={api_key:abc,b:2}", "+data.fetch={api_key:***,b:2}"),
+        ("fetch --api-key abc", "fetch --api-key ***"),
+        ("the token was bad: see http://host/a@b", "the token was bad: see http://host/a@b"),
+        ("+sweep=smoothing optimizer.learning_rate=1e-3", "+sweep=smoothing optimizer.learning_rate=1e-3"),
+    ],
+)
+def test_secrets_in_a_command_are_masked_and_the_rest_is_kept(text, shown):
+    assert masked_text(text) == shown
+
+
+def test_nested_values_are_masked_and_empty_ones_and_switches_stay():
+    value = {
+        "uri": "http://me:pw@host",
+        "fetch": {"key": "abc", "token": None, "keys": ["a"]},
+        "use_token": True,
+        "list": [{"secret": 5}, 1.5],
+    }
+    assert masked(value) == {
+        "uri": "http://***@host",
+        "fetch": {"key": "***", "token": None, "keys": "***"},
+        "use_token": True,
+        "list": [{"secret": "***"}, 1.5],
+    }

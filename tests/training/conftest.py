@@ -1,0 +1,31 @@
+"""A workshop over a few generated images, made once."""
+
+from __future__ import annotations
+
+import pytest
+
+from flowersweep.config import Config, Data, Model, Train
+from flowersweep.runtime import start
+from flowersweep.training.workshop import Workshop
+
+LOSS = {"_target_": "flowersweep.training.losses.focal_cross_entropy", "name": "smoothed", "label_smoothing": 0.1, "gamma": 0.0}
+SCHEDULE = {"_target_": "flowersweep.training.schedules.cosine", "name": "cosine", "warmup": 0.1, "start": 0.1, "minimum": 0.0}
+
+
+def tiny(**changed: object) -> Config:
+    """A configuration that trains in seconds."""
+    fetch = {"_target_": "flowersweep.data.synthetic.write", "classes": 5, "train": 8, "val": 6, "test": 2, "image_size": 32}
+    settings = {
+        "data": Data(name="synthetic", fetch=fetch),
+        "model": Model(name="tiny", backbone={"_target_": "flowersweep.testing.tiny_backbone"}, weights="none"),
+        "loss": LOSS,
+        "schedule": SCHEDULE,
+        "optimizer": {"_target_": "keras.optimizers.Adam", "name": "adam"},
+        "train": Train(name="frozen", epochs=4, batch_per_replica=8),
+    }
+    return Config(**{**settings, **changed})  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(start(), tmp_path_factory.mktemp("cache"), lambda what, done, total: None)

@@ -1,0 +1,137 @@
+"""A trial in segments: the same numbers however it is cut, whatever ran before it, and without compiling again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from flowersweep import trial
+from flowersweep.config import Config, Train, with_settings
+from flowersweep.errors import ConfigError, TrialFailed
+from flowersweep.runtime import compiles
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.workshop import Workshop
+from tests.training.conftest import tiny
+
+FROZEN = tiny()
+FINETUNE = tiny(train=Train(name="finetune", finetune=True, head_epochs=1, epochs=2, batch_per_replica=8))
+BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
+
+
+def run(config: Config, workshop: Workshop) -> tuple[Checkpoint, list[dict[str, float]]]:
+    checkpoint, epochs = trial.advance(config, Checkpoint(), trial.epochs(config), workshop)
+    return checkpoint, [epoch.metrics for epoch in epochs]
+
+
+def same(one: Checkpoint, other: Checkpoint) -> None:
+    for a, b in zip(jax.tree.leaves(one.state), jax.tree.leaves(other.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@BOTH
+def test_a_trial_cut_into_segments_and_moved_through_files_ends_bit_for_bit_the_same(
+    config: Config, workshop: Workshop, tmp_path: Path
+) -> None:
+    whole, metrics = run(config, workshop)
+    checkpoint, pieces = Checkpoint(), []
+    for until in range(1, trial.epochs(config) + 1):
+        checkpoint, epochs = trial.advance(config, checkpoint, until, workshop)
+        checkpoint.save(tmp_path / "checkpoint.npz")
+        checkpoint = Checkpoint.load(tmp_path / "checkpoint.npz", workshop.runtime.whole)
+        pieces += [epoch.metrics for epoch in epochs]
+    same(whole, checkpoint)
+    assert pieces == metrics
+
+
+@BOTH
+def test_a_segment_that_is_advanced_again_gives_the_same(config: Config, workshop: Workshop) -> None:
+    first, _ = trial.advance(config, Checkpoint(), 2, workshop)
+    once, _ = trial.advance(config, first, 3, workshop)
+    again, _ = trial.advance(config, first, 3, workshop)
+    same(once, again)
+
+
+@BOTH
+def test_trials_with_other_numbers_compile_nothing(config: Config, workshop: Workshop) -> None:
+    trial.finish(config, run(config, workshop)[0], workshop)
+    before = compiles()
+    for settings in (
+        {"loss.gamma": 2.0, "loss.label_smoothing": 0.0},
+        {"train.learning_rate": 0.01, "schedule.warmup": 0.3, "model.dropout": 0.5},
+        {"train.weight_decay": 0.1, "seed": 7},
+        {"train.epochs": 3},
+    ):
+        other = with_settings(config, settings)
+        trial.finish(other, run(other, workshop)[0], workshop)
+    assert compiles() == before
+
+
+def test_every_hyperparameter_changes_the_training(workshop: Workshop) -> None:
+    _, base = run(FROZEN, workshop)
+    for path, value in {
+        "loss.gamma": 2.0,
+        "loss.label_smoothing": 0.3,
+        "train.learning_rate": 0.01,
+        "train.weight_decay": 1.0,
+        "schedule.warmup": 0.5,
+        "schedule.start": 0.9,
+        "schedule.minimum": 0.5,
+        "model.dropout": 0.6,
+        "seed": 1,
+    }.items():
+        _, changed = run(with_settings(FROZEN, {path: value}), workshop)
+        assert changed[-1]["train/loss"] != base[-1]["train/loss"], path
+
+
+def test_training_learns(workshop: Workshop) -> None:
+    _, metrics = run(with_settings(FROZEN, {"train.epochs": 60, "train.learning_rate": 0.1, "model.dropout": 0.0}), workshop)
+    assert metrics[-1]["train/loss"] < metrics[0]["train/loss"] * 0.8
+    assert metrics[-1]["tune/nll"] < metrics[0]["tune/nll"]
+
+
+def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_backbone(workshop: Workshop) -> None:
+    frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, workshop)
+    begun = workshop.main_stage(FINETUNE).begin(frozen.state, 0)
+    assert frozen.state is not None
+    np.testing.assert_array_equal(begun.trainable[-2], frozen.state.trainable[0])
+    tuned, _ = trial.advance(FINETUNE, frozen, 3, workshop)
+    assert tuned.state is not None
+    assert not np.array_equal(tuned.state.trainable[0], begun.trainable[0])
+    assert not np.array_equal(tuned.state.non_trainable[0], begun.non_trainable[0])  # the statistics of the batches
+
+
+def test_a_loss_that_is_not_finite_fails_the_trial_with_its_reason(workshop: Workshop) -> None:
+    with pytest.raises(TrialFailed, match=r"train/loss is (nan|inf) after epoch \d"):
+        run(with_settings(FROZEN, {"train.learning_rate": 1e38}), workshop)
+
+
+@BOTH
+def test_the_exported_model_gives_the_logits_of_the_trial(config: Config, workshop: Workshop) -> None:
+    from flowersweep.data.pipeline import in_order
+
+    checkpoint, _ = run(config, workshop)
+    result = trial.finish(config, checkpoint, workshop)
+    model = trial.model_of(config, checkpoint, workshop)
+    dataset = workshop.dataset(config.data)
+    images = np.concatenate(list(in_order(dataset.splits["val"], dataset.image_size, 16)))
+    np.testing.assert_allclose(model.predict(images, verbose=0)[dataset.tune], result.logits["tune"], rtol=1e-3, atol=1e-4)
+
+
+def test_report_and_tune_are_scored_apart(workshop: Workshop) -> None:
+    result = trial.finish(FROZEN, run(FROZEN, workshop)[0], workshop)
+    assert {"tune/macro_f1", "report/macro_f1", "tune/calibrated_nll", "report/accuracy"} <= set(result.metrics)
+    assert {part: len(logits) for part, logits in result.logits.items()} == {"tune": 15, "report": 15, "test": 10}
+
+
+def test_a_batch_that_the_images_do_not_fill_is_refused(workshop: Workshop) -> None:
+    with pytest.raises(ConfigError, match="a batch of 64 is more than the 40 training images"):
+        workshop.batch(replace(FROZEN, train=replace(FROZEN.train, batch_per_replica=64)))
+
+
+def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.partial").write_bytes(b"half")
+    assert Checkpoint.load(tmp_path / "checkpoint.npz") == Checkpoint()
