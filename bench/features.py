@@ -4,9 +4,10 @@
 
 EfficientNet-Lite0, batch 64, float32, random weights, at 96 and 192 px. Ours is `Classifier.features` as the platform runs it: JAX, jitted,
 weights as arguments. The peer is the same plain Keras network through KERAS_BACKEND=tensorflow in a `tf.function`, which uses oneDNN and
-all cores. Each has a process of its own that lives through the whole run; they take turns, a short burst each, since the speed of a
-shared machine drifts. One round's ratio compares two neighbouring bursts. Read the last column: the median ratio of the rounds, ours by
-TensorFlow's (more than 1: we are faster), and in brackets the quartiles, which say how far to trust it.
+all cores; it takes the batch whole, where ours goes through in slices that fit the cache. Each has a process of its own that lives
+through a size; they take turns, a short burst each, since the speed of a shared machine drifts. One round's ratio compares two
+neighbouring bursts. Read the last column: the median ratio of the rounds, ours by TensorFlow's (more than 1: we are faster), and in
+brackets the quartiles, which say how far to trust it.
 """
 
 from __future__ import annotations

@@ -43,12 +43,12 @@ def efficientnet_lite0(**options: Any) -> keras.Model:
 
 
 def efficientnet_lite1(**options: Any) -> keras.Model:
-    """Build EfficientNet-Lite1, 4.1 million parameters without its top, made for 240 px; options as in `efficientnet_lite`."""
+    """Build EfficientNet-Lite1, 4.2 million parameters without its top, made for 240 px; options as in `efficientnet_lite`."""
     return efficientnet_lite("efficientnet-lite1", width=1.0, depth=1.1, **options)
 
 
 def efficientnet_lite2(**options: Any) -> keras.Model:
-    """Build EfficientNet-Lite2, 4.8 million parameters without its top, made for 260 px; options as in `efficientnet_lite`."""
+    """Build EfficientNet-Lite2, 4.9 million parameters without its top, made for 260 px; options as in `efficientnet_lite`."""
     return efficientnet_lite("efficientnet-lite2", width=1.1, depth=1.2, **options)
 
 

@@ -69,7 +69,8 @@ def search(
 ) -> Outcome:
     """Run a sweep, or go on with it; the same command twice does nothing the second time.
 
-    ``experiment`` is MLflow's folder of runs, named after the study unless given. ``features`` is told of images whose features are computed, ``watch`` of every step of a trial.
+    ``experiment`` is MLflow's folder of runs, named after the study unless given.
+    ``features`` is told of images whose features are computed, ``watch`` of every step of a trial.
     Raises ConfigError, DataError or StudyError before anything is trained.
     """
     space = space_of(config, overrides, parse(overrides))

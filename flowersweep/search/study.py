@@ -155,8 +155,8 @@ class Study:
         low, high = macro_f1_interval(predicted, labels, classes)
         score = macro_f1(logits, labels, classes)
         return (
-            f"best: trial {self.best.number}, macro F1 {score:.3f} on {len(labels)} held-out images (95 % interval {low:.3f} to {high:.3f}, "
-            f"one seed), picked from {len(self.trials)} trials by {self.config.sweep.objective}"
+            f"best: trial {self.best.number}, macro F1 {score:.3f} on {len(labels)} held-out images (95 % interval {low:.3f} to "
+            f"{high:.3f}, one seed), picked from {len(self.trials)} trials by {self.config.sweep.objective}"
         )
 
     def weights(self, record: Record) -> Path:

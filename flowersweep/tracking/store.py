@@ -70,15 +70,29 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
     if remote(uri):
         return MlflowClient(uri, registry_uri=uri)
     dir.mkdir(parents=True, exist_ok=True)
-    if not tracking.uri and not (dir / "mlflow.db").exists():
-        log.info("making the MLflow database %s (once, up to 15 s)", dir / "mlflow.db")
     try:
         # Processes that open a fresh database together would each migrate it, and all but one fail.
         with (dir / "mlflow.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            if not tracking.uri and not (dir / "mlflow.db").exists():
+                _make_database(dir / "mlflow.db")
             return MlflowClient(uri, registry_uri=uri)
     except (MlflowException, OSError, ImportError) as error:
         raise unreachable(uri, error) from error
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's tables elsewhere, then move them: a migration that was killed half-way can never be gone on with."""
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
+
+    log.info("making the MLflow database %s (once, up to 15 s)", path)
+    partial = path.with_suffix(".partial")
+    for left in path.parent.glob(f"{partial.name}*"):
+        left.unlink()
+    engine = create_sqlalchemy_engine_with_retry(f"sqlite:///{partial.resolve()}")
+    _initialize_tables(engine)
+    engine.dispose()
+    partial.replace(path)
 
 
 def experiment(store: MlflowClient, name: str, dir: Path) -> str:

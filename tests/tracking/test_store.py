@@ -49,3 +49,13 @@ def test_processes_that_start_together_make_one_database_and_say_nothing(tmp_pat
     processes = [subprocess.Popen(begin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
     said = [process.communicate(timeout=120) for process in processes]
     assert [(process.returncode, *words) for process, words in zip(processes, said, strict=True)] == [(0, "1\n", "")] * 3
+
+
+def test_a_database_that_was_left_half_made_is_made_anew(tmp_path: Path) -> None:
+    import sqlite3
+
+    with sqlite3.connect(tmp_path / "mlflow.partial") as half:
+        half.execute("create table experiments (experiment_id integer)")
+    half.close()
+    assert store.client(Tracking(), tmp_path).search_experiments()
+    assert not (tmp_path / "mlflow.partial").exists()

@@ -1,0 +1,64 @@
+"""An Optuna study that was rebuilt from the journal suggests and prunes as the one that was never closed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optuna
+import pytest
+
+from flowersweep.compose import compose, parse
+from flowersweep.config import Config
+from flowersweep.search import history
+from flowersweep.search.space import Space, space_of
+
+EPOCHS = (2, 4, 6, 8)
+
+
+def curve(params: dict[str, Any], epoch: int) -> float:
+    """A made-up learning curve: better with more epochs and near one rate."""
+    return abs(params["learning_rate"] - 0.01) * 20 + params["warmup"] + 1.0 / epoch
+
+
+def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tuple[Any, ...]]:
+    """Run trials on the made-up curves; with ``rebuild``, from a study made anew for each of them."""
+    events: list[dict[str, Any]] = []
+    study = history.rebuilt([], space, config)
+    for number in range(trials):
+        if rebuild:
+            study = history.rebuilt(history.records(events), space, config)
+        study.sampler = history.sampler(config.sampler, config.seed, number)
+        trial = study.ask()
+        params = space.suggest(trial)
+        events.append({"event": "ask", "trial": number, "params": params})
+        state, value = "complete", 0.0
+        for epoch in EPOCHS:
+            value = curve(params, epoch)
+            events.append({"event": "report", "trial": number, "epochs": [{"epoch": epoch}], "value": value})
+            trial.report(value, epoch)
+            if epoch < EPOCHS[-1] and trial.should_prune():
+                state = "pruned"
+                break
+        attributes = history.attributes(study, number)
+        study.tell(trial, value if state == "complete" else None, state=history.STATES[state])
+        events.append({"event": "tell", "trial": number, "state": state, "value": value, "attributes": attributes})
+    return [(r.params, r.reports, r.state, r.value) for r in history.records(events)]
+
+
+@pytest.mark.parametrize("pruner", ["successive_halving", "median", "none"])
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_rebuilding_before_every_trial_changes_nothing(pruner: str, sampler: str) -> None:
+    words = ("+sweep=smoothing", f"pruner={pruner}", f"sampler={sampler}")
+    config = compose(words)
+    space = space_of(config, words, parse(words))
+    kept, rebuilt = (play(config, space, 30, rebuild=rebuild) for rebuild in (False, True))
+    assert kept == rebuilt
+    assert ("pruned" in {state for _, _, state, _ in kept}) == (pruner != "none")
+
+
+def test_a_suggestion_depends_on_the_seed_of_the_study() -> None:
+    config = compose(["+sweep=smoothing"])
+    draws = [history.sampler(config.sampler, seed, 0) for seed in (0, 1, 0)]
+    space = space_of(config, ("+sweep=smoothing",), [])
+    first, second, third = (space.suggest(optuna.create_study(sampler=sampler).ask()) for sampler in draws)
+    assert first == third != second

@@ -1,0 +1,128 @@
+"""The path of a user, with the real MLflow: sweep, look, promote, predict; and a kill in the middle."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import TINY, Command, environment
+
+WORDS = ["+sweep=smoothing", "sweep.n_trials=6", *TINY]
+
+
+def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Path, command: Command) -> None:
+    journal = project / "mlruns" / "studies" / "smoothing" / "journal.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowersweep", *WORDS], cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while process.poll() is None and (not journal.exists() or journal.read_text().count('"tell"') < 2):
+        pass
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    swept = command(*WORDS)
+    assert swept.returncode == 0, swept.stderr
+    assert "6 trials: " in swept.stdout
+    assert "promote study=smoothing" in swept.stdout
+
+    runs = tracked(project)
+    trials = [run for run in runs if "flowersweep.trial" in run.data.tags]
+    parents = [run for run in runs if run.data.tags.get("flowersweep.kind") == "study"]
+    assert sorted(int(run.data.tags["flowersweep.trial"]) for run in trials) == list(range(6))
+    assert [run.info.status for run in parents] == ["FINISHED"]
+    assert not [run for run in runs if run.info.status == "RUNNING"]
+    for run in trials:
+        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        assert "learning_rate" in run.data.params
+    complete = [run for run in trials if run.data.tags["flowersweep.state"] == "complete"]
+    assert complete
+    assert all({"tune/macro_f1", "report/macro_f1", "train/loss"} <= set(run.data.metrics) for run in complete)
+
+    promoted = command("promote", "study=smoothing")
+    assert promoted.returncode == 0, promoted.stderr
+    assert "flowersweep version 1 is now champion" in promoted.stdout
+    assert "version 1 is" in command("promote", "study=smoothing").stdout  # the same run stays one version
+
+    predicted = command("predict", "alias=champion", "split=test")
+    assert predicted.returncode == 0, predicted.stderr
+    with (project / "submission.csv").open() as file:
+        heading, *rows = csv.reader(file)
+    assert heading == ["id", "label"]
+    assert len(rows) == len({row[0] for row in rows}) == 10
+    assert {int(label) for _, label in rows} <= set(range(5))
+    best = parents[0].data.tags["flowersweep.best_trial"]
+    with np.load(journal.parent / "trials" / best / "logits.npz") as kept:
+        assert [int(label) for _, label in rows] == kept["test"].argmax(axis=1).tolist()
+
+    unknown = command("predict", "alias=winner")
+    assert unknown.returncode == 1
+    assert "Aliases: champion" in unknown.stderr
+
+
+def tracked(project: Path) -> list:  # type: ignore[type-arg]
+    from flowersweep.config import Tracking
+    from flowersweep.tracking.store import client
+
+    store = client(Tracking(), project / "mlruns")
+    experiment = store.get_experiment_by_name("smoothing")
+    assert experiment is not None
+    return list(store.search_runs([experiment.experiment_id]))
+
+
+def test_one_training_is_a_run_of_its_own_and_is_not_done_twice(project: Path, command: Command) -> None:
+    words = [*TINY, "tracking.enabled=false"]
+    first = command(*words)
+    assert first.returncode == 0, first.stderr
+    assert "1 trials: 1 complete" in first.stdout
+    assert command(*words).returncode == 0
+    assert len(list((project / "mlruns" / "studies").iterdir())) == 1
+    assert command(*words, "seed=1").returncode == 0
+    assert len(list((project / "mlruns" / "studies").iterdir())) == 2
+
+
+def test_fine_tuning_trains_the_backbone_too(command: Command) -> None:
+    run = command("train=finetune", *TINY, "train.head_epochs=1", "train.epochs=1", "train.steps_per_epoch=2", "tracking.enabled=false")
+    assert run.returncode == 0, run.stderr
+    assert "1 trials: 1 complete" in run.stdout
+
+
+def test_a_failing_trial_has_its_reason_and_the_study_goes_on(project: Path, command: Command) -> None:
+    (project / "sweeps").mkdir()
+    (project / "sweeps" / "steep.yaml").write_text(
+        "sweep: {n_trials: 4, space: {rate: {path: train.learning_rate, values: 'choice(0.001, 3e38)'}}}\n"
+        "defaults: [override /sampler: random, override /pruner: none]\n"
+    )
+    run = command("+sweep=steep", *TINY, "tracking.enabled=false", "seed=3")
+    assert run.returncode == 0, run.stderr
+    assert "failed: train/loss is nan" in run.stdout
+    assert "4 trials: " in run.stdout
+    assert "complete" in run.stdout
+
+
+def test_data_says_what_is_there(command: Command) -> None:
+    run = command("data", *TINY)
+    assert run.returncode == 0, run.stderr
+    assert "5 classes, 32x32 pixels, train 40, val 30, test 10 (val: tune 15, report 15)" in run.stdout
+
+
+@pytest.mark.parametrize("damage", ["truncate", "rename"])
+def test_a_damaged_file_stops_before_training_and_is_named(damage: str, project: Path, command: Command) -> None:
+    from flowersweep.data.synthetic import write
+
+    folder = write(project / "images", classes=3, train=4, val=4, test=1, image_size=32)
+    file = sorted((folder / "train").iterdir())[0]
+    if damage == "truncate":
+        file.write_bytes(file.read_bytes()[:-7])
+    else:
+        file = file.rename(file.with_name("00-32x32-999.tfrec"))
+    run = command("data=tfrecords", f"data.dir={folder}", "model=tiny", "progress=false")
+    assert run.returncode == 1
+    assert file.name in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not list(project.rglob("journal.jsonl"))
