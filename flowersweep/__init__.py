@@ -5,4 +5,3 @@ import os
 # Both libraries read these when they are first imported, wherever that happens; what the user has set stays.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # TensorFlow only reads files here, and says two lines about this otherwise

@@ -50,7 +50,11 @@ class Train:
     batch_per_replica: int = 128
     learning_rate: float = 1e-3  # the schedule's maximum
     learning_rates: str = ""  # the range worth searching, in the grammar of sweeps
+    backbone_rate: float = 1.0  # the backbone's learning rate as a fraction of the head's
     weight_decay: float = 0.0  # decoupled, of matrices and kernels only
+    clip_norm: float | None = None  # bound of the gradient's norm
+    ema_half_life: float = 0.0  # of the average of the weights, as a fraction of the run; 0: none is kept
+    accumulate: int = 1  # parts that a batch is cut into, when it does not fit
     checkpoint_seconds: float = 20.0  # a checkpoint is written when this much training would be lost
 
 
@@ -91,6 +95,7 @@ class Config:
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     loss: dict[str, Any] = field(default_factory=dict)
+    augment: dict[str, Any] = field(default_factory=dict)
     schedule: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     train: Train = field(default_factory=Train)
@@ -118,6 +123,10 @@ LIMITS: dict[str, tuple[float, float]] = {
     "train.batch_per_replica": (1, math.inf),
     "train.learning_rate": (0, math.inf),
     "train.weight_decay": (0, math.inf),
+    "train.backbone_rate": (0, math.inf),
+    "train.clip_norm": (1e-9, math.inf),
+    "train.ema_half_life": (0, 10),
+    "train.accumulate": (1, math.inf),
     "train.checkpoint_seconds": (0, math.inf),
     "sweep.n_trials": (1, math.inf),
     "sweep.segment_epochs": (1, math.inf),
@@ -168,7 +177,7 @@ def check(config: Config) -> Config:
     """Return the configuration, or raise one ConfigError that lists everything wrong with it."""
     leaves = dict(flatten(config))
     problems = [problem for path, value in leaves.items() if (problem := _problem(path, value))]
-    for group in ("loss", "schedule"):
+    for group in ("loss", "schedule", "augment"):
         problems += [f"{path}: expected a number, got {value!r}" for path, value in leaves.items() if _wrong(group, path, value)]
     if problems:
         raise ConfigError("; ".join(problems))

@@ -14,6 +14,7 @@ from flowersweep.errors import TrialFailed
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import accuracy, macro_f1, nll
 from flowersweep.models.classifier import build
+from flowersweep.targets import arguments
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.fit import Stage, images_of
 from flowersweep.training.step import Hyperparameters
@@ -89,7 +90,7 @@ def model_of(config: Config, trained: Checkpoint, workshop: Workshop) -> keras.M
         replace(config.model, weights="none"), image_size=shared.dataset.image_size, classes=len(shared.dataset.classes), lower=False
     )
     made.backbone.set_weights(shared.classifier.backbone.get_weights())
-    *trainable, kernel, bias = trained.state.trainable
+    *trainable, kernel, bias = trained.state.weights
     for variable, value in zip(made.backbone.trainable_variables, trainable, strict=False):  # none after a frozen stage
         variable.assign(value)
     for variable, value in zip(made.backbone.non_trainable_variables, trained.state.non_trainable, strict=False):
@@ -108,11 +109,15 @@ def hyperparameters(config: Config, epoch: int, steps: int) -> Hyperparameters:
     """Return the traced numbers of the stage that trains this epoch of ``steps`` steps."""
     train, main = config.train, epoch >= epochs(config) - config.train.epochs
     values = {
-        "loss": {key: value for key, value in config.loss.items() if key not in ("_target_", "name")},
-        "schedule": {k: v for k, v in config.schedule.items() if k not in ("_target_", "name")} if main else {"warmup": 0, "start": 1},
+        "loss": arguments(config.loss),
+        "augment": arguments(config.augment),
+        "schedule": arguments(config.schedule) if main else {"warmup": 0, "start": 1},
         "train": {
             "learning_rate": train.learning_rate if main else train.head_learning_rate,
+            "backbone_rate": train.backbone_rate,
             "weight_decay": train.weight_decay,
+            "clip_norm": train.clip_norm or np.inf,
+            "ema_half_life": train.ema_half_life,
             "dropout": config.model.dropout,
             "steps": steps * (train.epochs if main else train.head_epochs),
         },

@@ -56,12 +56,15 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
 
 def promote(config: Config, overrides: Sequence[str]) -> None:
     """Register the model of a study's best trial and move the alias `champion` to it."""
+    from flowersweep.search.run import evidence
     from flowersweep.tracking import registry
 
     if not config.study:
         raise ConfigError(f"whose best model? {RUN} promote study=NAME. " + did_you_mean("", _studies(config), "Studies"))
-    version = registry.promote(config.study, config.tracking, Path(config.dir))
+    told = evidence(config)
+    version = registry.promote(config.study, config.tracking, Path(config.dir), evidence=told)
     print(f"{version.name} version {version.version} is now champion (run {version.run_id})")
+    print(told.get("flowersweep.claim", ""))
     print(f"predict with it:     {RUN} predict alias=champion split=test")
 
 
@@ -99,9 +102,8 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     found = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
     height, width = found.image_size
     counts = ", ".join(f"{name} {len(split)}" for name, split in found.splits.items())
-    print(
-        f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} (val: tune {len(found.tune)}, report {len(found.report)})"
-    )
+    halves = f"val: tune {len(found.tune)}, report {len(found.report)}"
+    print(f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} ({halves})")
     print(f"every record is sound; digest {found.digest}")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,16 +21,6 @@ READ_AHEAD = 64 << 20  # bytes: files larger than this are read one after the ot
 _FILES_AT_ONCE = 4
 _WHOLE_FILE = 1 << 20  # records: more than a file of READ_AHEAD bytes can hold
 _NAME = re.compile(r"-(\d+)\.tfrec$")
-
-
-def _keep_off_accelerators() -> None:
-    """TensorFlow takes all of a GPU's memory, and a TPU whole, on first use: both belong to JAX."""
-    for kind in ("GPU", "TPU"):
-        with suppress(RuntimeError, ValueError, tf.errors.OpError):  # already started, or no such kind of device
-            tf.config.set_visible_devices([], kind)
-
-
-_keep_off_accelerators()
 
 
 class Stamp(NamedTuple):

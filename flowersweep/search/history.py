@@ -6,12 +6,16 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from flowersweep.config import Config
+from flowersweep.evaluation.scores import macro_f1
+from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.journal import Event
 from flowersweep.search.space import Space
 from flowersweep.targets import arguments, resolve
@@ -103,3 +107,17 @@ def best(trials: Iterable[Record], objective: str) -> Record | None:
 def better(value: Any, than: Any, objective: str) -> bool:
     """Say whether one value of the objective is better than another."""
     return bool(value < than if direction(objective) == "minimize" else value > than)
+
+
+def claim(folder: Path, best: Record | None, picked_from: int, objective: str) -> str:
+    """Say how good the best trial of the study in ``folder`` is on the held-out half, how sure that is, and of how many it was picked."""
+    if best is None:
+        return "no trial was completed"
+    with np.load(folder / "trials" / str(best.number) / "logits.npz") as kept:
+        logits, labels = kept["report"], kept["report_labels"]
+    low, high = macro_f1_interval(logits.argmax(axis=1), labels, logits.shape[1])
+    score = macro_f1(logits, labels, logits.shape[1])
+    return (
+        f"best: trial {best.number}, macro F1 {score:.3f} on {len(labels)} held-out images (95 % interval {low:.3f} to {high:.3f}, one seed), "
+        f"picked from {picked_from} trials by {objective}"
+    )

@@ -16,10 +16,10 @@ from flowersweep.compose import parse
 from flowersweep.config import Config, differences, flatten
 from flowersweep.data.pipeline import read_images
 from flowersweep.errors import StudyError
-from flowersweep.journal import Event, Journal
+from flowersweep.journal import Event, Journal, read
 from flowersweep.provenance import provenance
 from flowersweep.runtime import start
-from flowersweep.search.history import Record, direction
+from flowersweep.search.history import Record, best, claim, direction, records
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.targets import resolve
@@ -74,8 +74,9 @@ def search(
     Raises ConfigError, DataError or StudyError before anything is trained.
     """
     space = space_of(config, overrides, parse(overrides))
-    for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule):
-        resolve(spec, config.trusted_modules)
+    for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule, config.augment):
+        if spec.get("_target_"):
+            resolve(spec, config.trusted_modules)
     dir = Path(config.dir)
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
@@ -89,13 +90,31 @@ def search(
                 shipper.wake()
 
         study = Study(config, space, journal, workshop, wake)
+        if study.remaining and not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters):
+            workshop.shared(config)  # before the first trial, so that none of them waits for features
         wake(None)
         with _ended_in_order(study):
             study.run()
         shipped = shipper is None or shipper.drain(None)
         if shipper and shipped:
             _log_model(study)
-        return Outcome(study.optuna, study.trials, study.best, study.compiled, shipped, study.claim())
+        return Outcome(
+            study.optuna,
+            study.trials,
+            study.best,
+            study.compiled,
+            shipped,
+            claim(study.folder, study.best, len(study.trials), config.sweep.objective),
+        )
+
+
+def evidence(config: Config) -> dict[str, str]:
+    """Return what may be said of a study's best trial, from its journal; nothing if the journal is not here."""
+    folder = folder_of(config)
+    events, _ = read(folder / "journal.jsonl")
+    trials = records(events)
+    told = claim(folder, best(trials, events[0]["objective"]), len(trials), events[0]["objective"]) if events else None
+    return {"flowersweep.claim": told} if told else {}
 
 
 def folder_of(config: Config) -> Path:

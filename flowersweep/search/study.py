@@ -7,14 +7,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import optuna
 
 from flowersweep import trial as one
 from flowersweep.config import Config
 from flowersweep.errors import TrialFailed
-from flowersweep.evaluation.scores import macro_f1
-from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.journal import Journal
 from flowersweep.runtime import compiles
 from flowersweep.search import history
@@ -47,9 +44,14 @@ class Study:
         """The best complete trial so far."""
         return history.best(self.trials, self.config.sweep.objective)
 
+    @property
+    def remaining(self) -> range:
+        """The numbers of the trials that have not ended."""
+        return range(len(self.optuna.trials), self.config.sweep.n_trials)
+
     def run(self) -> None:
         """Run trials until there are ``sweep.n_trials``, going on with the one that was interrupted."""
-        for number in range(len(self.optuna.trials), self.config.sweep.n_trials):
+        for number in self.remaining:
             record, trial = self.ask(number)
             before = compiles()
             try:
@@ -144,20 +146,6 @@ class Study:
         self.optuna.tell(trial, value if state == "complete" else None, state=history.STATES[state])
         self._tidy()
         self.watch(record)
-
-    def claim(self) -> str:
-        """Say how good the best trial is on the held-out half, how sure that is, and of how many it was picked."""
-        if self.best is None:
-            return "no trial was completed"
-        with np.load(self.folder / "trials" / str(self.best.number) / "logits.npz") as kept:
-            logits, labels = kept["report"], kept["report_labels"]
-        predicted, classes = logits.argmax(axis=1), logits.shape[1]
-        low, high = macro_f1_interval(predicted, labels, classes)
-        score = macro_f1(logits, labels, classes)
-        return (
-            f"best: trial {self.best.number}, macro F1 {score:.3f} on {len(labels)} held-out images (95 % interval {low:.3f} to "
-            f"{high:.3f}, one seed), picked from {len(self.trials)} trials by {self.config.sweep.objective}"
-        )
 
     def weights(self, record: Record) -> Path:
         """Return where the weights of a trial lie while it is the best."""

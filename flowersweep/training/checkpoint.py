@@ -23,10 +23,8 @@ class Checkpoint:
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was there before."""
         assert self.state is not None
-        lengths = [len(part) for part in self.state[1:]]
-        save_arrays(
-            path, {"epoch": self.epoch, "lengths": lengths, **{f"leaf{n}": leaf for n, leaf in enumerate(jax.tree.leaves(self.state))}}
-        )
+        leaves = {f"leaf{n}": leaf for n, leaf in enumerate(jax.tree.leaves(self.state))}
+        save_arrays(path, {"epoch": self.epoch, "lengths": [len(part) for part in self.state[1:]], **leaves})
 
     @classmethod
     def load(cls, path: Path, place: Any = None) -> Checkpoint:
@@ -37,8 +35,8 @@ class Checkpoint:
             leaves = [file[f"leaf{n}"] for n in range(len(file.files) - 2)]
             epoch, cuts = int(file["epoch"]), np.cumsum(file["lengths"])[:-1]
         step, *rest = leaves
-        trainable, non_trainable, optimizer = (list(rest[a:b]) for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True))
-        return cls(epoch, jax.device_put(State(step, trainable, non_trainable, optimizer), place))
+        parts = [rest[a:b] for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True)]
+        return cls(epoch, jax.device_put(State(step, *parts), place))
 
 
 def save_arrays(path: Path, arrays: dict[str, Any]) -> None:

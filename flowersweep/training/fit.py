@@ -5,14 +5,13 @@ Both have the same three verbs: `begin` a state, train one `epoch` of it, comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-import keras
 import numpy as np
 from jax import Array
 
@@ -20,7 +19,7 @@ from flowersweep.data.dataset import Dataset
 from flowersweep.data.pipeline import in_order, shuffled
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
-from flowersweep.training.step import Dropout, Hyperparameters, Program, State, train_step
+from flowersweep.training.step import Dropout, Hyperparameters, Program, Recipe, State, train_step
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,10 @@ class Stage(Protocol):
 class Frozen:
     """Train the head alone: an epoch is one jitted scan over rows of the cached features."""
 
-    def __init__(
-        self, shared: Shared, loss: Callable[..., Array], schedule: Callable[..., Array], optimizer: keras.optimizers.Optimizer
-    ) -> None:
+    def __init__(self, shared: Shared, recipe: Recipe) -> None:
         head = shared.classifier.head
-        optimizer.build([head.kernel, head.bias])
-        self.shared, self.program = shared, Program(head_forward, loss, schedule, optimizer)
+        recipe.optimizer.build([head.kernel, head.bias])
+        self.shared, self.program = shared, Program(head_forward, len(shared.dataset.classes), replace(recipe, augment=None))
 
         def scan(state: State, hyperparameters: Hyperparameters, features: Array, labels: Array, order: Array) -> tuple[State, Array]:
             def one(state: State, rows: Array) -> tuple[State, Array]:
@@ -85,7 +82,7 @@ class Frozen:
         return state, float(loss)
 
     def logits(self, state: State, part: str) -> np.ndarray:
-        kernel, bias = (np.asarray(weight) for weight in state.trainable)
+        kernel, bias = (np.asarray(weight) for weight in state.weights)
         logits: np.ndarray = self.shared.features[part] @ kernel + bias
         return logits
 
@@ -93,11 +90,9 @@ class Frozen:
 class Finetune:
     """Train every layer: batches of images go from the files through the whole network, cut over the replicas."""
 
-    def __init__(
-        self, shared: Shared, loss: Callable[..., Array], schedule: Callable[..., Array], optimizer: keras.optimizers.Optimizer
-    ) -> None:
+    def __init__(self, shared: Shared, recipe: Recipe) -> None:
         network, head = shared.classifier.features, shared.classifier.head
-        optimizer.build([*network.trainable_variables, head.kernel, head.bias])
+        recipe.optimizer.build([*network.trainable_variables, head.kernel, head.bias])
 
         def forward(
             trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
@@ -105,9 +100,9 @@ class Finetune:
             features, changed = network.stateless_call(trainable[:-2], non_trainable, inputs.astype(jnp.float32), training=training)
             return head_forward(trainable, changed, features, training, dropout)
 
-        self.shared, self.program = shared, Program(forward, loss, schedule, optimizer)
+        self.shared, self.program = shared, Program(forward, len(shared.dataset.classes), recipe)
         self._step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
-        self._predict = jax.jit(lambda state, images: forward(state.trainable, state.non_trainable, images, False, lambda x: x)[0])
+        self._predict = jax.jit(lambda state, images: forward(state.weights, state.non_trainable, images, False, lambda x: x)[0])
 
     def begin(self, before: State | None, seed: int) -> State:
         """Return a state with the backbone's own weights and the head that the frozen stage left."""

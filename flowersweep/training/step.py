@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -16,16 +17,22 @@ import keras
 import numpy as np
 from jax import Array
 
-Hyperparameters = dict[str, dict[str, Any]]  # {"loss": {...}, "schedule": {...}, "train": {...}}: scalars, all traced
+Hyperparameters = dict[str, dict[str, Any]]  # {"loss": {...}, "schedule": {...}, "augment": {...}, "train": {...}}: scalars, all traced
 
 
 class State(NamedTuple):
     """A training between two steps: a pytree of arrays, and nothing else."""
 
     step: Array  # int32: steps done in this stage
-    trainable: list[Array]
+    trainable: list[Array]  # the last two are the head's kernel and bias
     non_trainable: list[Array]
     optimizer: list[Array]
+    average: list[Array]  # of the trainable ones, exponentially weighted; empty without averaging
+
+    @property
+    def weights(self) -> list[Array]:
+        """The weights to predict with."""
+        return self.average or self.trainable
 
 
 Dropout = Callable[[Array], Array]
@@ -40,18 +47,31 @@ class Forward(Protocol):
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """The parts of a step that a configuration chooses. The callables take their hyperparameters by name."""
+
+    loss: Callable[..., Array]  # (logits, targets, ...) -> scalar
+    schedule: Callable[..., Array]  # (fraction of the run that is done, ...) -> fraction of the learning rate
+    optimizer: keras.optimizers.Optimizer
+    augment: Callable[..., tuple[Array, Array]] | None = None  # (key, images, targets, ...) -> images, targets
+    averaging: bool = False  # whether an exponential moving average of the weights is kept
+    clipping: bool = False  # whether the norm of the gradient is bounded
+    accumulate: int = 1  # parts that a batch is cut into, when it does not fit
+
+
+@dataclass(frozen=True)
 class Program:
     """What a step is compiled for. The optimizer is built on the variables that ``forward`` takes as trainable."""
 
     forward: Forward
-    loss: Callable[..., Array]
-    schedule: Callable[..., Array]
-    optimizer: keras.optimizers.Optimizer
+    classes: int
+    recipe: Recipe
 
     def init(self, trainable: Sequence[Any], non_trainable: Sequence[Any]) -> State:
         """Return the state before the first step, yet to be put on a device."""
-        optimizer = [np.array(v.value) for v in self.optimizer.variables]  # NumPy, since making JAX arrays here would compile
-        return State(np.int32(0), list(trainable), list(non_trainable), optimizer)  # type: ignore[arg-type]
+        optimizer = [np.array(v.value) for v in self.recipe.optimizer.variables]  # NumPy, since making JAX arrays here would compile
+        average = list(trainable) if self.recipe.averaging else []
+        return State(np.int32(0), list(trainable), list(non_trainable), optimizer, average)  # type: ignore[arg-type]
 
 
 def train_step(program: Program, state: State, hyperparameters: Hyperparameters, inputs: Array, labels: Array) -> tuple[State, Array]:
@@ -60,34 +80,76 @@ def train_step(program: Program, state: State, hyperparameters: Hyperparameters,
     ``inputs`` (n, ...) as the program's forward takes them, ``labels`` int (n,). The random numbers are a function of the seed
     and the step alone, so a step that is taken again after a kill is the same step.
     """
-    train = hyperparameters["train"]
-    key = jax.random.fold_in(jax.random.key(train["seed"]), state.step)
-
-    def drop(features: Array) -> Array:
-        return dropout(key, features, train["dropout"])
-
-    def loss_of(trainable: list[Array]) -> tuple[Array, list[Array]]:
-        logits, non_trainable = program.forward(trainable, state.non_trainable, inputs, True, drop)
-        return program.loss(logits, labels, **hyperparameters["loss"]), non_trainable
-
-    (loss, non_trainable), gradients = jax.value_and_grad(loss_of, has_aux=True)(state.trainable)
-    rate = train["learning_rate"] * program.schedule(state.step / train["steps"], **hyperparameters["schedule"])
-    trainable, optimizer = _updated(program.optimizer, state, gradients, rate)
-    decay = rate * train["weight_decay"]
-    trainable = [new - decay * old if old.ndim > 1 else new for new, old in zip(trainable, state.trainable, strict=True)]
-    return State(state.step + 1, trainable, non_trainable, optimizer), loss
+    recipe, train = program.recipe, hyperparameters["train"]
+    chance, mixing = jax.random.split(jax.random.fold_in(jax.random.key(train["seed"]), state.step))
+    targets = jax.nn.one_hot(labels, program.classes)
+    if recipe.augment is not None:
+        inputs, targets = recipe.augment(mixing, inputs.astype(jnp.float32), targets, **hyperparameters["augment"])
+    loss, gradients, non_trainable = _gradients(program, state, hyperparameters, chance, inputs, targets)
+    if recipe.clipping:
+        gradients = _clipped(gradients, train["clip_norm"])
+    rate = train["learning_rate"] * recipe.schedule(state.step / train["steps"], **hyperparameters["schedule"])
+    trainable, optimizer = _updated(recipe.optimizer, state, gradients, rate, train)
+    return State(state.step + 1, trainable, non_trainable, optimizer, _averaged(state.average, trainable, train)), loss
 
 
-def _updated(optimizer: keras.optimizers.Optimizer, state: State, gradients: list[Array], rate: Array) -> tuple[list[Array], list[Array]]:
+def _gradients(
+    program: Program, state: State, hyperparameters: Hyperparameters, key: Array, inputs: Array, targets: Array
+) -> tuple[Array, list[Array], list[Array]]:
+    """Return the mean loss, its gradients and the new non-trainable variables, part by part of the batch."""
+    parts = program.recipe.accumulate
+
+    def loss_of(trainable: list[Array], non_trainable: list[Array], key: Array, inputs: Array, targets: Array) -> tuple[Array, list[Array]]:
+        drop = partial(dropout, key, rate=hyperparameters["train"]["dropout"])
+        logits, non_trainable = program.forward(trainable, non_trainable, inputs, True, drop)
+        return program.recipe.loss(logits, targets, **hyperparameters["loss"]), non_trainable
+
+    gradient = jax.value_and_grad(loss_of, has_aux=True)
+    if parts == 1:
+        (loss, non_trainable), gradients = gradient(state.trainable, state.non_trainable, key, inputs, targets)
+        return loss, gradients, non_trainable
+
+    def part(sums: Any, some: Any) -> tuple[Any, None]:
+        total, gradients, non_trainable = sums
+        (loss, non_trainable), more = gradient(state.trainable, non_trainable, *some)
+        return (total + loss / parts, jax.tree.map(lambda a, b: a + b / parts, gradients, more), non_trainable), None
+
+    zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.trainable), state.non_trainable)
+    cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (inputs, targets))
+    (loss, gradients, non_trainable), _ = jax.lax.scan(part, zero, (jax.random.split(key, parts), *cut))
+    return loss, gradients, non_trainable
+
+
+def _clipped(gradients: list[Array], norm: Array) -> list[Array]:
+    """Scale the gradients down to a global norm (Pascanu et al. 2013, algorithm 1)."""
+    found = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))
+    return [g * jnp.minimum(1.0, norm / jnp.maximum(found, 1e-12)) for g in gradients]
+
+
+def _updated(
+    optimizer: keras.optimizers.Optimizer, state: State, gradients: list[Array], rate: Array, train: dict[str, Any]
+) -> tuple[list[Array], list[Array]]:
     # the rate is one of the optimizer's own variables: putting ours in its place keeps it traced
     slots = list(state.optimizer)
     slots[_rate_slot(optimizer)] = rate.astype(jnp.float32)
-    trainable, slots = optimizer.stateless_apply(slots, gradients, state.trainable)
-    return list(trainable), list(slots)
+    moved, slots = optimizer.stateless_apply(slots, gradients, state.trainable)
+    updated = []
+    for n, (new, old) in enumerate(zip(moved, state.trainable, strict=True)):
+        # decoupled weight decay (Loshchilov & Hutter 2019), but not of norms and biases
+        change = new - old - (rate * train["weight_decay"] * old if old.ndim > 1 else 0.0)
+        backbone = n < len(moved) - 2
+        updated.append(old + (train["backbone_rate"] * change if backbone else change))
+    return updated, list(slots)
 
 
 def _rate_slot(optimizer: keras.optimizers.Optimizer) -> int:
     return next(n for n, v in enumerate(optimizer.variables) if v is optimizer._learning_rate)
+
+
+def _averaged(average: list[Array], trainable: list[Array], train: dict[str, Any]) -> list[Array]:
+    """Move the average towards the weights; its half-life is a fraction of the run."""
+    keep = jnp.exp2(-1.0 / jnp.maximum(train["ema_half_life"] * train["steps"], 1e-6))
+    return [keep * old + (1.0 - keep) * new for old, new in zip(average, trainable, strict=False)]
 
 
 def dropout(key: Array, features: Array, rate: Array) -> Array:

@@ -20,6 +20,7 @@ from flowersweep.targets import arguments, resolve
 from flowersweep.training import schedules
 from flowersweep.training.features import Progress, bank
 from flowersweep.training.fit import Finetune, Frozen, Shared, Stage, images_of
+from flowersweep.training.step import Recipe
 
 
 class Workshop:
@@ -66,11 +67,14 @@ class Workshop:
         return self._stage(config, Finetune if config.train.finetune else Frozen, resolve(config.schedule, self.trusted))
 
     def _stage(self, config: Config, kind: type[Frozen | Finetune], schedule: Any) -> Stage:
-        shared, trusted = self.shared(config), self.trusted
-        key = _key(id(shared), kind.__name__, str(schedule), str(config.loss["_target_"]), config.optimizer)
+        shared, train = self.shared(config), config.train
+        chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
+        static = {"averaging": train.ema_half_life > 0, "clipping": train.clip_norm is not None, "accumulate": train.accumulate}
+        key = _key(id(shared), chosen, static)
         if key not in self._stages:
-            optimizer = resolve(config.optimizer, trusted)(**arguments(config.optimizer))
-            self._stages[key] = kind(shared, resolve(config.loss, trusted), schedule, optimizer)
+            augment = resolve(config.augment, self.trusted) if config.augment.get("_target_") else None
+            optimizer = resolve(config.optimizer, self.trusted)(**arguments(config.optimizer))
+            self._stages[key] = kind(shared, Recipe(resolve(config.loss, self.trusted), schedule, optimizer, augment, **static))
         return self._stages[key]
 
     def batch(self, config: Config) -> tuple[int, int]:
@@ -79,6 +83,10 @@ class Workshop:
         batch = config.train.batch_per_replica * self.runtime.replicas
         if batch > images:
             raise ConfigError(f"a batch of {batch} is more than the {images} training images: lower train.batch_per_replica")
+        if config.train.batch_per_replica % config.train.accumulate:
+            raise ConfigError(
+                f"train.accumulate={config.train.accumulate} does not divide train.batch_per_replica={config.train.batch_per_replica}"
+            )
         return batch, min(images // batch, config.train.steps_per_epoch or images)
 
 

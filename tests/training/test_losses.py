@@ -16,6 +16,10 @@ def drawn(seed: int = 0, n: int = 32, classes: int = 7, scale: float = 3.0) -> t
     return (scale * chance.normal(size=(n, classes))).astype(np.float32), chance.integers(0, classes, n)
 
 
+def one_hot(labels: np.ndarray, logits: np.ndarray) -> jax.Array:
+    return jax.nn.one_hot(labels, logits.shape[1])
+
+
 def expected(logits: np.ndarray, labels: np.ndarray, smoothing: float, gamma: float) -> float:
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     targets = np.full(logits.shape, smoothing / logits.shape[1])
@@ -27,7 +31,7 @@ def expected(logits: np.ndarray, labels: np.ndarray, smoothing: float, gamma: fl
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0, 5.0])
 def test_the_loss_is_the_published_formula(smoothing: float, gamma: float) -> None:
     logits, labels = drawn()
-    ours = focal_cross_entropy(jnp.array(logits), jnp.array(labels), label_smoothing=smoothing, gamma=gamma)
+    ours = focal_cross_entropy(jnp.array(logits), one_hot(labels, logits), label_smoothing=smoothing, gamma=gamma)
     assert float(ours) == pytest.approx(expected(logits, labels, smoothing, gamma), rel=2e-5)
 
 
@@ -35,7 +39,7 @@ def test_gamma_zero_is_cross_entropy() -> None:
     logits, labels = drawn(1)
     log_p = jax.nn.log_softmax(jnp.array(logits))
     plain = -log_p[jnp.arange(len(labels)), labels].mean()
-    assert float(focal_cross_entropy(jnp.array(logits), jnp.array(labels))) == pytest.approx(float(plain), rel=1e-6)
+    assert float(focal_cross_entropy(jnp.array(logits), one_hot(labels, logits))) == pytest.approx(float(plain), rel=1e-6)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
@@ -43,13 +47,15 @@ def test_gamma_zero_is_cross_entropy() -> None:
 def test_the_gradient_is_finite_when_the_network_is_certain(gamma: float, certain: float) -> None:
     logits = jnp.array([[certain, 0.0, 0.0], [0.0, certain, 0.0]])
     for labels in ([0, 1], [1, 0]):
-        gradient = jax.grad(lambda z, y=jnp.array(labels): focal_cross_entropy(z, y, label_smoothing=0.0, gamma=gamma))(logits)
+        gradient = jax.grad(lambda z, y=jax.nn.one_hot(jnp.array(labels), 3): focal_cross_entropy(z, y, label_smoothing=0.0, gamma=gamma))(
+            logits
+        )
         assert bool(jnp.isfinite(gradient).all())
 
 
 def test_the_gradient_is_that_of_finite_differences() -> None:
     logits, labels = drawn(2, n=4, classes=5, scale=1.0)
-    gradient = jax.grad(lambda z: focal_cross_entropy(z, jnp.array(labels), label_smoothing=0.1, gamma=2.0))(jnp.array(logits))
+    gradient = jax.grad(lambda z: focal_cross_entropy(z, one_hot(labels, logits), label_smoothing=0.1, gamma=2.0))(jnp.array(logits))
     for row, column in [(0, 0), (1, 3), (3, int(labels[3]))]:
         step = np.zeros_like(logits, dtype=np.float64)
         step[row, column] = 1e-5

@@ -135,3 +135,45 @@ def test_a_batch_that_the_images_do_not_fill_is_refused(workshop: Workshop) -> N
 def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.partial").write_bytes(b"half")
     assert Checkpoint.load(tmp_path / "checkpoint.npz") == Checkpoint()
+
+
+def test_a_batch_in_parts_trains_as_the_whole_batch(workshop: Workshop) -> None:
+    still = with_settings(FROZEN, {"model.dropout": 0.0})
+    whole, parts = (run(with_settings(still, {"train.accumulate": n}), workshop)[0].state for n in (1, 4))
+    assert whole is not None
+    assert parts is not None
+    np.testing.assert_allclose(whole.trainable[0], parts.trainable[0], rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_follows_the_weights_by_its_half_life(workshop: Workshop) -> None:
+    averaged = with_settings(FROZEN, {"train.ema_half_life": 0.1})
+    state = run(averaged, workshop)[0].state
+    plain = run(FROZEN, workshop)[0].state
+    assert state is not None
+    assert plain is not None
+    np.testing.assert_array_equal(state.trainable[0], plain.trainable[0])  # averaging does not disturb the training
+    assert not np.array_equal(state.average[0], state.trainable[0])
+    quick = run(with_settings(averaged, {"train.ema_half_life": 1e-4}), workshop)[0].state
+    assert quick is not None
+    np.testing.assert_allclose(quick.average[0], quick.trainable[0], rtol=1e-5)
+
+
+def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_one_slows(workshop: Workshop) -> None:
+    sgd = replace(FROZEN, optimizer={"_target_": "keras.optimizers.SGD", "name": "sgd"})
+    free, loose, tight = (run(with_settings(sgd, {"train.clip_norm": norm}), workshop)[0].state for norm in (None, 1e6, 1e-3))
+    assert free is not None
+    assert loose is not None
+    assert tight is not None
+    np.testing.assert_allclose(free.trainable[0], loose.trainable[0], rtol=1e-6)
+    begun = workshop.main_stage(sgd).begin(None, 0).trainable[0]
+    assert np.abs(tight.trainable[0] - begun).max() < 0.1 * np.abs(free.trainable[0] - begun).max()
+
+
+def test_the_backbone_has_a_rate_of_its_own(workshop: Workshop) -> None:
+    frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, workshop)
+    still, _ = trial.advance(with_settings(FINETUNE, {"train.backbone_rate": 0.0}), frozen, 3, workshop)
+    begun = workshop.main_stage(FINETUNE).begin(frozen.state, 0)
+    assert still.state is not None
+    for before, after in zip(begun.trainable[:-2], still.state.trainable[:-2], strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert not np.array_equal(begun.trainable[-2], still.state.trainable[-2])
