@@ -3,8 +3,8 @@
     python bench/sweep.py [TFRECORDS_DIR]
 
 Both train the same head (dropout, one dense layer) on the same cached features with the same batch, epochs, optimizer and losses, score the
-same half of val after every epoch and keep everything in MLflow on SQLite. They take turns in rounds, since machines are noisy. Time a trial
-is wall-clock from the first trial to the last metric in MLflow, compiling included, over the number of trials; features are there before.
+same half of val after every epoch and keep everything in MLflow on SQLite. They take turns in rounds, since machines are noisy. Time a
+trial is wall-clock from the first trial to the last metric in MLflow, compiling included, over the number of trials; features are there before.
 Without a folder it takes generated flowers. The claim: at most 1/8.
 """
 
@@ -106,9 +106,7 @@ def main() -> None:
     assert train is not None
     features = {"train": np.asarray(shared.train[0]), "tune": shared.features["tune"], "report": shared.features["report"]}
     labels = {"train": train, "tune": val[dataset.tune], "report": val[dataset.report]}
-    print(
-        f"{len(train)} training images, {features['train'].shape[1]} features, {len(dataset.classes)} classes; {TRIALS} trials, {EPOCHS} epochs"
-    )
+    print(f"{len(train)} images, {features['train'].shape[1]} features, {len(dataset.classes)} classes; {TRIALS} trials, {EPOCHS} epochs")
     ratios = []
     for turn in range(ROUNDS):
         with tempfile.TemporaryDirectory() as dir:

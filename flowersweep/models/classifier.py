@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -113,7 +114,9 @@ def _call(make: Any, options: dict[str, Any], weights: str | None) -> keras.Mode
 
 def _load(network: keras.Model, path: Path) -> None:
     try:
-        network.load_weights(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns of each layer that has no weights before it says what is wrong
+            network.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         raise ConfigError(f"model.weights names {path}, whose weights do not fit {network.name}: {error}") from error
 

@@ -118,6 +118,6 @@ def claim(folder: Path, best: Record | None, picked_from: int, objective: str) -
     low, high = macro_f1_interval(logits.argmax(axis=1), labels, logits.shape[1])
     score = macro_f1(logits, labels, logits.shape[1])
     return (
-        f"best: trial {best.number}, macro F1 {score:.3f} on {len(labels)} held-out images (95 % interval {low:.3f} to {high:.3f}, one seed), "
-        f"picked from {picked_from} trials by {objective}"
+        f"best: trial {best.number}, macro F1 {score:.3f} on {len(labels)} held-out images "
+        f"(95 % interval {low:.3f} to {high:.3f}, one seed), picked from {picked_from} trials by {objective}"
     )

@@ -69,7 +69,8 @@ class Workshop:
     def _stage(self, config: Config, kind: type[Frozen | Finetune], schedule: Any) -> Stage:
         shared, train = self.shared(config), config.train
         chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
-        static = {"averaging": train.ema_half_life > 0, "clipping": train.clip_norm is not None, "accumulate": train.accumulate}
+        averaging, clipping = train.ema_half_life > 0, train.clip_norm is not None
+        static: dict[str, Any] = {"averaging": averaging, "clipping": clipping, "accumulate": train.accumulate}
         key = _key(id(shared), chosen, static)
         if key not in self._stages:
             augment = resolve(config.augment, self.trusted) if config.augment.get("_target_") else None
