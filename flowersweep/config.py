@@ -46,10 +46,11 @@ class Train:
     head_epochs: int = 0  # of the frozen stage before fine-tuning
     head_learning_rate: float = 1e-3
     epochs: int = 10  # of the main stage
-    steps_per_epoch: int | None = None  # None: as many as the images fill
+    steps_per_epoch: int | None = None  # of the main stage; None: as many as the images fill
     batch_per_replica: int = 128
     learning_rate: float = 1e-3  # the schedule's maximum
     learning_rates: str = ""  # the range worth searching, in the grammar of sweeps
+    batch_statistics: bool = False  # fine-tuning normalises with the statistics of each batch, not with those of the pretrained network
     backbone_rate: float = 1.0  # the backbone's learning rate as a fraction of the head's
     weight_decay: float = 0.0  # decoupled, of matrices and kernels only
     clip_norm: float | None = None  # bound of the gradient's norm

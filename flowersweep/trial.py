@@ -53,10 +53,11 @@ def advance(config: Config, checkpoint: Checkpoint, until: int, workshop: Worksh
     Raises TrialFailed if a loss or a score is not finite, or the memory of the device is not enough.
     """
     state, done = checkpoint.state, []
-    batch, steps = workshop.batch(config)
+    batch, full = workshop.batch(config)
     try:
         for epoch in range(checkpoint.epoch, until):
             stage, first = stage_at(config, epoch, workshop)
+            steps = steps_at(config, epoch, full)
             state = stage.begin(state, config.seed) if epoch == first else state
             assert state is not None
             rates = hyperparameters(config, epoch, steps)
@@ -103,6 +104,12 @@ def stage_at(config: Config, epoch: int, workshop: Workshop) -> tuple[Stage, int
     """Return the stage that trains this epoch, and the epoch that it begins with."""
     head = epochs(config) - config.train.epochs
     return (workshop.head_stage(config), 0) if epoch < head else (workshop.main_stage(config), head)
+
+
+def steps_at(config: Config, epoch: int, full: int) -> int:
+    """Return the steps of this epoch, of the ``full`` that the images fill."""
+    main = epoch >= epochs(config) - config.train.epochs
+    return min(full, config.train.steps_per_epoch or full) if main else full
 
 
 def hyperparameters(config: Config, epoch: int, steps: int) -> Hyperparameters:

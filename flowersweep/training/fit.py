@@ -97,7 +97,9 @@ class Finetune:
         def forward(
             trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
         ) -> tuple[Array, list[Array]]:
-            features, changed = network.stateless_call(trainable[:-2], non_trainable, inputs.astype(jnp.float32), training=training)
+            features, changed = network.stateless_call(
+                trainable[:-2], non_trainable, inputs.astype(jnp.float32), training=training and recipe.batch_statistics
+            )
             return head_forward(trainable, changed, features, training, dropout)
 
         self.shared, self.program = shared, Program(forward, len(shared.dataset.classes), recipe)

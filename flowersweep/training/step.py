@@ -56,6 +56,7 @@ class Recipe:
     augment: Callable[..., tuple[Array, Array]] | None = None  # (key, images, targets, ...) -> images, targets
     averaging: bool = False  # whether an exponential moving average of the weights is kept
     clipping: bool = False  # whether the norm of the gradient is bounded
+    batch_statistics: bool = False  # whether the backbone's normalisation (and what else differs in training) is in training mode
     accumulate: int = 1  # parts that a batch is cut into, when it does not fit
 
 

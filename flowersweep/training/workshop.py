@@ -70,7 +70,12 @@ class Workshop:
         shared, train = self.shared(config), config.train
         chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
         averaging, clipping = train.ema_half_life > 0, train.clip_norm is not None
-        static: dict[str, Any] = {"averaging": averaging, "clipping": clipping, "accumulate": train.accumulate}
+        static: dict[str, Any] = {
+            "averaging": averaging,
+            "clipping": clipping,
+            "accumulate": train.accumulate,
+            "batch_statistics": train.batch_statistics,
+        }
         key = _key(id(shared), chosen, static)
         if key not in self._stages:
             augment = resolve(config.augment, self.trusted) if config.augment.get("_target_") else None
@@ -88,7 +93,7 @@ class Workshop:
             raise ConfigError(
                 f"train.accumulate={config.train.accumulate} does not divide train.batch_per_replica={config.train.batch_per_replica}"
             )
-        return batch, min(images // batch, config.train.steps_per_epoch or images)
+        return batch, images // batch
 
 
 def parts_of(dataset: Dataset) -> list[str]:

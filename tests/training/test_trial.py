@@ -101,7 +101,10 @@ def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_back
     tuned, _ = trial.advance(FINETUNE, frozen, 3, workshop)
     assert tuned.state is not None
     assert not np.array_equal(tuned.state.trainable[0], begun.trainable[0])
-    assert not np.array_equal(tuned.state.non_trainable[0], begun.non_trainable[0])  # the statistics of the batches
+    np.testing.assert_array_equal(tuned.state.non_trainable[0], begun.non_trainable[0])
+    moved, _ = trial.advance(with_settings(FINETUNE, {"train.batch_statistics": True}), frozen, 3, workshop)
+    assert moved.state is not None
+    assert not np.array_equal(moved.state.non_trainable[0], begun.non_trainable[0])  # the statistics of the batches
 
 
 def test_a_loss_that_is_not_finite_fails_the_trial_with_its_reason(workshop: Workshop) -> None:
@@ -177,3 +180,9 @@ def test_the_backbone_has_a_rate_of_its_own(workshop: Workshop) -> None:
     for before, after in zip(begun.trainable[:-2], still.state.trainable[:-2], strict=True):
         np.testing.assert_array_equal(before, after)
     assert not np.array_equal(begun.trainable[-2], still.state.trainable[-2])
+
+
+def test_steps_per_epoch_bounds_the_main_stage_alone() -> None:
+    short = with_settings(FINETUNE, {"train.steps_per_epoch": 2})
+    assert [trial.steps_at(short, epoch, 5) for epoch in range(3)] == [5, 2, 2]
+    assert [trial.steps_at(FINETUNE, epoch, 5) for epoch in range(3)] == [5, 5, 5]
