@@ -17,16 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 
-import keras
-import mlflow
 import numpy as np
 import optuna
 from sklearn.metrics import f1_score
 
-import flowersweep  # noqa: F401  (sets the backend of Keras before anything imports it)
 from flowersweep.compose import compose
 from flowersweep.runtime import start
 from flowersweep.search import run
+from flowersweep.tracking.store import client
 from flowersweep.training.workshop import Workshop
 
 TRIALS, EPOCHS, ROUNDS = 20, 10, 3
@@ -41,6 +39,8 @@ def words(dir: str, name: str, data: list[str]) -> list[str]:
 def ours(line: list[str]) -> float:
     """Seconds a trial of a sweep."""
     marks: list[float] = []
+    config = compose(line)
+    client(config.tracking, Path(config.dir))  # MLflow imported and its database made, as on the other side
     log_model, logging = run._log_model, 0.0
 
     def timed(study: object) -> None:
@@ -51,7 +51,7 @@ def ours(line: list[str]) -> float:
 
     run._log_model = timed
     try:
-        run.search(compose(line), line, watch=lambda study, record: marks.append(time.perf_counter()))
+        run.search(config, line, watch=lambda study, record: marks.append(time.perf_counter()))
     finally:
         run._log_model = log_model
     return (time.perf_counter() - marks[0] - logging) / TRIALS
@@ -59,6 +59,9 @@ def ours(line: list[str]) -> float:
 
 def by_hand(dir: str, features: dict[str, np.ndarray], labels: dict[str, np.ndarray], classes: int) -> float:
     """Seconds a trial of the same loop, written with the libraries alone."""
+    import keras  # after flowersweep has chosen its backend
+    import mlflow
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     mlflow.set_tracking_uri(f"sqlite:///{dir}/hand.db")
     mlflow.set_experiment("hand")

@@ -89,6 +89,7 @@ class Config:
     split: str = "test"
     output: str | None = None
     port: int = 5000
+    topology: str | None = None  # the slice of TPU chips that `check` compiles for, such as v5e:2x4
     seed: int = 0
     dir: str = "mlruns"
     progress: bool = True

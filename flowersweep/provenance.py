@@ -15,10 +15,11 @@ PACKAGES = ("flowersweep", "keras", "jax", "jaxlib", "tensorflow", "optuna", "ml
 
 def provenance(overrides: tuple[str, ...], runtime: Runtime, dataset: Dataset) -> dict[str, Any]:
     """Describe what a study was begun with. Git facts are None outside a checkout."""
+    commit = _git("rev-parse", "HEAD")
     return {
         "command": " ".join(["python", "-m", "flowersweep", *overrides]),
-        "git_commit": _git("rev-parse", "HEAD"),
-        "git_dirty": bool(_git("status", "--porcelain")),
+        "git_commit": commit,
+        "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
         "versions": {name: found for name in PACKAGES if (found := _version(name))},
         "python": platform.python_version(),
         "host": platform.node(),

@@ -87,9 +87,8 @@ def model_of(config: Config, trained: Checkpoint, workshop: Workshop) -> keras.M
     """Return the trained classifier as a Keras model of standard layers: images (n, H, W, 3) in 0..255 to float32 logits (n, K)."""
     assert trained.state is not None
     shared = workshop.shared(config)
-    made = build(
-        replace(config.model, weights="none"), image_size=shared.dataset.image_size, classes=len(shared.dataset.classes), lower=False
-    )
+    size, classes = shared.dataset.image_size, len(shared.dataset.classes)
+    made = build(replace(config.model, weights="none"), image_size=size, classes=classes, lower=False, trusted=workshop.trusted)
     made.backbone.set_weights(shared.classifier.backbone.get_weights())
     *trainable, kernel, bias = trained.state.weights
     for variable, value in zip(made.backbone.trainable_variables, trainable, strict=False):  # none after a frozen stage

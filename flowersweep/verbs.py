@@ -7,11 +7,13 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from flowersweep.compose import options
 from flowersweep.config import Config, flatten
 from flowersweep.errors import ConfigError, did_you_mean
+from flowersweep.tracking.masking import masked_text
 
 RUN = "python -m flowersweep"
 
@@ -49,9 +51,20 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         print("no trial was completed; nothing to promote")
         return
     print(outcome.claim)
-    same = "" if config.dir == "mlruns" else f" dir={config.dir}"
-    print(f"compare in MLflow:   {RUN} ui{same}")
-    print(f"promote the best:    {RUN} promote study={config.study}{same}")
+    if not config.tracking.enabled:
+        print("nothing of it is in MLflow; the same command without tracking.enabled=false sends it there")
+    elif not outcome.shipped:
+        print(f"not all of it is in MLflow yet:   {RUN} sync study={config.study}{_same(config)}, then the same command again")
+    else:
+        print(f"compare in MLflow:   {RUN} ui{_same(config)}")
+        print(f"promote the best:    {RUN} promote study={config.study}{_same(config)}")
+
+
+def _same(config: Config) -> str:
+    """The words that a next command needs to find the same store."""
+    words = {"dir": config.dir, "tracking.uri": config.tracking.uri, "tracking.registered_model": config.tracking.registered_model}
+    usual = dict(flatten(Config()))
+    return "".join(f" {key}={masked_text(str(value))}" for key, value in words.items() if value != usual[key])
 
 
 def promote(config: Config, overrides: Sequence[str]) -> None:
@@ -65,7 +78,7 @@ def promote(config: Config, overrides: Sequence[str]) -> None:
     version = registry.promote(config.study, config.tracking, Path(config.dir), evidence=told)
     print(f"{version.name} version {version.version} is now champion (run {version.run_id})")
     print(told.get("flowersweep.claim", ""))
-    print(f"predict with it:     {RUN} predict alias=champion split=test")
+    print(f"predict with it:     {RUN} predict alias=champion split=test{_same(config)}")
 
 
 def predict(config: Config, overrides: Sequence[str]) -> None:
@@ -80,8 +93,8 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
     """Serve the MLflow pages of this store on 127.0.0.1 until interrupted."""
     from flowersweep.tracking.server import serve
 
-    print(f"MLflow at http://127.0.0.1:{config.port} (first start up to half a minute; Ctrl-C ends it)", flush=True)
-    serve(config.tracking, Path(config.dir), config.port)
+    said = f"MLflow at http://127.0.0.1:{config.port} (first start up to half a minute; Ctrl-C ends it)"
+    serve(config.tracking, Path(config.dir), config.port, lambda: print(said, flush=True))
 
 
 def sync(config: Config, overrides: Sequence[str]) -> None:
@@ -105,6 +118,13 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     halves = f"val: tune {len(found.tune)}, report {len(found.report)}"
     print(f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} ({halves})")
     print(f"every record is sound; digest {found.digest}")
+
+
+def check(config: Config, overrides: Sequence[str]) -> int:
+    """Say whether a training fits a slice of TPU chips, and how fast it can be there; the exit code is 1 if it does not fit."""
+    from flowersweep.check import check as run
+
+    return 0 if run(config, partial(print, flush=True)) else 1
 
 
 def show(config: Config, overrides: Sequence[str]) -> None:

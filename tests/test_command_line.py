@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowersweep.__main__ import main, overrides
-from tests.conftest import Command, environment
+from tests.conftest import TINY, Command, environment
 
 MISTAKES = {
     "unknown key": (["train.epocs=3"], ["unknown key 'train.epocs'", 'Did you mean "train.epochs"?']),
@@ -84,3 +84,10 @@ def test_a_sweep_file_that_cannot_be_read_breaks_only_itself(project: Path, caps
     assert main(["config", "+sweep=quick"]) == 0
     assert main(["config", "+sweep=torn"]) == 1
     assert "torn.yaml" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_the_weights_is_said_before_a_study_begins(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["+sweep=quick", "model.weights=nowhere.h5", *TINY]
+    assert main(words) == 1
+    assert "nowhere.h5" in capsys.readouterr().err
+    assert not list(project.rglob("journal.jsonl"))

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "flowersweep"
 LAYERS = [
     {"__main__"},
     {"help", "verbs"},
-    {"show", "predict"},
+    {"show", "predict", "check"},
     {"search", "report"},
     {"trial", "provenance"},
     {"training", "tracking"},

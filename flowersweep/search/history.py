@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -86,12 +86,13 @@ def attributes(study: optuna.Study, number: int) -> dict[str, Any]:
     return {name: value for name, value in noted.items() if name != "fixed_params"}
 
 
-def sampler(spec: Mapping[str, Any], seed: int, number: int) -> optuna.samplers.BaseSampler:
+def sampler(config: Config, number: int) -> optuna.samplers.BaseSampler:
     """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone."""
-    own = int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
+    own = int.from_bytes(hashlib.sha256(f"{config.seed}/{number}".encode()).digest()[:4], "big")
+    make = resolve(config.sampler, config.trusted_modules)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # groups of conditional parameters
-        made: optuna.samplers.BaseSampler = resolve(spec)(**arguments(spec), seed=own)
+        made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=own)
     return made
 
 

@@ -23,15 +23,18 @@ from flowersweep.search.history import Record, best, claim, direction, records
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.targets import resolve
+from flowersweep.tracking.masking import masked_text
 from flowersweep.tracking.registry import log_model
 from flowersweep.tracking.shipper import Shipper, run_ids
-from flowersweep.tracking.store import client
+from flowersweep.tracking.store import address, client
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.features import Progress
 from flowersweep.training.workshop import Workshop
 
 # a study goes on whatever these are: they do not change what a trial means
 FREE = (
+    "topology",
+    "data.dir",
     "verb",
     "study",
     "run",
@@ -81,6 +84,9 @@ def search(
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
         workshop = Workshop(start(dir / "cache" / "compiled"), dir / "cache", features, config.trusted_modules)
+        common = not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters)
+        if common:
+            workshop.classifier(config)  # what is wrong with it is said before anything is written
         _begin(journal, config, experiment or str(config.study), space, overrides, workshop)
         shipper = open_.enter_context(Shipper(journal.path, config.tracking, dir)) if config.tracking.enabled else None
 
@@ -90,7 +96,7 @@ def search(
                 shipper.wake()
 
         study = Study(config, space, journal, workshop, wake)
-        if study.remaining and not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters):
+        if study.remaining and common:
             workshop.shared(config)  # before the first trial, so that none of them waits for features
         wake(None)
         with _ended_in_order(study):
@@ -127,7 +133,7 @@ def _begin(journal: Journal, config: Config, experiment: str, space: Space, over
     dataset = workshop.dataset(config.data)
     workshop.batch(config)
     meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}}
-    meaning["settings"]["data.digest"] = dataset.digest
+    meaning["settings"] |= {"data.digest": dataset.digest, "replicas": workshop.runtime.replicas}
     meaning = json.loads(json.dumps(meaning))
     if journal.events:
         _require_same(journal.events[0], meaning, str(config.study))
@@ -158,17 +164,19 @@ def _require_same(begun: Event, meaning: dict[str, Any], name: str) -> None:
 def _log_model(study: Study) -> None:
     """Log the model of the best trial to its MLflow run, once."""
     best = study.best
-    logged = [event["trial"] for event in study.journal.events if event["event"] == "model"]
-    if best is None or best.number in logged:
+    if best is None:
         return
     config = study.space.config(best.params)
+    store = masked_text(address(config.tracking, Path(config.dir)))
+    if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
+        return
     model = one.model_of(config, Checkpoint.load(study.weights(best)), study.workshop)
     dataset = study.workshop.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], dataset.image_size)
     ids = run_ids(study.journal.path, config.tracking, Path(config.dir))
     facts = {"classes": list(dataset.classes), "data": asdict(config.data), "study": config.study, "trial": best.number}
     log_model(ids.trials[best.number], model, example, client(config.tracking, Path(config.dir)), facts=facts)
-    study.journal.append("model", trial=best.number, run=ids.trials[best.number])
+    study.journal.append("model", trial=best.number, run=ids.trials[best.number], store=store)
 
 
 @contextlib.contextmanager

@@ -81,14 +81,19 @@ def space_of(config: Config, overrides: Sequence[str], given: Sequence[Override]
     parameters, fixed = [], {}
     for name, entry in config.sweep.space.items():
         path = str(_field(entry, name, "path"))
+        parent = path.rpartition(".")[0]
         if path not in leaves and path not in groups:
-            raise ConfigError(f"sweep.space.{name}: no key {path!r}. " + did_you_mean(path, {*leaves, *groups}, "Keys"))
+            if parent in words and entry.get("when"):
+                continue  # the command line chose another option of the group, which has no such key
+            near = [key for key in leaves if parent and key.startswith(f"{parent}.")] or [*groups]
+            raise ConfigError(f"sweep.space.{name}: no key {path!r}. " + did_you_mean(path, near, "Keys there"))
         if path in words:
             fixed[name] = words[path]
         else:
             parameters.append(Parameter(name, path, distribution(name, str(_field(entry, name, "values"))), _conditions(entry, config)))
     possible = [p for p in parameters if all(n not in fixed or fixed[n] in values for n, values in p.when.items())]
-    # a parameter whose group was replaced on the command line has nothing left to change
+    if config.sweep.space and not possible:
+        raise ConfigError("the command line fixes every parameter of the sweep; to train once: python -m flowersweep train ...")
     return Space(tuple(possible), fixed, tuple(overrides), groups)
 
 
@@ -119,6 +124,8 @@ def distribution(name: str, values: str) -> BaseDistribution:
         value = OverridesParser.create().parse_override(f"values={values}").value()
         match value:
             case ChoiceSweep():
+                if any(isinstance(choice, list | dict) for choice in value.list):
+                    raise wrong
                 return CategoricalDistribution([*value.list])  # type: ignore[list-item]
             case IntervalSweep():
                 low, high, log = value.start, value.end, "log" in value.tags

@@ -43,7 +43,9 @@ def promote(
         chosen = run or _best_run(store, study)
         logged = find_model(store, chosen)
         if logged is None:
-            raise TrackingError(f'the run {chosen} of the study "{study}" has no logged model: log_model it before it is promoted')
+            raise TrackingError(
+                f'the run {chosen} of the study "{study}" has no model in MLflow: the command of the sweep, run again, sends it there'
+            )
         version = _version(store, tracking.registered_model, chosen, logged, study)
         for key, value in (evidence or {}).items():
             store.set_model_version_tag(version.name, version.version, key, value)
@@ -114,7 +116,9 @@ def _version(store: MlflowClient, name: str, run: str, logged: LoggedModel, stud
     if known:
         return min(known, key=lambda version: int(version.version))
     # The artifacts' own address: for models:/ID the database store asks whatever store MLflow's global default is.
-    version = store.create_model_version(name, logged.artifact_location, run, {"flowersweep.study": study}, model_id=logged.model_id)
+    version = store.create_model_version(
+        name, logged.artifact_location, run, {"flowersweep.study": study}, model_id=logged.model_id, await_creation_for=0
+    )
     linked = json.loads(logged.tags.get("mlflow.modelVersions", "[]"))
     linked.append({"name": name, "version": version.version})
     store.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps(linked)})

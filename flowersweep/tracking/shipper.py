@@ -44,6 +44,7 @@ class Shipper:
         self._stopping = False
         self._attempts = self._failures = self._reached = 0  # reached: the last attempt that shipped all there was
         self._drains = 0
+        self._gave_up = False
         self._troubles: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
 
@@ -53,7 +54,8 @@ class Shipper:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            self.drain(None)
+            if not self._gave_up:
+                self.drain(None)
         finally:
             with self._news:
                 self._stopping = True
@@ -80,6 +82,7 @@ class Shipper:
             finally:
                 self._drains -= 1
             done = self._reached >= mine
+        self._gave_up = not done
         if not done:
             name = self._shipment.journal.parent.name
             log.warning("not all of it is in MLflow yet, but nothing is lost: python -m flowersweep sync study=%s", name)

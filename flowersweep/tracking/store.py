@@ -103,7 +103,8 @@ def experiment(store: MlflowClient, name: str, dir: Path) -> str:
     if found is None:
         folder = dir.resolve() / "artifacts" / re.sub(r"[^\w.-]+", "-", name)
         try:
-            return str(store.create_experiment(name, artifact_location=None if remote(store.tracking_uri) else folder.as_uri()))
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # so that the pages open on training runs
+            return str(store.create_experiment(name, None if remote(store.tracking_uri) else folder.as_uri(), kind))
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

@@ -156,8 +156,13 @@ def _averaged(average: list[Array], trainable: list[Array], train: dict[str, Any
 def dropout(key: Array, features: Array, rate: Array) -> Array:
     """Zero each feature with probability ``rate`` and scale up the rest (Srivastava et al. 2014), with a traced rate.
 
-    The rate is rounded to 1/65536, for 16 random bits a feature are half the work of 32.
+    The mask is a hash of the position and the key (the finalizer of MurmurHash3, Appleby 2011), which XLA fuses into the product:
+    JAX's own generator took 40 % of a head's step on a CPU, and a mask needs no more than this.
     """
-    bits = jax.random.bits(key, features.shape, jnp.uint16)
-    keep = bits >= (rate * 65536.0).astype(jnp.uint16)
-    return jnp.where(keep, features / (1.0 - rate), 0.0).astype(features.dtype)
+    first, second = jax.random.key_data(key).astype(jnp.uint32)
+    rows, columns = (jax.lax.broadcasted_iota(jnp.uint32, features.shape, axis) for axis in (0, 1))
+    bits = (rows * jnp.uint32(features.shape[1]) + columns) * jnp.uint32(0x9E3779B1) + first
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
+    bits = ((bits ^ (bits >> 13)) + second) * jnp.uint32(0xC2B2AE35)
+    keep = (bits ^ (bits >> 16)) >= (rate * 4294967040.0).astype(jnp.uint32)  # the largest float32 below 2^32
+    return jnp.where(keep, features * (1.0 / (1.0 - rate)), 0.0).astype(features.dtype)

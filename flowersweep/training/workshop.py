@@ -14,7 +14,7 @@ import numpy as np
 from flowersweep.config import Config, Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.errors import ConfigError
-from flowersweep.models.classifier import build
+from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime
 from flowersweep.targets import arguments, resolve
 from flowersweep.training import schedules
@@ -29,6 +29,7 @@ class Workshop:
     def __init__(self, runtime: Runtime, cache: Path, progress: Progress, trusted: Sequence[str] = ()) -> None:
         self.runtime, self.cache, self.progress, self.trusted = runtime, cache, progress, tuple(trusted)
         self._datasets: dict[str, Dataset] = {}
+        self._classifiers: dict[str, Classifier] = {}
         self._shared: dict[str, Shared] = {}
         self._stages: dict[str, Stage] = {}
 
@@ -41,21 +42,31 @@ class Workshop:
 
     def shared(self, config: Config) -> Shared:
         """Return images, backbone and features for the data and the model of a configuration."""
-        key = _key(asdict(config.data), asdict(replace(config.model, dropout=0.0)))
+        key = self._common(config)
         if key not in self._shared:
             self._shared[key] = self._share(config)
         return self._shared[key]
 
+    def classifier(self, config: Config) -> Classifier:
+        """Return the network with its pretrained weights. Raises ConfigError if they are not to be had."""
+        key = self._common(config)
+        if key not in self._classifiers:
+            dataset = self.dataset(config.data)
+            size, classes, lower = dataset.image_size, len(dataset.classes), self.runtime.platform == "cpu"
+            self._classifiers[key] = build(config.model, image_size=size, classes=classes, lower=lower, trusted=self.trusted)
+        return self._classifiers[key]
+
+    def _common(self, config: Config) -> str:
+        return _key(asdict(config.data), asdict(replace(config.model, dropout=0.0)))
+
     def _share(self, config: Config) -> Shared:
-        dataset = self.dataset(config.data)
-        size, classes, lower = dataset.image_size, len(dataset.classes), self.runtime.platform == "cpu"
-        classifier = build(config.model, image_size=size, classes=classes, lower=lower, trusted=self.trusted)
+        dataset, classifier = self.dataset(config.data), self.classifier(config)
         features = bank(dataset, classifier, self.runtime, self.cache / "features", progress=self.progress)
         train = jax.device_put((np.asarray(features["train"]), dataset.splits["train"].labels), self.runtime.whole)
         parts = {}
         for part in parts_of(dataset):
             split, rows = images_of(dataset, part)
-            parts[part] = features[split][rows]
+            parts[part] = jax.device_put(features[split][rows], self.runtime.whole)
         return Shared(self.runtime, dataset, classifier, train, parts)
 
     def head_stage(self, config: Config) -> Stage:

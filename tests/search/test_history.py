@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -27,7 +28,7 @@ def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tu
     for number in range(trials):
         if rebuild:
             study = history.rebuilt(history.records(events), space, config)
-        study.sampler = history.sampler(config.sampler, config.seed, number)
+        study.sampler = history.sampler(config, number)
         trial = study.ask()
         params = space.suggest(trial)
         events.append({"event": "ask", "trial": number, "params": params})
@@ -58,7 +59,7 @@ def test_rebuilding_before_every_trial_changes_nothing(pruner: str, sampler: str
 
 def test_a_suggestion_depends_on_the_seed_of_the_study() -> None:
     config = compose(["+sweep=smoothing"])
-    draws = [history.sampler(config.sampler, seed, 0) for seed in (0, 1, 0)]
+    draws = [history.sampler(replace(config, seed=seed), 0) for seed in (0, 1, 0)]
     space = space_of(config, ("+sweep=smoothing",), [])
     first, second, third = (space.suggest(optuna.create_study(sampler=sampler).ask()) for sampler in draws)
     assert first == third != second

@@ -85,3 +85,15 @@ def test_the_rates_worth_searching_come_with_the_stage() -> None:
 def test_a_condition_on_an_unknown_parameter_is_refused() -> None:
     with pytest.raises(ConfigError, match="a condition names 'los'"):
         smoothing("+sweep.space.warmup.when={los: focal}")
+
+
+def test_a_parameter_of_a_group_that_was_replaced_drops_out() -> None:
+    entry = "+sweep.space.half_life={path: schedule.half_life, values: 'interval(0.1, 0.5)', when: {schedule: exponential}}"
+    group = "+sweep.space.schedule={path: schedule, values: 'choice(exponential, constant)'}"
+    assert "half_life" in {parameter.name for parameter in smoothing(group, entry).parameters}
+    assert "half_life" not in {parameter.name for parameter in smoothing(group, entry, "schedule=constant").parameters}
+
+
+def test_a_sweep_of_which_everything_is_fixed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="fixes every parameter"):
+        smoothing("loss=focal", "loss.gamma=2", "train.learning_rate=0.01", "schedule.warmup=0.1")

@@ -110,7 +110,7 @@ def test_mlflow_can_serve_the_model_by_itself(promoted, network, monkeypatch):
     ("ask", "answer"),
     [
         (lambda dir: registry.promote("smothing", LOCAL, dir), 'no study "smothing". Studies: smoothing. Did you mean "smoothing"'),
-        (lambda dir: registry.promote("smoothing", LOCAL, dir), "has no logged model"),
+        (lambda dir: registry.promote("smoothing", LOCAL, dir), "has no model in MLflow"),
         (lambda dir: registry.load(LOCAL, dir), 'no model is registered as "flowersweep"'),
         (lambda dir: registry.load(LOCAL, dir, run="0" * 32), 'has no run "0000'),
     ],

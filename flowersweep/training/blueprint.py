@@ -1,0 +1,111 @@
+"""The programs of a training and the shapes of their arguments, without the images: to be compiled or exported, not run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import jax
+import keras
+import numpy as np
+
+from flowersweep.config import Config, Data
+from flowersweep.data.dataset import Dataset
+from flowersweep.models.classifier import Classifier, build
+from flowersweep.runtime import Runtime
+from flowersweep.training.fit import Finetune, Frozen, Shared
+from flowersweep.training.step import Hyperparameters
+from flowersweep.training.workshop import Workshop
+
+EXTRACTED = 64  # images a batch while features are extracted: what `features.bank` takes
+
+
+@dataclass(frozen=True)
+class Program:
+    """A jitted function and what it is compiled for."""
+
+    function: Any
+    arguments: tuple[Any, ...]  # shapes, and how they lie on the devices
+    held: int = 0  # bytes that a run keeps on each device beside the arguments
+    loops: int = 1  # how often a step runs the loop that most of it is
+
+    def lowered(self) -> Any:
+        """Return the function in the compiler's language."""
+        return self.function.lower(*self.arguments)
+
+
+class Blueprint(Workshop):
+    """A workshop whose stages have the programs of a real run: the backbone has random weights, and there are no features."""
+
+    def __init__(self, config: Config, dataset: Dataset, runtime: Runtime, *, precision: str) -> None:
+        super().__init__(runtime, Path(config.dir) / "cache", lambda what, done, total: None, config.trusted_modules)
+        unread = replace(config.model, weights="none")  # no weight changes a program: none is downloaded
+        with _built_in(precision):
+            classifier = build(unread, image_size=dataset.image_size, classes=len(dataset.classes), lower=False, trusted=self.trusted)
+        nothing: Any = None
+        self._only = Shared(runtime, dataset, classifier, nothing, {})
+
+    def dataset(self, data: Data) -> Dataset:
+        """Return what is known of the images."""
+        return self._only.dataset
+
+    def classifier(self, config: Config) -> Classifier:
+        """Return the network with random weights."""
+        return self._only.classifier
+
+    def shared(self, config: Config) -> Shared:
+        """Return the backbone, and no images."""
+        return self._only
+
+    def extraction(self) -> tuple[Program, int]:
+        """Return the program that computes features, and its images a batch."""
+        network = self._only.classifier.features
+        batch = max(EXTRACTED, self.runtime.replicas)
+        weights = [v.value for v in network.trainable_variables], [v.value for v in network.non_trainable_variables]
+
+        def run(trainable: Any, non_trainable: Any, images: Any) -> Any:
+            return network.stateless_call(trainable, non_trainable, images.astype(np.float32), training=False)[0]
+
+        return Program(jax.jit(run), (*self._everywhere(weights), self._images(batch))), batch
+
+    def epoch(self, config: Config, hyperparameters: Hyperparameters, *, main: bool) -> tuple[Program, int]:
+        """Return the program of an epoch of the frozen stage, and its images a step."""
+        stage = cast(Frozen, self.main_stage(config) if main else self.head_stage(config))
+        head, (batch, steps) = self._only.classifier.head, self.batch(config)
+        images = len(self._only.dataset.splits["train"])
+        state = stage.program.init([head.kernel.value, head.bias.value], [])
+        rows = np.empty((images, head.kernel.shape[0]), np.float32), np.empty(images, np.int32), np.empty((steps, batch), np.int32)
+        return Program(stage._scan, self._everywhere((state, hyperparameters, *rows)), loops=config.train.accumulate), batch
+
+    def step(self, config: Config, hyperparameters: Hyperparameters) -> tuple[Program, int]:
+        """Return the program of a fine-tuning step, and its images."""
+        stage = cast(Finetune, self.main_stage(config))
+        network, head, (batch, _) = self._only.classifier.features, self._only.classifier.head, self.batch(config)
+        trainable = [v.value for v in [*network.trainable_variables, head.kernel, head.bias]]
+        state = stage.program.init(trainable, [v.value for v in network.non_trainable_variables])
+        labels = jax.ShapeDtypeStruct((batch,), np.int32, sharding=self.runtime.split)
+        features = 4 * len(self._only.dataset.splits["train"]) * head.kernel.shape[0]
+        kept = features + sum(x.nbytes for x in jax.tree.leaves(state))  # the state before the epoch stays for who gave it
+        shapes = *self._everywhere((state, hyperparameters)), self._images(batch), labels
+        return Program(stage._step, shapes, kept, config.train.accumulate), batch
+
+    def _images(self, batch: int) -> Any:
+        return jax.ShapeDtypeStruct((batch, *self._only.dataset.image_size, 3), np.uint8, sharding=self.runtime.split)
+
+    def _everywhere(self, tree: Any) -> Any:
+        """Put shapes in the place of arrays that every replica holds."""
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.runtime.whole), tree)
+
+
+@contextmanager
+def _built_in(precision: str) -> Iterator[None]:
+    """Build Keras layers that do not name a precision in this one."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
