@@ -49,6 +49,7 @@ class Train:
     steps_per_epoch: int | None = None  # of the main stage; None: as many as the images fill
     batch_per_replica: int = 128
     learning_rate: float = 1e-3  # the schedule's maximum
+    rate_scaling: str = "none"  # with the number of replicas: none, sqrt or linear
     learning_rates: str = ""  # the range worth searching, in the grammar of sweeps
     batch_statistics: bool = False  # fine-tuning normalises with the statistics of each batch, not with those of the pretrained network
     backbone_rate: float = 1.0  # the backbone's learning rate as a fraction of the head's
@@ -90,6 +91,7 @@ class Config:
     output: str | None = None
     port: int = 5000
     topology: str | None = None  # the slice of TPU chips that `check` compiles for, such as v5e:2x4
+    recipe: str | None = None  # the published recipe that the groups were set to
     seed: int = 0
     dir: str = "mlruns"
     progress: bool = True
@@ -106,6 +108,8 @@ class Config:
     sweep: Sweep = field(default_factory=Sweep)
     tracking: Tracking = field(default_factory=Tracking)
 
+
+SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # the power of the number of replicas that a rate is multiplied by
 
 # path: (smallest, largest) value that makes sense; what is not named here is checked by whoever uses it
 LIMITS: dict[str, tuple[float, float]] = {
@@ -139,6 +143,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 CHOICES = {
     "sweep.objective": ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy"),  # never report: it is held out
     "split": ("val", "test"),
+    "train.rate_scaling": tuple(SCALING),
 }
 
 

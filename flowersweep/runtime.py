@@ -40,7 +40,7 @@ def start(cache: Path | None = None) -> Runtime:
         jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    jax.monitoring.register_event_duration_secs_listener(_count)
+    _count_compiles()
     _require_jax()
     devices = jax.devices()
     mesh = jax.sharding.Mesh(devices, ("replica",))
@@ -58,6 +58,13 @@ def _require_jax() -> None:
     backend = sys.modules["keras"].backend.backend() if "keras" in sys.modules else os.environ["KERAS_BACKEND"]
     if backend != "jax":
         raise ConfigError(f"Keras runs on {backend}, flowersweep needs JAX: set KERAS_BACKEND=jax before anything imports keras")
+
+
+@lru_cache(maxsize=1)
+def _count_compiles() -> None:
+    import jax
+
+    jax.monitoring.register_event_duration_secs_listener(_count)
 
 
 def _count(event: str, duration_secs: float, **_: str | int) -> None:

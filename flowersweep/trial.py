@@ -9,7 +9,7 @@ import jax
 import keras
 import numpy as np
 
-from flowersweep.config import Config
+from flowersweep.config import SCALING, Config
 from flowersweep.errors import TrialFailed
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import accuracy, macro_f1, nll
@@ -60,7 +60,7 @@ def advance(config: Config, checkpoint: Checkpoint, until: int, workshop: Worksh
             steps = steps_at(config, epoch, full)
             state = stage.begin(state, config.seed) if epoch == first else state
             assert state is not None
-            rates = hyperparameters(config, epoch, steps)
+            rates = hyperparameters(config, epoch, steps, workshop.runtime.replicas)
             state, loss = stage.epoch(state, rates, seed=config.seed, epoch=epoch, steps=steps, batch=batch)
             metrics = {"train/loss": loss, **scored(stage.logits(state, "tune"), workshop, config, "tune")}
             _require_finite(metrics, epoch + 1)
@@ -111,15 +111,15 @@ def steps_at(config: Config, epoch: int, full: int) -> int:
     return min(full, config.train.steps_per_epoch or full) if main else full
 
 
-def hyperparameters(config: Config, epoch: int, steps: int) -> Hyperparameters:
-    """Return the traced numbers of the stage that trains this epoch of ``steps`` steps."""
+def hyperparameters(config: Config, epoch: int, steps: int, replicas: int = 1) -> Hyperparameters:
+    """Return the traced numbers of the stage that trains this epoch of ``steps`` steps on so many replicas."""
     train, main = config.train, epoch >= epochs(config) - config.train.epochs
     values = {
         "loss": arguments(config.loss),
         "augment": arguments(config.augment),
         "schedule": arguments(config.schedule) if main else {"warmup": 0, "start": 1},
         "train": {
-            "learning_rate": train.learning_rate if main else train.head_learning_rate,
+            "learning_rate": (train.learning_rate if main else train.head_learning_rate) * replicas ** SCALING[train.rate_scaling],
             "backbone_rate": train.backbone_rate,
             "weight_decay": train.weight_decay,
             "clip_norm": train.clip_norm or np.inf,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flowersweep.compose import compose, composed, options, parse
@@ -16,21 +17,25 @@ GROUPS = [(path.parent.name, path.stem) for path in sorted((ROOT / "conf").glob(
 SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 
 
-@pytest.mark.parametrize(("group", "name"), GROUPS, ids=map("=".join, GROUPS))
+def files(*groups: str) -> pytest.MarkDecorator:
+    """Every file of these groups, or of all."""
+    chosen = [pair for pair in GROUPS if not groups or pair[0] in groups]
+    return pytest.mark.parametrize(("group", "name"), chosen, ids=["=".join(pair) for pair in chosen])
+
+
+@files()
 def test_a_file_of_a_group_composes_and_names_itself(group: str, name: str) -> None:
     chosen = dict(flatten(compose([f"{group}={name}"])))
-    assert chosen[f"{group}.name"] == name
+    assert chosen[group if group == "recipe" else f"{group}.name"] == name
 
 
-@pytest.mark.parametrize(("group", "name"), [pair for pair in GROUPS if pair[0] in ("optimizer", "pruner", "sampler")], ids="=".join)
+@files("optimizer", "pruner", "sampler")
 def test_what_a_file_names_can_be_built(group: str, name: str) -> None:
     spec = getattr(compose([f"{group}={name}"]), group)
     assert resolve(spec)(**arguments(spec))
 
 
-@pytest.mark.parametrize(
-    ("group", "name"), [pair for pair in GROUPS if pair[0] in ("loss", "schedule", "verb", "model", "data")], ids="=".join
-)
+@files("loss", "schedule", "verb", "model", "data")
 def test_what_a_file_names_can_be_imported(group: str, name: str) -> None:
     spec = getattr(compose([f"{group}={name}"]), group)
     for target in [spec] if isinstance(spec, dict) else [part for part in vars(spec).values() if isinstance(part, dict)]:
@@ -77,3 +82,20 @@ def test_settings_reach_dataclasses_and_groups_and_leave_the_rest() -> None:
     assert (changed.loss["gamma"], changed.train.epochs) == (3.0, 2)
     assert base.loss["gamma"] == 0.0
     assert changed.loss["label_smoothing"] == base.loss["label_smoothing"]
+
+
+def test_the_recipe_is_the_published_schedule_step_by_step() -> None:
+    """Stated differences: ours moves every step where the published one moves every epoch, so they agree where an epoch begins."""
+    from flowersweep.training.schedules import exponential
+    from flowersweep.trial import hyperparameters
+
+    config = compose(["recipe=densenet201"])
+    steps, replicas = 99, 8
+    rates = hyperparameters(config, 5, steps, replicas)
+    for epoch in range(20):
+        published = 1e-5 + (4e-4 - 1e-5) * (epoch / 5 if epoch < 5 else 0.8 ** (epoch - 5))
+        done = np.float32(epoch * steps / rates["train"]["steps"])
+        ours = rates["train"]["learning_rate"] * exponential(done, **rates["schedule"])
+        assert float(ours) == pytest.approx(published, rel=1e-3)
+    assert rates["train"]["steps"] == 20 * steps
+    assert config.train.batch_per_replica * replicas == 128

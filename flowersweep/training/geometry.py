@@ -61,7 +61,8 @@ def _shear(images: Array, slope: Array, steepest: float) -> Array:
     by = slope[:, None] * _centred(images.shape[1])
     reach = math.ceil(steepest * (images.shape[1] - 1) / 2.0)
     # XLA makes the matrices of the rows inside of the product on a TPU; elsewhere it would first write n H W W numbers to memory
-    return jax.lax.platform_dependent(images, by, tpu=slide_by_matrices, default=partial(slide_by_steps, reach=reach))
+    slid: Array = jax.lax.platform_dependent(images, by, tpu=slide_by_matrices, default=partial(slide_by_steps, reach=reach))
+    return slid
 
 
 def slide_by_matrices(images: Array, by: Array) -> Array:

@@ -25,13 +25,15 @@ def mix(
     """Blend each image with its neighbour (MixUp, Zhang et al. 2018), or paste a box of the neighbour (CutMix, Yun et al. 2019).
 
     The targets are mixed by the share of the pixels that come from the neighbour, which for a box that the edge cuts is less
-    than what was drawn. ``probability`` is that of either, ``cutmix_share`` the part of it that is CutMix.
+    than what was drawn. A blend is half the image's own at least: of the same two, one is as likely as the other to have more of
+    itself, and so no image is in a batch twice. ``probability`` is that of either, ``cutmix_share`` the part of it that is CutMix.
     """
     chances, drawn = jax.random.split(key)
     mixed, pasted, *centre = jax.random.uniform(chances, (4, len(images)))
     paste = pasted < cutmix_share
     share = beta(drawn, jnp.where(paste, cutmix_alpha, mixup_alpha)) * (mixed < probability)
     inside, covered = box(images, jnp.stack(centre), jnp.sqrt(share))
+    share = jnp.minimum(share, 1.0 - share)
     weight = jnp.where(paste[:, None, None, None], inside, share[:, None, None, None])
     share = jnp.where(paste, covered, share)[:, None]
     return _blended(images, weight), _blended(targets, share)

@@ -28,6 +28,13 @@ def cosine(done: Array, *, warmup: Scalar, start: Scalar, minimum: Scalar) -> Ar
     return jnp.where(done < warmup, warm(done, warmup, start), minimum + (1.0 - minimum) * 0.5 * (1.0 + jnp.cos(jnp.pi * rest)))
 
 
+def one_cycle(done: Array, *, warmup: Scalar, start: Scalar, minimum: Scalar) -> Array:
+    """Rise along half a cosine to 1 at ``warmup``, then fall along half a cosine to ``minimum`` (after Smith & Topin 2018)."""
+    rise = jnp.clip(done / jnp.maximum(warmup, 1e-9), 0.0, 1.0)
+    up = start + (1.0 - start) * 0.5 * (1.0 - jnp.cos(jnp.pi * rise))
+    return jnp.where(done < warmup, up, cosine(done, warmup=warmup, start=start, minimum=minimum))
+
+
 def constant(done: Array, *, warmup: Scalar, start: Scalar) -> Array:
     """Warm up, then stay at the maximum."""
     return warm(done, warmup, start)

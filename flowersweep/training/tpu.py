@@ -17,9 +17,8 @@ from flowersweep.errors import ConfigError
 from flowersweep.runtime import Runtime
 
 NAMES = ("v5e:1x1", "v5e:2x4", "v6e:2x4", "v4:2x2x1")
-QUICK = {
-    "optimization_level": 9
-}  # jax_optimization_level O0: the same arithmetic in a seventh of the time, in up to half as much memory again
+# jax_optimization_level O0: as much arithmetic as in a run, up to half as much memory again, and compiled much sooner
+QUICK = {"optimization_level": 9}
 ENVIRONMENT = {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "TPU_LOG_DIR": "disabled"}
 QUIET = {  # what libtpu would otherwise ask the machine for, and say that it is not there
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
@@ -35,11 +34,11 @@ class Chip:
 
     flops: float  # bfloat16 operations a second
     bandwidth: float  # bytes a second between the chip and its memory
-    memory: float  # bytes
+    memory: float  # bytes that the compiler gives to programs, out of 16 GiB (v5e) or 32
 
 
 GIB = 2.0**30
-CHIPS = {"v4": Chip(275e12, 1228e9, 32 * GIB), "v5e": Chip(197e12, 819e9, 16 * GIB), "v6e": Chip(918e12, 1640e9, 32 * GIB)}
+CHIPS = {"v4": Chip(275e12, 1228e9, 30.75 * GIB), "v5e": Chip(197e12, 819e9, 15.75 * GIB), "v6e": Chip(918e12, 1640e9, 31.25 * GIB)}
 
 
 @dataclass(frozen=True)

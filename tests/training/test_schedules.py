@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowersweep.training.schedules import constant, cosine, exponential
+from flowersweep.training.schedules import constant, cosine, exponential, one_cycle
 
 SHAPE = {"warmup": 0.2, "start": 0.1, "sustain": 0.1, "half_life": 0.25, "minimum": 0.05}
 
@@ -43,3 +43,12 @@ def test_cosine_ends_at_its_minimum_and_constant_stays() -> None:
     assert float(cosine(np.float32(1.0), warmup=0.1, start=0.0, minimum=0.2)) == pytest.approx(0.2, abs=1e-6)
     assert float(cosine(np.float32(0.55), warmup=0.1, start=0.0, minimum=0.0)) == pytest.approx(0.5, abs=1e-6)
     assert float(constant(np.float32(0.9), warmup=0.1, start=0.0)) == pytest.approx(1.0)
+
+
+def test_one_cycle_rises_and_falls_along_cosines() -> None:
+    shape = {"warmup": 0.3, "start": 0.04, "minimum": 0.0}
+    assert float(one_cycle(np.float32(0.0), **shape)) == pytest.approx(0.04)
+    assert float(one_cycle(np.float32(0.15), **shape)) == pytest.approx(0.52)
+    assert float(one_cycle(np.float32(0.3), **shape)) == pytest.approx(1.0)
+    assert float(one_cycle(np.float32(0.65), **shape)) == pytest.approx(0.5, abs=1e-6)
+    assert float(one_cycle(np.float32(1.0), **shape)) == pytest.approx(0.0, abs=1e-6)

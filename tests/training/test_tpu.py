@@ -120,7 +120,7 @@ def test_a_training_that_fits_is_described(command: Command) -> None:
     done = command("check", *TINY, "train=finetune", "topology=v5e:2x4")
     assert done.returncode == 0, done.stderr
     assert not done.stderr
-    assert "v5e:2x4: 8 chips (TPU v5 lite) with 16 GiB each" in done.stdout
+    assert "v5e:2x4: 8 chips (TPU v5 lite) with 15.75 GiB each" in done.stdout
     assert "mixed_bfloat16" in done.stdout
     assert all(f"{name} images: fits" in done.stdout for name in ("features of 64", "frozen step of 64", "fine-tuning step of 64"))
     assert re.search(r"fine-tuning step.*\n.*\n.*\n  0 gathers, [1-9]\d* all-reduces, 0 other collectives\nit fits\n$", done.stdout)

@@ -1,0 +1,290 @@
+"""Augmentation against TensorFlow's and SciPy's operations of the same name, and what holds whatever is drawn."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy
+import tensorflow as tf
+import yaml
+
+from flowersweep import trial
+from flowersweep.config import Train, with_settings
+from flowersweep.data.drawing import picture
+from flowersweep.data.species import species_of
+from flowersweep.runtime import compiles
+from flowersweep.targets import arguments
+from flowersweep.training.augment import augment, grid
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.colour import expose, tint
+from flowersweep.training.geometry import resample, rotate, slide_by_matrices, slide_by_steps
+from flowersweep.training.mixing import beta, box
+from flowersweep.training.workshop import Workshop
+from tests.training.conftest import tiny
+
+KEY = jax.random.key(1)
+CONF = Path(__file__).parents[2] / "conf" / "augment"
+PRESETS = sorted(path.stem for path in CONF.glob("*.yaml") if path.stem != "none")
+STRENGTHS = {  # each alone: what it takes to see it
+    "flip": {"flip": 1.0},
+    "crop": {"crop": 0.5},
+    "aspect": {"aspect": 0.5},
+    "zoom": {"zoom": 0.3},
+    "shift": {"shift": 0.2},
+    "rotation": {"rotation": 30.0},
+    "hue": {"hue": 0.1},
+    "saturation": {"saturation": 0.5},
+    "contrast": {"contrast": 0.5},
+    "brightness": {"brightness": 0.3},
+    "cutout": {"cutout": 0.9},
+    "mixup": {"mix_probability": 1.0, "mixup_alpha": 1.0, "cutmix_share": 0.0},
+    "cutmix": {"mix_probability": 1.0, "cutmix_alpha": 1.0, "cutmix_share": 1.0},
+}
+STRONGEST = {"flip": 0.5, "crop": 0.9, "aspect": 2.0, "zoom": 0.5, "shift": 0.5, "rotation": 45.0, "hue": 0.5, "saturation": 1.0}
+STRONGEST |= {"contrast": 1.0, "brightness": 0.5, "cutout": 1.0, "mix_probability": 1.0}
+
+run = jax.jit(augment)
+
+
+def flowers(n: int = 4, height: int = 24, width: int = 24) -> np.ndarray:
+    """Drawn flowers (n, height, width, 3), float32 in 0..255."""
+    side = max(height, width)
+    drawn = [picture(kind, side, np.random.default_rng(seed)) for seed, kind in enumerate(species_of(n, 0))]
+    return np.stack(drawn)[:, :height, :width].astype(np.float32)
+
+
+def one_hot(n: int = 4) -> jax.Array:
+    return jnp.eye(n)
+
+
+def preset_of(name: str) -> dict[str, Any]:
+    preset: dict[str, Any] = yaml.safe_load((CONF / f"{name}.yaml").read_text())
+    return preset
+
+
+def strengths_of(preset: str) -> dict[str, np.float32]:
+    return {key: np.float32(value) for key, value in arguments(preset_of(preset)).items()}
+
+
+def worst(ours: Any, theirs: Any) -> float:
+    return float(np.abs(np.asarray(ours) - np.asarray(theirs)).max())
+
+
+# --- against tf.image and scipy.ndimage
+
+
+def test_a_flip_is_that_of_tensorflow_exactly() -> None:
+    images = flowers(width=17)
+    scale = jnp.array([[1.0] * 4, [-1.0] * 4])
+    assert worst(resample(images, scale, jnp.zeros((2, 4))), tf.image.flip_left_right(images)) == 0.0
+
+
+@pytest.mark.parametrize("turns", [-0.5, -0.05, -0.01, 0.0, 0.02, 0.05, 0.3])
+def test_hue_is_that_of_tensorflow(turns: float) -> None:
+    images = flowers()
+    theirs = tf.image.adjust_hue(images / 255.0, turns) * 255.0
+    assert worst(jax.jit(tint)(images, np.full(4, turns, np.float32), np.ones(4, np.float32)), theirs) < 2e-3
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 0.8, 1.0, 1.3, 2.0])
+def test_saturation_is_that_of_tensorflow(factor: float) -> None:
+    images = flowers()
+    theirs = tf.image.adjust_saturation(images / 255.0, factor) * 255.0
+    assert worst(jax.jit(tint)(images, np.zeros(4, np.float32), np.full(4, factor, np.float32)), theirs) < 2e-3
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 1.5])
+@pytest.mark.parametrize("delta", [-0.25, 0.0, 0.1])
+def test_contrast_and_brightness_are_those_of_tensorflow(factor: float, delta: float) -> None:
+    images = flowers()
+    theirs = tf.image.adjust_brightness(tf.image.adjust_contrast(images / 255.0, factor), delta) * 255.0
+    assert worst(jax.jit(expose)(images, np.full(4, factor, np.float32), np.full(4, 255.0 * delta, np.float32)), theirs) < 2e-3
+
+
+def test_the_published_chain_of_colours_is_that_of_tensorflow() -> None:
+    images, draws = flowers(), np.random.default_rng(0).uniform(-1, 1, (3, 4)).astype(np.float32)
+    ours = expose(tint(images, 0.05 * draws[0], np.ones(4, np.float32)), 1.0 + 0.5 * draws[1], 255.0 * 0.25 * draws[2])
+    for image, mine, (hue, contrast, brightness) in zip(images / 255.0, ours, draws.T, strict=True):
+        theirs = tf.image.adjust_contrast(tf.image.adjust_hue(image, 0.05 * hue), 1.0 + 0.5 * contrast)
+        assert worst(mine, tf.image.adjust_brightness(theirs, 0.25 * brightness) * 255.0) < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset"),
+    [((0.5, 0.5), (0.0, 0.0)), ((0.8, 0.6), (0.05, -0.1)), ((0.7, -0.7), (-0.1, 0.1)), ((0.1, 0.9), (0.3, 0.0))],
+    ids=["half", "anywhere", "mirrored", "flat"],
+)
+def test_a_window_is_the_crop_and_resize_of_tensorflow(scale: tuple[float, float], offset: tuple[float, float]) -> None:
+    images = flowers(height=20, width=25)
+    sides, of, along = np.array([20, 25]), np.array(scale), np.array(offset)
+    first, last = (0.5 + along + of * (end - 0.5 / sides) for end in (-0.5 + 1 / sides, 0.5))  # centres of the outermost pixels
+    corners = np.stack([first, last]) * sides - 0.5  # in pixels of the image
+    boxes = np.tile((corners / (sides - 1)).ravel(), (4, 1))
+    theirs = tf.image.crop_and_resize(images, boxes, np.arange(4), [20, 25])
+    given = [np.repeat(np.float32(pair)[:, None], 4, axis=1) for pair in (scale, offset)]
+    assert worst(jax.jit(resample)(images, *given), theirs) < 5e-3
+
+
+def test_a_window_is_a_crop_resized_by_tensorflow_but_for_its_rim() -> None:
+    images = flowers(height=24, width=32)
+    theirs = tf.image.resize(images[:, 6:18, 8:24], [24, 32])  # sees nothing outside of the crop, where ours sees the neighbours
+    ours = resample(images, jnp.full((2, 4), 0.5), jnp.zeros((2, 4)))
+    assert worst(ours[:, 1:-1, 1:-1], theirs[:, 1:-1, 1:-1]) < 1e-3
+
+
+def smooth(side: int) -> np.ndarray:
+    """A picture of slow waves: what interpolation can be held to."""
+    y, x = np.mgrid[:side, :side] / side
+    waves = [np.sin(4 * x + 3 * y + phase) * np.cos(5 * y - 2 * x) for phase in (0, 1, 2)]
+    return (127.5 + 120 * np.stack(waves, axis=-1)).astype(np.float32)
+
+
+@pytest.mark.parametrize("degrees", [-45.0, -20.0, -3.0, 0.0, 10.0, 30.0, 45.0])
+def test_a_rotation_is_that_of_scipy_within_half_a_level(degrees: float) -> None:
+    image = smooth(65)
+    theirs = scipy.ndimage.rotate(image, degrees, reshape=False, order=1, mode="mirror")
+    ours = jax.jit(rotate)(image[None], np.float32([degrees]))[0]
+    y, x = np.mgrid[:65, :65] - 32
+    inner = np.hypot(x, y) < 30  # beyond, three mirrors are not one
+    assert worst(ours[inner], theirs[inner]) < 0.5
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 24), (9, 33), (33, 9), (2, 3)])
+def test_slides_by_matrices_and_by_steps_are_the_same(height: int, width: int) -> None:
+    images = flowers(height=height, width=width)
+    by = np.random.default_rng(0).uniform(-7, 7, (4, height)).astype(np.float32)
+    by[0, :2] = -7, 7
+    assert worst(slide_by_matrices(images, by), slide_by_steps(images, by, 7)) < 5e-3
+
+
+# --- whatever is drawn
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 24), (17, 30), (2, 5)])
+def test_without_strengths_nothing_changes(height: int, width: int) -> None:
+    images, targets = run(KEY, flowers(height=height, width=width), one_hot())
+    assert worst(images, flowers(height=height, width=width)) < 1e-3  # the way through HSV rounds
+    assert worst(targets, one_hot()) == 0.0
+
+
+@pytest.mark.parametrize("given", STRENGTHS.values(), ids=STRENGTHS)
+def test_each_strength_alone_changes_every_image_in_its_own_way(given: dict[str, float]) -> None:
+    images = np.tile(flowers(1), (4, 1, 1, 1))
+    if "mix_probability" in given:
+        images = images * np.float32([1.0, 0.4, 0.8, 0.1])[:, None, None, None]
+    changed = np.asarray(run(KEY, images, one_hot(), **given)[0])
+    differences = changed - images
+    assert (np.abs(differences).reshape(4, -1).max(axis=1) > 1.0).all()
+    if "flip" not in given:
+        assert all(worst(differences[a], differences[b]) > 1.0 for a in range(4) for b in range(a))
+
+
+@pytest.mark.parametrize("given", [STRONGEST, *map(strengths_of, PRESETS)], ids=["strongest", *PRESETS])
+@pytest.mark.parametrize(("height", "width"), [(24, 24), (17, 30)])
+def test_values_stay_in_range_and_targets_sum_to_one(given: dict[str, float], height: int, width: int) -> None:
+    for seed in range(3):
+        images, targets = run(jax.random.key(seed), flowers(height=height, width=width), one_hot(), **given)
+        assert images.shape == (4, height, width, 3)
+        assert images.dtype == targets.dtype == jnp.float32
+        assert 0.0 <= images.min() < images.max() <= 255.0
+        np.testing.assert_allclose(targets.sum(axis=1), 1.0, rtol=1e-6)
+        assert targets.min() >= 0.0
+
+
+def test_a_key_determines_everything_and_another_key_changes_it() -> None:
+    once, again, other = (run(key, flowers(), one_hot(), **strengths_of("strong"))[0] for key in (KEY, KEY, jax.random.key(2)))
+    assert worst(once, again) == 0.0
+    assert worst(once, other) > 10.0
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.3, 1.0])
+def test_flips_and_mixes_are_as_frequent_as_asked(chance: float) -> None:
+    images = np.tile(np.float32([[0.0, 255.0]])[..., None], (1000, 2, 1, 3))
+    flipped = np.asarray(run(KEY, images, np.ones((1000, 1), np.float32), flip=chance)[0])[:, 0, 0, 0] > 100
+    targets = np.tile(np.eye(2, dtype=np.float32), (500, 1))
+    mixed = np.asarray(run(KEY, images, targets, mix_probability=chance, mixup_alpha=5.0, cutmix_share=0.0)[1]).max(axis=1) < 1.0
+    assert flipped.mean() == pytest.approx(chance, abs=0.05)
+    assert mixed.mean() == pytest.approx(chance, abs=0.05)
+
+
+@pytest.mark.parametrize("brightness", [0.1, 0.3])
+def test_brightness_is_drawn_evenly_from_both_sides(brightness: float) -> None:
+    images = np.full((1000, 2, 2, 3), 127.5, np.float32)
+    found = np.asarray(run(KEY, images, np.ones((1000, 1), np.float32), brightness=brightness)[0])[:, 0, 0, 0] / 255.0 - 0.5
+    assert scipy.stats.kstest(found, scipy.stats.uniform(-brightness, 2 * brightness).cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0], ids=["mixup", "both", "cutmix"])
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+def test_targets_are_mixed_by_the_share_of_the_pixels(share: float, alpha: float) -> None:
+    black_and_white = np.zeros((32, 11, 14, 3), np.float32)
+    black_and_white[1::2] = 255.0
+    targets = np.tile(np.eye(2, dtype=np.float32), (16, 1))
+    given = {"mix_probability": 1.0, "mixup_alpha": alpha, "cutmix_alpha": alpha, "cutmix_share": share}
+    images, mixed = run(KEY, black_and_white, targets, **given)
+    np.testing.assert_allclose(np.mean(images / 255.0, axis=(1, 2, 3)), mixed[:, 1], atol=2e-6)
+    if share == 1.0:
+        pixels = np.asarray(mixed) * 11 * 14
+        np.testing.assert_allclose(pixels, pixels.round(), atol=1e-4)  # whole pixels
+        assert set(np.unique(images)) <= {0.0, 255.0}
+
+
+def test_a_box_covers_the_pixels_whose_centres_lie_in_it() -> None:
+    inside, share = box(np.zeros((3, 10, 20, 3)), jnp.array([[0.5, 0.0, 0.3], [0.5, 1.0, 0.3]]), jnp.array([0.5, 0.4, 0.0]))
+    np.testing.assert_array_equal(inside.sum(axis=(1, 2, 3)), [6 * 10, 2 * 4, 0])  # 3..8 of 10 rows, of which two lie on the border
+    np.testing.assert_allclose(share, inside.mean(axis=(1, 2, 3)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2, 0.5, 1.0, 2.0, 8.0])
+def test_beta_is_distributed_as_it_should(alpha: float) -> None:
+    found = np.asarray(jax.jit(beta)(KEY, np.full(20_000, alpha, np.float32)), np.float64)
+    inner = np.clip(found, 1e-6, 1 - 1e-6)  # float32 ends there, where a small alpha has much of its mass
+    assert scipy.stats.kstest(inner, lambda x: scipy.stats.beta(alpha, alpha).cdf(np.where(x >= 1 - 1e-6, 1.0, x))).statistic < 0.012
+
+
+# --- as a program
+
+
+def test_strengths_compile_nothing_anew() -> None:
+    once = jax.jit(lambda *given, **strengths: augment(*given, **strengths))
+    for preset in PRESETS:
+        once(KEY, flowers(), one_hot(), **strengths_of(preset))
+    assert once._cache_size() == 1
+
+
+@pytest.mark.parametrize("operation", ["gather", "while", "scatter", "sort", "dynamic_slice"])
+def test_the_program_for_tpu_has_none_of_the_slow_operations(operation: str) -> None:
+    text = jax.export.export(jax.jit(augment), platforms=["tpu"])(KEY, flowers(), one_hot(), **strengths_of("strong")).mlir_module()
+    assert "stablehlo.dot_general" in text
+    assert f"stablehlo.{operation}" not in text.replace("all_gather", "")
+
+
+def test_every_preset_names_every_strength() -> None:
+    names = {name for name, parameter in inspect.signature(augment).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
+    for preset in PRESETS:
+        assert set(strengths_of(preset)) == names
+
+
+def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(workshop: Workshop) -> None:
+    config = tiny(train=Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8))
+    losses = []
+    for preset in ("none", "light", "strong"):
+        before = compiles()
+        changed = with_settings(config, {"augment": preset_of(preset)})
+        losses.append(trial.advance(changed, Checkpoint(), 2, workshop)[1][-1].metrics["train/loss"])
+    assert len(set(losses)) == 3
+    assert compiles() == before
+
+
+def test_the_contact_sheet_shows_the_images_and_their_draws() -> None:
+    sheet = grid(KEY, jnp.asarray(flowers(3)), strengths_of("light"), rows=2)
+    assert sheet.shape == (3 * 24, 3 * 24, 3)
+    assert sheet.dtype == np.uint8
+    np.testing.assert_array_equal(sheet[:24], np.concatenate(list(flowers(3)), axis=1))
+    assert worst(sheet[24:48].astype(float), sheet[48:].astype(float)) > 10
