@@ -17,7 +17,6 @@ from flowersweep.training.blueprint import Blueprint, Program
 from flowersweep.training.tpu import GIB, Chip, Cost, TooLarge
 from flowersweep.trial import epochs, hyperparameters
 
-PRECISION = "mixed_bfloat16"  # of the backbone; pooling, head and loss are float32
 CLASSES, IMAGES = 104, 12_753  # of the published data set, where there is no other to count
 PARTS = 16  # the largest batch that fits is found to a sixteenth of the one that was asked for
 
@@ -32,10 +31,10 @@ def check(config: Config, say: Say) -> bool:
     chip = tpu.chip_of(config.topology)
     runtime = tpu.slice_of(str(config.topology))
     dataset = dataset_of(config, runtime.replicas)
-    blueprint = Blueprint(config, dataset, runtime, precision=PRECISION)
+    blueprint = Blueprint(config, dataset, runtime)
     size = "x".join(map(str, dataset.image_size))
     say(f"{config.topology}: {runtime.replicas} chips ({runtime.device_kind}) with {chip.memory / GIB:g} GiB each")
-    say(f"{config.model.name}, {size} pixels, {len(dataset.classes)} classes; backbone {PRECISION}, head and loss float32")
+    say(f"{config.model.name}, {size} pixels, {len(dataset.classes)} classes; backbone {runtime.precision}, head and loss float32")
     fit = isinstance(_told("features", *blueprint.extraction(), chip, say), Cost)
     if not config.train.finetune or config.train.head_epochs:
         numbers = hyperparameters(config, 0, 1)

@@ -27,6 +27,11 @@ class Runtime:
     split: NamedSharding  # an array cut along its first axis over the replicas
     whole: NamedSharding  # an array that every replica holds
 
+    @property
+    def precision(self) -> str:
+        """The Keras policy that backbones compute in: bfloat16 where the hardware is made for it."""
+        return "mixed_bfloat16" if self.platform == "tpu" else "float32"
+
 
 @lru_cache(maxsize=1)
 def start(cache: Path | None = None) -> Runtime:

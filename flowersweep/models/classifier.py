@@ -34,13 +34,16 @@ class Classifier:
     pretrained: str  # where the backbone's weights came from (imagenet, file, none) and their digest as built; a key for what it computes
 
 
-def build(config: Model, *, image_size: tuple[int, int], classes: int, lower: bool, trusted: tuple[str, ...] = ()) -> Classifier:
+def build(
+    config: Model, *, image_size: tuple[int, int], classes: int, lower: bool, trusted: tuple[str, ...] = (), precision: str = "float32"
+) -> Classifier:
     """Build the classifier that `config` describes, for images of (height, width) `image_size` and this many classes.
 
+    `precision` is a Keras policy for the backbone (float32, mixed_bfloat16); pooling, head and weights are float32 in any case.
     With `lower`, `features` is a copy of the backbone, weights included, that is fast on a CPU (`lower_for_cpu`, `in_slices`). Weights
     that are not read are drawn alike in every process. Raises `ConfigError` when a target, the weights or the image size cannot be had.
     """
-    with _seeded(0):
+    with _seeded(0), _computed_in(precision):
         backbone = _build_backbone(config, image_size, trusted)
         head = layers.Dense(classes, dtype="float32", name="head")
         pooled = layers.Dropout(config.dropout, name="dropout")(backbone.output)
@@ -48,6 +51,17 @@ def build(config: Model, *, image_size: tuple[int, int], classes: int, lower: bo
     features = in_slices(lower_for_cpu(backbone)) if lower else backbone
     source = config.weights if config.weights in ("imagenet", "none") else "file"
     return Classifier(model, backbone, head, features, f"{source}-{digest(backbone, config)}")
+
+
+@contextmanager
+def _computed_in(precision: str) -> Iterator[None]:
+    """Build Keras layers that name no precision of their own in this one."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 @contextmanager

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import jax
-import keras
 import numpy as np
 
 from flowersweep.config import Config, Data
@@ -40,11 +37,11 @@ class Program:
 class Blueprint(Workshop):
     """A workshop whose stages have the programs of a real run: the backbone has random weights, and there are no features."""
 
-    def __init__(self, config: Config, dataset: Dataset, runtime: Runtime, *, precision: str) -> None:
+    def __init__(self, config: Config, dataset: Dataset, runtime: Runtime) -> None:
         super().__init__(runtime, Path(config.dir) / "cache", lambda what, done, total: None, config.trusted_modules)
         unread = replace(config.model, weights="none")  # no weight changes a program: none is downloaded
-        with _built_in(precision):
-            classifier = build(unread, image_size=dataset.image_size, classes=len(dataset.classes), lower=False, trusted=self.trusted)
+        size, classes = dataset.image_size, len(dataset.classes)
+        classifier = build(unread, image_size=size, classes=classes, lower=False, trusted=self.trusted, precision=runtime.precision)
         nothing: Any = None
         self._only = Shared(runtime, dataset, classifier, nothing, {})
 
@@ -98,14 +95,3 @@ class Blueprint(Workshop):
     def _everywhere(self, tree: Any) -> Any:
         """Put shapes in the place of arrays that every replica holds."""
         return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.runtime.whole), tree)
-
-
-@contextmanager
-def _built_in(precision: str) -> Iterator[None]:
-    """Build Keras layers that do not name a precision in this one."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

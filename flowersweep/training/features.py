@@ -30,7 +30,7 @@ def bank(
     They are keyed by the images, their size and the backbone's weights.
     """
     height, width = dataset.image_size
-    folder = cache / f"{dataset.digest}-{height}x{width}-{classifier.pretrained}"
+    folder = cache / f"{dataset.digest}-{height}x{width}-{classifier.pretrained}-{runtime.precision}"
     folder.mkdir(parents=True, exist_ok=True)
     extract = extractor(classifier, runtime)
     return {name: _split(folder / f"{name}.npy", split, dataset, extract, batch, progress) for name, split in dataset.splits.items()}

@@ -31,7 +31,7 @@ def mix(
     chances, drawn = jax.random.split(key)
     mixed, pasted, *centre = jax.random.uniform(chances, (4, len(images)))
     paste = pasted < cutmix_share
-    share = beta(drawn, jnp.where(paste, cutmix_alpha, mixup_alpha)) * (mixed < probability)
+    share = jnp.where(mixed < probability, beta(drawn, jnp.where(paste, cutmix_alpha, mixup_alpha)), 0.0)
     inside, covered = box(images, jnp.stack(centre), jnp.sqrt(share))
     share = jnp.minimum(share, 1.0 - share)
     weight = jnp.where(paste[:, None, None, None], inside, share[:, None, None, None])
@@ -56,8 +56,8 @@ def box(images: Array, centre: Array, side: Array) -> tuple[Array, Array]:
 
 
 def beta(key: Array, alpha: Array) -> Array:
-    """Draw from Beta(alpha, alpha) for each ``alpha`` (n,), without the loops of ``jax.random.beta``."""
-    first, second = (_log_gamma(part, alpha) for part in jax.random.split(key))
+    """Draw from Beta(alpha, alpha) for each ``alpha`` (n,), without the loops of ``jax.random.beta``; alpha 0 gives 0 or 1."""
+    first, second = (_log_gamma(part, jnp.maximum(alpha, 1e-4)) for part in jax.random.split(key))
     return jax.nn.sigmoid(first - second)
 
 

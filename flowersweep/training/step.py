@@ -116,7 +116,8 @@ def _gradients(
         return (total + loss / parts, jax.tree.map(lambda a, b: a + b / parts, gradients, more), non_trainable), None
 
     zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.trainable), state.non_trainable)
-    cut = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), (inputs, targets))
+    # every part takes some images of each replica: cut the other way, it would keep only some of the replicas busy
+    cut = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), (inputs, targets))
     (loss, gradients, non_trainable), _ = jax.lax.scan(part, zero, (jax.random.split(key, parts), *cut))
     return loss, gradients, non_trainable
 

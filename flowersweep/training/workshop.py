@@ -53,7 +53,10 @@ class Workshop:
         if key not in self._classifiers:
             dataset = self.dataset(config.data)
             size, classes, lower = dataset.image_size, len(dataset.classes), self.runtime.platform == "cpu"
-            self._classifiers[key] = build(config.model, image_size=size, classes=classes, lower=lower, trusted=self.trusted)
+            precision = self.runtime.precision
+            self._classifiers[key] = build(
+                config.model, image_size=size, classes=classes, lower=lower, trusted=self.trusted, precision=precision
+            )
         return self._classifiers[key]
 
     def _common(self, config: Config) -> str:

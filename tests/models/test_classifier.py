@@ -38,8 +38,8 @@ HERE = __name__.partition(".")[0]
 SMALL = Model("small", {"_target_": f"{__name__}.small"}, None, weights="none")
 
 
-def built(config: Model = SMALL, *, lower: bool = False) -> Classifier:
-    return build(config, image_size=(32, 32), classes=4, lower=lower, trusted=(HERE,))
+def built(config: Model = SMALL, *, lower: bool = False, precision: str = "float32") -> Classifier:
+    return build(config, image_size=(32, 32), classes=4, lower=lower, trusted=(HERE,), precision=precision)
 
 
 FILES = [pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in sorted(CONF.glob("*.yaml"))]
@@ -71,11 +71,8 @@ def test_the_parts_compute_what_the_whole_does(lower: bool) -> None:
 
 def test_logits_are_float32_when_the_network_computes_in_bfloat16() -> None:
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        made = built()
-    finally:
-        keras.config.set_dtype_policy(before)
+    made = built(precision="mixed_bfloat16")
+    assert keras.config.dtype_policy() == before
     assert made.model(PIXELS).dtype == made.backbone(PIXELS).dtype == "float32"
     assert made.backbone.get_layer("small").get_layer("stem").compute_dtype == "bfloat16"
 

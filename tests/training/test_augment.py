@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +41,20 @@ STRENGTHS = {  # each alone: what it takes to see it
     "saturation": {"saturation": 0.5},
     "contrast": {"contrast": 0.5},
     "brightness": {"brightness": 0.3},
-    "cutout": {"cutout": 0.9},
+    "cutout": {"cutout": 1.0},
     "mixup": {"mix_probability": 1.0, "mixup_alpha": 1.0, "cutmix_share": 0.0},
     "cutmix": {"mix_probability": 1.0, "cutmix_alpha": 1.0, "cutmix_share": 1.0},
 }
 STRONGEST = {"flip": 0.5, "crop": 0.9, "aspect": 2.0, "zoom": 0.5, "shift": 0.5, "rotation": 45.0, "hue": 0.5, "saturation": 1.0}
 STRONGEST |= {"contrast": 1.0, "brightness": 0.5, "cutout": 1.0, "mix_probability": 1.0}
 
-run = jax.jit(augment)
+OFF = dict.fromkeys(augment.__kwdefaults__, np.float32(0.0)) | {"mixup_alpha": np.float32(1.0), "cutmix_alpha": np.float32(1.0)}
+_augment = jax.jit(augment)
+
+
+def run(key: jax.Array, images: Any, targets: Any, **strengths: Any) -> tuple[jax.Array, jax.Array]:
+    """Augment with the given strengths, all others off: one program for all of them."""
+    return _augment(key, images, targets, **OFF | {name: np.float32(strength) for name, strength in strengths.items()})
 
 
 def flowers(n: int = 4, height: int = 24, width: int = 24) -> np.ndarray:
@@ -89,14 +94,14 @@ def test_a_flip_is_that_of_tensorflow_exactly() -> None:
 def test_hue_is_that_of_tensorflow(turns: float) -> None:
     images = flowers()
     theirs = tf.image.adjust_hue(images / 255.0, turns) * 255.0
-    assert worst(jax.jit(tint)(images, np.full(4, turns, np.float32), np.ones(4, np.float32)), theirs) < 2e-3
+    assert worst(jax.jit(tint)(images, np.full(4, turns, np.float32), np.ones(4, np.float32)), theirs) < 5e-4
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 0.8, 1.0, 1.3, 2.0])
 def test_saturation_is_that_of_tensorflow(factor: float) -> None:
     images = flowers()
     theirs = tf.image.adjust_saturation(images / 255.0, factor) * 255.0
-    assert worst(jax.jit(tint)(images, np.zeros(4, np.float32), np.full(4, factor, np.float32)), theirs) < 2e-3
+    assert worst(jax.jit(tint)(images, np.zeros(4, np.float32), np.full(4, factor, np.float32)), theirs) < 5e-4
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 1.5])
@@ -104,7 +109,7 @@ def test_saturation_is_that_of_tensorflow(factor: float) -> None:
 def test_contrast_and_brightness_are_those_of_tensorflow(factor: float, delta: float) -> None:
     images = flowers()
     theirs = tf.image.adjust_brightness(tf.image.adjust_contrast(images / 255.0, factor), delta) * 255.0
-    assert worst(jax.jit(expose)(images, np.full(4, factor, np.float32), np.full(4, 255.0 * delta, np.float32)), theirs) < 2e-3
+    assert worst(jax.jit(expose)(images, np.full(4, factor, np.float32), np.full(4, 255.0 * delta, np.float32)), theirs) < 5e-4
 
 
 def test_the_published_chain_of_colours_is_that_of_tensorflow() -> None:
@@ -112,7 +117,7 @@ def test_the_published_chain_of_colours_is_that_of_tensorflow() -> None:
     ours = expose(tint(images, 0.05 * draws[0], np.ones(4, np.float32)), 1.0 + 0.5 * draws[1], 255.0 * 0.25 * draws[2])
     for image, mine, (hue, contrast, brightness) in zip(images / 255.0, ours, draws.T, strict=True):
         theirs = tf.image.adjust_contrast(tf.image.adjust_hue(image, 0.05 * hue), 1.0 + 0.5 * contrast)
-        assert worst(mine, tf.image.adjust_brightness(theirs, 0.25 * brightness) * 255.0) < 2e-3
+        assert worst(mine, tf.image.adjust_brightness(theirs, 0.25 * brightness) * 255.0) < 5e-4
 
 
 @pytest.mark.parametrize(
@@ -151,7 +156,7 @@ def test_a_rotation_is_that_of_scipy_within_half_a_level(degrees: float) -> None
     theirs = scipy.ndimage.rotate(image, degrees, reshape=False, order=1, mode="mirror")
     ours = jax.jit(rotate)(image[None], np.float32([degrees]))[0]
     y, x = np.mgrid[:65, :65] - 32
-    inner = np.hypot(x, y) < 30  # beyond, three mirrors are not one
+    inner = np.hypot(x, y) < 28  # beyond, three mirrors are not one
     assert worst(ours[inner], theirs[inner]) < 0.5
 
 
@@ -166,7 +171,7 @@ def test_slides_by_matrices_and_by_steps_are_the_same(height: int, width: int) -
 # --- whatever is drawn
 
 
-@pytest.mark.parametrize(("height", "width"), [(24, 24), (17, 30), (2, 5)])
+@pytest.mark.parametrize(("height", "width"), [(24, 24), (17, 30)])
 def test_without_strengths_nothing_changes(height: int, width: int) -> None:
     images, targets = run(KEY, flowers(height=height, width=width), one_hot())
     assert worst(images, flowers(height=height, width=width)) < 1e-3  # the way through HSV rounds
@@ -206,8 +211,8 @@ def test_a_key_determines_everything_and_another_key_changes_it() -> None:
 @pytest.mark.parametrize("chance", [0.0, 0.3, 1.0])
 def test_flips_and_mixes_are_as_frequent_as_asked(chance: float) -> None:
     images = np.tile(np.float32([[0.0, 255.0]])[..., None], (1000, 2, 1, 3))
-    flipped = np.asarray(run(KEY, images, np.ones((1000, 1), np.float32), flip=chance)[0])[:, 0, 0, 0] > 100
     targets = np.tile(np.eye(2, dtype=np.float32), (500, 1))
+    flipped = np.asarray(run(KEY, images, targets, flip=chance)[0])[:, 0, 0, 0] > 100
     mixed = np.asarray(run(KEY, images, targets, mix_probability=chance, mixup_alpha=5.0, cutmix_share=0.0)[1]).max(axis=1) < 1.0
     assert flipped.mean() == pytest.approx(chance, abs=0.05)
     assert mixed.mean() == pytest.approx(chance, abs=0.05)
@@ -216,12 +221,12 @@ def test_flips_and_mixes_are_as_frequent_as_asked(chance: float) -> None:
 @pytest.mark.parametrize("brightness", [0.1, 0.3])
 def test_brightness_is_drawn_evenly_from_both_sides(brightness: float) -> None:
     images = np.full((1000, 2, 2, 3), 127.5, np.float32)
-    found = np.asarray(run(KEY, images, np.ones((1000, 1), np.float32), brightness=brightness)[0])[:, 0, 0, 0] / 255.0 - 0.5
+    found = np.asarray(run(KEY, images, np.ones((1000, 2), np.float32), brightness=brightness)[0])[:, 0, 0, 0] / 255.0 - 0.5
     assert scipy.stats.kstest(found, scipy.stats.uniform(-brightness, 2 * brightness).cdf).pvalue > 0.01
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0], ids=["mixup", "both", "cutmix"])
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.2, 1.0, 3.0])
 def test_targets_are_mixed_by_the_share_of_the_pixels(share: float, alpha: float) -> None:
     black_and_white = np.zeros((32, 11, 14, 3), np.float32)
     black_and_white[1::2] = 255.0
@@ -236,16 +241,16 @@ def test_targets_are_mixed_by_the_share_of_the_pixels(share: float, alpha: float
 
 
 def test_a_box_covers_the_pixels_whose_centres_lie_in_it() -> None:
-    inside, share = box(np.zeros((3, 10, 20, 3)), jnp.array([[0.5, 0.0, 0.3], [0.5, 1.0, 0.3]]), jnp.array([0.5, 0.4, 0.0]))
-    np.testing.assert_array_equal(inside.sum(axis=(1, 2, 3)), [6 * 10, 2 * 4, 0])  # 3..8 of 10 rows, of which two lie on the border
+    inside, share = box(np.zeros((3, 10, 20, 3)), jnp.array([[0.5, 0.0, 0.3], [0.5, 1.0, 0.3]]), jnp.array([0.6, 0.4, 0.0]))
+    np.testing.assert_array_equal(inside.sum(axis=(1, 2, 3)), [6 * 12, 2 * 4, 0])  # within, over a corner, nothing
     np.testing.assert_allclose(share, inside.mean(axis=(1, 2, 3)), rtol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 0.5, 1.0, 2.0, 8.0])
 def test_beta_is_distributed_as_it_should(alpha: float) -> None:
-    found = np.asarray(jax.jit(beta)(KEY, np.full(20_000, alpha, np.float32)), np.float64)
-    inner = np.clip(found, 1e-6, 1 - 1e-6)  # float32 ends there, where a small alpha has much of its mass
-    assert scipy.stats.kstest(inner, lambda x: scipy.stats.beta(alpha, alpha).cdf(np.where(x >= 1 - 1e-6, 1.0, x))).statistic < 0.012
+    found = np.asarray(jax.jit(beta)(KEY, np.full(20_000, alpha, np.float32)))
+    at = np.array([1e-5, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999])
+    np.testing.assert_allclose([np.mean(found <= x) for x in at], scipy.stats.beta(alpha, alpha).cdf(at), atol=0.012)
 
 
 # --- as a program
@@ -254,7 +259,7 @@ def test_beta_is_distributed_as_it_should(alpha: float) -> None:
 def test_strengths_compile_nothing_anew() -> None:
     once = jax.jit(lambda *given, **strengths: augment(*given, **strengths))
     for preset in PRESETS:
-        once(KEY, flowers(), one_hot(), **strengths_of(preset))
+        once(KEY, flowers(n=2), one_hot(2), **strengths_of(preset))
     assert once._cache_size() == 1
 
 
@@ -266,19 +271,18 @@ def test_the_program_for_tpu_has_none_of_the_slow_operations(operation: str) -> 
 
 
 def test_every_preset_names_every_strength() -> None:
-    names = {name for name, parameter in inspect.signature(augment).parameters.items() if parameter.kind is parameter.KEYWORD_ONLY}
     for preset in PRESETS:
-        assert set(strengths_of(preset)) == names
+        assert set(strengths_of(preset)) == set(augment.__kwdefaults__)
 
 
 def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(workshop: Workshop) -> None:
     config = tiny(train=Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8))
-    losses = []
-    for preset in ("none", "light", "strong"):
+    losses = {}
+    for preset in ("light", "strong"):
         before = compiles()
         changed = with_settings(config, {"augment": preset_of(preset)})
-        losses.append(trial.advance(changed, Checkpoint(), 2, workshop)[1][-1].metrics["train/loss"])
-    assert len(set(losses)) == 3
+        losses[preset] = trial.advance(changed, Checkpoint(), 2, workshop)[1][-1].metrics["train/loss"]
+    assert losses["light"] != losses["strong"]
     assert compiles() == before
 
 

@@ -27,8 +27,8 @@ TINY = ["model=tiny", "data.image_size=64", "train.batch_per_replica=8"]
 
 
 def blueprint(config: Config) -> Blueprint:
-    runtime = start()
-    return Blueprint(config, dataset_of(config, runtime.replicas), runtime, precision="mixed_bfloat16")
+    runtime = replace(start(), platform="tpu")
+    return Blueprint(config, dataset_of(config, runtime.replicas), runtime)
 
 
 def exported(program: Program) -> str:
