@@ -76,8 +76,7 @@ def _rank(record: Record, objective: str) -> tuple[int, float]:
 
 
 def _row(record: Record, names: Iterable[str]) -> list[str]:
-    metrics = record.tell["metrics"] if record.tell else {}
-    scores = [number(record.value), number(metrics.get("tune/macro_f1")), number(metrics.get("report/macro_f1"))]
+    scores = [number(record.value), *(number(record.metrics.get(name)) for name in ("tune/macro_f1", "report/macro_f1"))]
     return [str(record.number), record.state, *scores, *(number(record.params.get(name)) for name in names)]
 
 

@@ -90,12 +90,12 @@ def model_of(config: Config, trained: Checkpoint, workshop: Workshop) -> keras.M
     size, classes = shared.dataset.image_size, len(shared.dataset.classes)
     made = build(replace(config.model, weights="none"), image_size=size, classes=classes, lower=False, trusted=workshop.trusted)
     made.backbone.set_weights(shared.classifier.backbone.get_weights())
-    *trainable, kernel, bias = trained.state.weights
-    for variable, value in zip(made.backbone.trainable_variables, trainable, strict=False):  # none after a frozen stage
+    for variable, value in zip(made.backbone.trainable_variables, trained.state.weights[:-2], strict=False):  # none after a frozen stage
         variable.assign(value)
     for variable, value in zip(made.backbone.non_trainable_variables, trained.state.non_trainable, strict=False):
         variable.assign(value)
-    made.head.set_weights([np.asarray(kernel), np.asarray(bias)])
+    stage, _ = stage_at(config, trained.epoch - 1, workshop)
+    made.head.set_weights(list(stage.head(trained.state)))
     return made.model
 
 

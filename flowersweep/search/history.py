@@ -30,6 +30,7 @@ class Record:
     number: int
     params: dict[str, Any]
     reports: dict[int, float] = field(default_factory=dict)  # epochs done -> objective
+    metrics: dict[str, float] = field(default_factory=dict)  # the newest there are
     tell: Event | None = None
 
     @property
@@ -49,9 +50,12 @@ def records(events: Iterable[Event]) -> list[Record]:
             case "ask":
                 found.append(Record(event["trial"], event["params"]))
             case "report":
-                found[event["trial"]].reports[event["epochs"][-1]["epoch"]] = event["value"]
+                newest = event["epochs"][-1]
+                found[event["trial"]].reports[newest["epoch"]] = event["value"]
+                found[event["trial"]].metrics = newest.get("metrics", {})
             case "tell":
                 found[event["trial"]].tell = event
+                found[event["trial"]].metrics = event.get("metrics") or found[event["trial"]].metrics
     return found
 
 

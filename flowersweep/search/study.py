@@ -101,7 +101,7 @@ class Study:
         """Journal what a segment gave; return whether the pruner ends the trial here."""
         epoch, value = epochs[-1].epoch, epochs[-1].metrics[self.config.sweep.objective]
         self.journal.append("report", trial=record.number, epochs=[asdict(each) for each in epochs], value=value)
-        record.reports[epoch] = value
+        record.reports[epoch], record.metrics = value, epochs[-1].metrics
         self.watch(record)
         return self._prunes(trial, epoch, value, last)
 
@@ -143,6 +143,7 @@ class Study:
             folder=folder,
             attributes=history.attributes(self.optuna, record.number),
         )
+        record.metrics = metrics or record.metrics
         self.optuna.tell(trial, value if state == "complete" else None, state=history.STATES[state])
         self._tidy()
         self.watch(record)

@@ -71,10 +71,10 @@ class Blueprint(Workshop):
     def epoch(self, config: Config, hyperparameters: Hyperparameters, *, main: bool) -> tuple[Program, int]:
         """Return the program of an epoch of the frozen stage, and its images a step."""
         stage = cast(Frozen, self.main_stage(config) if main else self.head_stage(config))
-        head, (batch, steps) = self._only.classifier.head, self.batch(config)
+        batch, steps = self.batch(config)
         images = len(self._only.dataset.splits["train"])
-        state = stage.program.init([head.kernel.value, head.bias.value], [])
-        rows = np.empty((images, head.kernel.shape[0]), np.float32), np.empty(images, np.int32), np.empty((steps, batch), np.int32)
+        state = stage.program.init([np.zeros(shape, np.float32) for shape in (stage.shape, stage.shape[:1])], [])
+        rows = np.empty((images, stage.shape[1]), np.float32), np.empty(images, np.int32), np.empty((steps, batch), np.int32)
         return Program(stage._scan, self._everywhere((state, hyperparameters, *rows)), loops=config.train.accumulate), batch
 
     def step(self, config: Config, hyperparameters: Hyperparameters) -> tuple[Program, int]:

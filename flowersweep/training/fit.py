@@ -12,6 +12,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 from jax import Array
 
@@ -47,14 +48,20 @@ class Stage(Protocol):
     def logits(self, state: State, part: str) -> np.ndarray:
         """Return float32 logits (n, K) of the images of tune, report or test."""
 
+    def head(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """Return the head to predict with: kernel (D, K) and bias (K,)."""
+
 
 class Frozen:
-    """Train the head alone: an epoch is one jitted scan over rows of the cached features."""
+    """Train the head alone: an epoch is one jitted scan over rows of the cached features.
+
+    The kernel is kept transposed, (K, D): both products of a step then run along the features as they lie in memory, 1.3 times as fast.
+    """
 
     def __init__(self, shared: Shared, recipe: Recipe) -> None:
-        head = shared.classifier.head
-        recipe.optimizer.build([head.kernel, head.bias])
-        self.shared, self.program = shared, Program(head_forward, len(shared.dataset.classes), replace(recipe, augment=None))
+        self.shape = tuple(reversed(shared.classifier.head.kernel.shape))
+        recipe.optimizer.build([keras.Variable(np.zeros(shape, np.float32)) for shape in (self.shape, self.shape[:1])])
+        self.shared, self.program = shared, Program(_features_forward, len(shared.dataset.classes), replace(recipe, augment=None))
 
         def scan(state: State, hyperparameters: Hyperparameters, features: Array, labels: Array, order: Array) -> tuple[State, Array]:
             def one(state: State, rows: Array) -> tuple[State, Array]:
@@ -65,16 +72,15 @@ class Frozen:
 
         self._scan = jax.jit(scan)
         # not in NumPy: the threads of its BLAS spin on after a product, and cost the next epoch half its speed again
-        self._predict = jax.jit(lambda weights, features: features @ weights[0] + weights[1])
+        self._predict = jax.jit(lambda weights, features: features @ weights[0].T + weights[1])
         for features in shared.features.values():  # whichever trial is the first to be scored on a part, it compiles nothing
-            self._predict([head.kernel.value, head.bias.value], features)
+            self._predict([np.zeros(self.shape, np.float32), np.zeros(self.shape[0], np.float32)], features)
 
     def begin(self, before: State | None, seed: int) -> State:
         """Return a state with a fresh head: Glorot-uniform weights (Glorot & Bengio 2010) from ``seed``, zero bias."""
-        kernel = self.shared.classifier.head.kernel
-        limit = np.sqrt(6.0 / sum(kernel.shape))
-        drawn = np.random.default_rng([seed, 0]).uniform(-limit, limit, kernel.shape).astype(np.float32)
-        state: State = jax.device_put(self.program.init([drawn, np.zeros(kernel.shape[1], np.float32)], []), self.shared.runtime.whole)
+        limit = np.sqrt(6.0 / sum(self.shape))
+        drawn = np.random.default_rng([seed, 0]).uniform(-limit, limit, self.shape).astype(np.float32)
+        state: State = jax.device_put(self.program.init([drawn, np.zeros(self.shape[0], np.float32)], []), self.shared.runtime.whole)
         return state
 
     def epoch(
@@ -87,6 +93,10 @@ class Frozen:
 
     def logits(self, state: State, part: str) -> np.ndarray:
         return np.asarray(self._predict(state.weights, self.shared.features[part]))
+
+    def head(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        kernel, bias = (np.asarray(weight) for weight in state.weights)
+        return np.ascontiguousarray(kernel.T), bias
 
 
 class Finetune:
@@ -102,7 +112,7 @@ class Finetune:
             features, changed = network.stateless_call(
                 trainable[:-2], non_trainable, inputs.astype(jnp.float32), training=training and recipe.batch_statistics
             )
-            return head_forward(trainable, changed, features, training, dropout)
+            return (dropout(features) if training else features) @ trainable[-2] + trainable[-1], list(changed)
 
         self.shared, self.program = shared, Program(forward, len(shared.dataset.classes), recipe)
         self._step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
@@ -112,7 +122,8 @@ class Finetune:
         """Return a state with the backbone's own weights and the head that the frozen stage left."""
         assert before is not None
         network = self.shared.classifier.features
-        trainable = [v.value for v in network.trainable_variables] + before.trainable[-2:]
+        kernel, bias = (np.asarray(weight) for weight in before.weights)
+        trainable = [*(v.value for v in network.trainable_variables), np.ascontiguousarray(kernel.T), bias]
         begun = self.program.init(trainable, [v.value for v in network.non_trainable_variables])
         state: State = jax.device_put(begun, self.shared.runtime.whole)
         return state
@@ -140,13 +151,17 @@ class Finetune:
             found.append(np.asarray(self._predict(state, batch))[: len(images)])
         return np.concatenate(found)
 
+    def head(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        kernel, bias = (np.asarray(weight) for weight in state.weights[-2:])
+        return kernel, bias
 
-def head_forward(
+
+def _features_forward(
     trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
 ) -> tuple[Array, list[Array]]:
-    """Map features (n, D) to logits (n, K); the head's kernel and bias are the last two trainable variables."""
-    kernel, bias = trainable[-2:]
-    return (dropout(inputs) if training else inputs) @ kernel + bias, list(non_trainable)
+    """Map features (n, D) to logits (n, K)."""
+    kernel, bias = trainable
+    return (dropout(inputs) if training else inputs) @ kernel.T + bias, list(non_trainable)
 
 
 def images_of(dataset: Dataset, part: str) -> tuple[str, np.ndarray]:

@@ -24,7 +24,7 @@ class State(NamedTuple):
     """A training between two steps: a pytree of arrays, and nothing else."""
 
     step: Array  # int32: steps done in this stage
-    trainable: list[Array]  # the last two are the head's kernel and bias
+    trainable: list[Array]  # the last two are the head's
     non_trainable: list[Array]
     optimizer: list[Array]
     average: list[Array]  # of the trainable ones, exponentially weighted; empty without averaging

@@ -97,7 +97,7 @@ def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_back
     frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, workshop)
     begun = workshop.main_stage(FINETUNE).begin(frozen.state, 0)
     assert frozen.state is not None
-    np.testing.assert_array_equal(begun.trainable[-2], frozen.state.trainable[0])
+    np.testing.assert_array_equal(begun.trainable[-2], frozen.state.trainable[0].T)
     tuned, _ = trial.advance(FINETUNE, frozen, 3, workshop)
     assert tuned.state is not None
     assert not np.array_equal(tuned.state.trainable[0], begun.trainable[0])
