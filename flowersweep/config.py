@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -207,6 +208,8 @@ def check(config: Config) -> Config:
 
 
 def _problem(path: str, value: Any) -> str | None:
+    if path == "study" and value is not None and not re.fullmatch(r"\w[\w.-]*", value):
+        return f"study={value!r}: must be letters, digits, dots, dashes and underscores, for it names a folder"
     if path in CHOICES and value not in CHOICES[path]:
         return f"{path}={value}: must be one of {', '.join(CHOICES[path])}"
     if path not in LIMITS or value is None or isinstance(value, str):

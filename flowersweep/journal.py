@@ -45,8 +45,11 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = (path.parent / "lock").open("a+")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = (path.parent / "lock").open("a+")
+        except OSError as error:
+            raise StudyError(f"cannot write into {path.parent}: {error.strerror}. Choose another folder: dir=PATH") from error
         self._claim()
         self.events, self._end = read(path)
         self._file: int | None = None  # made by the first event

@@ -12,7 +12,7 @@ import numpy as np
 from flowersweep.config import Config, Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.pipeline import in_order
-from flowersweep.errors import DataError
+from flowersweep.errors import ConfigError, DataError
 from flowersweep.runtime import start
 from flowersweep.tracking import registry
 
@@ -25,6 +25,9 @@ def predict(config: Config, overrides: Sequence[str]) -> tuple[Path, int]:
     The images are those that the model was trained with, unless the command line names others. Raises TrackingError if there is
     no such model, and DataError if the images do not fit it.
     """
+    path = Path(config.output or "submission.csv")
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"output={path}: must be a file in a folder that exists")
     start(Path(config.dir) / "cache" / "compiled")
     dir, alias = Path(config.dir), config.alias if config.run is None else None
     model = registry.load(config.tracking, dir, alias=alias, run=config.run)
@@ -34,7 +37,6 @@ def predict(config: Config, overrides: Sequence[str]) -> tuple[Path, int]:
     dataset = open_dataset(config.data if named else Data(**facts["data"]), dir / "cache", trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)
     split = dataset.splits[config.split]
-    path = Path(config.output or "submission.csv")
     with path.with_suffix(".partial").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "label"])
@@ -54,5 +56,6 @@ def _require_fit(dataset: Dataset, facts: dict[str, Any], split: str) -> None:
         raise DataError(f"{dataset.dir} has no split {split!r}. Splits: {', '.join(dataset.splits)}")
     if len(dataset.classes) != len(facts["classes"]):
         raise DataError(
-            f"the model knows {len(facts['classes'])} classes, {dataset.dir} has {len(dataset.classes)}: name its images with data.dir=PATH"
+            f"the model knows {len(facts['classes'])} classes, {dataset.dir} has {len(dataset.classes)}: "
+            "leave data out to take the images it was trained with, or name a folder of the same classes"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,16 @@ from flowersweep.config import Config, flatten
 from flowersweep.errors import ConfigError, did_you_mean
 from flowersweep.tracking.masking import masked_text
 
-RUN = "python -m flowersweep"
+
+def _python() -> str:
+    """How the user can call this Python again: by name if that is what the name means, else by its path."""
+    own, named = Path(sys.executable), shutil.which("python")
+    if named and Path(named).parent == own.parent:
+        return "python"
+    return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
+
+
+RUN = f"{_python()} -m flowersweep"
 
 
 def train(config: Config, overrides: Sequence[str]) -> None:
@@ -54,7 +64,7 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
     if not config.tracking.enabled:
         print("nothing of it is in MLflow; the same command without tracking.enabled=false sends it there")
     elif not outcome.shipped:
-        print(f"not all of it is in MLflow yet:   {RUN} sync study={config.study}{_same(config)}, then the same command again")
+        print(f"not all of it is in MLflow yet; later:   {RUN} sync study={config.study}{_same(config)}")
     else:
         print(f"compare in MLflow:   {RUN} ui{_same(config)}")
         print(f"promote the best:    {RUN} promote study={config.study}{_same(config)}")
@@ -130,7 +140,7 @@ def check(config: Config, overrides: Sequence[str]) -> int:
 def show(config: Config, overrides: Sequence[str]) -> None:
     """Print the composed configuration, key by key."""
     for path, value in flatten(config):
-        print(f"{path}={value}", file=sys.stdout)
+        print(f"{path}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}")
 
 
 def _studies(config: Config) -> list[str]:

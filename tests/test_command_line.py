@@ -41,6 +41,9 @@ MISTAKES = {
         ],
         ["train.batch_per_replica", "12 training images"],
     ),
+    "study that is a path": (["+sweep=quick", "study=../x"], ["study='../x'", "letters"]),
+    "output in no folder": (["predict", "output=nowhere/x.csv"], ["output=nowhere/x.csv"]),
+    "folder that cannot be made": (["+sweep=quick", "dir=/proc/nothing"], ["/proc/nothing", "dir=PATH"]),
     "promote without a study": (["promote"], ["study=NAME"]),
     "promote an unknown study": (["promote", "study=smothing"], ["smothing"]),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,9 @@ def serve(tracking: Tracking, dir: Path, port: int, ready: Callable[[], None]) -
     uri = address(tracking, dir)
     if remote(uri):
         raise TrackingError(f"the store is a server itself: open {masked_text(uri)} in a browser")
+    with socket.socket() as trial:
+        if trial.connect_ex(("127.0.0.1", port)) == 0:
+            raise TrackingError(f"something listens on port {port} already: choose another, port={port + 1}")
     client(tracking, dir)  # makes the database, should there be none
     where = ["--backend-store-uri", uri, "--artifacts-destination", str((dir / "artifacts").resolve())]
     ready()
