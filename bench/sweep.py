@@ -6,7 +6,7 @@ Both train the same head (dropout, one dense layer) on the same cached features 
 same half of val after every epoch and keep everything in MLflow on SQLite. They take turns in rounds, since machines are noisy. Time a
 trial is wall-clock from the first trial to the last metric in MLflow, compiling included, over the number of trials; features are there
 before.
-Without a folder it takes generated flowers. The claim: at most 1/8.
+Without a folder it takes generated flowers. The goal: at most 1/8.
 """
 
 from __future__ import annotations
