@@ -158,7 +158,7 @@ def dropout(key: Array, features: Array, rate: Array) -> Array:
     """Zero each feature with probability ``rate`` and scale up the rest (Srivastava et al. 2014), with a traced rate.
 
     The mask is a hash of the position and the key (the finalizer of MurmurHash3, Appleby 2011), which XLA fuses into the product:
-    JAX's own generator took 40 % of a head's step on a CPU, and a mask needs no more than this.
+    JAX's own generator took up to 40 % of a head's step on a CPU, and a mask needs no more than this.
     """
     first, second = jax.random.key_data(key).astype(jnp.uint32)
     rows, columns = (jax.lax.broadcasted_iota(jnp.uint32, features.shape, axis) for axis in (0, 1))
