@@ -7,7 +7,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from flowersweep.evaluation.scores import Labels, Logits, nll
+from flowersweep.evaluation.scores import Labels, Logits, below_largest, nll
+
+Reals32 = npt.NDArray[np.float32]
 
 COLDEST, HOTTEST = 0.05, 20.0
 
@@ -15,41 +17,42 @@ COLDEST, HOTTEST = 0.05, 20.0
 def temperature(logits: Logits, labels: Labels) -> float:
     """Return the T in [0.05, 20] whose ``logits / T`` have the smallest NLL.
 
-    The NLL is convex in b = 1/T with slope E[z] - z_label and curvature Var[z] under the softmax, so Newton's method
-    finds its one minimum; a bracket catches the steps that the flat ends would throw too far.
+    The NLL is convex in b = 1/T with slope E[z] - z_label and curvature Var[z] under the softmax. Newton's method by log b, in which it
+    is nearer to a parabola, finds its one minimum. A step out of the bracket goes to its end first, where the minimum may be, then to
+    its middle.
     """
-    below = logits.astype(np.float32)
-    below -= below.max(axis=1, keepdims=True)
+    below = below_largest(logits, np.float32)
+    scratch = np.empty_like(below)  # fresh memory for every step would cost more than the step
     right = float(np.mean(below[np.arange(len(labels)), labels], dtype=np.float64))
     low, high, inverse = 1 / HOTTEST, 1 / COLDEST, 1.0
-    if _slope(below, right, low)[0] >= 0:
-        return HOTTEST
-    if _slope(below, right, high)[0] <= 0:
-        return COLDEST
-    for _ in range(50):
-        slope, curvature = _slope(below, right, inverse)
+    tried = {inverse}
+    while True:
+        slope, curvature = _slope(below, scratch, right, inverse)
         low, high = (inverse, high) if slope < 0 else (low, inverse)
-        newton = inverse - slope / curvature if curvature > 0 else math.inf
-        following = newton if low < newton < high else math.sqrt(low * high)
-        if abs(following - inverse) <= 1e-6 * inverse:
-            return 1 / following
+        end = high if slope < 0 else low
+        bent = inverse * curvature + slope  # the second derivative by log b, over b
+        following = inverse * math.exp(max(min(-slope / bent, 9.0), -9.0)) if bent > 0 else end
+        if not low < following < high:
+            following = math.sqrt(low * high) if end in tried else end
+        if abs(following - inverse) <= 1e-3 * inverse:
+            return 1 / following  # the error of a step is of the order of its square
         inverse = following
-    return 1 / inverse
+        tried.add(inverse)
 
 
 def calibrated_nll(logits: Logits, labels: Labels) -> float:
     """Return the mean NLL in nats at the best temperature: comparable across losses that scale logits differently."""
-    return nll(logits.astype(np.float64) / temperature(logits, labels), labels)
+    return nll(logits, labels, temperature(logits, labels))
 
 
-def _slope(below: npt.NDArray[np.float32], right: float, inverse: float) -> tuple[float, float]:
+def _slope(below: Reals32, scratch: Reals32, right: float, inverse: float) -> tuple[float, float]:
     """Return the first and second derivative of the NLL by 1/T, for logits from which their largest was taken.
 
     float32 is enough: the largest logit adds exactly 0 to both moments, so nothing small is lost beside it.
     """
-    weights = np.exp(np.float32(inverse) * below)
+    weights = np.exp(np.multiply(below, np.float32(inverse), out=scratch), out=scratch)
     total = weights.sum(axis=1)
+    mean = np.vecdot(weights, below) / total
     weights *= below
-    mean = weights.sum(axis=1) / total
-    square = np.einsum("nk,nk->n", weights, below) / total
+    square = np.vecdot(weights, below) / total
     return float(mean.mean(dtype=np.float64)) - right, float(np.mean(square - mean * mean, dtype=np.float64))

@@ -37,6 +37,7 @@ class Shipment:
         self._folded = 0  # events since the cursor was written
         self._offset = 0  # bytes of the journal that were read
         self._looked = False  # whether runs that the cursor does not know were searched
+        self._experiment: str | None = None
 
     def step(self) -> int:
         """Ship the next events and return how many; 0 when all that was journaled is in the store.
@@ -53,6 +54,7 @@ class Shipment:
                 self._changes.popleft()
         except Exception as error:
             self._looked = False  # a run may have been made although its answer was lost
+            self._experiment = None
             if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
                 log.warning("the runs of %s are gone from the store: all of it is shipped again", self.journal.parent.name)
                 self._begin(cursor.Cursor(self._cursor.store))
@@ -113,6 +115,6 @@ class Shipment:
     def _apply(self, client: MlflowClient, change: Change) -> None:
         known = self._cursor.runs
         if change.trial not in known:
-            experiment = store.experiment(client, self._fold.study["experiment"], self.dir)
-            known[change.trial] = runs.create(client, experiment, change, self._fold.study, known.get(None))
+            self._experiment = self._experiment or store.experiment(client, self._fold.study["experiment"], self.dir)
+            known[change.trial] = runs.create(client, self._experiment, change, self._fold.study, known.get(None))
         runs.write(client, known[change.trial], change, self._fold, self.journal.parent)

@@ -19,7 +19,7 @@ from flowersweep.tracking.shipment import Shipment
 
 log = logging.getLogger(__name__)
 
-GATHER = 1.0  # seconds from the first news to shipping: a short trial is then one batch, not three
+GATHER = 3.0  # seconds from the first news to shipping: a short trial is then one batch, not three
 LOOK = 5.0  # seconds between two looks at a journal of which nobody said that there is more
 PATIENCE = 3  # failed attempts until drain gives up
 BREATH = 0.5  # seconds between two attempts at least, however urgent
