@@ -42,7 +42,8 @@ class Progress:
         self.bar.update(ended - self.bar.n)
         best, metric = study.best, study.config.sweep.objective
         found = f"best {metric} {best.value:.4f} (trial {best.number})" if best and best.value is not None else "no trial done yet"
-        running = f", trial {record.number} at epoch {max(record.reports)}" if record and record.reports and not record.tell else ""
+        epochs, steps = record.at if record and not record.tell else (0, 0)
+        running = f", trial {record.number}: {epochs} epochs" + f" {steps} steps" * (steps > 0) if record and (epochs or steps) else ""
         self.bar.set_postfix_str(found + running)
 
     def close(self) -> None:

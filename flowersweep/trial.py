@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import jax
 import keras
@@ -15,21 +18,12 @@ from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import accuracy, macro_f1, nll
 from flowersweep.models.classifier import build
 from flowersweep.targets import arguments
-from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.fit import Stage, images_of
-from flowersweep.training.step import Hyperparameters
+from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
+from flowersweep.training.fit import Pass, Stage, images_of
+from flowersweep.training.step import Hyperparameters, State
 from flowersweep.training.workshop import Workshop, parts_of
 
-Metrics = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch of training gave."""
-
-    epoch: int  # how many are done
-    time: float  # seconds since 1970
-    metrics: Metrics
+Keep = Callable[[Checkpoint], None]
 
 
 @dataclass(frozen=True)
@@ -46,30 +40,39 @@ def epochs(config: Config) -> int:
     return config.train.epochs + (config.train.head_epochs if config.train.finetune else 0)
 
 
-def advance(config: Config, checkpoint: Checkpoint, until: int, workshop: Workshop) -> tuple[Checkpoint, list[Epoch]]:
-    """Train from the checkpoint until ``until`` epochs are done; return the new checkpoint and what each epoch gave.
+def advance(
+    config: Config, checkpoint: Checkpoint, until: int, workshop: Workshop, keep: Keep = lambda checkpoint: None
+) -> tuple[Checkpoint, list[Epoch]]:
+    """Train from the checkpoint until ``until`` epochs are done; return the new checkpoint and what each epoch of the segment gave.
 
-    A pure function of its arguments: advanced again, in this process or another, it returns the same numbers.
+    A pure function of its arguments: advanced again, in this process or another, it returns the same numbers. ``keep`` is told
+    of every checkpoint on the way that the segment can be gone on from.
     Raises TrialFailed if a loss or a score is not finite, or the memory of the device is not enough.
     """
-    state, done = checkpoint.state, []
+    state, losses, done = checkpoint.state, checkpoint.losses, [*checkpoint.done]
     batch, full = workshop.batch(config)
     try:
         for epoch in range(checkpoint.epoch, until):
             stage, first = stage_at(config, epoch, workshop)
             steps = steps_at(config, epoch, full)
-            state = stage.begin(state, config.seed) if epoch == first else state
+            state = stage.begin(state, config.seed) if epoch == first and not losses else state
             assert state is not None
             rates = hyperparameters(config, epoch, steps, workshop.runtime.replicas)
-            state, loss = stage.epoch(state, rates, seed=config.seed, epoch=epoch, steps=steps, batch=batch)
+            here = partial(_midway, keep, epoch, tuple(done))
+            state, loss = stage.epoch(state, rates, Pass(config.seed, epoch, steps, batch, losses), here)
             metrics = {"train/loss": loss, **scored(stage.logits(state, "tune"), workshop, config, "tune")}
             _require_finite(metrics, epoch + 1)
             done.append(Epoch(epoch + 1, time.time(), metrics))
+            losses = ()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise TrialFailed(f"out of memory with a batch of {batch}: {str(error).splitlines()[0]}") from error
     return Checkpoint(until, state), done
+
+
+def _midway(keep: Keep, epoch: int, done: tuple[Epoch, ...], state: State, losses: Sequence[Any]) -> None:
+    keep(Checkpoint(epoch, state, losses, done))
 
 
 def finish(config: Config, checkpoint: Checkpoint, workshop: Workshop) -> Result:

@@ -32,6 +32,7 @@ class Record:
     reports: dict[int, float] = field(default_factory=dict)  # epochs done -> objective
     metrics: dict[str, float] = field(default_factory=dict)  # the newest there are
     tell: Event | None = None
+    at: tuple[int, int] = (0, 0)  # while it runs here: epochs done, and steps of the next
 
     @property
     def state(self) -> str:

@@ -17,7 +17,7 @@ from flowersweep.runtime import compiles
 from flowersweep.search import history
 from flowersweep.search.history import Record
 from flowersweep.search.space import Space
-from flowersweep.training.checkpoint import Checkpoint, save_arrays
+from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics, save_arrays
 from flowersweep.training.workshop import Workshop
 
 Watch = Callable[[Record], None]  # is told whenever the journal has something new of a trial
@@ -84,20 +84,35 @@ class Study:
         pruned = False
         for epoch, value in record.reports.items():
             pruned = self._prunes(trial, epoch, value, last)
-        checkpoint, saved = Checkpoint.load(self._checkpoint(record), self.workshop.runtime.whole), time.monotonic()
+        checkpoint, keep = Checkpoint.load(self._checkpoint(record), self.workshop.runtime.whole), self._keeper(record, config)
         while not pruned and checkpoint.epoch < last:
-            checkpoint, epochs = one.advance(config, checkpoint, min(checkpoint.epoch + length, last), self.workshop)
+            until = min((checkpoint.epoch // length + 1) * length, last)
+            checkpoint, epochs = one.advance(config, checkpoint, until, self.workshop, keep)
             if checkpoint.epoch not in record.reports:
                 pruned = self.report(record, trial, epochs, last)
-            if time.monotonic() - saved > config.train.checkpoint_seconds:
-                checkpoint.save(self._checkpoint(record))
-                saved = time.monotonic()
+            keep(checkpoint)
         if pruned:
             self.tell(record, trial, "pruned", value=list(record.reports.values())[-1])
         else:
             self.complete(record, trial, one.finish(config, checkpoint, self.workshop), checkpoint)
 
-    def report(self, record: Record, trial: optuna.Trial, epochs: list[one.Epoch], last: int) -> bool:
+    def _keeper(self, record: Record, config: Config) -> Callable[[Checkpoint], None]:
+        """Return a function that writes a checkpoint when so much training would be lost that it is worth it, and says where it is."""
+        saved = told = time.monotonic()
+
+        def keep(checkpoint: Checkpoint) -> None:
+            nonlocal saved, told
+            record.at = checkpoint.epoch, len(checkpoint.losses)
+            if time.monotonic() - told > 1:
+                self.watch(record)
+                told = time.monotonic()
+            if time.monotonic() - saved > config.train.checkpoint_seconds:
+                checkpoint.save(self._checkpoint(record))
+                saved = time.monotonic()
+
+        return keep
+
+    def report(self, record: Record, trial: optuna.Trial, epochs: list[Epoch], last: int) -> bool:
         """Journal what a segment gave; return whether the pruner ends the trial here."""
         epoch, value = epochs[-1].epoch, epochs[-1].metrics[self.config.sweep.objective]
         self.journal.append("report", trial=record.number, epochs=[asdict(each) for each in epochs], value=value)
@@ -128,7 +143,7 @@ class Study:
         state: str,
         *,
         value: float | None = None,
-        metrics: one.Metrics | None = None,
+        metrics: Metrics | None = None,
         reason: str | None = None,
         folder: str | None = None,
     ) -> None:

@@ -1,8 +1,10 @@
-"""A training between two epochs, on disk: written elsewhere and moved, so that a half-written one does not exist."""
+"""A training between two steps, on disk: written elsewhere and moved, so that a half-written one does not exist."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,33 @@ import numpy as np
 from flowersweep.errors import StudyError
 from flowersweep.training.step import State
 
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch of training gave."""
+
+    epoch: int  # how many are done
+    time: float  # seconds since 1970
+    metrics: Metrics
+
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training stands: ``epoch`` epochs are done, and ``state`` is what the last of them left."""
+    """Where a training stands: after ``epoch`` whole epochs and a step of the next for each of ``losses``."""
 
     epoch: int = 0
     state: State | None = None
+    losses: Sequence[Any] = ()  # of the steps of an epoch that is not done yet
+    done: tuple[Epoch, ...] = ()  # epochs of a segment that is not done yet
 
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was there before."""
         assert self.state is not None
         leaves = {f"leaf{n}": leaf for n, leaf in enumerate(jax.tree.leaves(self.state))}
-        save_arrays(path, {"epoch": self.epoch, "lengths": [len(part) for part in self.state[1:]], **leaves})
+        about = {"epoch": self.epoch, "lengths": [len(part) for part in self.state[1:]], "done": [asdict(epoch) for epoch in self.done]}
+        save_arrays(path, {"about": json.dumps(about), "losses": np.array(jax.device_get([*self.losses]), np.float32), **leaves})
 
     @classmethod
     def load(cls, path: Path, place: Any = None) -> Checkpoint:
@@ -33,10 +49,12 @@ class Checkpoint:
             return cls()
         with np.load(path) as file:
             leaves = [file[f"leaf{n}"] for n in range(len(file.files) - 2)]
-            epoch, cuts = int(file["epoch"]), np.cumsum(file["lengths"])[:-1]
+            about, losses = json.loads(str(file["about"])), tuple(file["losses"])
         step, *rest = leaves
+        cuts = np.cumsum(about["lengths"])[:-1]
         parts = [rest[a:b] for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True)]
-        return cls(epoch, jax.device_put(State(step, *parts), place))
+        done = tuple(Epoch(**epoch) for epoch in about["done"])
+        return cls(about["epoch"], jax.device_put(State(step, *parts), place), losses, done)
 
 
 def save_arrays(path: Path, arrays: dict[str, Any]) -> None:

@@ -5,10 +5,10 @@ Both have the same three verbs: `begin` a state, train one `epoch` of it, comput
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -34,16 +34,28 @@ class Shared:
     features: dict[str, Array]  # of tune, report and test: float32 (n, D), on the device
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One epoch over the training images: its order depends on seed and epoch alone. Some of its steps may be done already."""
+
+    seed: int
+    epoch: int
+    steps: int
+    batch: int
+    losses: Sequence[Any] = ()  # of the steps that are done
+
+
+Keep = Callable[[State, Sequence[Any]], None]  # is told the state and the losses after each step that can be gone on from
+
+
 class Stage(Protocol):
     """A part of a training with its own frozen layers."""
 
     def begin(self, before: State | None, seed: int) -> State:
         """Return the state before the first step, going on from the stage before if there was one."""
 
-    def epoch(
-        self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int
-    ) -> tuple[State, float]:
-        """Train on ``steps`` batches, in an order that depends on seed and epoch alone; return the state and the mean loss."""
+    def epoch(self, state: State, hyperparameters: Hyperparameters, batches: Pass, keep: Keep) -> tuple[State, float]:
+        """Train on the batches that are left; return the state and the mean loss of all of them."""
 
     def logits(self, state: State, part: str) -> np.ndarray:
         """Return float32 logits (n, K) of the images of tune, report or test."""
@@ -83,11 +95,9 @@ class Frozen:
         state: State = jax.device_put(self.program.init([drawn, np.zeros(self.shape[0], np.float32)], []), self.shared.runtime.whole)
         return state
 
-    def epoch(
-        self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int
-    ) -> tuple[State, float]:
-        images = len(self.shared.train[1])
-        order = np.random.default_rng([seed, 1, epoch]).permutation(images)[: steps * batch].reshape(steps, batch)
+    def epoch(self, state: State, hyperparameters: Hyperparameters, batches: Pass, keep: Keep) -> tuple[State, float]:
+        chance, images = np.random.default_rng([batches.seed, 1, batches.epoch]), len(self.shared.train[1])
+        order = chance.permutation(images)[: batches.steps * batches.batch].reshape(batches.steps, batches.batch)
         state, loss = self._scan(state, hyperparameters, *self.shared.train, order.astype(np.int32))
         return state, float(loss)
 
@@ -128,16 +138,16 @@ class Finetune:
         state: State = jax.device_put(begun, self.shared.runtime.whole)
         return state
 
-    def epoch(
-        self, state: State, hyperparameters: Hyperparameters, *, seed: int, epoch: int, steps: int, batch: int
-    ) -> tuple[State, float]:
+    def epoch(self, state: State, hyperparameters: Hyperparameters, batches: Pass, keep: Keep) -> tuple[State, float]:
         dataset, cut = self.shared.dataset, self.shared.runtime.split
-        batches = shuffled(dataset.splits["train"], dataset.image_size, batch, seed=seed, epoch=epoch)
+        split, size, losses = dataset.splits["train"], dataset.image_size, [*batches.losses]
+        images = shuffled(split, size, batches.batch, seed=batches.seed, epoch=batches.epoch, skip=len(losses))
         state = jax.tree.map(jnp.copy, state)  # the steps reuse the memory of their argument; the caller keeps his
-        losses = []
-        for images, labels in islice(batches, steps):
-            state, loss = self._step(state, hyperparameters, jax.device_put(images, cut), jax.device_put(labels, cut))
+        for some, labels in islice(images, batches.steps - len(losses)):
+            state, loss = self._step(state, hyperparameters, jax.device_put(some, cut), jax.device_put(labels, cut))
             losses.append(loss)
+            jax.device_get(losses[-2:-1])  # one step ahead is enough: more would only fill the memory with images
+            keep(state, losses)
         return state, float(np.mean(jax.device_get(losses)))
 
     def logits(self, state: State, part: str) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Run a sweep that kills itself with SIGKILL while it writes a given event: ``killed.py EVENT SHARE WORDS...``.
+"""Run a sweep that kills itself with SIGKILL while it writes: ``killed.py event|checkpoint NUMBER SHARE WORDS...``.
 
-EVENT counts the events that this process writes, from 1; SHARE of the line's bytes reach the disk first (1: the whole line).
+NUMBER counts what this process writes of that kind, from 1. Of an event, SHARE of the line's bytes reach the disk first; of a
+checkpoint the whole file if SHARE is 1, else a half-written one beside it.
 """
 
 from __future__ import annotations
@@ -8,22 +9,39 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from flowersweep.__main__ import main
 from flowersweep.journal import Journal
+from flowersweep.training.checkpoint import Checkpoint
 
-event, share, words = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
-write, written = Journal._write, 0
+kind, number, share, words = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4:]
+write, save, written = Journal._write, Checkpoint.save, 0
 
 
-def dying(self: Journal, line: bytes) -> None:
+def last(before: Callable[[], None]) -> None:
+    """Count one writing; if it is the one to die in, write what reaches the disk before, and die."""
     global written
     written += 1
-    if written == event:
-        write(self, line[: int(len(line) * share)])
+    if written == number:
+        before()
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying_write(self: Journal, line: bytes) -> None:
+    last(lambda: write(self, line[: int(len(line) * share)]))
     write(self, line)
 
 
-Journal._write = dying  # type: ignore[method-assign]
+def dying_save(self: Checkpoint, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    last(lambda: save(self, path) if share == 1 else path.with_suffix(".partial").write_bytes(b"half"))  # type: ignore[func-returns-value]
+    save(self, path)
+
+
+if kind == "event":
+    Journal._write = dying_write  # type: ignore[method-assign]
+else:
+    Checkpoint.save = dying_save  # type: ignore[method-assign]
 sys.exit(main(words))

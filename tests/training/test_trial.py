@@ -47,6 +47,22 @@ def test_a_trial_cut_into_segments_and_moved_through_files_ends_bit_for_bit_the_
     assert pieces == metrics
 
 
+def test_a_fine_tuning_goes_on_from_the_middle_of_an_epoch_bit_for_bit(workshop: Workshop, tmp_path: Path) -> None:
+    config = with_settings(FINETUNE, {"train.ema_half_life": 0.2, "train.batch_statistics": True})
+    files: list[Path] = []
+
+    def keep(checkpoint: Checkpoint) -> None:
+        files.append(tmp_path / f"{checkpoint.epoch}-{len(checkpoint.losses)}.npz")
+        checkpoint.save(files[-1])
+
+    whole, epochs = trial.advance(config, Checkpoint(), 3, workshop, keep)
+    assert [path.stem for path in files] == [f"{epoch}-{step}" for epoch in (1, 2) for step in range(1, 6)]
+    for path in files[::3]:
+        rest, again = trial.advance(config, Checkpoint.load(path, workshop.runtime.whole), 3, workshop)
+        same(whole, rest)
+        assert [epoch.metrics for epoch in again] == [epoch.metrics for epoch in epochs], path
+
+
 @BOTH
 def test_a_segment_that_is_advanced_again_gives_the_same(config: Config, workshop: Workshop) -> None:
     first, _ = trial.advance(config, Checkpoint(), 2, workshop)
