@@ -95,8 +95,12 @@ def summary(outcome: Outcome) -> str:
     ]
     compiled = list(outcome.compiled.values())
     programs = (
-        [f"programs compiled: {compiled[0]} in the first trial, {sum(compiled[1:])} in the {len(compiled) - 1} after it"]
+        [
+            f"programs compiled: {compiled[0]} in the first trial"
+            + f", {sum(compiled[1:])} in the {len(compiled) - 1} after it" * (len(compiled) > 1)
+        ]
         if compiled
         else []
     )
-    return "\n".join([f"{len(outcome.trials)} trials: {counted}", *failed[:5], *programs])
+    total = f"{len(outcome.trials)} trial{'s' * (len(outcome.trials) != 1)}"
+    return "\n".join([f"{total}: {counted}", *failed[:5], *programs])

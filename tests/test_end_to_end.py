@@ -79,7 +79,7 @@ def test_one_training_is_a_run_of_its_own_and_is_not_done_twice(project: Path, c
     words = [*TINY, "tracking.enabled=false"]
     first = command(*words)
     assert first.returncode == 0, first.stderr
-    assert "1 trials: 1 complete" in first.stdout
+    assert "1 trial: 1 complete" in first.stdout
     assert command(*words).returncode == 0
     assert len(list((project / "mlruns" / "studies").iterdir())) == 1
     assert command(*words, "seed=1").returncode == 0
@@ -89,7 +89,7 @@ def test_one_training_is_a_run_of_its_own_and_is_not_done_twice(project: Path, c
 def test_fine_tuning_trains_the_backbone_too(command: Command) -> None:
     run = command("train=finetune", *TINY, "train.head_epochs=1", "train.epochs=1", "train.steps_per_epoch=2", "tracking.enabled=false")
     assert run.returncode == 0, run.stderr
-    assert "1 trials: 1 complete" in run.stdout
+    assert "1 trial: 1 complete" in run.stdout
 
 
 def test_a_failing_trial_has_its_reason_and_the_study_goes_on(project: Path, command: Command) -> None:

@@ -117,9 +117,13 @@ def _schema(labelled: bool) -> dict[str, Any]:
 
 def _check_counts(files: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
     wrong = [
-        f"{file}: its name says {promised} records, it holds {held} (records 0 to {held - 1}); it was cut short, or renamed"
+        f"{file}: its name says {promised} records, it holds {held or 'none'}; it was cut short, or renamed"
         for file, held in zip(files, counts, strict=True)
         if (promised := declared_count(file)) is not None and promised != held
     ]
+    silent = [file for file in files if declared_count(file) is None]
+    if silent:
+        what = "%d files do not say in their name how many records they hold (first %s): one that was cut between two would not be noticed"
+        _log.warning(what, len(silent), silent[0])
     if wrong:
         raise DataError("\n".join([*wrong[:_NAMED], "Copy or download it again, or give it a name with the right count."]))
