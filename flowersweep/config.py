@@ -69,6 +69,7 @@ class Sweep:
     objective: str = "tune/calibrated_nll"  # a metric of the tune half; likelihoods are minimised, the others maximised
     segment_epochs: int = 2  # the pruner decides after every so many epochs
     space: dict[str, Any] = field(default_factory=dict)  # name -> {path, values, when}
+    mirror: str | None = None  # an Optuna storage to keep up to date for optuna-dashboard: sqlite:///FILE, postgresql://...
 
 
 @dataclass(frozen=True)

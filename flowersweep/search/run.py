@@ -20,11 +20,13 @@ from flowersweep.journal import Event, Journal, read
 from flowersweep.provenance import provenance
 from flowersweep.runtime import start
 from flowersweep.search.history import Record, best, claim, direction, records
+from flowersweep.search.mirror import Mirror
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.targets import resolve
 from flowersweep.tracking.masking import masked_text
 from flowersweep.tracking.registry import log_model
+from flowersweep.tracking.shipment import Shipment
 from flowersweep.tracking.shipper import Shipper, run_ids
 from flowersweep.tracking.store import address, client
 from flowersweep.training.checkpoint import Checkpoint
@@ -46,6 +48,7 @@ FREE = (
     "progress",
     "tracking",
     "sweep.n_trials",
+    "sweep.mirror",
     "train.checkpoint_seconds",
 )
 
@@ -88,12 +91,14 @@ def search(
         if common:
             workshop.classifier(config)  # what is wrong with it is said before anything is written
         _begin(journal, config, experiment or str(config.study), space, overrides, workshop)
-        shipper = open_.enter_context(Shipper(journal.path, config.tracking, dir)) if config.tracking.enabled else None
+        shipper = open_.enter_context(Shipper(Shipment(journal.path, config.tracking, dir))) if config.tracking.enabled else None
+        mirror = open_.enter_context(Shipper(Mirror(journal.path, config.sweep.mirror))) if config.sweep.mirror else None
 
         def wake(record: Record | None) -> None:
             watch(study, record)
-            if shipper:
-                shipper.wake()
+            for follower in (shipper, mirror):
+                if follower:
+                    follower.wake()
 
         study = Study(config, space, journal, workshop, wake)
         if study.remaining and common:

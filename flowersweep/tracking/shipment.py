@@ -26,7 +26,11 @@ HOUR = 3_600_000
 class Shipment:
     """Ships a journal step by step. Every step may fail and be repeated: what arrived twice is there once."""
 
+    into = "MLflow"
+
     def __init__(self, journal: Path, tracking: Tracking, dir: Path) -> None:
+        store.quiet()
+        self.later = f"python -m flowersweep sync study={journal.parent.name}"
         self.journal, self.tracking, self.dir = journal, tracking, dir
         self._client: MlflowClient | None = None
         self._lock: IO[str] | None = None

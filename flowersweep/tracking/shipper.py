@@ -1,4 +1,4 @@
-"""The journal's way into MLflow, off the training thread: a slow, dead or full store never slows or stops training."""
+"""The journal's way into a store, off the training thread: a slow, dead or full store never slows or stops training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import threading
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flowersweep.config import Tracking
 from flowersweep.errors import TrackingError, did_you_mean
@@ -33,12 +33,25 @@ class Runs(NamedTuple):
     trials: dict[int, str]
 
 
+class Way(Protocol):
+    """A journal on its way into a store. Every step may fail and be repeated: what arrived twice is there once."""
+
+    journal: Path
+    into: str  # what it is shipped into, for messages
+    later: str  # how to ship what could not be shipped now
+
+    def step(self) -> int:
+        """Ship the next events and return how many; 0 when the store has all that was journaled."""
+
+    def close(self) -> None:
+        """Leave the store."""
+
+
 class Shipper:
     """Ships a study's journal from a thread of its own while the context lasts; on leaving it, what is still on the way."""
 
-    def __init__(self, journal: Path, tracking: Tracking, dir: Path) -> None:
-        store.quiet()
-        self._shipment = Shipment(journal, tracking, dir)
+    def __init__(self, way: Way) -> None:
+        self._way = way
         self._news = threading.Condition()
         self._woken = True
         self._stopping = False
@@ -84,8 +97,7 @@ class Shipper:
             done = self._reached >= mine
         self._gave_up = not done
         if not done:
-            name = self._shipment.journal.parent.name
-            log.warning("not all of it is in MLflow yet, but nothing is lost: python -m flowersweep sync study=%s", name)
+            log.warning("not all of it is in %s yet, but nothing is lost: %s", self._way.into, self._way.later)
         return done
 
     def _run(self) -> None:
@@ -94,7 +106,7 @@ class Shipper:
             while self._wait(pause):
                 pause = 0.0 if self._ship() else min(max(1.0, 2 * pause), LONGEST_PAUSE)
         finally:
-            self._shipment.close()
+            self._way.close()
 
     def _wait(self, pause: float) -> bool:
         """Wait for news, or out the pause after a failure; False when it is time to stop."""
@@ -115,7 +127,7 @@ class Shipper:
         with self._news:
             self._attempts += 1
         try:
-            while self._shipment.step() and not self._stopping:
+            while self._way.step() and not self._stopping:
                 pass
         except Exception as error:  # whatever it is, training goes on and the journal keeps what is to be shipped
             self._complain(error)
@@ -124,7 +136,7 @@ class Shipper:
                 self._news.notify_all()
             return False
         if self._troubles:
-            log.info("MLflow takes what it is sent again")
+            log.info("%s takes what it is sent again", self._way.into)
         with self._news:
             self._troubles.clear()
             self._reached = self._attempts
@@ -137,7 +149,7 @@ class Shipper:
         if kind not in self._troubles:
             expected = isinstance(error, TrackingError | OSError) or hasattr(error, "error_code")
             reason = masked_text(str(error)).strip().splitlines() or [kind]
-            log.warning("cannot send to MLflow, trying again: %s", reason[0], exc_info=None if expected else error)
+            log.warning("cannot send to %s, trying again: %s", self._way.into, reason[0], exc_info=None if expected else error)
         self._troubles.add(kind)
 
 

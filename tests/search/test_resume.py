@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 from tests.conftest import TINY, Command, environment
@@ -85,10 +86,13 @@ def test_a_finished_study_is_not_run_again_but_shown_again(project: Path, comman
 
 def test_more_trials_go_on_where_the_study_ended_and_other_settings_are_refused(project: Path, command: Command) -> None:
     words = ["+sweep=quick", "tracking.enabled=false", *TINY]
+    mirror = "sweep.mirror=sqlite:///mirror.db"  # may be added when a study is gone on with
     assert command(*words, "sweep.n_trials=2").returncode == 0
-    assert command(*words, "sweep.n_trials=3").returncode == 0
-    tells = [event["trial"] for event in story(project / "mlruns" / "studies" / "quick") if event["event"] == "tell"]
-    assert tells == [0, 1, 2]
+    assert command(*words, "sweep.n_trials=3", mirror).returncode == 0
+    tells = [event for event in story(project / "mlruns" / "studies" / "quick") if event["event"] == "tell"]
+    assert [event["trial"] for event in tells] == [0, 1, 2]
+    mirrored = optuna.load_study(storage="sqlite:///mirror.db", study_name="quick").trials
+    assert [trial.value for trial in mirrored if trial.state.name == "COMPLETE"] == [e["value"] for e in tells if e["state"] == "complete"]
     refused = command(*words, "model.dropout=0.5")
     assert refused.returncode == 1
     assert "model.dropout: 0.2 -> 0.5" in refused.stderr

@@ -17,6 +17,7 @@ import pytest
 
 from flowersweep.config import Tracking
 from flowersweep.tracking import registry, store
+from flowersweep.tracking.shipment import Shipment
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
 
 Starter = Callable[[], Callable[[], None]]
@@ -71,7 +72,7 @@ def test_a_server_that_stops_and_starts_again_in_the_middle_of_a_study_gets_all_
     tracking, start = server
     stop = start()
     study.write(study.begin())
-    with Shipper(study.path, tracking, study.dir) as shipper:
+    with Shipper(Shipment(study.path, tracking, study.dir)) as shipper:
         study.write(*study.whole(0, logits=True))
         assert shipper.drain(60)
         stop()

@@ -18,6 +18,7 @@ import yaml
 from flowersweep.config import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking import shipment, store
+from flowersweep.tracking.shipment import Shipment
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
 
 LOCAL = Tracking()
@@ -228,7 +229,7 @@ def test_a_run_deleted_in_mlflow_does_not_hold_up_the_others(study, caplog):
 
 def test_the_thread_ships_while_the_study_goes_on_and_drains_at_the_end(study):
     study.write(study.begin())
-    with Shipper(study.path, LOCAL, study.dir) as shipper:
+    with Shipper(Shipment(study.path, LOCAL, study.dir)) as shipper:
         for trial in range(3):
             study.write(*study.whole(trial))
             shipper.wake()
@@ -250,7 +251,7 @@ def test_a_bug_in_shipping_is_logged_once_with_its_traceback_and_loses_nothing(s
 
     monkeypatch.setattr(shipment.Shipment, "_apply", now_and_then)
     study.write(study.begin(), *study.whole(0))
-    with Shipper(study.path, LOCAL, study.dir) as shipper:
+    with Shipper(Shipment(study.path, LOCAL, study.dir)) as shipper:
         assert shipper.drain(30)
     assert [record.exc_info is not None for record in caplog.records if record.levelno >= logging.WARNING] == [True]
     assert len(snapshot(study.dir)) == 2
@@ -260,7 +261,7 @@ def test_a_store_that_cannot_be_opened_costs_a_warning_and_not_the_training(stud
     study.write(study.begin(), *study.whole(0))
     nowhere = Tracking(uri=f"http://me:swordfish@127.0.0.1:{free_port}")
     began = time.monotonic()
-    with Shipper(study.path, nowhere, study.dir) as shipper:
+    with Shipper(Shipment(study.path, nowhere, study.dir)) as shipper:
         shipper.wake()
         assert time.monotonic() - began < 0.5
     assert time.monotonic() - began < 20
@@ -273,7 +274,7 @@ def test_a_store_that_cannot_be_opened_costs_a_warning_and_not_the_training(stud
 
 def test_two_processes_do_not_ship_one_study_at_once(study):
     study.write(study.begin())
-    with Shipper(study.path, LOCAL, study.dir) as shipper:
+    with Shipper(Shipment(study.path, LOCAL, study.dir)) as shipper:
         assert shipper.drain(30)
         with pytest.raises(TrackingError, match="by another process"):
             sync(study.path, LOCAL, study.dir)

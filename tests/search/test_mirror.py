@@ -1,0 +1,77 @@
+"""The mirror in an Optuna storage: what the journal says, once, however often it is caught up with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
+from optuna.trial import TrialState
+
+from flowersweep.errors import StudyError
+from flowersweep.journal import Journal
+from flowersweep.search.mirror import Mirror
+
+SPACE = {
+    "loss": {"values": distribution_to_json(CategoricalDistribution(["plain", "focal"]))},
+    "gamma": {"values": distribution_to_json(FloatDistribution(0.0, 5.0))},
+}
+
+
+def begin(path: Path) -> Journal:
+    journal = Journal(path)
+    journal.append("study", study="flowers", direction="minimize", space=SPACE)
+    return journal
+
+
+def trial(journal: Journal, number: int, state: str | None, **params: Any) -> None:
+    journal.append("ask", trial=number, params=params)
+    journal.append("report", trial=number, epochs=[{"epoch": 1}, {"epoch": 2}], value=0.5 + number)
+    if state:
+        journal.append("tell", trial=number, state=state, value=0.5 + number)
+
+
+def mirrored(url: str) -> list[tuple[TrialState, float | None, dict[str, Any], dict[int, float]]]:
+    return [(t.state, t.value, t.params, t.intermediate_values) for t in optuna.load_study(storage=url, study_name="flowers").trials]
+
+
+def test_the_mirror_follows_the_journal_and_takes_no_event_twice(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mirror.db"
+    with begin(tmp_path / "journal.jsonl") as journal:
+        trial(journal, 0, "complete", loss="focal", gamma=2.0)
+        trial(journal, 1, None, loss="plain")
+        first = Mirror(journal.path, url)
+        assert first.step() == 6
+        assert mirrored(url) == [
+            (TrialState.COMPLETE, 0.5, {"loss": "focal", "gamma": 2.0}, {2: 0.5}),
+            (TrialState.RUNNING, None, {"loss": "plain"}, {2: 1.5}),
+        ]
+        journal.append("tell", trial=1, state="pruned", value=1.5)
+        assert first.step() == 1
+        trial(journal, 2, "failed", loss="plain")
+        second = Mirror(journal.path, url)  # as in a process that is started after a kill
+        assert second.step() == 10
+        assert [state for state, *_ in mirrored(url)] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+        assert second.step() == 0
+        first.close()
+        second.close()
+
+
+def test_another_study_of_that_name_is_not_written_over(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/mirror.db"
+    for number in (1, 2):
+        with begin(tmp_path / str(number) / "journal.jsonl") as journal:
+            if number == 2:
+                with pytest.raises(StudyError, match='holds another study "flowers"'):
+                    Mirror(journal.path, url)
+            else:
+                Mirror(journal.path, url).close()
+
+
+@pytest.mark.parametrize("url", ["nowhere", "sqlite:////no/such/folder/m.db", "postgresql://me:swordfish@127.0.0.1:1/x"])
+def test_a_storage_that_cannot_be_opened_is_said_before_anything_is_trained(url: str, tmp_path: Path) -> None:
+    with begin(tmp_path / "journal.jsonl") as journal, pytest.raises(StudyError, match=r"sweep.mirror=\S+ is no address") as told:
+        Mirror(journal.path, url)
+    assert "swordfish" not in str(told.value)
