@@ -73,6 +73,16 @@ class Sweep:
 
 
 @dataclass(frozen=True)
+class Ensemble:
+    """Which trained trials a sweep pools instead of training; what it searches is their weights."""
+
+    members: list[str] = field(default_factory=list)  # STUDY:TRIAL, or STUDY for its best trials
+    top: int = 5  # how many trials a study gives
+    pooling: str = "linear"  # of probabilities, or geometric: of logits
+    weights: dict[str, float] = field(default_factory=dict)  # of each member, relative; the sweep sets them
+
+
+@dataclass(frozen=True)
 class Tracking:
     """Where MLflow keeps the view of the journal."""
 
@@ -108,6 +118,7 @@ class Config:
     sampler: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
     sweep: Sweep = field(default_factory=Sweep)
+    ensemble: Ensemble = field(default_factory=Ensemble)
     tracking: Tracking = field(default_factory=Tracking)
 
 
@@ -153,12 +164,14 @@ LIMITS: dict[str, tuple[float, float]] = {
     "train.checkpoint_seconds": (0, math.inf),
     "sweep.n_trials": (1, math.inf),
     "sweep.segment_epochs": (1, math.inf),
+    "ensemble.top": (1, math.inf),
     "seed": (0, 2**31 - 1),
     "data.split_seed": (0, 2**31 - 1),
     "port": (1, 65535),
 }
 CHOICES = {
     "sweep.objective": ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy"),  # never report: it is held out
+    "ensemble.pooling": ("linear", "geometric"),
     "split": ("val", "test"),
     "train.rate_scaling": tuple(SCALING),
 }

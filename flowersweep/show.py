@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from flowersweep.evaluation.statistics import Difference
+from flowersweep.search.ensemble import Findings, Published
 from flowersweep.search.history import Record
 from flowersweep.search.run import Outcome
 from flowersweep.search.study import Study
@@ -104,3 +106,41 @@ def summary(outcome: Outcome) -> str:
     )
     total = f"{len(outcome.trials)} trial{'s' * (len(outcome.trials) != 1)}"
     return "\n".join([f"{total}: {counted}", *failed[:5], *programs])
+
+
+def findings_text(found: Findings) -> str:
+    """Return what an ensemble gains over its best member on report, the weights with their intervals, and the published way beside it."""
+    scores = ["report/nll", "report/accuracy", "report/macro_f1"]
+    ways = [["fitted on tune", "pools", "tune/nll", *scores, "macro F1 gained (95 % interval)", "NLL gained"]]
+    for way in found.ways:
+        told = [number(value) for value in (way.tune_nll, way.nll, way.accuracy, way.macro_f1)]
+        alone = max(way.weights) == 1
+        ways.append([way.name, way.pooling, *told, *("" if alone else gained(way.gain[name]) for name in ("macro_f1", "nll"))])
+    chosen, solver = (next(way for way in found.ways if way.name.startswith(name)) for name in ("trial", "solver"))
+    members = [["member", "tune/nll alone", "temperature", f"weight in {chosen.name}", "solver's (95 % interval)"]]
+    for name, alone, own, weight, best, ends in zip(
+        found.members, found.alone, found.temperatures, chosen.weights, solver.weights, found.weights, strict=True
+    ):
+        interval = f"{best:.3f} ({ends.low:.3f} to {ends.high:.3f})"
+        members.append([name, number(alone), number(own), f"{weight:.3f}", interval])
+    return "\n".join(["", table(ways), GAINED, "", table(members), "", *_published(found.published)])
+
+
+GAINED = """gained: over the member that is best on tune, on the held-out half (paired bootstrap of its images); the NLL gains by falling.
+The first row is the study's choice; to choose another by these columns would use the held-out half up."""
+
+
+def _published(found: Published) -> list[str]:
+    grid = found.grid
+    return [
+        f"the published way, 100 weights of {found.members[0]} beside {found.members[1]} by accuracy: weight {grid.meant:.4f}, read as "
+        f"{grid.read:.2f} (argmax / 100 of a grid with step 1/99);",
+        f"{grid.equal} of the 100 give as many hits. It gains {found.told:+.4f} accuracy on the images it was chosen by, "
+        f"{gained(found.gain)} on held-out ones",
+    ]
+
+
+def gained(difference: Difference) -> str:
+    """Write a difference with its interval, and whether the images settle it."""
+    told = f"{difference.value:+.4f} ({difference.low:+.4f} to {difference.high:+.4f})"
+    return told if difference.resolved else f"{told} unresolved"

@@ -15,6 +15,7 @@ import numpy as np
 from flowersweep.config import SCALING, Config
 from flowersweep.errors import TrialFailed
 from flowersweep.evaluation.calibration import calibrated_nll
+from flowersweep.evaluation.final import final_scores
 from flowersweep.evaluation.scores import accuracy, macro_f1, nll
 from flowersweep.models.classifier import build
 from flowersweep.targets import arguments
@@ -81,9 +82,10 @@ def finish(config: Config, checkpoint: Checkpoint, workshop: Workshop) -> Result
     dataset = workshop.dataset(config.data)
     stage, _ = stage_at(config, checkpoint.epoch - 1, workshop)
     logits = {part: stage.logits(checkpoint.state, part) for part in parts_of(dataset)}
-    metrics = {name: value for part in ("tune", "report") for name, value in scored(logits[part], workshop, config, part).items()}
+    labels = {part: labels_of(workshop, config, part) for part in ("tune", "report")}
+    metrics = final_scores(logits, labels)
     _require_finite(metrics, checkpoint.epoch)
-    return Result(metrics, logits, {part: labels_of(workshop, config, part) for part in ("tune", "report")})
+    return Result(metrics, logits, labels)
 
 
 def model_of(config: Config, trained: Checkpoint, workshop: Workshop) -> keras.Model:

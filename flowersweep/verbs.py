@@ -48,7 +48,7 @@ def search(config: Config, overrides: Sequence[str]) -> None:
 
 def _search(config: Config, overrides: Sequence[str], experiment: str | None = None) -> None:
     from flowersweep.search.run import search as run
-    from flowersweep.show import Progress, summary, trials_table
+    from flowersweep.show import Progress, findings_text, summary, trials_table
 
     progress = Progress(config.progress)
     try:
@@ -61,13 +61,16 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         print("no trial was completed; nothing to promote")
         return
     print(outcome.claim)
+    if outcome.findings:
+        print(findings_text(outcome.findings))
     if not config.tracking.enabled:
         print("nothing of it is in MLflow; the same command without tracking.enabled=false sends it there")
     elif not outcome.shipped:
         print(f"not all of it is in MLflow yet; later:   {RUN} sync study={config.study}{_same(config)}")
     else:
         print(f"compare in MLflow:   {RUN} ui{_same(config)}")
-        print(f"promote the best:    {RUN} promote study={config.study}{_same(config)}")
+        if not outcome.findings:
+            print(f"promote the best:    {RUN} promote study={config.study}{_same(config)}")
 
 
 def _same(config: Config) -> str:

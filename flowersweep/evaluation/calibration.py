@@ -1,17 +1,57 @@
-"""How far confidence can be believed: one temperature, fitted on held-out logits (Guo et al. 2017)."""
+"""How far confidence can be believed: what it is worth as it is, and one temperature, fitted on held-out logits (Guo et al. 2017)."""
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from flowersweep.evaluation.scores import Labels, Logits, below_largest, nll
+from flowersweep.evaluation.scores import Counts, Labels, Logits, Reals, below_largest, nll
 
 Reals32 = npt.NDArray[np.float32]
 
 COLDEST, HOTTEST = 0.05, 20.0
+BINS = 15  # as in Guo et al.: the error depends on their number, so that it is told only together with it
+
+
+class Reliability(NamedTuple):
+    """The images by confidence, in bins of equal width, each (bins,); NaN where a bin has none."""
+
+    upper: Reals  # the bin is (upper - 1/bins, upper]
+    images: Counts
+    confidence: Reals  # mean probability of the predicted class
+    accuracy: Reals
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error (ECE): the mean distance of confidence and accuracy, by images (Guo et al. 2017, eq. 3)."""
+        return float(np.nansum(self.images * np.abs(self.accuracy - self.confidence)) / self.images.sum())
+
+
+def reliability(logits: Logits, labels: Labels, *, bins: int = BINS, temperature: float = 1.0) -> Reliability:
+    """Return how often the predictions of ``logits / temperature`` are right, by how sure they are."""
+    confidence = probabilities(logits, temperature).max(axis=1)
+    right = logits.argmax(axis=1) == labels
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    count, sure, hits = (np.bincount(index, weights, minlength=bins) for weights in (None, confidence, right))
+    empty = np.where(count > 0, count, np.nan)
+    return Reliability(np.arange(1, bins + 1) / bins, count.astype(np.int64), sure / empty, hits / empty)
+
+
+def brier(logits: Logits, labels: Labels, *, temperature: float = 1.0) -> float:
+    """Return the mean squared distance of the probabilities from the truth, summed over the classes: 0 to 2 (Brier 1950)."""
+    missed = probabilities(logits, temperature)
+    missed[np.arange(len(labels)), labels] -= 1
+    return float(np.mean(np.vecdot(missed, missed)))
+
+
+def probabilities(logits: Logits, temperature: float = 1.0) -> Reals:
+    """Return the softmax of ``logits / temperature``, (n, K) in float64."""
+    chances: Reals = np.exp(below_largest(logits, np.float64) / temperature)
+    chances /= chances.sum(axis=1, keepdims=True)
+    return chances
 
 
 def temperature(logits: Logits, labels: Labels) -> float:

@@ -37,11 +37,17 @@ def macro_f1(logits: Logits, labels: Labels, classes: int) -> float:
 
 
 def nll(logits: Logits, labels: Labels, temperature: float = 1.0) -> float:
-    """Return the mean negative log-likelihood in nats of ``logits / temperature``, in float64: float16 would overflow."""
+    """Return the mean negative log-likelihood in nats of ``logits / temperature``."""
+    return -float(np.mean(log_likelihoods(logits, labels, temperature)))
+
+
+def log_likelihoods(logits: Logits, labels: Labels, temperature: float = 1.0) -> Reals:
+    """Return what ``logits / temperature`` give each image's class, (n,) in nats, in float64: float16 would overflow."""
     wide = below_largest(logits, np.float64)
     wide /= temperature
-    right = wide[np.arange(len(labels)), labels]
-    return float(np.mean(np.log(np.exp(wide, out=wide).sum(axis=1)) - right))
+    right: Reals = wide[np.arange(len(labels)), labels]
+    right -= np.log(np.exp(wide, out=wide).sum(axis=1))
+    return right
 
 
 def below_largest(logits: Logits, dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:

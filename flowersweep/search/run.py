@@ -19,7 +19,9 @@ from flowersweep.errors import StudyError
 from flowersweep.journal import Event, Journal, read
 from flowersweep.provenance import provenance
 from flowersweep.runtime import start
+from flowersweep.search.ensemble import Findings, Pooling, require_images, with_weights
 from flowersweep.search.history import Record, best, claim, direction, records
+from flowersweep.search.members import members_of
 from flowersweep.search.mirror import Mirror
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
@@ -63,6 +65,7 @@ class Outcome:
     compiled: dict[int, int]  # trial -> programs compiled while it ran, of the trials that this process ran
     shipped: bool  # whether MLflow has everything
     claim: str  # what may be said of the best trial, with its interval
+    findings: Findings | None = None  # of an ensemble
 
 
 def search(
@@ -79,7 +82,9 @@ def search(
     ``features`` is told of images whose features are computed, ``watch`` of every step of a trial.
     Raises ConfigError, DataError or StudyError before anything is trained.
     """
-    space = space_of(config, overrides, parse(overrides))
+    members = members_of(config)
+    config, words = with_weights(config, overrides, members) if members else (config, tuple(overrides))
+    space = space_of(config, words, parse(overrides))
     for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule, config.augment):
         if spec.get("_target_"):
             resolve(spec, config.trusted_modules)
@@ -87,7 +92,9 @@ def search(
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
         workshop = Workshop(start(dir / "cache" / "compiled"), dir / "cache", features, config.trusted_modules)
-        common = not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters)
+        if members:
+            require_images(members, workshop.dataset(config.data).digest, config.data.split_seed)
+        common = not members and not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters)
         if common:
             workshop.classifier(config)  # what is wrong with it is said before anything is written
         _begin(journal, config, experiment or str(config.study), space, overrides, workshop)
@@ -100,14 +107,14 @@ def search(
                 if follower:
                     follower.wake()
 
-        study = Study(config, space, journal, workshop, wake)
+        study = Pooling(config, space, journal, workshop, wake, members) if members else Study(config, space, journal, workshop, wake)
         if study.remaining and common:
             workshop.shared(config)  # before the first trial, so that none of them waits for features
         wake(None)
         with _ended_in_order(study):
             study.run()
         shipped = shipper is None or shipper.drain(None)
-        if shipper and shipped:
+        if shipper and shipped and not members:
             _log_model(study)
         return Outcome(
             study.optuna,
@@ -116,6 +123,7 @@ def search(
             study.compiled,
             shipped,
             claim(study.folder, study.best, len(study.trials), config.sweep.objective),
+            study.findings() if isinstance(study, Pooling) else None,
         )
 
 
@@ -136,7 +144,8 @@ def folder_of(config: Config) -> Path:
 def _begin(journal: Journal, config: Config, experiment: str, space: Space, overrides: Sequence[str], workshop: Workshop) -> None:
     """Verify the images, and open the journal with what the study is; or make sure that it still is the same."""
     dataset = workshop.dataset(config.data)
-    workshop.batch(config)
+    if not config.ensemble.members:
+        workshop.batch(config)
     meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}}
     meaning["settings"] |= {"data.digest": dataset.digest, "replicas": workshop.runtime.replicas}
     meaning = json.loads(json.dumps(meaning))

@@ -1,0 +1,205 @@
+"""A study whose trials train nothing: each pools the stored logits of trained trials with weights of its own.
+
+The same coordinator asks, journals and tracks; only the work of a trial is another. Temperatures and weights are fitted on tune; what
+the ensemble gains over its best member is told on report.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import optuna
+
+from flowersweep.compose import composed
+from flowersweep.config import Config
+from flowersweep.errors import StudyError, TrialFailed
+from flowersweep.evaluation import ensemble
+from flowersweep.evaluation.final import final_scores
+from flowersweep.evaluation.scores import Reals, accuracy, macro_f1, nll
+from flowersweep.evaluation.statistics import Difference, Interval, compare
+from flowersweep.search.history import Record
+from flowersweep.search.members import Members
+from flowersweep.search.space import Params, Space
+from flowersweep.search.study import Study
+from flowersweep.training.checkpoint import save_arrays
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to pool the members, fitted on tune: its scores on report, and what they are more than those of the best member."""
+
+    name: str
+    pooling: str
+    weights: list[float]  # with sum 1
+    tune_nll: float
+    nll: float
+    accuracy: float
+    macro_f1: float
+    gain: dict[str, Difference]  # of accuracy, macro_f1 and nll
+
+
+@dataclass(frozen=True)
+class Published:
+    """The grid of 100 weights between the two best members, by accuracy: told as notebooks do, and honestly."""
+
+    members: tuple[str, str]
+    grid: ensemble.Grid
+    told: float  # accuracy gained over the better of the two on the images the weight was chosen by
+    gain: Difference  # the same on report
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study of an ensemble says: ``ways`` begins with the study's best trial."""
+
+    members: tuple[str, ...]
+    temperatures: list[float]
+    alone: list[float]  # calibrated NLL of each member on tune
+    weights: list[Interval]  # of the solver's weights, over the tune images
+    recalibration: float  # the temperature of the pool of the study's best trial
+    ways: list[Way]
+    published: Published
+
+
+@dataclass
+class Pooling(Study):
+    """A study over the weights of members: its first trials are the usual ways, the sampler searches the others."""
+
+    members: Members
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.usual = first_trials(self.members, self.space, self.config.ensemble.pooling)
+
+    def ask(self, number: int) -> tuple[Record, optuna.Trial]:
+        """Return trial ``number``: the one that was in flight, one of the usual ways, or a new suggestion."""
+        if len(self.trials) <= number < len(self.usual):
+            self.optuna.enqueue_trial(self.usual[number])
+        return super().ask(number)
+
+    def evaluate(self, record: Record, trial: optuna.Trial) -> None:
+        """Pool the members with the weights of a trial, keep the logits, and tell."""
+        config = self.space.config(record.params)
+        weights = weights_of(config)
+        if not sum(weights) > 0:
+            raise TrialFailed("all weights are 0")
+        pool = self.members.pool(weights, config.ensemble.pooling)
+        logits = {part: pool.logits(logits) for part, logits in self.members.logits.items()}
+        metrics = final_scores({part: logits[part] for part in self.members.labels}, self.members.labels)
+        folder = self.folder / "trials" / str(record.number)
+        arrays = {part: pooled.astype("float16") for part, pooled in logits.items()}
+        save_arrays(folder / "logits.npz", {**arrays, **{f"{part}_labels": labels for part, labels in self.members.labels.items()}})
+        value, place = metrics[self.config.sweep.objective], str(folder.relative_to(self.folder))
+        self.tell(record, trial, "complete", value=value, metrics=metrics, folder=place)
+
+    def findings(self) -> Findings | None:
+        """Tell what the best trial gains over the best member, beside the usual ways; keep it in ``ensemble.json``."""
+        if self.best is None:
+            return None
+        config = self.space.config(self.best.params)
+        weights = np.array(weights_of(config))
+        chosen = {f"trial {self.best.number}": (weights / weights.sum(), config.ensemble.pooling)}
+        found = told(self.members, {**chosen, **usual_ways(self.members)})
+        (self.folder / "ensemble.json").write_text(json.dumps(asdict(found), indent=1))
+        return found
+
+
+def with_weights(config: Config, overrides: Sequence[str], members: Members) -> tuple[Config, tuple[str, ...]]:
+    """Return configuration and words of a study with one more parameter for each member: its weight from 0 to 1, relative.
+
+    The images are those of the members, unless the words name some.
+    """
+    keys = [f"member_{number}" for number in range(len(members.names))]
+    words = (*overrides, *(f"+ensemble.weights.{key}=1.0" for key in keys))
+    entries: dict[str, Any] = {
+        name: {"path": f"ensemble.weights.{key}", "values": "interval(0.0, 1.0)"} for name, key in zip(members.names, keys, strict=True)
+    }
+    data = config.data if any(word.startswith("data") for word in overrides) else members.data
+    sweep = replace(config.sweep, space={**config.sweep.space, **entries})
+    return replace(config, data=data, ensemble=composed(words).ensemble, sweep=sweep), words
+
+
+def require_images(members: Members, digest: str, split_seed: int) -> None:
+    """Raise StudyError unless these are the images that the members saw, and the same halves of val."""
+    if (digest, split_seed) != (members.digest, members.data.split_seed):
+        raise StudyError(
+            f"the members saw images of digest {members.digest} with data.split_seed={members.data.split_seed}, here are {digest} with "
+            f"{split_seed}: leave data=... out to take those of the members, or name them where they lie now"
+        )
+
+
+def weights_of(config: Config) -> list[float]:
+    """Return the relative weights of a trial's configuration, in the order of the members."""
+    return [config.ensemble.weights[f"member_{number}"] for number in range(len(config.ensemble.weights))]
+
+
+def usual_ways(members: Members) -> dict[str, tuple[Reals, str]]:
+    """Return the usual ways to weigh the members, from tune: name -> weights (m,) with sum 1, and pooling."""
+    count = len(members.names)
+    shrunk, step = ensemble.shrunk_weights(members.chances, members.labels["tune"])
+    return {
+        "uniform": (np.full(count, 1 / count), "linear"),
+        "best single": (np.eye(count)[members.alone.argmin()], "linear"),
+        "solver": (ensemble.linear_weights(members.chances), "linear"),
+        f"solver, {step:.0%} uniform": (shrunk, "linear"),
+        "greedy": (ensemble.greedy_weights(members.chances), "linear"),
+        "solver, of logits": (ensemble.geometric_weights(members.logs, members.labels["tune"]), "geometric"),
+    }
+
+
+def first_trials(members: Members, space: Space, fixed: str) -> list[Params]:
+    """Return the parameters of the usual ways, the largest weight of each 1; if the pooling is ``fixed``, of those that have it."""
+    searched = next((parameter.name for parameter in space.parameters if parameter.path == "ensemble.pooling"), None)
+    trials = []
+    for weights, pooling in usual_ways(members).values():
+        relative = dict(zip(members.names, (weights / weights.max()).tolist(), strict=True))
+        if searched:
+            trials.append({searched: pooling, **relative})
+        elif pooling == fixed:
+            trials.append(relative)
+    return trials
+
+
+def told(members: Members, ways: dict[str, tuple[Reals, str]]) -> Findings:
+    """Score each way on report, against the member that is best on tune."""
+    best = members.pool(np.eye(len(members.names))[members.alone.argmin()], "linear").logits(members.logits["report"])
+    pools = {name: members.pool(weights, pooling) for name, (weights, pooling) in ways.items()}
+    return Findings(
+        members.names,
+        members.temperatures.tolist(),
+        members.alone.tolist(),
+        ensemble.weight_intervals(members.chances, members.labels["tune"]),
+        next(iter(pools.values())).recalibration,
+        [_way(name, pool, members, best) for name, pool in pools.items()],
+        _published(members),
+    )
+
+
+def _way(name: str, pool: ensemble.Pool, members: Members, best: Reals) -> Way:
+    labels = members.labels["report"]
+    logits = pool.logits(members.logits["report"])
+    return Way(
+        name,
+        pool.pooling,
+        pool.weights.tolist(),
+        nll(pool.logits(members.logits["tune"]), members.labels["tune"]),
+        nll(logits, labels),
+        accuracy(logits, labels),
+        macro_f1(logits, labels, logits.shape[1]),
+        compare(logits, best, labels),
+    )
+
+
+def _published(members: Members) -> Published:
+    one, two = (int(index) for index in np.argsort(members.alone)[:2])
+    tune, report = ((members.logits[part][one], members.logits[part][two], members.labels[part]) for part in ("tune", "report"))
+    grid = ensemble.published_grid(*tune)
+    pooled = ensemble.mixed(report[0], report[1], grid.read)
+    better = max(accuracy(logits, tune[2]) for logits in tune[:2])
+    return Published(
+        (members.names[one], members.names[two]), grid, grid.accuracy - better, compare(pooled, report[0], report[2])["accuracy"]
+    )
