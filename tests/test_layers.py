@@ -31,7 +31,7 @@ DOORS = {
     "jax": {"models", "training", "runtime", "trial"},
     "tensorflow": {"data"},
     "sklearn": {"evaluation", "data"},
-    "scipy": {"evaluation"},
+    "scipy": {"evaluation", "search"},
     "kagglehub": {"data"},
     "keras_tuner": {"search"},
     "ray": {"search"},

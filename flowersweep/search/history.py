@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.journal import Event
 from flowersweep.search.space import Space
 from flowersweep.targets import arguments, resolve
+from flowersweep.trial import epochs
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
@@ -67,10 +69,22 @@ def direction(objective: str) -> Literal["minimize", "maximize"]:
 def rebuilt(trials: Iterable[Record], space: Space, config: Config) -> optuna.Study:
     """Return an Optuna study in memory that holds every trial that has ended."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner = resolve(config.pruner, config.trusted_modules)(**arguments(config.pruner))
-    study = optuna.create_study(study_name=config.study, direction=direction(config.sweep.objective), pruner=pruner)
+    # Hyperband takes the bracket of a trial from this name and the trial's number: it must not change with what a user calls a study
+    study = optuna.create_study(study_name=str(config.seed), direction=direction(config.sweep.objective), pruner=pruner(config))
     study.add_trials([_frozen(trial, trial.tell, space) for trial in trials if trial.tell])
+    if isinstance(study.pruner, optuna.pruners.HyperbandPruner):
+        # it makes its brackets when it is first asked, and TPE looks at them: asked here, a study that goes on has them as soon as any
+        study.pruner.prune(study, optuna.trial.create_trial(value=0.0))
     return study
+
+
+def pruner(config: Config) -> optuna.pruners.BasePruner:
+    """Return the pruner; one that asks for ``max_resource`` and is given none gets the epochs of a trial."""
+    given = arguments(config.pruner)
+    if "max_resource" in given and given["max_resource"] is None:
+        given["max_resource"] = epochs(config)
+    made: optuna.pruners.BasePruner = resolve(config.pruner, config.trusted_modules)(**given)
+    return made
 
 
 def _frozen(trial: Record, tell: Event, space: Space) -> FrozenTrial:
@@ -90,13 +104,18 @@ def attributes(study: optuna.Study, number: int) -> dict[str, Any]:
     return {name: value for name, value in noted.items() if name != "fixed_params"}
 
 
-def sampler(config: Config, number: int) -> optuna.samplers.BaseSampler:
-    """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone."""
+def sampler(config: Config, number: int, space: Space) -> optuna.samplers.BaseSampler:
+    """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone.
+
+    Its maker is given a ``seed`` of the trial and, if it takes them, the trial's ``number``, the ``space`` and the ``study_seed``.
+    """
     own = int.from_bytes(hashlib.sha256(f"{config.seed}/{number}".encode()).digest()[:4], "big")
     make = resolve(config.sampler, config.trusted_modules)
+    facts = {"number": number, "space": space, "study_seed": config.seed}
+    wanted = {name: fact for name, fact in facts.items() if name in inspect.signature(make).parameters}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # groups of conditional parameters
-        made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=own)
+        made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=own, **wanted)
     return made
 
 

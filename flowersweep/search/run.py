@@ -19,7 +19,7 @@ from flowersweep.errors import StudyError
 from flowersweep.journal import Event, Journal, read
 from flowersweep.provenance import provenance
 from flowersweep.runtime import start
-from flowersweep.search.history import Record, best, claim, direction, records
+from flowersweep.search.history import Record, best, claim, direction, records, sampler
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.targets import resolve
@@ -80,6 +80,7 @@ def search(
     for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule, config.augment):
         if spec.get("_target_"):
             resolve(spec, config.trusted_modules)
+    sampler(config, config.sweep.n_trials - 1, space)  # a package that is missing, or a grid that is too small
     dir = Path(config.dir)
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,10 +44,14 @@ class Space:
 
     def suggest(self, trial: optuna.Trial) -> Params:
         """Ask the trial for a value of each active parameter."""
+        return self.filled(lambda parameter: _suggested(trial, parameter.name, parameter.distribution))
+
+    def filled(self, value: Callable[[Parameter], Any]) -> Params:
+        """Return a point of the space: what ``value`` gives for each active parameter, without those for which it gives None."""
         params: Params = {}
         for parameter in self.parameters:
-            if parameter.active({**self.fixed, **params}):
-                params[parameter.name] = _suggested(trial, parameter.name, parameter.distribution)
+            if parameter.active({**self.fixed, **params}) and (found := value(parameter)) is not None:
+                params[parameter.name] = found
         return params
 
     def distributions(self, params: Params) -> dict[str, BaseDistribution]:

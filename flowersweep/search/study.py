@@ -62,7 +62,7 @@ class Study:
 
     def ask(self, number: int) -> tuple[Record, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""
-        self.optuna.sampler = history.sampler(self.config, number)
+        self.optuna.sampler = history.sampler(self.config, number, self.space)
         if number < len(self.trials):
             self.optuna.enqueue_trial(self.trials[number].params)
         trial = self.optuna.ask()

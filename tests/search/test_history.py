@@ -28,7 +28,7 @@ def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tu
     for number in range(trials):
         if rebuild:
             study = history.rebuilt(history.records(events), space, config)
-        study.sampler = history.sampler(config, number)
+        study.sampler = history.sampler(config, number, space)
         trial = study.ask()
         params = space.suggest(trial)
         events.append({"event": "ask", "trial": number, "params": params})
@@ -46,20 +46,26 @@ def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tu
     return [(r.params, r.reports, r.state, r.value) for r in history.records(events)]
 
 
-@pytest.mark.parametrize("pruner", ["successive_halving", "median", "none"])
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_rebuilding_before_every_trial_changes_nothing(pruner: str, sampler: str) -> None:
-    words = ("+sweep=smoothing", f"pruner={pruner}", f"sampler={sampler}")
-    config = compose(words)
+PAIRS = [(sampler, "hyperband") for sampler in ("default", "tpe", "cma_es", "gp", "qmc", "grid", "random")]
+PAIRS += [("default", pruner) for pruner in ("successive_halving", "median", "none")]
+EXTRAS = {"cma_es": "cmaes", "gp": "torch"}
+
+
+@pytest.mark.parametrize(("sampler", "pruner"), PAIRS)
+def test_rebuilding_before_every_trial_changes_nothing(sampler: str, pruner: str) -> None:
+    pytest.importorskip(EXTRAS.get(sampler, "optuna"))
+    words = ("+sweep=smoothing", f"pruner={pruner}", f"sampler={sampler}", *(["sampler.steps=3"] if sampler == "grid" else []))
+    config = replace(compose(words), train=replace(compose(words).train, epochs=EPOCHS[-1]))
     space = space_of(config, words, parse(words))
     kept, rebuilt = (play(config, space, 30, rebuild=rebuild) for rebuild in (False, True))
     assert kept == rebuilt
     assert ("pruned" in {state for _, _, state, _ in kept}) == (pruner != "none")
+    assert len({str(params) for params, *_ in kept}) == 30
 
 
 def test_a_suggestion_depends_on_the_seed_of_the_study() -> None:
     config = compose(["+sweep=smoothing"])
-    draws = [history.sampler(replace(config, seed=seed), 0) for seed in (0, 1, 0)]
     space = space_of(config, ("+sweep=smoothing",), [])
+    draws = [history.sampler(replace(config, seed=seed), 5, space) for seed in (0, 1, 0)]
     first, second, third = (space.suggest(optuna.create_study(sampler=sampler).ask()) for sampler in draws)
     assert first == third != second
