@@ -35,6 +35,7 @@ DOORS = {
     "kagglehub": {"data"},
     "keras_tuner": {"search"},
     "ray": {"search"},
+    "cmaes": {"search"},
     "plotly": {"report"},
 }
 

@@ -18,7 +18,7 @@ from flowersweep.config import Config
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.journal import Event
-from flowersweep.search.space import Space
+from flowersweep.search.space import Params, Space
 from flowersweep.targets import arguments, resolve
 from flowersweep.trial import epochs
 
@@ -73,7 +73,7 @@ def rebuilt(trials: Iterable[Record], space: Space, config: Config) -> optuna.St
     study = optuna.create_study(study_name=str(config.seed), direction=direction(config.sweep.objective), pruner=pruner(config))
     study.add_trials([_frozen(trial, trial.tell, space) for trial in trials if trial.tell])
     if isinstance(study.pruner, optuna.pruners.HyperbandPruner):
-        # it makes its brackets when it is first asked, and TPE looks at them: asked here, a study that goes on has them as soon as any
+        # it makes its brackets when it is first asked, and samplers may see them: asked here, a study that goes on has them as soon as any
         study.pruner.prune(study, optuna.trial.create_trial(value=0.0))
     return study
 
@@ -117,6 +117,16 @@ def sampler(config: Config, number: int, space: Space) -> optuna.samplers.BaseSa
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # groups of conditional parameters
         made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=own, **wanted)
     return made
+
+
+def ask(study: optuna.Study, number: int, *, space: Space, config: Config, known: Params | None = None) -> tuple[optuna.Trial, Params]:
+    """Return trial ``number`` of the study with its parameters: a new suggestion, or those that are ``known`` of it."""
+    study.sampler = sampler(config, number, space)
+    if known is not None:
+        study.enqueue_trial(known)
+    trial = study.ask()
+    _ = trial.relative_params  # the sampler is asked even so: what it notes on a trial (CMA-ES its generation) must be there again
+    return trial, space.suggest(trial)
 
 
 def best(trials: Iterable[Record], objective: str) -> Record | None:

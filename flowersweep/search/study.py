@@ -62,11 +62,8 @@ class Study:
 
     def ask(self, number: int) -> tuple[Record, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""
-        self.optuna.sampler = history.sampler(self.config, number, self.space)
-        if number < len(self.trials):
-            self.optuna.enqueue_trial(self.trials[number].params)
-        trial = self.optuna.ask()
-        params = self.space.suggest(trial)
+        known = self.trials[number].params if number < len(self.trials) else None
+        trial, params = history.ask(self.optuna, number, space=self.space, config=self.config, known=known)
         if number == len(self.trials):
             self.journal.append("ask", trial=number, params=params, settings=self.space.settings(params))
             self.trials.append(Record(number, params))

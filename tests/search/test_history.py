@@ -22,16 +22,18 @@ def curve(params: dict[str, Any], epoch: int) -> float:
 
 
 def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tuple[Any, ...]]:
-    """Run trials on the made-up curves; with ``rebuild``, from a study made anew for each of them."""
+    """Run trials on the made-up curves; with ``rebuild``, from a study made anew before each of them, and again when it was asked for."""
     events: list[dict[str, Any]] = []
     study = history.rebuilt([], space, config)
     for number in range(trials):
         if rebuild:
             study = history.rebuilt(history.records(events), space, config)
-        study.sampler = history.sampler(config, number, space)
-        trial = study.ask()
-        params = space.suggest(trial)
+        trial, params = history.ask(study, number, space=space, config=config)
         events.append({"event": "ask", "trial": number, "params": params})
+        if rebuild:
+            study = history.rebuilt(history.records(events), space, config)
+            trial, again = history.ask(study, number, space=space, config=config, known=params)
+            assert again == params
         state, value = "complete", 0.0
         for epoch in EPOCHS:
             value = curve(params, epoch)
@@ -43,7 +45,7 @@ def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tu
         attributes = history.attributes(study, number)
         study.tell(trial, value if state == "complete" else None, state=history.STATES[state])
         events.append({"event": "tell", "trial": number, "state": state, "value": value, "attributes": attributes})
-    return [(r.params, r.reports, r.state, r.value) for r in history.records(events)]
+    return [(r.params, r.reports, r.state, r.value, r.tell and r.tell["attributes"]) for r in history.records(events)]
 
 
 PAIRS = [(sampler, "hyperband") for sampler in ("default", "tpe", "cma_es", "gp", "qmc", "grid", "random")]
@@ -59,7 +61,7 @@ def test_rebuilding_before_every_trial_changes_nothing(sampler: str, pruner: str
     space = space_of(config, words, parse(words))
     kept, rebuilt = (play(config, space, 30, rebuild=rebuild) for rebuild in (False, True))
     assert kept == rebuilt
-    assert ("pruned" in {state for _, _, state, _ in kept}) == (pruner != "none")
+    assert ("pruned" in {state for _, _, state, *_ in kept}) == (pruner != "none")
     assert len({str(params) for params, *_ in kept}) == 30
 
 

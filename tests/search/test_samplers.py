@@ -11,7 +11,7 @@ import pytest
 
 from flowersweep.compose import compose, parse
 from flowersweep.errors import ConfigError
-from flowersweep.search import history, samplers
+from flowersweep.search import history, points, samplers
 from flowersweep.search.space import Params, Space, distribution, space_of
 
 
@@ -61,25 +61,25 @@ def test_the_quasi_random_points_of_a_study_are_more_even_than_random_ones() -> 
     space = spaces(*words)
 
     def unevenness(sampler: str) -> float:
-        points = suggestions(32, *words, f"sampler={sampler}")
+        drawn = suggestions(32, *words, f"sampler={sampler}")
         low, high = np.log([5e-4, 5e-2])
         share: dict[str, Any] = {
             "gamma": lambda value: (value - 0.5) / 4.5,
             "learning_rate": lambda value: (math.log(value) - low) / (high - low),
             "warmup": lambda value: value / 0.25,
         }
-        return float(discrepancy([[share[p.name](point[p.name]) for p in space.parameters] for point in points]))
+        return float(discrepancy([[share[p.name](point[p.name]) for p in space.parameters] for point in drawn]))
 
     assert unevenness("qmc") < unevenness("random") / 2
 
 
 def test_a_grid_has_every_point_of_every_branch_once() -> None:
     words = ("+sweep=smoothing", "sampler=grid", "sampler.steps=3")
-    points = suggestions(2 * 3 * 3 * 3, *words)
-    assert len({str(sorted(point.items())) for point in points}) == 54
-    assert sorted({point["learning_rate"] for point in points}) == pytest.approx([5e-4, 5e-3, 5e-2])
-    assert {point["gamma"] for point in points if point["loss"] == "focal"} == {0.5, 2.75, 5.0}
-    assert points != suggestions(54, *words, "seed=1")
+    drawn = suggestions(2 * 3 * 3 * 3, *words)
+    assert len({str(sorted(point.items())) for point in drawn}) == 54
+    assert sorted({point["learning_rate"] for point in drawn}) == pytest.approx([5e-4, 5e-3, 5e-2])
+    assert {point["gamma"] for point in drawn if point["loss"] == "focal"} == {0.5, 2.75, 5.0}
+    assert drawn != suggestions(54, *words, "seed=1")
 
 
 def test_a_grid_that_is_too_small_or_too_large_or_has_no_end_is_refused() -> None:
@@ -90,13 +90,28 @@ def test_a_grid_that_is_too_small_or_too_large_or_has_no_end_is_refused() -> Non
     with pytest.raises(ConfigError, match=r"the grid has 54 points.*sweep\.n_trials=54"):
         samplers.grid(seed=0, number=54, space=space, study_seed=0, steps=3)
     with pytest.raises(ConfigError, match="too many"):
-        samplers.laid_out(space, 20)
+        points.laid_out(space, 20)
 
 
 def test_cma_es_wants_numbers_that_every_trial_has() -> None:
     pytest.importorskip("cmaes")
     with pytest.raises(ConfigError, match="this space has: learning_rate"):
         suggestions(1, "+sweep=quick", "sampler=cma_es")
+
+
+def test_cma_es_finds_what_chance_does_not() -> None:
+    pytest.importorskip("cmaes")
+    entries = {name: f"+sweep.space.{name}={{path: augment.{name}, values: 'interval(0, 0.5)'}}" for name in ("hue", "shift", "zoom")}
+    words = ("+sweep=quick", "augment=light", *entries.values())
+    space, found = spaces(*words), {}
+    for sampler in ("cma_es", "random"):
+        config = compose((*words, f"sampler={sampler}"))
+        study = history.rebuilt([], space, config)
+        for number in range(70):
+            trial, params = history.ask(study, number, space=space, config=config)
+            study.tell(trial, sum((params[name] - 0.2) ** 2 for name in entries) + (math.log(params["learning_rate"]) + 5) ** 2 / 20)
+        found[sampler] = study.best_value
+    assert found["cma_es"] < found["random"] / 4
 
 
 QUANTILES = {
@@ -113,8 +128,10 @@ QUANTILES = {
 @pytest.mark.parametrize(("values", "expected"), QUANTILES.items(), ids=QUANTILES.keys())
 def test_shares_of_a_distribution_are_its_values(values: str, expected: tuple[Any, ...]) -> None:
     made = distribution("x", values)
-    assert tuple(samplers.quantile(made, share) for share in (0.0, 0.5, 1.0)) == expected
-    assert all(made._contains(made.to_internal_repr(samplers.quantile(made, share))) for share in np.linspace(0, 1, 200))
+    assert tuple(points.quantile(made, share) for share in (0.0, 0.5, 1.0)) == expected
+    if "choice" not in values:
+        assert [points.quantile(made, points.share_below(made, value)) for value in expected] == pytest.approx(expected)
+    assert all(made._contains(made.to_internal_repr(points.quantile(made, share))) for share in np.linspace(0, 1, 200))
 
 
 NEAREST = [
@@ -131,4 +148,4 @@ NEAREST = [
 
 @pytest.mark.parametrize(("values", "setting", "expected"), NEAREST)
 def test_the_nearest_value_to_a_setting(values: str, setting: Any, expected: Any) -> None:
-    assert samplers.nearest(distribution("x", values), setting) == expected
+    assert points.nearest(distribution("x", values), setting) == expected
