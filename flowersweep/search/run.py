@@ -86,8 +86,8 @@ def search(
         journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
         workshop = Workshop(start(dir / "cache" / "compiled"), dir / "cache", features, config.trusted_modules)
         common = not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters)
-        if common:
-            workshop.classifier(config)  # what is wrong with it is said before anything is written
+        for model in space.choices("model"):
+            workshop.classifier(space.config(model))  # what is wrong with it is said before anything is written
         _begin(journal, config, experiment or str(config.study), space, overrides, workshop)
         shipper = open_.enter_context(Shipper(journal.path, config.tracking, dir)) if config.tracking.enabled else None
 
