@@ -31,6 +31,9 @@ class Record:
 
     number: int
     params: dict[str, Any]
+    identity: str | None = None  # what it trains, apart from names and what does not count
+    repeats: int | None = None  # the first trial that trained the same
+    seed: int | None = None  # of its own, if it trains that again; a trial that repeats and has none takes the earlier result
     reports: dict[int, float] = field(default_factory=dict)  # epochs done -> objective
     metrics: dict[str, float] = field(default_factory=dict)  # the newest there are
     tell: Event | None = None
@@ -43,6 +46,11 @@ class Record:
     def value(self) -> float | None:
         return self.tell["value"] if self.tell else None
 
+    @property
+    def reused(self) -> int | None:
+        """The trial whose result this one takes."""
+        return self.repeats if self.seed is None else None
+
 
 def records(events: Iterable[Event]) -> list[Record]:
     """Fold the events of a journal into its trials, by number."""
@@ -50,15 +58,22 @@ def records(events: Iterable[Event]) -> list[Record]:
     for event in events:
         match event["event"]:
             case "ask":
-                found.append(Record(event["trial"], event["params"]))
+                found.append(begun(event))
             case "report":
                 newest = event["epochs"][-1]
                 found[event["trial"]].reports[newest["epoch"]] = event["value"]
                 found[event["trial"]].metrics = newest.get("metrics", {})
             case "tell":
+                if (first := found[event["trial"]].reused) is not None:
+                    found[event["trial"]].reports = dict(found[first].reports)
                 found[event["trial"]].tell = event
                 found[event["trial"]].metrics = event.get("metrics") or found[event["trial"]].metrics
     return found
+
+
+def begun(ask: Event) -> Record:
+    """Return the trial that an event of asking begins."""
+    return Record(ask["trial"], ask["params"], ask.get("identity"), ask.get("repeats"), ask.get("seed"))
 
 
 def direction(objective: str) -> Literal["minimize", "maximize"]:
