@@ -68,6 +68,7 @@ class Sweep:
     n_trials: int = 20
     objective: str = "tune/calibrated_nll"  # a metric of the tune half; likelihoods are minimised, the others maximised
     segment_epochs: int = 2  # the pruner decides after every so many epochs
+    repeats: str = "replicate"  # the same training again: replicate trains it with another seed, reuse takes the earlier result
     space: dict[str, Any] = field(default_factory=dict)  # name -> {path, values, when}
     mirror: str | None = None  # an Optuna storage to keep up to date for optuna-dashboard: sqlite:///FILE, postgresql://...
 
@@ -172,6 +173,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 CHOICES = {
     "sweep.objective": ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy"),  # never report: it is held out
     "ensemble.pooling": ("linear", "geometric"),
+    "sweep.repeats": ("replicate", "reuse"),
     "split": ("val", "test"),
     "train.rate_scaling": tuple(SCALING),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 
 from flowersweep.compose import compose, composed, options, parse
 from flowersweep.config import flatten, with_settings
+from flowersweep.errors import ConfigError
+from flowersweep.search import history
 from flowersweep.search.space import space_of
 from flowersweep.targets import arguments, resolve
 
@@ -29,10 +32,23 @@ def test_a_file_of_a_group_composes_and_names_itself(group: str, name: str) -> N
     assert chosen[group if group == "recipe" else f"{group}.name"] == name
 
 
-@files("optimizer", "pruner", "sampler")
+@files("optimizer")
 def test_what_a_file_names_can_be_built(group: str, name: str) -> None:
     spec = getattr(compose([f"{group}={name}"]), group)
     assert resolve(spec)(**arguments(spec))
+
+
+@files("pruner", "sampler")
+def test_a_sampler_and_a_pruner_can_be_built_for_a_trial(group: str, name: str) -> None:
+    words = ("+sweep=smoothing", f"{group}={name}", *(["sampler.steps=4"] if name == "grid" else []))
+    config = compose(words)
+    needs = {"gp": "torch", "cma_es": "cmaes"}.get(name)
+    if needs and importlib.util.find_spec(needs) is None:
+        with pytest.raises(ConfigError, match=f"needs {needs}: pip install 'flowersweep"):
+            history.sampler(config, 0, space_of(config, words, parse(words)))
+    else:
+        assert history.sampler(config, 0, space_of(config, words, parse(words)))
+        assert history.pruner(config)
 
 
 @files("loss", "schedule", "verb", "model", "data")

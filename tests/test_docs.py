@@ -73,7 +73,7 @@ def write_files(page: str, folder: Path) -> None:
 def test_the_sweep_that_is_written_as_an_example_composes(project: Path) -> None:
     write_files("sweeps.md", project)
     composed.cache_clear()
-    assert set(compose(["+sweep=recipe"]).sweep.space) >= {"optimizer", "schedule", "half_life"}
+    assert set(compose(["+sweep=optimizers"]).sweep.space) >= {"optimizer", "schedule", "half_life"}
 
 
 def test_the_worked_example_runs_in_a_folder_of_the_users_own(project: Path, command: Command) -> None:

@@ -31,10 +31,11 @@ DOORS = {
     "jax": {"models", "training", "runtime", "trial"},
     "tensorflow": {"data"},
     "sklearn": {"evaluation", "data"},
-    "scipy": {"evaluation"},
+    "scipy": {"evaluation", "search"},
     "kagglehub": {"data"},
     "keras_tuner": {"search"},
     "ray": {"search"},
+    "cmaes": {"search"},
     "plotly": {"report"},
 }
 

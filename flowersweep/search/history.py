@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,8 +18,9 @@ from flowersweep.config import Config
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.journal import Event
-from flowersweep.search.space import Space
+from flowersweep.search.space import Params, Space
 from flowersweep.targets import arguments, resolve
+from flowersweep.trial import epochs
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
@@ -29,6 +31,9 @@ class Record:
 
     number: int
     params: dict[str, Any]
+    identity: str | None = None  # what it trains, apart from names and what does not count
+    repeats: int | None = None  # the first trial that trained the same
+    seed: int | None = None  # of its own, if it trains that again; a trial that repeats and has none takes the earlier result
     reports: dict[int, float] = field(default_factory=dict)  # epochs done -> objective
     metrics: dict[str, float] = field(default_factory=dict)  # the newest there are
     tell: Event | None = None
@@ -42,6 +47,11 @@ class Record:
     def value(self) -> float | None:
         return self.tell["value"] if self.tell else None
 
+    @property
+    def reused(self) -> int | None:
+        """The trial whose result this one takes."""
+        return self.repeats if self.seed is None else None
+
 
 def records(events: Iterable[Event]) -> list[Record]:
     """Fold the events of a journal into its trials, by number."""
@@ -49,15 +59,22 @@ def records(events: Iterable[Event]) -> list[Record]:
     for event in events:
         match event["event"]:
             case "ask":
-                found.append(Record(event["trial"], event["params"]))
+                found.append(begun(event))
             case "report":
                 newest = event["epochs"][-1]
                 found[event["trial"]].reports[newest["epoch"]] = event["value"]
                 found[event["trial"]].metrics = newest.get("metrics", {})
             case "tell":
+                if (first := found[event["trial"]].reused) is not None:
+                    found[event["trial"]].reports = dict(found[first].reports)
                 found[event["trial"]].tell = event
                 found[event["trial"]].metrics = event.get("metrics") or found[event["trial"]].metrics
     return found
+
+
+def begun(ask: Event) -> Record:
+    """Return the trial that an event of asking begins."""
+    return Record(ask["trial"], ask["params"], ask.get("identity"), ask.get("repeats"), ask.get("seed"))
 
 
 def direction(objective: str) -> Literal["minimize", "maximize"]:
@@ -68,10 +85,22 @@ def direction(objective: str) -> Literal["minimize", "maximize"]:
 def rebuilt(trials: Iterable[Record], space: Space, config: Config) -> optuna.Study:
     """Return an Optuna study in memory that holds every trial that has ended."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner = resolve(config.pruner, config.trusted_modules)(**arguments(config.pruner))
-    study = optuna.create_study(study_name=config.study, direction=direction(config.sweep.objective), pruner=pruner)
+    # Hyperband takes the bracket of a trial from this name and the trial's number: it must not change with what a user calls a study
+    study = optuna.create_study(study_name=str(config.seed), direction=direction(config.sweep.objective), pruner=pruner(config))
     study.add_trials([_frozen(trial, trial.tell, space) for trial in trials if trial.tell])
+    if isinstance(study.pruner, optuna.pruners.HyperbandPruner):
+        # it makes its brackets when it is first asked, and samplers may see them: asked here, a study that goes on has them as soon as any
+        study.pruner.prune(study, optuna.trial.create_trial(value=0.0))
     return study
+
+
+def pruner(config: Config) -> optuna.pruners.BasePruner:
+    """Return the pruner; one that asks for ``max_resource`` and is given none gets the epochs of a trial."""
+    given = arguments(config.pruner)
+    if "max_resource" in given and given["max_resource"] is None:
+        given["max_resource"] = epochs(config)
+    made: optuna.pruners.BasePruner = resolve(config.pruner, config.trusted_modules)(**given)
+    return made
 
 
 def _frozen(trial: Record, tell: Event, space: Space) -> FrozenTrial:
@@ -91,14 +120,29 @@ def attributes(study: optuna.Study, number: int) -> dict[str, Any]:
     return {name: value for name, value in noted.items() if name != "fixed_params"}
 
 
-def sampler(config: Config, number: int) -> optuna.samplers.BaseSampler:
-    """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone."""
+def sampler(config: Config, number: int, space: Space) -> optuna.samplers.BaseSampler:
+    """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone.
+
+    Its maker is given a ``seed`` of the trial and, if it takes them, the trial's ``number``, the ``space`` and the ``study_seed``.
+    """
     own = int.from_bytes(hashlib.sha256(f"{config.seed}/{number}".encode()).digest()[:4], "big")
     make = resolve(config.sampler, config.trusted_modules)
+    facts = {"number": number, "space": space, "study_seed": config.seed}
+    wanted = {name: fact for name, fact in facts.items() if name in inspect.signature(make).parameters}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # groups of conditional parameters
-        made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=own)
+        made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=own, **wanted)
     return made
+
+
+def ask(study: optuna.Study, number: int, *, space: Space, config: Config, known: Params | None = None) -> tuple[optuna.Trial, Params]:
+    """Return trial ``number`` of the study with its parameters: a new suggestion, or those that are ``known`` of it."""
+    study.sampler = sampler(config, number, space)
+    if known is not None:
+        study.enqueue_trial(known)
+    trial = study.ask()
+    _ = trial.relative_params  # the sampler is asked even so: what it notes on a trial (CMA-ES its generation) must be there again
+    return trial, space.suggest(trial)
 
 
 def best(trials: Iterable[Record], objective: str) -> Record | None:

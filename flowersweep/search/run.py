@@ -20,7 +20,7 @@ from flowersweep.journal import Event, Journal, read
 from flowersweep.provenance import provenance
 from flowersweep.runtime import start
 from flowersweep.search.ensemble import Findings, Pooling, require_images, with_weights
-from flowersweep.search.history import Record, best, claim, direction, records
+from flowersweep.search.history import Record, best, claim, direction, records, sampler
 from flowersweep.search.members import members_of
 from flowersweep.search.mirror import Mirror
 from flowersweep.search.space import Space, space_of
@@ -88,6 +88,7 @@ def search(
     for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule, config.augment):
         if spec.get("_target_"):
             resolve(spec, config.trusted_modules)
+    sampler(config, config.sweep.n_trials - 1, space)  # a package that is missing, or a grid that is too small
     dir = Path(config.dir)
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
@@ -95,8 +96,8 @@ def search(
         if members:
             require_images(members, workshop.dataset(config.data).digest, config.data.split_seed)
         common = not members and not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters)
-        if common:
-            workshop.classifier(config)  # what is wrong with it is said before anything is written
+        for model in [] if members else space.choices("model"):
+            workshop.classifier(space.config(model))  # what is wrong with it is said before anything is written
         _begin(journal, config, experiment or str(config.study), space, overrides, workshop)
         shipper = open_.enter_context(Shipper(Shipment(journal.path, config.tracking, dir))) if config.tracking.enabled else None
         mirror = open_.enter_context(Shipper(Mirror(journal.path, config.sweep.mirror))) if config.sweep.mirror else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,16 +38,20 @@ class Space:
     """The parameters in the order they are asked for, and the configuration that they change."""
 
     parameters: tuple[Parameter, ...]
-    fixed: Params  # short name -> the value that the command line gave it
+    fixed: Params  # name in a condition -> its value, where the command line or the rest of the configuration says it
     overrides: tuple[str, ...]  # the command line
     groups: frozenset[str]  # paths that are config groups: changing one composes anew
 
     def suggest(self, trial: optuna.Trial) -> Params:
         """Ask the trial for a value of each active parameter."""
+        return self.filled(lambda parameter: _suggested(trial, parameter.name, parameter.distribution))
+
+    def filled(self, value: Callable[[Parameter], Any]) -> Params:
+        """Return a point of the space: what ``value`` gives for each active parameter, without those for which it gives None."""
         params: Params = {}
         for parameter in self.parameters:
-            if parameter.active({**self.fixed, **params}):
-                params[parameter.name] = _suggested(trial, parameter.name, parameter.distribution)
+            if parameter.active({**self.fixed, **params}) and (found := value(parameter)) is not None:
+                params[parameter.name] = found
         return params
 
     def distributions(self, params: Params) -> dict[str, BaseDistribution]:
@@ -65,6 +69,11 @@ class Space:
         base, trial = dict(flatten(composed(self.overrides))), dict(flatten(self.config(params)))
         return {path: new for path, (_, new) in differences(base, trial).items()}
 
+    def choices(self, path: str) -> list[Params]:
+        """Return one point for each option of a group, if it is searched; else the one that leaves it as it is."""
+        searched = [p for p in self.parameters if p.path == path and isinstance(p.distribution, CategoricalDistribution)]
+        return [{p.name: choice} for p in searched for choice in p.distribution.choices] or [{}]  # type: ignore[attr-defined]
+
     def describe(self) -> dict[str, Any]:
         """Return the space as plain data, to tell whether two are the same."""
         return {p.name: {"path": p.path, "values": distribution_to_json(p.distribution), "when": p.when} for p in self.parameters}
@@ -78,7 +87,8 @@ def space_of(config: Config, overrides: Sequence[str], given: Sequence[Override]
     leaves = dict(flatten(config))
     groups = frozenset(path.rsplit(".", 1)[0] for path in leaves if path.endswith(".name"))
     words = {o.key_or_group: o.value() for o in given}
-    parameters, fixed = [], {}
+    parameters: list[Parameter] = []
+    fixed: Params = {}
     for name, entry in config.sweep.space.items():
         path = str(_field(entry, name, "path"))
         parent = path.rpartition(".")[0]
@@ -90,7 +100,9 @@ def space_of(config: Config, overrides: Sequence[str], given: Sequence[Override]
         if path in words:
             fixed[name] = words[path]
         else:
-            parameters.append(Parameter(name, path, distribution(name, str(_field(entry, name, "values"))), _conditions(entry, config)))
+            conditions = _conditions(entry, config, leaves)
+            fixed |= {n: leaves.get(n, leaves.get(f"{n}.name")) for n in conditions if n not in config.sweep.space}
+            parameters.append(Parameter(name, path, distribution(name, str(_field(entry, name, "values"))), conditions))
     possible = [p for p in parameters if all(n not in fixed or fixed[n] in values for n, values in p.when.items())]
     if config.sweep.space and not possible:
         raise ConfigError("the command line fixes every parameter of the sweep; to train once: python -m flowersweep train ...")
@@ -103,10 +115,10 @@ def _field(entry: Any, name: str, key: str) -> Any:
     return entry[key]
 
 
-def _conditions(entry: Mapping[str, Any], config: Config) -> dict[str, list[Any]]:
+def _conditions(entry: Mapping[str, Any], config: Config, leaves: Settings) -> dict[str, list[Any]]:
     conditions = entry.get("when") or {}
     for name in conditions:
-        if name not in config.sweep.space:
+        if not {name, f"{name}.name"} & {*config.sweep.space, *leaves}:
             raise ConfigError(f"sweep.space: a condition names {name!r}. " + did_you_mean(name, config.sweep.space, "Parameters"))
     return {name: list(value) if isinstance(value, list) else [value] for name, value in conditions.items()}
 

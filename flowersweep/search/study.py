@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 
@@ -16,7 +17,8 @@ from flowersweep.journal import Journal
 from flowersweep.runtime import compiles
 from flowersweep.search import history
 from flowersweep.search.history import Record
-from flowersweep.search.space import Space
+from flowersweep.search.identity import identity, replicate_seed
+from flowersweep.search.space import Params, Space
 from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics, save_arrays
 from flowersweep.training.workshop import Workshop
 
@@ -55,30 +57,54 @@ class Study:
             record, trial = self.ask(number)
             before = compiles()
             try:
-                self.evaluate(record, trial)
+                self.evaluate(record, trial) if record.reused is None else self.reuse(record, trial)
             except TrialFailed as failure:
                 self.tell(record, trial, "failed", reason=str(failure))
             self.compiled[number] = compiles() - before
 
     def ask(self, number: int) -> tuple[Record, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""
-        self.optuna.sampler = history.sampler(self.config, number)
-        if number < len(self.trials):
-            self.optuna.enqueue_trial(self.trials[number].params)
-        trial = self.optuna.ask()
-        params = self.space.suggest(trial)
+        known = self.trials[number].params if number < len(self.trials) else None
+        trial, params = history.ask(self.optuna, number, space=self.space, config=self.config, known=known)
         if number == len(self.trials):
-            self.journal.append("ask", trial=number, params=params, settings=self.space.settings(params))
-            self.trials.append(Record(number, params))
+            event = self.journal.append("ask", trial=number, params=params, **self._meaning(params))
+            self.trials.append(history.begun(event))
             self.watch(self.trials[number])
         return self.trials[number], trial
+
+    def _meaning(self, params: Params) -> dict[str, Any]:
+        """Return what an event of asking says of these parameters: the settings, and which trial they repeat, if any."""
+        settings = self.space.settings(params)
+        what = identity(self.space.config(params), self.workshop.runtime.replicas)
+        same = [record.number for record in self.trials if record.identity == what]
+        if not same:
+            return {"settings": settings, "identity": what}
+        if self.config.sweep.repeats == "reuse":
+            return {"settings": settings, "identity": what, "repeats": same[0]}
+        seed = replicate_seed(what, len(same))
+        return {"settings": {**settings, "seed": seed}, "identity": what, "repeats": same[0], "seed": seed}
+
+    def configured(self, record: Record) -> Config:
+        """Return the configuration of a trial; one that repeats another has a seed of its own."""
+        config = self.space.config(record.params)
+        return config if record.seed is None else replace(config, seed=record.seed)
+
+    def reuse(self, record: Record, trial: optuna.Trial) -> None:
+        """Tell of a trial what the one told that it repeats. The pruner is not asked: nothing has been trained that could count twice."""
+        first = self.trials[record.repeats or 0]
+        assert first.tell is not None
+        record.reports = dict(first.reports)
+        for epoch, value in record.reports.items():
+            trial.report(value, epoch)
+        reason = " ".join(filter(None, [first.tell["reason"], f"(the result of trial {first.number}, which trained the same)"]))
+        self.tell(record, trial, first.state, value=first.value, metrics=first.metrics, reason=reason)
 
     def evaluate(self, record: Record, trial: optuna.Trial) -> None:
         """Advance a trial segment by segment until it is pruned or done, and tell.
 
         What the journal has of it already is not written again: the same segment gives the same numbers.
         """
-        config = self.space.config(record.params)
+        config = self.configured(record)
         last, length = one.epochs(config), self.config.sweep.segment_epochs
         self.workshop.shared(config)  # may take minutes, which no checkpoint can save
         pruned = False

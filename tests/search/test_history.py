@@ -22,16 +22,18 @@ def curve(params: dict[str, Any], epoch: int) -> float:
 
 
 def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tuple[Any, ...]]:
-    """Run trials on the made-up curves; with ``rebuild``, from a study made anew for each of them."""
+    """Run trials on the made-up curves; with ``rebuild``, from a study made anew before each of them, and again when it was asked for."""
     events: list[dict[str, Any]] = []
     study = history.rebuilt([], space, config)
     for number in range(trials):
         if rebuild:
             study = history.rebuilt(history.records(events), space, config)
-        study.sampler = history.sampler(config, number)
-        trial = study.ask()
-        params = space.suggest(trial)
+        trial, params = history.ask(study, number, space=space, config=config)
         events.append({"event": "ask", "trial": number, "params": params})
+        if rebuild:
+            study = history.rebuilt(history.records(events), space, config)
+            trial, again = history.ask(study, number, space=space, config=config, known=params)
+            assert again == params
         state, value = "complete", 0.0
         for epoch in EPOCHS:
             value = curve(params, epoch)
@@ -43,23 +45,29 @@ def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tu
         attributes = history.attributes(study, number)
         study.tell(trial, value if state == "complete" else None, state=history.STATES[state])
         events.append({"event": "tell", "trial": number, "state": state, "value": value, "attributes": attributes})
-    return [(r.params, r.reports, r.state, r.value) for r in history.records(events)]
+    return [(r.params, r.reports, r.state, r.value, r.tell and r.tell["attributes"]) for r in history.records(events)]
 
 
-@pytest.mark.parametrize("pruner", ["successive_halving", "median", "none"])
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_rebuilding_before_every_trial_changes_nothing(pruner: str, sampler: str) -> None:
-    words = ("+sweep=smoothing", f"pruner={pruner}", f"sampler={sampler}")
-    config = compose(words)
+PAIRS = [(sampler, "hyperband") for sampler in ("default", "tpe", "cma_es", "gp", "qmc", "grid", "random")]
+PAIRS += [("default", pruner) for pruner in ("successive_halving", "median", "none")]
+EXTRAS = {"cma_es": "cmaes", "gp": "torch"}
+
+
+@pytest.mark.parametrize(("sampler", "pruner"), PAIRS)
+def test_rebuilding_before_every_trial_changes_nothing(sampler: str, pruner: str) -> None:
+    pytest.importorskip(EXTRAS.get(sampler, "optuna"))
+    words = ("+sweep=smoothing", f"pruner={pruner}", f"sampler={sampler}", *(["sampler.steps=3"] if sampler == "grid" else []))
+    config = replace(compose(words), train=replace(compose(words).train, epochs=EPOCHS[-1]))
     space = space_of(config, words, parse(words))
     kept, rebuilt = (play(config, space, 30, rebuild=rebuild) for rebuild in (False, True))
     assert kept == rebuilt
-    assert ("pruned" in {state for _, _, state, _ in kept}) == (pruner != "none")
+    assert ("pruned" in {state for _, _, state, *_ in kept}) == (pruner != "none")
+    assert len({str(params) for params, *_ in kept}) == 30
 
 
 def test_a_suggestion_depends_on_the_seed_of_the_study() -> None:
     config = compose(["+sweep=smoothing"])
-    draws = [history.sampler(replace(config, seed=seed), 0) for seed in (0, 1, 0)]
     space = space_of(config, ("+sweep=smoothing",), [])
+    draws = [history.sampler(replace(config, seed=seed), 5, space) for seed in (0, 1, 0)]
     first, second, third = (space.suggest(optuna.create_study(sampler=sampler).ask()) for sampler in draws)
     assert first == third != second

@@ -1,0 +1,147 @@
+"""Configurations that are the same training are known as such, and a sweep does what it was told about repeats, killed or not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowersweep.compose import composed
+from flowersweep.journal import Journal, read
+from flowersweep.search.history import records
+from flowersweep.search.identity import identity
+from flowersweep.search.run import Outcome, search
+from tests.conftest import TINY
+
+TUNED = ("train=finetune", "augment=light")
+SAME = [
+    (("loss=focal", "loss.gamma=0", "loss.label_smoothing=0.1"), ("loss=smoothed_cross_entropy",)),
+    (("schedule.warmup=0", "schedule.start=0.3"), ("schedule.warmup=0.0",)),
+    (("schedule.minimum=1", "schedule.half_life=0.3"), ("schedule.minimum=1",)),
+    (("augment=strong",), ("augment=none",)),  # over cached features nothing is augmented
+    (("train.backbone_rate=0.1", "train.head_epochs=2"), ()),
+    (("train.checkpoint_seconds=1", "study=other", "sweep.n_trials=3", "dir=there"), ()),
+    ((*TUNED, "augment.mixup_alpha=0.7", "augment.cutmix_share=0.1"), TUNED),
+    (
+        (*TUNED, "augment.mix_probability=0.5", "augment.cutmix_share=1", "augment.mixup_alpha=0.7"),
+        (*TUNED, "augment.mix_probability=0.5", "augment.cutmix_share=1"),
+    ),
+    (
+        (*TUNED, "augment.mix_probability=0.5", "augment.cutmix_share=0", "augment.cutmix_alpha=0.7"),
+        (*TUNED, "augment.mix_probability=0.5", "augment.cutmix_share=0"),
+    ),
+    ((*TUNED, "train.head_epochs=0", "train.head_learning_rate=1"), (*TUNED, "train.head_epochs=0")),
+    (("optimizer=sgd", "optimizer.momentum=0"), ("optimizer=sgd", "optimizer.momentum=0.0", "optimizer.nesterov=false")),
+]
+OTHER = [
+    (("loss=focal", "loss.label_smoothing=0.1"), ("loss=focal",)),  # our focal loss smooths too
+    (("loss=focal",), ("loss=smoothed_cross_entropy",)),
+    (("schedule.start=0.3",), ()),
+    (("schedule=constant",), ("schedule=cosine",)),
+    (("train.ema_half_life=0.1",), ()),
+    (("model.dropout=0.1",), ()),
+    (("seed=1",), ()),
+    ((*TUNED, "augment.mix_probability=0.1"), TUNED),
+    ((*TUNED, "train.backbone_rate=0.1"), TUNED),
+    ((*TUNED, "augment.mixup_alpha=0.7", "augment.mix_probability=0.5"), (*TUNED, "augment.mix_probability=0.5")),
+    (("train.learning_rate=0.1",), ()),
+]
+
+
+@pytest.mark.parametrize(("one", "another"), SAME)
+def test_what_does_not_count_makes_no_other_training(one: tuple[str, ...], another: tuple[str, ...]) -> None:
+    assert composed(one) != composed(another)
+    assert identity(composed(one), 1) == identity(composed(another), 1)
+
+
+@pytest.mark.parametrize(("one", "another"), OTHER)
+def test_what_counts_makes_another_training(one: tuple[str, ...], another: tuple[str, ...]) -> None:
+    assert identity(composed(one), 1) != identity(composed(another), 1)
+
+
+def test_augmentation_at_no_strength_is_none() -> None:
+    from flowersweep.search.identity import STRENGTHS
+
+    words = ("train=finetune", "augment=published")
+    zero = (*words, *(f"augment.{strength}=0" for strength in STRENGTHS))
+    assert identity(composed(zero), 1) == identity(composed(("train=finetune", "augment=none")), 1) != identity(composed(words), 1)
+
+
+def test_how_the_rate_grows_with_replicas_counts_only_if_there_are_some() -> None:
+    plain, scaled = composed(("train.rate_scaling=none",)), composed(("train.rate_scaling=linear",))
+    assert identity(plain, 1) == identity(scaled, 1)
+    assert identity(plain, 8) != identity(scaled, 8)
+
+
+def test_of_a_users_own_callable_everything_counts() -> None:
+    own = ("schedule._target_=mine.schedule", "schedule.warmup=0")
+    assert identity(composed((*own, "schedule.start=0.3")), 1) != identity(composed(own), 1)
+
+
+WORDS = [
+    "+sweep=quick",
+    "sampler=random",
+    "sweep.n_trials=6",
+    "sweep.space.learning_rate.values='choice(0.001,0.01)'",
+    "+sweep.space.scaling={path: train.rate_scaling, values: 'choice(none, linear)'}",
+    "tracking.enabled=false",
+    *TINY,
+]
+
+
+def run(*words: str) -> Outcome:
+    line = (*WORDS, *words)
+    return search(composed(line), line)
+
+
+def told(project: Path, name: str) -> list[dict[str, Any]]:
+    """What the journal says of the trials, without when."""
+    lines = (project / "mlruns" / "studies" / name / "journal.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    for event in events:
+        for each in [event, *event.get("epochs", [])]:
+            each.pop("time")
+    return [event for event in events if event["event"] in ("ask", "report", "tell")]
+
+
+class Killed(BaseException):
+    """A process that dies before it can write."""
+
+
+@pytest.mark.parametrize("repeats", ["replicate", "reuse"])
+def test_a_repeat_is_treated_as_asked_and_the_same_after_any_kill(repeats: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = run(f"sweep.repeats={repeats}", "study=whole")
+    again = [record for record in outcome.trials if record.repeats is not None]
+    assert len(outcome.trials) - len(again) == 2  # two rates; how they scale does not count on one device
+    for record in again:
+        first = outcome.trials[record.repeats or 0]
+        assert first.params["learning_rate"] == record.params["learning_rate"]
+        assert first.repeats is None
+        assert (record.value == first.value) == (repeats == "reuse")
+        assert (record.reports == first.reports) == (repeats == "reuse")
+    folded = records(read(project / "mlruns" / "studies" / "whole" / "journal.jsonl")[0])
+    assert [(each.reports, each.seed) for each in folded] == [(each.reports, each.seed) for each in outcome.trials]
+    seeds = [record.seed for record in again]
+    assert seeds == [None] * 4 if repeats == "reuse" else len({*seeds, None}) == 5
+
+    whole, write = told(project, "whole"), Journal._write
+    for last in range(2, 40, 3):  # dies at every third event of what is left
+        written = 0
+
+        def dying(self: Journal, line: bytes, last: int = last) -> None:
+            nonlocal written
+            written += 1
+            if written >= last:
+                raise Killed
+            write(self, line)
+
+        monkeypatch.setattr(Journal, "_write", dying)
+        try:
+            run(f"sweep.repeats={repeats}", "study=killed")
+        except Killed:
+            continue
+        break
+    assert told(project, "killed") == whole
+    assert last > 2
