@@ -93,7 +93,7 @@ def test_the_gain_is_told_on_report_beside_the_weights_and_the_published_way(wor
 def test_a_killed_ensemble_goes_on_as_one_that_was_not(words: list[str]) -> None:
     more = [*words, "sweep.n_trials=8"]
     run(*more, "study=whole")
-    line = [sys.executable, str(KILLED), "13", "0.5", *more, "study=killed"]
+    line = [sys.executable, str(KILLED), "event", "13", "0.5", *more, "study=killed"]
     killed = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=300, check=False)
     assert killed.returncode == -9, killed.stderr
     studies = Path("mlruns/studies")
