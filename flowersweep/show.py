@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from flowersweep.evaluation.statistics import Difference
-from flowersweep.search.ensemble import Findings, Published
+from flowersweep.search.findings import Findings, Published
 from flowersweep.search.history import Record
 from flowersweep.search.run import Outcome
 from flowersweep.search.study import Study

@@ -19,7 +19,8 @@ from flowersweep.errors import StudyError
 from flowersweep.journal import Event, Journal, read
 from flowersweep.provenance import provenance
 from flowersweep.runtime import start
-from flowersweep.search.ensemble import Findings, Pooling, require_images, with_weights
+from flowersweep.search.ensemble import Pooling, require_images, with_weights
+from flowersweep.search.findings import Findings
 from flowersweep.search.history import Record, best, claim, direction, records, sampler
 from flowersweep.search.members import members_of
 from flowersweep.search.mirror import Mirror

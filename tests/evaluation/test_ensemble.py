@@ -6,17 +6,9 @@ import numpy as np
 import pytest
 
 from flowersweep.evaluation.calibration import temperature
-from flowersweep.evaluation.ensemble import (
-    geometric_weights,
-    greedy_weights,
-    linear_weights,
-    matched,
-    pool,
-    published_grid,
-    shrunk_weights,
-    weight_intervals,
-)
+from flowersweep.evaluation.ensemble import matched, pool, published_grid
 from flowersweep.evaluation.scores import accuracy, nll
+from flowersweep.evaluation.weights import geometric_weights, greedy_weights, linear_weights, shrunk_weights, weight_intervals
 
 CLASSES = 12
 
