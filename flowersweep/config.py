@@ -67,6 +67,7 @@ class Sweep:
 
     n_trials: int = 20
     objective: str = "tune/calibrated_nll"  # a metric of the tune half; likelihoods are minimised, the others maximised
+    objectives: list[str] = field(default_factory=list)  # several instead of one: metrics of the tune half, or time
     segment_epochs: int = 2  # the pruner decides after every so many epochs
     repeats: str = "replicate"  # the same training again: replicate trains it with another seed, reuse takes the earlier result
     space: dict[str, Any] = field(default_factory=dict)  # name -> {path, values, when}
@@ -218,9 +219,19 @@ def check(config: Config) -> Config:
     problems = [problem for path, value in leaves.items() if (problem := _problem(path, value))]
     for group in ("loss", "schedule", "augment"):
         problems += [f"{path}: expected a number, got {value!r}" for path, value in leaves.items() if _wrong(group, path, value)]
+    problems += _wrong_objectives(config.sweep.objectives)
     if problems:
         raise ConfigError("; ".join(problems))
+    if config.sweep.objectives:
+        return dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, objective=config.sweep.objectives[0]))
     return config
+
+
+def _wrong_objectives(names: list[str]) -> list[str]:
+    known = CHOICES["sweep.objective"]
+    if not names or (len({*names}) == len(names) > 1 and names[0] in known and {*names} <= {*known, "time"}):
+        return []
+    return [f"sweep.objectives={names}: must be two or more of {', '.join(known)} and time, which must not be the first"]
 
 
 def _problem(path: str, value: Any) -> str | None:

@@ -62,12 +62,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def trials_table(outcome: Outcome, objective: str, rows: int = 10) -> str:
-    """Return the best trials first, then those that were pruned or failed."""
-    ranked = sorted(outcome.trials, key=lambda record: _rank(record, objective))
+def trials_table(outcome: Outcome, objective: str, others: Sequence[str] = (), rows: int = 10) -> str:
+    """Return the best trials first, then those that were pruned or failed; with other objectives, the Pareto front first, and marked."""
+    front = {trial.number for trial in outcome.study.best_trials} if others else set()
+    ranked = sorted(outcome.trials, key=lambda record: (record.number not in front, *_rank(record, objective)))
     names = list(dict.fromkeys(name for record in ranked for name in record.params))
-    heading = ["trial", "state", objective, "tune/macro_f1", "report/macro_f1", *names]
-    body = [_row(record, names) for record in ranked[:rows]]
+    heading = ["trial", "state", objective, *others, "tune/macro_f1", "report/macro_f1", *names]
+    body = [_row(record, others, names, "complete, on the front" if record.number in front else record.state) for record in ranked[:rows]]
     left = f"\n... and {len(ranked) - rows} more" if len(ranked) > rows else ""
     return table([heading, *body]) + left
 
@@ -78,9 +79,9 @@ def _rank(record: Record, objective: str) -> tuple[int, float]:
     return order, value if objective.endswith("nll") else -value
 
 
-def _row(record: Record, names: Iterable[str]) -> list[str]:
-    scores = [number(record.value), *(number(record.metrics.get(name)) for name in ("tune/macro_f1", "report/macro_f1"))]
-    return [str(record.number), record.state, *scores, *(number(record.params.get(name)) for name in names)]
+def _row(record: Record, others: Iterable[str], names: Iterable[str], state: str) -> list[str]:
+    scores = [number(record.value), *(number(record.metrics.get(name)) for name in (*others, "tune/macro_f1", "report/macro_f1"))]
+    return [str(record.number), state, *scores, *(number(record.params.get(name)) for name in names)]
 
 
 def number(value: Any) -> str:

@@ -55,7 +55,7 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         outcome = run(config, overrides, experiment=experiment, features=progress.features, watch=progress.trial)
     finally:
         progress.close()
-    print(trials_table(outcome, config.sweep.objective))
+    print(trials_table(outcome, config.sweep.objective, config.sweep.objectives[1:]))
     print(summary(outcome))
     if outcome.best is None:
         print("no trial was completed; nothing to promote")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 import inspect
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from flowersweep.config import Config
+from flowersweep.errors import ConfigError
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.journal import Event
+from flowersweep.search.objectives import direction, objectives, score, values
 from flowersweep.search.space import Params, Space
 from flowersweep.targets import arguments, resolve
 from flowersweep.trial import epochs
@@ -35,6 +37,7 @@ class Record:
     repeats: int | None = None  # the first trial that trained the same
     seed: int | None = None  # of its own, if it trains that again; a trial that repeats and has none takes the earlier result
     reports: dict[int, float] = field(default_factory=dict)  # epochs done -> objective
+    times: list[float] = field(default_factory=list)  # when it was asked for, and when each epoch ended: seconds since 1970
     metrics: dict[str, float] = field(default_factory=dict)  # the newest there are
     tell: Event | None = None
     at: tuple[int, int] = (0, 0)  # while it runs here: epochs done, and steps of the next
@@ -63,6 +66,7 @@ def records(events: Iterable[Event]) -> list[Record]:
             case "report":
                 newest = event["epochs"][-1]
                 found[event["trial"]].reports[newest["epoch"]] = event["value"]
+                found[event["trial"]].times += [epoch["time"] for epoch in event["epochs"] if "time" in epoch]
                 found[event["trial"]].metrics = newest.get("metrics", {})
             case "tell":
                 if (first := found[event["trial"]].reused) is not None:
@@ -74,20 +78,16 @@ def records(events: Iterable[Event]) -> list[Record]:
 
 def begun(ask: Event) -> Record:
     """Return the trial that an event of asking begins."""
-    return Record(ask["trial"], ask["params"], ask.get("identity"), ask.get("repeats"), ask.get("seed"))
-
-
-def direction(objective: str) -> Literal["minimize", "maximize"]:
-    """Return whether the objective is to minimize or to maximize: a likelihood the one, a share of hits the other."""
-    return "minimize" if objective.endswith("nll") else "maximize"
+    return Record(ask["trial"], ask["params"], ask.get("identity"), ask.get("repeats"), ask.get("seed"), times=[ask.get("time", 0.0)])
 
 
 def rebuilt(trials: Iterable[Record], space: Space, config: Config) -> optuna.Study:
     """Return an Optuna study in memory that holds every trial that has ended."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Hyperband takes the bracket of a trial from this name and the trial's number: it must not change with what a user calls a study
-    study = optuna.create_study(study_name=str(config.seed), direction=direction(config.sweep.objective), pruner=pruner(config))
-    study.add_trials([_frozen(trial, trial.tell, space) for trial in trials if trial.tell])
+    names = objectives(config)
+    study = optuna.create_study(study_name=str(config.seed), directions=[*map(direction, names)], pruner=pruner(config))
+    study.add_trials([_frozen(trial, trial.tell, space, names) for trial in trials if trial.tell])
     if isinstance(study.pruner, optuna.pruners.HyperbandPruner):
         # it makes its brackets when it is first asked, and samplers may see them: asked here, a study that goes on has them as soon as any
         study.pruner.prune(study, optuna.trial.create_trial(value=0.0))
@@ -100,13 +100,17 @@ def pruner(config: Config) -> optuna.pruners.BasePruner:
     if "max_resource" in given and given["max_resource"] is None:
         given["max_resource"] = epochs(config)
     made: optuna.pruners.BasePruner = resolve(config.pruner, config.trusted_modules)(**given)
+    if config.sweep.objectives and not isinstance(made, optuna.pruners.NopPruner):
+        raise ConfigError(f"pruner={config.pruner['name']} stops a trial by one objective, and sweep.objectives has several: pruner=none")
     return made
 
 
-def _frozen(trial: Record, tell: Event, space: Space) -> FrozenTrial:
+def _frozen(trial: Record, tell: Event, space: Space, names: Sequence[str]) -> FrozenTrial:
+    value = tell["value"]
+    found = values(value, tell["metrics"], names) if len(names) > 1 and value is not None else [value]
     return optuna.trial.create_trial(
         state=STATES[trial.state],
-        value=tell["value"],  # a pruned trial counts with its last report, as Optuna itself has it
+        values=None if value is None else found,  # a pruned trial counts with its last report, as Optuna itself has it
         params=trial.params,
         distributions=space.distributions(trial.params),
         intermediate_values=trial.reports,
@@ -123,11 +127,12 @@ def attributes(study: optuna.Study, number: int) -> dict[str, Any]:
 def sampler(config: Config, number: int, space: Space) -> optuna.samplers.BaseSampler:
     """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone.
 
-    Its maker is given a ``seed`` of the trial and, if it takes them, the trial's ``number``, the ``space`` and the ``study_seed``.
+    Its maker is given a ``seed`` of the trial and, if it takes them, the trial's ``number``, the ``space``, the ``study_seed`` and how many
+    ``objectives`` there are.
     """
     own = int.from_bytes(hashlib.sha256(f"{config.seed}/{number}".encode()).digest()[:4], "big")
     make = resolve(config.sampler, config.trusted_modules)
-    facts = {"number": number, "space": space, "study_seed": config.seed}
+    facts = {"number": number, "space": space, "study_seed": config.seed, "objectives": len(objectives(config))}
     wanted = {name: fact for name, fact in facts.items() if name in inspect.signature(make).parameters}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # groups of conditional parameters
@@ -145,18 +150,10 @@ def ask(study: optuna.Study, number: int, *, space: Space, config: Config, known
     return trial, space.suggest(trial)
 
 
-def best(trials: Iterable[Record], objective: str) -> Record | None:
-    """Return the complete trial with the best value, the first of equals; None if none is complete."""
-    found: Record | None = None
-    for trial in trials:
-        if trial.state == "complete" and (found is None or better(trial.value, found.value, objective)):
-            found = trial
-    return found
-
-
-def better(value: Any, than: Any, objective: str) -> bool:
-    """Say whether one value of the objective is better than another."""
-    return bool(value < than if direction(objective) == "minimize" else value > than)
+def best(trials: Iterable[Record], *names: str) -> Record | None:
+    """Return the complete trial that is best in the first objective, the others deciding between equals; None if none is complete."""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    return min(complete, key=lambda trial: score(values(trial.value or 0.0, trial.metrics, names), names), default=None)
 
 
 def claim(folder: Path, best: Record | None, picked_from: int, objective: str) -> str:

@@ -12,6 +12,7 @@ from optuna.trial import TrialState
 from flowersweep import journal as journals
 from flowersweep.errors import StudyError
 from flowersweep.journal import Event
+from flowersweep.search import objectives
 from flowersweep.search.history import STATES
 from flowersweep.search.space import Params
 from flowersweep.tracking.masking import masked_text
@@ -59,13 +60,15 @@ class Mirror:
             case "report" if event["trial"] not in self._ended:
                 self._storage.set_trial_intermediate_value(self._trials[event["trial"]], event["epochs"][-1]["epoch"], event["value"])
             case "tell" if event["trial"] not in self._ended:
-                values = [event["value"]] if event["state"] == "complete" else None
+                values = objectives.values(event["value"], event["metrics"], self._names) if event["state"] == "complete" else None
                 self._storage.set_trial_state_values(self._trials[event["trial"]], STATES[event["state"]], values)
                 self._ended.add(event["trial"])
 
     def _begin(self, event: Event) -> None:
         """Open the study of that name in the storage, and see which of its trials are there."""
-        study = optuna.create_study(storage=self._storage, study_name=event["study"], direction=event["direction"], load_if_exists=True)
+        self._names = event["config"]["sweep"]["objectives"] or [event["objective"]]
+        directions = [objectives.direction(name) for name in self._names]
+        study = optuna.create_study(storage=self._storage, study_name=event["study"], directions=directions, load_if_exists=True)
         if study.user_attrs.get("begun", event["time"]) != event["time"] or (study.trials and "begun" not in study.user_attrs):
             raise StudyError(
                 f'sweep.mirror holds another study "{event["study"]}": delete it there, or name this one otherwise (study=NAME)'

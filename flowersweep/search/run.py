@@ -21,9 +21,10 @@ from flowersweep.provenance import provenance
 from flowersweep.runtime import start
 from flowersweep.search.ensemble import Pooling, require_images, with_weights
 from flowersweep.search.findings import Findings
-from flowersweep.search.history import Record, best, claim, direction, records, sampler
+from flowersweep.search.history import Record, best, claim, pruner, records, sampler
 from flowersweep.search.members import members_of
 from flowersweep.search.mirror import Mirror
+from flowersweep.search.objectives import direction
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.targets import resolve
@@ -90,6 +91,7 @@ def search(
         if spec.get("_target_"):
             resolve(spec, config.trusted_modules)
     sampler(config, config.sweep.n_trials - 1, space)  # a package that is missing, or a grid that is too small
+    pruner(config)
     dir = Path(config.dir)
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
@@ -134,8 +136,12 @@ def evidence(config: Config) -> dict[str, str]:
     folder = folder_of(config)
     events, _ = read(folder / "journal.jsonl")
     trials = records(events)
-    told = claim(folder, best(trials, events[0]["objective"]), len(trials), events[0]["objective"]) if events else None
+    told = claim(folder, best(trials, *_objectives(events[0])), len(trials), events[0]["objective"]) if events else None
     return {"flowersweep.claim": told} if told else {}
+
+
+def _objectives(study: Event) -> list[str]:
+    return study.get("config", {}).get("sweep", {}).get("objectives") or [study["objective"]]
 
 
 def folder_of(config: Config) -> Path:

@@ -83,12 +83,14 @@ class _CmaEs(RandomSampler):
         return {name: quantile(each, share) for (name, each), share in drawn}
 
 
-def cma_es(*, seed: int, space: Space, population: int | None = None) -> BaseSampler:
+def cma_es(*, seed: int, space: Space, objectives: int, population: int | None = None) -> BaseSampler:
     """Return a sampler with a covariance matrix adaptation (Hansen 2016); ``population`` is the number of trials a generation.
 
-    Raises ConfigError without cmaes, or with nothing to adapt to.
+    Raises ConfigError without cmaes, with several objectives, or with nothing to adapt to.
     """
     _require("cmaes", "cma-es")
+    if objectives > 1:
+        raise ConfigError("sampler=cma_es follows one objective, and sweep.objectives has several: sampler=default, or any other")
     every = [p for p in space.parameters if set(p.when) <= set(space.fixed) and not p.distribution.single()]
     numbers = {p.name: p.distribution for p in every if not isinstance(p.distribution, CategoricalDistribution)}
     if space.parameters and len(numbers) < 2:

@@ -18,6 +18,7 @@ from flowersweep.runtime import compiles
 from flowersweep.search import history
 from flowersweep.search.history import Record
 from flowersweep.search.identity import identity, replicate_seed
+from flowersweep.search.objectives import objectives, score, seconds, values
 from flowersweep.search.space import Params, Space
 from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics, save_arrays
 from flowersweep.training.workshop import Workshop
@@ -44,7 +45,7 @@ class Study:
     @property
     def best(self) -> Record | None:
         """The best complete trial so far."""
-        return history.best(self.trials, self.config.sweep.objective)
+        return history.best(self.trials, *objectives(self.config))
 
     @property
     def remaining(self) -> range:
@@ -95,7 +96,8 @@ class Study:
         assert first.tell is not None
         record.reports = dict(first.reports)
         for epoch, value in record.reports.items():
-            trial.report(value, epoch)
+            if not self.config.sweep.objectives:
+                trial.report(value, epoch)
         reason = " ".join(filter(None, [first.tell["reason"], f"(the result of trial {first.number}, which trained the same)"]))
         self.tell(record, trial, first.state, value=first.value, metrics=first.metrics, reason=reason)
 
@@ -143,24 +145,34 @@ class Study:
         epoch, value = epochs[-1].epoch, epochs[-1].metrics[self.config.sweep.objective]
         self.journal.append("report", trial=record.number, epochs=[asdict(each) for each in epochs], value=value)
         record.reports[epoch], record.metrics = value, epochs[-1].metrics
+        record.times += [each.time for each in epochs]
         self.watch(record)
         return self._prunes(trial, epoch, value, last)
 
     def _prunes(self, trial: optuna.Trial, epoch: int, value: float, last: int) -> bool:
+        if self.config.sweep.objectives:
+            return False  # with several, a trial cannot be stopped by one
         trial.report(value, epoch)
         return epoch < last and trial.should_prune()
 
     def complete(self, record: Record, trial: optuna.Trial, result: one.Result, checkpoint: Checkpoint) -> None:
         """Keep the logits, and the weights if no trial was better; then tell."""
-        value = result.metrics[self.config.sweep.objective]
+        value, metrics, names = result.metrics[self.config.sweep.objective], result.metrics, objectives(self.config)
+        if "time" in names:
+            config = self.configured(record)
+            metrics = {**metrics, "time": seconds(record.times, one.epochs(config) - config.train.epochs)}
         folder = self.folder / "trials" / str(record.number)
         arrays = {name: logits.astype("float16") for name, logits in result.logits.items()}
         save_arrays(folder / "logits.npz", {**arrays, **{f"{name}_labels": labels for name, labels in result.labels.items()}})
         best = self.best
-        if best is None or best.value is None or history.better(value, best.value, self.config.sweep.objective):
+        if best is None or self._score(value, metrics) < self._score(best.value, best.metrics):
             assert checkpoint.state is not None
             Checkpoint(checkpoint.epoch, checkpoint.state._replace(optimizer=[])).save(self.weights(record))
-        self.tell(record, trial, "complete", value=value, metrics=result.metrics, folder=str(folder.relative_to(self.folder)))
+        self.tell(record, trial, "complete", value=value, metrics=metrics, folder=str(folder.relative_to(self.folder)))
+
+    def _score(self, value: float | None, metrics: Metrics) -> tuple[float, ...]:
+        assert value is not None
+        return score(values(value, metrics, objectives(self.config)), objectives(self.config))
 
     def tell(
         self,
@@ -185,7 +197,8 @@ class Study:
             attributes=history.attributes(self.optuna, record.number),
         )
         record.metrics = metrics or record.metrics
-        self.optuna.tell(trial, value if state == "complete" else None, state=history.STATES[state])
+        found = values(value, metrics or {}, objectives(self.config)) if state == "complete" and value is not None else None
+        self.optuna.tell(trial, found, state=history.STATES[state])
         self._tidy()
         self.watch(record)
 

@@ -16,7 +16,14 @@ import pytest
 from tests.conftest import TINY, Command, environment
 
 KILLED = Path(__file__).parent / "killed.py"
-WORDS = ["+sweep=smoothing", "sweep.n_trials=9", "tracking.enabled=false", "train.checkpoint_seconds=0", *TINY]
+WORDS = [
+    "+sweep=smoothing",
+    "sweep.n_trials=9",
+    "sampler.n_startup_trials=4",
+    "tracking.enabled=false",
+    "train.checkpoint_seconds=0",
+    *TINY,
+]
 
 
 def story(study: Path) -> list[dict[str, Any]]:

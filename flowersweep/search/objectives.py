@@ -1,0 +1,40 @@
+"""What a study looks for: one objective or several, which way each goes, and the time that a trial took."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import median
+from typing import Literal
+
+from flowersweep.config import Config
+
+
+def objectives(config: Config) -> list[str]:
+    """Return the objectives of a study; the first decides which trial is the best."""
+    return [*config.sweep.objectives] or [config.sweep.objective]
+
+
+def direction(objective: str) -> Literal["minimize", "maximize"]:
+    """Return which way an objective goes: a likelihood and a time are to be small, a share of hits large."""
+    return "minimize" if objective.endswith("nll") or objective == "time" else "maximize"
+
+
+def values(value: float, metrics: Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """Return a complete trial's values of all objectives, of which ``value`` is the first."""
+    return [value, *(metrics[name] for name in names[1:])]
+
+
+def score(found: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
+    """Return values so that the smaller tuple is better. The smallest is on the Pareto front: the next objective decides between equals."""
+    return tuple(value if direction(name) == "minimize" else -value for value, name in zip(found, names, strict=True))
+
+
+def seconds(times: Sequence[float], head: int) -> float:
+    """Return how long a training took, from when it was asked for and when each epoch ended, of which the first ``head`` are a stage apart.
+
+    An epoch counts with the median of its stage, without the stage's first if there are more: what was compiled, prepared or waited for
+    between two commands is not training.
+    """
+    gaps = [end - begin for begin, end in pairwise(times)]
+    return sum(len(stage) * median(stage[1:] or stage) for stage in (gaps[:head], gaps[head:]) if stage)
