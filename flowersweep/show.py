@@ -32,7 +32,7 @@ class Progress:
 
     def trial(self, study: Study, record: Record | None) -> None:
         """Show how many trials have ended, the one that runs, and the best."""
-        ended = sum(each.tell is not None for each in study.trials)
+        ended = study.ended
         if self.bar is None:
             self.close()
             total = study.config.sweep.n_trials
@@ -98,4 +98,6 @@ def summary(outcome: Outcome) -> str:
         if compiled
         else []
     )
-    return "\n".join([f"{len(outcome.trials)} trials: {counted}", *failed[:5], *programs])
+    forecast = f", forecast {outcome.forecast:.1f}" if outcome.forecast is not None else ""
+    lasted = [f"minutes: {outcome.minutes:.1f}{forecast}"]
+    return "\n".join([f"{len(outcome.trials)} trials: {counted}", *failed[:5], *programs, *lasted])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import optuna
 
@@ -15,9 +14,11 @@ from flowersweep.errors import TrialFailed
 from flowersweep.journal import Journal
 from flowersweep.runtime import compiles
 from flowersweep.search import history
+from flowersweep.search.budget import BudgetUsed, Clock, foretold
 from flowersweep.search.history import Record
+from flowersweep.search.retention import Shelf
 from flowersweep.search.space import Space
-from flowersweep.training.checkpoint import Checkpoint, save_arrays
+from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.workshop import Workshop
 
 Watch = Callable[[Record], None]  # is told whenever the journal has something new of a trial
@@ -37,28 +38,47 @@ class Study:
         self.folder = self.journal.path.parent
         self.trials = history.records(self.journal.events)
         self.optuna = history.rebuilt(self.trials, self.space, self.config)
+        self.shelf = Shelf(self.folder, self.config, self.trials)
+        self.clock = Clock(self.config, self.journal.events)
+        self.ended = sum(record.tell is not None for record in self.trials)
+        self.forecast = foretold(self.journal.events, self.config.sweep.n_trials)
+        self.stopped: str | None = None  # why it ended before its last trial
         self.compiled: dict[int, int] = {}  # trial -> programs compiled while it ran
 
     @property
     def best(self) -> Record | None:
         """The best complete trial so far."""
-        return history.best(self.trials, self.config.sweep.objective)
+        return self.shelf.best
 
     @property
     def remaining(self) -> range:
         """The numbers of the trials that have not ended."""
-        return range(len(self.optuna.trials), self.config.sweep.n_trials)
+        return range(self.ended, self.config.sweep.n_trials)
 
     def run(self) -> None:
-        """Run trials until there are ``sweep.n_trials``, going on with the one that was interrupted."""
-        for number in self.remaining:
-            record, trial = self.ask(number)
-            before = compiles()
-            try:
-                self.evaluate(record, trial)
-            except TrialFailed as failure:
-                self.tell(record, trial, "failed", reason=str(failure))
-            self.compiled[number] = compiles() - before
+        """Run trials until there are ``sweep.n_trials`` or the minutes are used up, going on with the one that was interrupted."""
+        try:
+            for number in self.remaining:
+                self.clock.require(self.ended, self.config.sweep.n_trials)
+                self._run(number)
+        except BudgetUsed as used:
+            self.stopped = str(used)
+
+    def _run(self, number: int) -> None:
+        record, trial = self.ask(number)
+        before, begun, fresh = compiles(), self.clock.minutes, not record.reports
+        try:
+            self.evaluate(record, trial)
+        except TrialFailed as failure:
+            self.tell(record, trial, "failed", reason=str(failure))
+        self.compiled[number] = compiles() - before
+        if self.forecast is None and fresh and number and record.state == "complete":  # the first trial compiles, a pruned one is short
+            self.foretell(self.clock.minutes + (self.clock.minutes - begun) * len(self.remaining))
+
+    def foretell(self, minutes: float) -> None:
+        """Journal how many minutes the study is expected to take, all in all."""
+        self.forecast = round(minutes, 3)
+        self.journal.append("forecast", minutes=self.forecast, trials=self.config.sweep.n_trials)
 
     def ask(self, number: int) -> tuple[Record, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""
@@ -84,14 +104,17 @@ class Study:
         pruned = False
         for epoch, value in record.reports.items():
             pruned = self._prunes(trial, epoch, value, last)
-        checkpoint, saved = Checkpoint.load(self._checkpoint(record), self.workshop.runtime.whole), time.monotonic()
+        checkpoint, saved = Checkpoint.load(self.shelf.checkpoint(record), self.workshop.runtime.whole), time.monotonic()
         while not pruned and checkpoint.epoch < last:
             checkpoint, epochs = one.advance(config, checkpoint, min(checkpoint.epoch + length, last), self.workshop)
             if checkpoint.epoch not in record.reports:
                 pruned = self.report(record, trial, epochs, last)
-            if time.monotonic() - saved > config.train.checkpoint_seconds:
-                checkpoint.save(self._checkpoint(record))
+            late = self.clock.over and not pruned and checkpoint.epoch < last
+            if late or time.monotonic() - saved > config.train.checkpoint_seconds:
+                self.shelf.put_checkpoint(record, checkpoint)
                 saved = time.monotonic()
+            if late:
+                self.clock.require(self.ended, self.config.sweep.n_trials)
         if pruned:
             self.tell(record, trial, "pruned", value=list(record.reports.values())[-1])
         else:
@@ -110,15 +133,14 @@ class Study:
         return epoch < last and trial.should_prune()
 
     def complete(self, record: Record, trial: optuna.Trial, result: one.Result, checkpoint: Checkpoint) -> None:
-        """Keep the logits, and the weights if no trial was better; then tell."""
+        """Keep the logits of one of the best, and the weights of the best; then tell."""
+        assert checkpoint.state is not None
         value = result.metrics[self.config.sweep.objective]
-        folder = self.folder / "trials" / str(record.number)
+        folder = self.shelf.logits(record).parent
         arrays = {name: logits.astype("float16") for name, logits in result.logits.items()}
-        save_arrays(folder / "logits.npz", {**arrays, **{f"{name}_labels": labels for name, labels in result.labels.items()}})
-        best = self.best
-        if best is None or best.value is None or history.better(value, best.value, self.config.sweep.objective):
-            assert checkpoint.state is not None
-            Checkpoint(checkpoint.epoch, checkpoint.state._replace(optimizer=[])).save(self.weights(record))
+        labels = {f"{name}_labels": labels for name, labels in result.labels.items()}
+        weights = Checkpoint(checkpoint.epoch, checkpoint.state._replace(optimizer=[]))
+        self.shelf.put_result(record.number, value, {**arrays, **labels}, weights)
         self.tell(record, trial, "complete", value=value, metrics=result.metrics, folder=str(folder.relative_to(self.folder)))
 
     def tell(
@@ -145,19 +167,6 @@ class Study:
         )
         record.metrics = metrics or record.metrics
         self.optuna.tell(trial, value if state == "complete" else None, state=history.STATES[state])
-        self._tidy()
+        self.ended += 1
+        self.shelf.ended(record)
         self.watch(record)
-
-    def weights(self, record: Record) -> Path:
-        """Return where the weights of a trial lie while it is the best."""
-        return self.folder / "trials" / str(record.number) / "weights.npz"
-
-    def _checkpoint(self, record: Record) -> Path:
-        return self.folder / "checkpoints" / f"{record.number}.npz"
-
-    def _tidy(self) -> None:
-        for record in self.trials:
-            if record.tell:
-                self._checkpoint(record).unlink(missing_ok=True)
-                if record is not self.best:
-                    self.weights(record).unlink(missing_ok=True)

@@ -20,6 +20,11 @@ class Checkpoint:
     epoch: int = 0
     state: State | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its arrays."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
+
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was there before."""
         assert self.state is not None
