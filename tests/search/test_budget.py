@@ -12,13 +12,15 @@ import numpy as np
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.compose import compose
+from flowersweep.compose import compose, parse
 from flowersweep.errors import StudyError
-from flowersweep.journal import read
+from flowersweep.journal import Journal, read
 from flowersweep.search import budget, retention
 from flowersweep.search.budget import foretold, spent
 from flowersweep.search.history import Record, best, records
 from flowersweep.search.retention import Shelf, held_bytes
+from flowersweep.search.space import space_of
+from flowersweep.search.study import Study
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.step import State
 from tests.conftest import TINY, tiny_model
@@ -124,18 +126,17 @@ def test_logits_are_kept_of_the_best_and_weights_of_the_best_one(studies: Path) 
 
 
 def test_a_study_never_holds_more_bytes_than_it_may(studies: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    journal, best_of = (finished / "journal.jsonl").stat().st_size, kept(finished, "weights")
-    limit, stops = retention.JOURNAL + journal + 3_000, 0
+    limit, stops = retention.JOURNAL + (finished / "journal.jsonl").stat().st_size // 2, 0
     while main([*WORDS, "study=small", f"sweep.budget.bytes={limit}"]) == 1:
-        assert "sweep.budget.bytes=" in (said := capsys.readouterr().err), said
-        assert "goes on with sweep.budget.bytes=" in said
+        said = capsys.readouterr().err
+        assert f"sweep.budget.bytes={limit} are used up" in said
         assert held_bytes(studies / "small") <= limit
-        limit, stops = limit + 2_000, stops + 1
+        limit, stops = int(said.rpartition("sweep.budget.bytes=")[2]), stops + 1
     assert stops
     assert held_bytes(studies / "small") <= limit
     assert story(studies / "small") == story(finished)
-    assert kept(studies / "small", "weights") == best_of
-    assert kept(studies / "small", "logits") >= best_of
+    assert kept(studies / "small", "weights") == kept(finished, "weights")
+    assert kept(studies / "small", "logits") >= kept(finished, "weights")
 
 
 def trained(values: int) -> Checkpoint:
@@ -234,3 +235,35 @@ def test_a_journal_that_cannot_grow_stops_the_study_and_it_goes_on_when_it_can(
     assert not journal.read_bytes().endswith(b"\n")  # a part of a line was still written
     assert main(words) == 0
     assert story(studies / "full") == whole
+
+
+class Watched(list[Any]):
+    """A list that counts how often somebody goes through it."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        Watched.walks += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("earlier", [3, 300])
+def test_a_trial_costs_the_same_however_many_there_were(earlier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("+sweep=smoothing", "sampler=random", "pruner=none")
+    config = compose(words)
+    space = space_of(config, words, parse(words))
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        monkeypatch.setattr(journal, "_write", lambda line: None)
+        workshop: Any = None
+        study = Study(config, space, journal, workshop, lambda record: None)
+        removed: list[Path] = []
+        monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: removed.append(path))
+        for number in range(earlier + 1):
+            if number == earlier:
+                Watched.walks, study.trials = 0, Watched(study.trials)
+                removed.clear()
+            record, trial = study.ask(number)
+            study.tell(record, trial, "complete", value=1.0 / (1 + number), metrics={"tune/macro_f1": 0.5})
+        assert (study.ended, len(study.remaining)) == (earlier + 1, max(0, 20 - earlier - 1))
+        assert Watched.walks == 0
+        assert len(removed) == 1
