@@ -153,4 +153,3 @@ def test_a_plan_for_a_slice_says_whether_it_fits(project: Path, capsys: pytest.C
     said = capsys.readouterr().out
     assert "6 trials: " in said
     assert "it fits" in said
-    assert main(["plan", *WORDS, "topology=v5e:1x1", "sweep.budget.minutes=1e-5"]) == 1
