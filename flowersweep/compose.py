@@ -71,10 +71,16 @@ def _register_sweeps(asked: Iterable[str]) -> None:
 def _schema() -> DictConfig:
     """Config as Hydra may merge into it: OmegaConf takes a frozen dataclass for read-only."""
     node = OmegaConf.structured(Config)
-    for part in (node, *(child for key in node if isinstance(child := node._get_node(key), DictConfig))):
-        part._set_flag("readonly", None)
     assert isinstance(node, DictConfig)
+    _open(node)
     return node
+
+
+def _open(node: DictConfig) -> None:
+    node._set_flag("readonly", None)
+    for key in node:
+        if isinstance(child := node._get_node(key), DictConfig) and not child._is_none():
+            _open(child)
 
 
 @lru_cache(maxsize=64)  # a trial that changes values only shares its composition with all others

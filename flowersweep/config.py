@@ -62,6 +62,14 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Budget:
+    """What a study may use of the machine, over all the commands that go on with it; None: no bound."""
+
+    minutes: float | None = None  # of running; then the trial that runs is left to go on from its checkpoint
+    bytes: int | None = None  # that the study's folder may hold
+
+
+@dataclass(frozen=True)
 class Sweep:
     """What is searched: short names over paths of the configuration, each with its values."""
 
@@ -70,6 +78,8 @@ class Sweep:
     objectives: list[str] = field(default_factory=list)  # several instead of one: metrics of the tune half, or time
     segment_epochs: int = 2  # the pruner decides after every so many epochs
     repeats: str = "replicate"  # the same training again: replicate trains it with another seed, reuse takes the earlier result
+    keep: int = 20  # of so many trials, the best, the logits are kept
+    budget: Budget = field(default_factory=Budget)
     space: dict[str, Any] = field(default_factory=dict)  # name -> {path, values, when}
     mirror: str | None = None  # an Optuna storage to keep up to date for optuna-dashboard: sqlite:///FILE, postgresql://...
 
@@ -167,6 +177,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "sweep.n_trials": (1, math.inf),
     "sweep.segment_epochs": (1, math.inf),
     "ensemble.top": (1, math.inf),
+    "sweep.keep": (1, math.inf),
+    "sweep.budget.minutes": (0, math.inf),
+    "sweep.budget.bytes": (1, math.inf),
     "seed": (0, 2**31 - 1),
     "data.split_seed": (0, 2**31 - 1),
     "port": (1, 65535),

@@ -6,6 +6,7 @@ anything acts on it; a line torn by a kill or a full disk is cut off when the jo
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -65,8 +66,9 @@ class Journal:
                 f'study "{self.path.parent.name}" is being run by {holder}. Wait for it, stop it, or choose another name: study=NAME'
             ) from None
         self._lock.truncate(0)
-        self._lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        self._lock.flush()
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+        with contextlib.suppress(OSError):  # on a full disk the lock holds, and says nothing of its holder
+            os.write(self._lock.fileno(), holder.encode())
 
     def append(self, event: str, **content: Any) -> Event:
         """Write one event durably and return it; ``time`` (seconds since the epoch) is added.

@@ -34,7 +34,7 @@ class Progress:
 
     def trial(self, study: Study, record: Record | None) -> None:
         """Show how many trials have ended, the one that runs, and the best."""
-        ended = sum(each.tell is not None for each in study.trials)
+        ended = study.ended
         if self.bar is None:
             self.close()
             total = study.config.sweep.n_trials
@@ -106,7 +106,9 @@ def summary(outcome: Outcome) -> str:
         else []
     )
     total = f"{len(outcome.trials)} trial{'s' * (len(outcome.trials) != 1)}"
-    return "\n".join([f"{total}: {counted}", *failed[:5], *programs])
+    forecast = f", forecast {outcome.forecast:.1f}" if outcome.forecast is not None else ""
+    lasted = [f"minutes: {outcome.minutes:.1f}{forecast}"]
+    return "\n".join([f"{total}: {counted}", *failed[:5], *programs, *lasted])
 
 
 def findings_text(found: Findings) -> str:

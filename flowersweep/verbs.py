@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import shlex
 import shutil
 import sys
 from collections.abc import Sequence
@@ -57,6 +59,8 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         progress.close()
     print(trials_table(outcome, config.sweep.objective, config.sweep.objectives[1:]))
     print(summary(outcome))
+    if outcome.stopped:
+        print(f"{outcome.stopped}. Go on:   {_longer(config, overrides, outcome.forecast)}")
     if outcome.best is None:
         print("no trial was completed; nothing to promote")
         return
@@ -71,6 +75,13 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         print(f"compare in MLflow:   {RUN} ui{_same(config)}")
         if not outcome.findings:
             print(f"promote the best:    {RUN} promote study={config.study}{_same(config)}")
+
+
+def _longer(config: Config, overrides: Sequence[str], forecast: float | None) -> str:
+    """The command that goes on with a study whose minutes are used up."""
+    more = max(math.ceil(2 * (config.sweep.budget.minutes or 0)), math.ceil(forecast or 1))
+    words = [word for word in overrides if not word.startswith("sweep.budget.minutes=")]
+    return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={more}"
 
 
 def _same(config: Config) -> str:
@@ -138,6 +149,19 @@ def check(config: Config, overrides: Sequence[str]) -> int:
     from flowersweep.check import check as run
 
     return 0 if run(config, partial(print, flush=True)) else 1
+
+
+def plan(config: Config, overrides: Sequence[str]) -> int:
+    """Say what a sweep will do and cost, and whether it fits a slice of TPU chips if one is named; the exit code is 1 if over budget."""
+    from flowersweep.data.dataset import open_dataset
+    from flowersweep.search.plan import plan as run
+
+    within = run(config, overrides, partial(print, flush=True))
+    if config.topology is None:
+        return 0 if within else 1
+    images = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
+    fits = check(replace(config, data=replace(config.data, dir=images.dir)), overrides) == 0
+    return 0 if within and fits else 1
 
 
 def show(config: Config, overrides: Sequence[str]) -> None:

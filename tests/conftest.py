@@ -31,11 +31,16 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A user's own project: the working directory, with a backbone of its own under ./conf."""
-    group = tmp_path / "conf" / "model"
-    group.mkdir(parents=True)
-    (group / "tiny.yaml").write_text("name: tiny\nbackbone: {_target_: flowersweep.testing.tiny_backbone}\nweights: none\n")
+    tiny_model(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def tiny_model(folder: Path) -> None:
+    """Write the backbone that TINY names into a project."""
+    group = folder / "conf" / "model"
+    group.mkdir(parents=True)
+    (group / "tiny.yaml").write_text("name: tiny\nbackbone: {_target_: flowersweep.testing.tiny_backbone}\nweights: none\n")
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from flowersweep.search.history import Record
 from flowersweep.search.members import Members
 from flowersweep.search.space import Params, Space
 from flowersweep.search.study import Study
-from flowersweep.training.checkpoint import save_arrays
 
 
 @dataclass
@@ -51,11 +50,11 @@ class Pooling(Study):
         pool = self.members.pool(weights, config.ensemble.pooling)
         logits = {part: pool.logits(logits) for part, logits in self.members.logits.items()}
         metrics = final_scores({part: logits[part] for part in self.members.labels}, self.members.labels)
-        folder = self.folder / "trials" / str(record.number)
         arrays = {part: pooled.astype("float16") for part, pooled in logits.items()}
-        save_arrays(folder / "logits.npz", {**arrays, **{f"{part}_labels": labels for part, labels in self.members.labels.items()}})
-        value, place = metrics[self.config.sweep.objective], str(folder.relative_to(self.folder))
-        self.tell(record, trial, "complete", value=value, metrics=metrics, folder=place)
+        labels = {f"{part}_labels": labels for part, labels in self.members.labels.items()}
+        value = metrics[self.config.sweep.objective]
+        folder = self.shelf.put_result(record.number, value, metrics, {**arrays, **labels})
+        self.tell(record, trial, "complete", value=value, metrics=metrics, folder=folder)
 
     def findings(self) -> Findings | None:
         """Tell what the best trial gains over the best member, beside the usual ways; keep it in ``ensemble.json``."""

@@ -15,12 +15,13 @@ from flowersweep import trial as one
 from flowersweep.compose import parse
 from flowersweep.config import Config, differences, flatten
 from flowersweep.data.pipeline import read_images
-from flowersweep.errors import StudyError
+from flowersweep.errors import ConfigError, StudyError
 from flowersweep.journal import Event, Journal, read
 from flowersweep.provenance import provenance
 from flowersweep.runtime import start
 from flowersweep.search.ensemble import Pooling, require_images, with_weights
 from flowersweep.search.findings import Findings
+from flowersweep.search.forecast import known_refusal
 from flowersweep.search.history import Record, best, claim, pruner, records, sampler
 from flowersweep.search.members import members_of
 from flowersweep.search.mirror import Mirror
@@ -53,6 +54,8 @@ FREE = (
     "tracking",
     "sweep.n_trials",
     "sweep.mirror",
+    "sweep.keep",
+    "sweep.budget",
     "train.checkpoint_seconds",
 )
 
@@ -68,6 +71,9 @@ class Outcome:
     shipped: bool  # whether MLflow has everything
     claim: str  # what may be said of the best trial, with its interval
     findings: Findings | None = None  # of an ensemble
+    minutes: float = 0.0  # that the study has run, over all commands
+    forecast: float | None = None  # the minutes that were expected
+    stopped: str | None = None  # why it ended before its last trial
 
 
 def search(
@@ -112,7 +118,7 @@ def search(
                     follower.wake()
 
         study = Pooling(config, space, journal, workshop, wake, members) if members else Study(config, space, journal, workshop, wake)
-        if study.remaining and common:
+        if study.remaining and common and not study.clock.over:
             workshop.shared(config)  # before the first trial, so that none of them waits for features
         wake(None)
         with _ended_in_order(study):
@@ -128,6 +134,9 @@ def search(
             shipped,
             claim(study.folder, study.best, len(study.trials), config.sweep.objective),
             study.findings() if isinstance(study, Pooling) else None,
+            study.clock.minutes,
+            study.forecast,
+            study.stopped,
         )
 
 
@@ -157,6 +166,8 @@ def _begin(journal: Journal, config: Config, experiment: str, space: Space, over
     meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}}
     meaning["settings"] |= {"data.digest": dataset.digest, "replicas": workshop.runtime.replicas}
     meaning = json.loads(json.dumps(meaning))
+    if not journal.events and (refusal := known_refusal(config, workshop)):
+        raise ConfigError(refusal)
     if journal.events:
         _require_same(journal.events[0], meaning, str(config.study))
         journal.append("resume", command=" ".join(overrides))
@@ -192,7 +203,7 @@ def _log_model(study: Study) -> None:
     store = masked_text(address(config.tracking, Path(config.dir)))
     if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
         return
-    model = one.model_of(config, Checkpoint.load(study.weights(best)), study.workshop)
+    model = one.model_of(config, Checkpoint.load(study.shelf.weights(best)), study.workshop)
     dataset = study.workshop.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], dataset.image_size)
     ids = run_ids(study.journal.path, config.tracking, Path(config.dir))
@@ -210,4 +221,4 @@ def _ended_in_order(study: Study) -> Iterator[None]:
         with contextlib.suppress(StudyError):  # the disk may be full
             study.journal.append("stop", state="interrupted", best=study.best.number if study.best else None)
         raise
-    study.journal.append("stop", state="finished", best=study.best.number if study.best else None)
+    study.journal.append("stop", state="interrupted" if study.stopped else "finished", best=study.best.number if study.best else None)

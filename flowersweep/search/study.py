@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import optuna
@@ -16,11 +16,13 @@ from flowersweep.errors import TrialFailed
 from flowersweep.journal import Journal
 from flowersweep.runtime import compiles
 from flowersweep.search import history
+from flowersweep.search.budget import BudgetUsed, Clock, foretold
 from flowersweep.search.history import Record
 from flowersweep.search.identity import identity, replicate_seed
-from flowersweep.search.objectives import objectives, score, seconds, values
+from flowersweep.search.objectives import objectives, seconds, values
+from flowersweep.search.retention import Shelf
 from flowersweep.search.space import Params, Space
-from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics, save_arrays
+from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
 from flowersweep.training.workshop import Workshop
 
 Watch = Callable[[Record], None]  # is told whenever the journal has something new of a trial
@@ -38,30 +40,52 @@ class Study:
 
     def __post_init__(self) -> None:
         self.folder = self.journal.path.parent
-        self.trials = history.records(self.journal.events)
+        self.trials: list[Record] = []
+        self.alike: defaultdict[str | None, list[int]] = defaultdict(list)  # identity of a training -> trials that asked for it
+        for record in history.records(self.journal.events):
+            self._remember(record)
         self.optuna = history.rebuilt(self.trials, self.space, self.config)
+        self.shelf = Shelf(self.folder, self.config, self.trials)
+        self.clock = Clock(self.config, self.journal.events)
+        self.ended = sum(record.tell is not None for record in self.trials)
+        self.forecast = foretold(self.journal.events, self.config.sweep.n_trials)
+        self.stopped: str | None = None  # why it ended before its last trial
         self.compiled: dict[int, int] = {}  # trial -> programs compiled while it ran
 
     @property
     def best(self) -> Record | None:
         """The best complete trial so far."""
-        return history.best(self.trials, *objectives(self.config))
+        return self.shelf.best
 
     @property
     def remaining(self) -> range:
         """The numbers of the trials that have not ended."""
-        return range(len(self.optuna.trials), self.config.sweep.n_trials)
+        return range(self.ended, self.config.sweep.n_trials)
 
     def run(self) -> None:
-        """Run trials until there are ``sweep.n_trials``, going on with the one that was interrupted."""
-        for number in self.remaining:
-            record, trial = self.ask(number)
-            before = compiles()
-            try:
-                self.evaluate(record, trial) if record.reused is None else self.reuse(record, trial)
-            except TrialFailed as failure:
-                self.tell(record, trial, "failed", reason=str(failure))
-            self.compiled[number] = compiles() - before
+        """Run trials until there are ``sweep.n_trials`` or the minutes are used up, going on with the one that was interrupted."""
+        try:
+            for number in self.remaining:
+                self.clock.require(self.ended, self.config.sweep.n_trials)
+                self._run(number)
+        except BudgetUsed as used:
+            self.stopped = str(used)
+
+    def _run(self, number: int) -> None:
+        record, trial = self.ask(number)
+        before, begun, fresh = compiles(), self.clock.minutes, not record.reports
+        try:
+            self.evaluate(record, trial) if record.reused is None else self.reuse(record, trial)
+        except TrialFailed as failure:
+            self.tell(record, trial, "failed", reason=str(failure))
+        self.compiled[number] = compiles() - before
+        if self.forecast is None and fresh and number and record.state == "complete":  # the first trial compiles, a pruned one is short
+            self.foretell(self.clock.minutes + (self.clock.minutes - begun) * len(self.remaining))
+
+    def foretell(self, minutes: float) -> None:
+        """Journal how many minutes the study is expected to take, all in all."""
+        self.forecast = round(minutes, 3)
+        self.journal.append("forecast", minutes=self.forecast, trials=self.config.sweep.n_trials)
 
     def ask(self, number: int) -> tuple[Record, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""
@@ -69,15 +93,19 @@ class Study:
         trial, params = history.ask(self.optuna, number, space=self.space, config=self.config, known=known)
         if number == len(self.trials):
             event = self.journal.append("ask", trial=number, params=params, **self._meaning(params))
-            self.trials.append(history.begun(event))
+            self._remember(history.begun(event))
             self.watch(self.trials[number])
         return self.trials[number], trial
+
+    def _remember(self, record: Record) -> None:
+        self.trials.append(record)
+        self.alike[record.identity].append(record.number)
 
     def _meaning(self, params: Params) -> dict[str, Any]:
         """Return what an event of asking says of these parameters: the settings, and which trial they repeat, if any."""
         settings = self.space.settings(params)
         what = identity(self.space.config(params), self.workshop.runtime.replicas)
-        same = [record.number for record in self.trials if record.identity == what]
+        same = self.alike.get(what)
         if not same:
             return {"settings": settings, "identity": what}
         if self.config.sweep.repeats == "reuse":
@@ -112,20 +140,24 @@ class Study:
         pruned = False
         for epoch, value in record.reports.items():
             pruned = self._prunes(trial, epoch, value, last)
-        checkpoint, keep = Checkpoint.load(self._checkpoint(record), self.workshop.runtime.whole), self._keeper(record, config)
+        checkpoint, keep = Checkpoint.load(self.shelf.checkpoint(record), self.workshop.runtime.whole), self._keeper(record, config)
         while not pruned and checkpoint.epoch < last:
             until = min((checkpoint.epoch // length + 1) * length, last)
             checkpoint, epochs = one.advance(config, checkpoint, until, self.workshop, keep)
             if checkpoint.epoch not in record.reports:
                 pruned = self.report(record, trial, epochs, last)
-            keep(checkpoint)
+            if not pruned:
+                keep(checkpoint)
         if pruned:
             self.tell(record, trial, "pruned", value=list(record.reports.values())[-1])
         else:
             self.complete(record, trial, one.finish(config, checkpoint, self.workshop), checkpoint)
 
     def _keeper(self, record: Record, config: Config) -> Callable[[Checkpoint], None]:
-        """Return a function that writes a checkpoint when so much training would be lost that it is worth it, and says where it is."""
+        """Return a function that writes a checkpoint when so much training would be lost that it is worth it, and says where it is.
+
+        When the minutes are used up it writes one and raises BudgetUsed.
+        """
         saved = told = time.monotonic()
 
         def keep(checkpoint: Checkpoint) -> None:
@@ -134,9 +166,12 @@ class Study:
             if time.monotonic() - told > 1:
                 self.watch(record)
                 told = time.monotonic()
-            if time.monotonic() - saved > config.train.checkpoint_seconds:
-                checkpoint.save(self._checkpoint(record))
+            late = self.clock.over and checkpoint.epoch < one.epochs(config)
+            if late or time.monotonic() - saved > config.train.checkpoint_seconds:
+                self.shelf.put_checkpoint(record, checkpoint)
                 saved = time.monotonic()
+            if late:
+                self.clock.require(self.ended, self.config.sweep.n_trials)
 
         return keep
 
@@ -156,23 +191,17 @@ class Study:
         return epoch < last and trial.should_prune()
 
     def complete(self, record: Record, trial: optuna.Trial, result: one.Result, checkpoint: Checkpoint) -> None:
-        """Keep the logits, and the weights if no trial was better; then tell."""
-        value, metrics, names = result.metrics[self.config.sweep.objective], result.metrics, objectives(self.config)
-        if "time" in names:
+        """Keep the logits of one of the best, and the weights of the best; then tell."""
+        assert checkpoint.state is not None
+        value, metrics = result.metrics[self.config.sweep.objective], result.metrics
+        if "time" in objectives(self.config):
             config = self.configured(record)
             metrics = {**metrics, "time": seconds(record.times, one.epochs(config) - config.train.epochs)}
-        folder = self.folder / "trials" / str(record.number)
         arrays = {name: logits.astype("float16") for name, logits in result.logits.items()}
-        save_arrays(folder / "logits.npz", {**arrays, **{f"{name}_labels": labels for name, labels in result.labels.items()}})
-        best = self.best
-        if best is None or self._score(value, metrics) < self._score(best.value, best.metrics):
-            assert checkpoint.state is not None
-            Checkpoint(checkpoint.epoch, checkpoint.state._replace(optimizer=[])).save(self.weights(record))
-        self.tell(record, trial, "complete", value=value, metrics=metrics, folder=str(folder.relative_to(self.folder)))
-
-    def _score(self, value: float | None, metrics: Metrics) -> tuple[float, ...]:
-        assert value is not None
-        return score(values(value, metrics, objectives(self.config)), objectives(self.config))
+        labels = {f"{name}_labels": labels for name, labels in result.labels.items()}
+        weights = Checkpoint(checkpoint.epoch, checkpoint.state._replace(optimizer=[]))
+        folder = self.shelf.put_result(record.number, value, metrics, {**arrays, **labels}, weights)
+        self.tell(record, trial, "complete", value=value, metrics=metrics, folder=folder)
 
     def tell(
         self,
@@ -199,19 +228,6 @@ class Study:
         record.metrics = metrics or record.metrics
         found = values(value, metrics or {}, objectives(self.config)) if state == "complete" and value is not None else None
         self.optuna.tell(trial, found, state=history.STATES[state])
-        self._tidy()
+        self.ended += 1
+        self.shelf.ended(record)
         self.watch(record)
-
-    def weights(self, record: Record) -> Path:
-        """Return where the weights of a trial lie while it is the best."""
-        return self.folder / "trials" / str(record.number) / "weights.npz"
-
-    def _checkpoint(self, record: Record) -> Path:
-        return self.folder / "checkpoints" / f"{record.number}.npz"
-
-    def _tidy(self) -> None:
-        for record in self.trials:
-            if record.tell:
-                self._checkpoint(record).unlink(missing_ok=True)
-                if record is not self.best:
-                    self.weights(record).unlink(missing_ok=True)

@@ -35,6 +35,11 @@ class Checkpoint:
     losses: Sequence[Any] = ()  # of the steps of an epoch that is not done yet
     done: tuple[Epoch, ...] = ()  # epochs of a segment that is not done yet
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its arrays."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
+
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was there before."""
         assert self.state is not None

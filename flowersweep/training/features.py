@@ -13,6 +13,7 @@ from jax import Array
 
 from flowersweep.data.dataset import Dataset, Split
 from flowersweep.data.pipeline import in_order
+from flowersweep.errors import StudyError
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
 
@@ -29,20 +30,30 @@ def bank(
 
     They are keyed by the images, their size and the backbone's weights.
     """
-    height, width = dataset.image_size
-    folder = cache / f"{dataset.digest}-{height}x{width}-{classifier.pretrained}-{runtime.precision}"
+    folder = place(dataset, classifier, runtime, cache)
     folder.mkdir(parents=True, exist_ok=True)
     extract = extractor(classifier, runtime)
     return {name: _split(folder / f"{name}.npy", split, dataset, extract, batch, progress) for name, split in dataset.splits.items()}
+
+
+def place(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
+    """Return the folder of the features, one file a split: ``NAME.npy``."""
+    height, width = dataset.image_size
+    return cache / f"{dataset.digest}-{height}x{width}-{classifier.pretrained}-{runtime.precision}"
 
 
 def _split(path: Path, split: Split, dataset: Dataset, extract: Extract, batch: int, progress: Progress) -> np.ndarray:
     if not path.exists():
         partial = path.with_suffix(f".{os.getpid()}.partial")
         computed = np.concatenate(list(_rows(split, dataset, extract, batch, progress)))
-        with partial.open("wb") as file:
-            np.save(file, computed)
-        partial.replace(path)
+        try:
+            with partial.open("wb") as file:
+                np.save(file, computed)
+            partial.replace(path)
+        except OSError as error:
+            raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
+        finally:
+            partial.unlink(missing_ok=True)
     rows: np.ndarray = np.load(path, mmap_mode="r")
     return rows
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import topologies
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from flowersweep.errors import ConfigError
 from flowersweep.runtime import Runtime
@@ -123,6 +126,20 @@ def _prepare() -> None:
         os.environ.setdefault(name, value)
 
 
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """Keep JAX's cache out of it: it stores programs for devices that are not there, and then cannot load them."""
+    settings: Any = jax.config
+    folder = settings.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    reset_cache()
+    try:
+        yield
+    finally:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        reset_cache()
+
+
 def compiled(lowered: Any, *, held: float, memory: float) -> Cost | TooLarge:
     """Compile a lowered function for the devices that its arguments' shapes name; return what it costs on each of them.
 
@@ -130,7 +147,8 @@ def compiled(lowered: Any, *, held: float, memory: float) -> Cost | TooLarge:
     """
     start = time.monotonic()
     try:
-        made = lowered.compile(compiler_options=QUICK if quick() else None)
+        with _uncached():
+            made = lowered.compile(compiler_options=QUICK if quick() else None)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

@@ -64,7 +64,7 @@ class Workshop:
 
     def _share(self, config: Config) -> Shared:
         dataset, classifier = self.dataset(config.data), self.classifier(config)
-        features = bank(dataset, classifier, self.runtime, self.cache / "features", progress=self.progress)
+        features = self._features(dataset, classifier)
         train = jax.device_put((np.asarray(features["train"]), dataset.splits["train"].labels), self.runtime.whole)
         parts = {}
         for part in parts_of(dataset):
@@ -72,25 +72,37 @@ class Workshop:
             parts[part] = jax.device_put(features[split][rows], self.runtime.whole)
         return Shared(self.runtime, dataset, classifier, train, parts)
 
+    def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
+        return bank(dataset, classifier, self.runtime, self.cache / "features", progress=self.progress)
+
     def head_stage(self, config: Config) -> Stage:
         """Return the frozen stage before fine-tuning, which runs at a constant rate."""
-        return self._stage(config, Frozen, schedules.constant)
+        return self._stage(config, *_head())
 
     def main_stage(self, config: Config) -> Stage:
         """Return the stage that the schedule spans."""
-        return self._stage(config, Finetune if config.train.finetune else Frozen, resolve(config.schedule, self.trusted))
+        return self._stage(config, *self._main(config))
+
+    def groups(self, config: Config) -> tuple[str, ...]:
+        """Return the compile groups of a trial, one a stage: trials of the same groups share every compiled program."""
+        batch, full = self.batch(config)
+        steps = (
+            0 if config.train.finetune else min(full, config.train.steps_per_epoch or full)
+        )  # an epoch of the frozen stage is one program
+        main = _key(self._group(config, *self._main(config)), batch, steps)
+        head = [_key(self._group(config, *_head()), batch, full)] if config.train.finetune and config.train.head_epochs else []
+        return *head, main
+
+    def _main(self, config: Config) -> tuple[type[Frozen | Finetune], Any]:
+        return Finetune if config.train.finetune else Frozen, resolve(config.schedule, self.trusted)
+
+    def _group(self, config: Config, kind: type[Frozen | Finetune], schedule: Any) -> str:
+        chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
+        return _key(self._common(config), chosen, _static(config))
 
     def _stage(self, config: Config, kind: type[Frozen | Finetune], schedule: Any) -> Stage:
-        shared, train = self.shared(config), config.train
-        chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
-        averaging, clipping = train.ema_half_life > 0, train.clip_norm is not None
-        static: dict[str, Any] = {
-            "averaging": averaging,
-            "clipping": clipping,
-            "accumulate": train.accumulate,
-            "batch_statistics": train.batch_statistics,
-        }
-        key = _key(id(shared), chosen, static)
+        shared, static = self.shared(config), _static(config)
+        key = self._group(config, kind, schedule)
         if key not in self._stages:
             augment = resolve(config.augment, self.trusted) if config.augment.get("_target_") else None
             optimizer = resolve(config.optimizer, self.trusted)(**arguments(config.optimizer))
@@ -108,6 +120,21 @@ class Workshop:
                 f"train.accumulate={config.train.accumulate} does not divide train.batch_per_replica={config.train.batch_per_replica}"
             )
         return batch, images // batch
+
+
+def _head() -> tuple[type[Frozen | Finetune], Any]:
+    return Frozen, schedules.constant
+
+
+def _static(config: Config) -> dict[str, Any]:
+    """What a step is made of beside its callables."""
+    train = config.train
+    return {
+        "averaging": train.ema_half_life > 0,
+        "clipping": train.clip_norm is not None,
+        "accumulate": train.accumulate,
+        "batch_statistics": train.batch_statistics,
+    }
 
 
 def parts_of(dataset: Dataset) -> list[str]:

@@ -1,0 +1,125 @@
+"""What a sweep is going to do and cost, before it does anything: its space, samples of it, its compile groups, minutes and bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice, product
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from flowersweep.compose import parse
+from flowersweep.config import Config
+from flowersweep.journal import read
+from flowersweep.runtime import start
+from flowersweep.search import history
+from flowersweep.search.budget import spent
+from flowersweep.search.calibration import Calibration, Rehearsal, calibrate
+from flowersweep.search.forecast import Forecast, forecast_of, lasting, span
+from flowersweep.search.space import Params, Space, space_of
+from flowersweep.training.workshop import Workshop
+
+SAMPLES, COMBINATIONS = 5, 128
+
+Say = Callable[[str], None]
+
+
+def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
+    """Say what a sweep will do and cost; return whether that is within its budget. It journals nothing, and trains only to time it.
+
+    Raises ConfigError or DataError as the sweep itself would.
+    """
+    space, cache = space_of(config, overrides, parse(overrides)), Path(config.dir) / "cache"
+    workshop = Rehearsal(start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules)
+    workshop.batch(config)
+    events, _ = read(Path(config.dir) / "studies" / str(config.study) / "journal.jsonl")
+    ended = sum(event["event"] == "tell" for event in events)
+    left = max(0, config.sweep.n_trials - ended)
+    _describe(config, space, say)
+    groups = _groups(config, space, workshop)
+    say(f"\ncompile groups: {len(groups)}, of {sum(groups.values())} sampled trials" + "".join(f"\n  {name}" for name in groups if name))
+    found, missing = calibrate(config, workshop), workshop.missing(config)
+    forecast = forecast_of(config, found, left, len(groups), missing)
+    _costs(config, found, missing, say)
+    done = f"{ended} of them ended, in {lasting(spent(events) / 60)}; " if ended else ""
+    say(f"\n{config.sweep.n_trials} trials: {done}{span(forecast.least, forecast.most)} to go{_saving(config, forecast)}")
+    features = _size(4 * workshop.classifier(config).head.kernel.shape[0] * missing)
+    say(f"disk: {_size(forecast.most_bytes)} for the study, {_size(forecast.least_bytes)} at the least; {features} for features to come")
+    refusal = forecast.refusal(config, spent(events) / 60)
+    say(refusal or "nothing was trained but to time it; the same words with `search` run it")
+    return refusal is None
+
+
+def _describe(config: Config, space: Space, say: Say) -> None:
+    say(f"study {config.study}: {config.sweep.n_trials} trials, {config.sweep.objective}, {len(space.parameters)} parameters")
+    for p in space.parameters:
+        when = " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in p.when.items())
+        say(f"  {p.name}: {p.path} = {_range(p.distribution)}" + (f", if {when}" if when else ""))
+    for name, value in space.fixed.items():
+        say(f"  {name}: fixed, {value}")
+    if space.parameters:
+        say(f"\n{SAMPLES} samples, as the sampler would begin:")
+    for number, params in enumerate(_samples(config, space)):
+        say(f"  {number}: " + ", ".join(f"{path}={_number(value)}" for path, value in space.settings(params).items()))
+
+
+def _samples(config: Config, space: Space) -> list[Params]:
+    study, found = history.rebuilt([], space, config), []
+    for number in range(min(SAMPLES, config.sweep.n_trials) if space.parameters else 0):
+        found.append(history.ask(study, number, space=space, config=config)[1])
+    return found
+
+
+def _groups(config: Config, space: Space, workshop: Workshop) -> Counter[str]:
+    """Count sampled trials by their compile groups, every combination of choices among them, named by the choices that make them differ."""
+    choices = {p.name: p.distribution.choices for p in space.parameters if isinstance(p.distribution, CategoricalDistribution)}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
+    for values in islice(product(*choices.values()), COMBINATIONS):
+        study.enqueue_trial(dict(zip(choices, values, strict=True)))
+    drawn = max(min(config.sweep.n_trials, COMBINATIONS), len(study.trials)) if space.parameters else 1
+    members: dict[tuple[str, ...], list[Params]] = {}
+    for _ in range(drawn):
+        params = space.suggest(study.ask()) if space.parameters else {}
+        members.setdefault(workshop.groups(space.config(params)), []).append(params)
+    if len(members) == 1:
+        return Counter({"": drawn})
+    return Counter({f"{n}: {_name(params, choices)}": len(params) for n, params in enumerate(members.values(), 1)})
+
+
+def _name(members: list[Params], choices: Iterable[str]) -> str:
+    same = {name: {params.get(name) for params in members} for name in choices}
+    return ", ".join(f"{name}={next(iter(values))}" for name, values in same.items() if len(values) == 1)
+
+
+def _costs(config: Config, found: Calibration, missing: int, say: Say) -> None:
+    if missing:
+        say(f"\nfeatures of {missing} images: {lasting(found.image * missing / 60)}, once")
+    head = f", {found.head:.3g} s for one of the frozen stage before it" if found.head else ""
+    say(f"timed here: {found.main:.3g} s an epoch{head}, {found.finish:.3g} s at a trial's end; {found.compiling:.3g} s to compile or load")
+
+
+def _saving(config: Config, forecast: Forecast) -> str:
+    return "" if forecast.most == forecast.least else f" (the pruner saves at most {lasting(forecast.most - forecast.least)})"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _range(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return " | ".join(map(str, distribution.choices))
+    low, high, step = (getattr(distribution, name) for name in ("low", "high", "step"))
+    scale = ", logarithmic" if getattr(distribution, "log", False) else f", in steps of {step:g}" if step and step != 1 else ""
+    return f"{low:g} to {high:g}{scale}{', whole' if isinstance(low, int) else ''}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,136 @@
+"""What a study keeps on disk: the logits of its best trials, the weights of the best, and never more bytes than it may.
+
+The best trial and the checkpoint of the one that runs are never removed to make room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from bisect import insort
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from flowersweep.config import Config
+from flowersweep.errors import StudyError
+from flowersweep.search.history import Record
+from flowersweep.search.objectives import objectives, score, values
+from flowersweep.training.checkpoint import Checkpoint, Metrics, save_arrays
+
+JOURNAL = 64 << 10  # bytes that stay free for the journal's lines between two looks at the folder
+
+
+class Shelf:
+    """The files of a study's trials, of which one process is the only writer."""
+
+    def __init__(self, folder: Path, config: Config, trials: Iterable[Record]) -> None:
+        self.folder, self.keep, self.limit = folder, config.sweep.keep, config.sweep.budget.bytes
+        self._names = objectives(config)
+        complete = sorted((record for record in trials if record.state == "complete"), key=self._rank)
+        there = {path.parent.name for path in folder.glob("trials/*/logits.npz")}
+        self._kept = [*complete[:1], *(record for record in complete[1:] if str(record.number) in there)]
+        self._shrink(self.keep)
+        self._clear({record.number for record in trials if record.tell})
+
+    def _rank(self, record: Record) -> tuple[tuple[float, ...], int]:
+        assert record.value is not None
+        return score(values(record.value, record.metrics, self._names), self._names), record.number  # the first of equals is the better
+
+    @property
+    def best(self) -> Record | None:
+        """The best complete trial; the first of equals."""
+        return self._kept[0] if self._kept else None
+
+    def logits(self, record: Record) -> Path:
+        """Return where the logits of a trial lie while it is one of the best."""
+        return self.folder / "trials" / str(record.number) / "logits.npz"
+
+    def weights(self, record: Record) -> Path:
+        """Return where the weights of a trial lie while it is the best."""
+        return self.folder / "trials" / str(record.number) / "weights.npz"
+
+    def checkpoint(self, record: Record) -> Path:
+        """Return where a trial that runs has its checkpoint."""
+        return self.folder / "checkpoints" / f"{record.number}.npz"
+
+    def put_checkpoint(self, record: Record, checkpoint: Checkpoint) -> None:
+        """Keep a training. Raises StudyError if the disk or the budget is full."""
+        if not self._room(checkpoint.nbytes, worse_than=None):
+            raise self._full(checkpoint.nbytes)
+        checkpoint.save(self.checkpoint(record))
+
+    def put_result(self, number: int, value: float, metrics: Metrics, arrays: dict[str, Any], weights: Checkpoint | None = None) -> str:
+        """Keep the logits of a trial that is among the best, and the weights of the best; return their place in the study's folder.
+
+        Raises StudyError if the disk or the budget is full.
+        """
+        record = Record(number, {}, metrics=metrics, tell={"state": "complete", "value": value})
+        place = sum(self._rank(other) < self._rank(record) for other in self._kept)
+        needed = sum(array.nbytes for array in arrays.values()) + (weights.nbytes if weights and not place else 0)
+        if place < self.keep and self._room(needed, worse_than=record):
+            save_arrays(self.logits(record), arrays)
+            if weights and not place:
+                weights.save(self.weights(record))
+        elif not place:
+            raise self._full(needed)
+        return str(self.logits(record).parent.relative_to(self.folder))
+
+    def ended(self, record: Record) -> None:
+        """Take in a trial that was told, and remove what no trial needs any more."""
+        self.checkpoint(record).unlink(missing_ok=True)
+        if record.state != "complete":
+            return
+        before = self.best
+        if self.logits(record).exists():
+            insort(self._kept, record, key=self._rank)
+        if before is not None and before is not self.best:
+            self.weights(before).unlink(missing_ok=True)
+        self._shrink(self.keep)
+
+    def _shrink(self, length: int) -> None:
+        for record in self._kept[length:]:
+            self._remove(record)
+        del self._kept[length:]
+
+    def _remove(self, record: Record) -> None:
+        self.logits(record).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there may be files of the user's
+            self.logits(record).parent.rmdir()
+
+    def _room(self, needed: int, worse_than: Record | None) -> bool:
+        """Remove the logits of the worst trials until ``needed`` bytes fit; only of those worse than a value, if one is given."""
+        if self.limit is None:
+            return True
+        while held_bytes(self.folder) + needed + JOURNAL > self.limit:
+            worst = self._kept[-1] if len(self._kept) > 1 else None
+            if worst is None or (worse_than is not None and self._rank(worst)[0] <= self._rank(worse_than)[0]):
+                return False
+            self._shrink(len(self._kept) - 1)
+        return True
+
+    def _full(self, needed: int) -> StudyError:
+        wanted = held_bytes(self.folder) + needed + JOURNAL
+        return StudyError(
+            f"sweep.budget.bytes={self.limit} are used up, and what may be removed was: the next files need {wanted} in all. "
+            f"Nothing is lost; the same command goes on with sweep.budget.bytes={wanted * 3 // 2}"
+        )
+
+    def _clear(self, told: set[int]) -> None:
+        """Remove what a killed process left: files that were being written, and those that no trial needs any more."""
+        for path in self.folder.glob("*/**/*.partial"):
+            path.unlink()
+        for path in self.folder.glob("checkpoints/*.npz"):
+            if path.stem.isdecimal() and int(path.stem) in told:
+                path.unlink()
+        for path in self.folder.glob("trials/*/weights.npz"):
+            if self.best is None or path != self.weights(self.best):
+                path.unlink()
+
+
+def held_bytes(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # MLflow's cursor is replaced while we look
+            total += path.stat().st_size if path.is_file() else 0
+    return total

@@ -1,0 +1,270 @@
+"""A study stays within its minutes and its bytes, loses nothing when they or the disk are used up, and goes on with more."""
+
+from __future__ import annotations
+
+import itertools
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowersweep.__main__ import main
+from flowersweep.compose import compose, parse
+from flowersweep.errors import StudyError
+from flowersweep.journal import Journal, read
+from flowersweep.search import budget, retention
+from flowersweep.search.budget import foretold, spent
+from flowersweep.search.history import Record, best, records
+from flowersweep.search.retention import Shelf, held_bytes
+from flowersweep.search.space import space_of
+from flowersweep.search.study import Study
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.step import State
+from tests.conftest import TINY, tiny_model
+from tests.search.test_resume import story
+
+WORDS = ["+sweep=smoothing", "sweep.n_trials=5", "sampler=random", "tracking.enabled=false", *TINY]
+
+
+def at(*times: tuple[str, float]) -> list[dict[str, Any]]:
+    return [{"event": event, "time": time} for event, time in times]
+
+
+def told(study: Path) -> list[int]:
+    return [event["trial"] for event in story(study) if event["event"] == "tell"]
+
+
+def kept(study: Path, name: str) -> set[int]:
+    return {int(path.parent.name) for path in study.glob(f"trials/*/{name}.npz")}
+
+
+@pytest.fixture
+def studies(project: Path) -> Path:
+    return project / "mlruns" / "studies"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study that was never stopped."""
+    dir = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_model(dir)
+        patch.chdir(dir)
+        assert main([*WORDS, "study=whole"]) == 0
+    return dir / "mlruns" / "studies" / "whole"
+
+
+@pytest.fixture
+def whole(finished: Path) -> list[dict[str, Any]]:
+    """What its journal says."""
+    return story(finished)
+
+
+def test_the_time_between_two_commands_is_not_counted() -> None:
+    assert spent([]) == 0
+    assert spent(at(("study", 100), ("ask", 103), ("tell", 110))) == 10
+    assert spent(at(("study", 100), ("tell", 110), ("resume", 500), ("ask", 501), ("stop", 504))) == 14
+    assert spent(at(("study", 100), ("ask", 90), ("tell", 95))) == 5  # a clock that was set back
+
+
+def test_a_forecast_is_of_so_many_trials() -> None:
+    events = [{"event": "forecast", "trials": 4, "minutes": 2.0}, {"event": "forecast", "trials": 9, "minutes": 5.0}]
+    assert (foretold(events, 4), foretold(events, 9), foretold(events, 5)) == (2.0, 5.0, None)
+
+
+def test_no_trial_begins_when_the_minutes_are_used_up(studies: Path, whole: object, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main([*WORDS, "study=cut", "sweep.budget.minutes=0"]) == 0
+    said = capsys.readouterr().out
+    assert "sweep.budget.minutes=0 are used up with 0 of 5 trials ended" in said
+    assert "study=cut sweep.budget.minutes=" in said
+    assert story(studies / "cut") == []
+    assert read(studies / "cut" / "journal.jsonl")[0][-1]["state"] == "interrupted"
+    assert main([*WORDS, "study=cut", "sweep.budget.minutes=100"]) == 0
+    assert story(studies / "cut") == whole
+    assert read(studies / "cut" / "journal.jsonl")[0][-1]["state"] == "finished"
+
+
+def test_minute_by_minute_ends_where_one_run_does(studies: Path, whole: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks: Iterator[float] = itertools.count(0.0, 60.0)  # a minute goes by whenever somebody looks
+    monkeypatch.setattr(budget, "now", lambda: next(ticks))
+    monkeypatch.setattr(budget, "spent", lambda events: 0.0)  # every command has its own four minutes
+    left = []
+    for _ in range(60):
+        assert main([*WORDS, "study=cut", "sweep.budget.minutes=4"]) == 0
+        left += list((studies / "cut" / "checkpoints").glob("*.npz"))
+        if len(told(studies / "cut")) == 5:
+            break
+    assert left  # some were stopped between two segments, with a checkpoint
+    assert not list((studies / "cut").glob("checkpoints/*"))
+    assert story(studies / "cut") == whole
+
+
+def test_the_summary_holds_what_was_forecast_against_what_it_took(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*WORDS, "pruner=none"]) == 0
+    assert "minutes: " in (said := capsys.readouterr().out)
+    assert ", forecast " in said
+    forecasts = [event for event in read(studies / "smoothing" / "journal.jsonl")[0] if event["event"] == "forecast"]
+    assert [event["trials"] for event in forecasts] == [5]
+    assert forecasts[0]["minutes"] > 0
+
+
+def test_logits_are_kept_of_the_best_and_weights_of_the_best_one(studies: Path) -> None:
+    words = [*WORDS, "pruner=none", "sweep.n_trials=6"]
+    assert main([*words, "sweep.keep=2"]) == 0
+    study = studies / "smoothing"
+    trials = records(read(study / "journal.jsonl")[0])
+    ranked = sorted(trials, key=lambda trial: (trial.value, trial.number))
+    assert kept(study, "logits") == {trial.number for trial in ranked[:2]}
+    assert kept(study, "weights") == {ranked[0].number}
+    assert sorted(path.name for path in (study / "trials").iterdir()) == sorted(str(trial.number) for trial in ranked[:2])
+    assert main([*words, "sweep.keep=1"]) == 0  # may change when the study goes on
+    assert kept(study, "logits") == {ranked[0].number}
+
+
+def test_a_study_never_holds_more_bytes_than_it_may(studies: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limit, stops = retention.JOURNAL + (finished / "journal.jsonl").stat().st_size // 2, 0
+    while main([*WORDS, "study=small", f"sweep.budget.bytes={limit}"]) == 1:
+        said = capsys.readouterr().err
+        assert f"sweep.budget.bytes={limit} are used up" in said
+        assert held_bytes(studies / "small") <= limit
+        limit, stops = int(said.rpartition("sweep.budget.bytes=")[2]), stops + 1
+    assert stops
+    assert held_bytes(studies / "small") <= limit
+    assert story(studies / "small") == story(finished)
+    assert kept(studies / "small", "weights") == kept(finished, "weights")
+    assert kept(studies / "small", "logits") >= kept(finished, "weights")
+
+
+def trained(values: int) -> Checkpoint:
+    return Checkpoint(1, State(np.int32(0), [np.zeros(values, np.float32)], [], [], []))  # type: ignore[arg-type]
+
+
+def shelf(folder: Path, *words: str) -> Shelf:
+    return Shelf(folder, compose(["+sweep=quick", *words]), [])
+
+
+def ends(kept: Shelf, number: int, value: float, size: int = 1000) -> None:
+    kept.put_result(number, value, {}, {"tune": np.zeros(size, np.int8)}, trained(10))
+    kept.ended(Record(number, {}, tell={"state": "complete", "value": value}))
+
+
+def test_room_is_made_by_the_worst_and_never_by_the_best(tmp_path: Path) -> None:
+    full = shelf(tmp_path, f"sweep.budget.bytes={retention.JOURNAL + 5000}")
+    for number, value in enumerate([3.0, 1.0, 2.0]):
+        ends(full, number, value)
+    assert kept(tmp_path, "logits") == {0, 1, 2}
+    ends(full, 3, 1.5)  # trial 0 makes room
+    assert kept(tmp_path, "logits") == {1, 2, 3}
+    ends(full, 4, 2.5)  # no worse one is left, and it is not the best: nothing is kept of it
+    assert kept(tmp_path, "logits") == {1, 2, 3}
+    with pytest.raises(StudyError, match="are used up"):
+        full.put_checkpoint(Record(5, {}), trained(5000))
+    assert kept(tmp_path, "logits") == {1}
+    assert kept(tmp_path, "weights") == {1}
+    with pytest.raises(StudyError, match=r"goes on with sweep\.budget\.bytes=\d+"):
+        ends(full, 6, 0.5, size=20_000)
+    assert full.best is not None
+    assert full.best.number == 1
+
+
+def test_what_a_kill_left_is_cleared_when_the_study_goes_on(tmp_path: Path) -> None:
+    first = shelf(tmp_path, "sweep.keep=2")
+    done = [Record(number, {}, tell={"state": "complete", "value": value}) for number, value in enumerate([3.0, 1.0, 2.0])]
+    for record in done:
+        ends(first, record.number, record.value or 0)
+    for name in ("trials/0/logits.npz", "trials/2/weights.npz", "trials/1/weights.partial", "checkpoints/2.npz", "checkpoints/3.npz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"left")
+    again = Shelf(tmp_path, compose(["+sweep=quick", "sweep.keep=2"]), done)
+    left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
+    assert left == ["checkpoints/3.npz", "trials/1/logits.npz", "trials/1/weights.npz", "trials/2/logits.npz"]
+    assert again.best is done[1]
+
+
+@pytest.mark.parametrize("objective", ["tune/nll", "tune/accuracy"])
+def test_the_best_is_the_first_of_equals(objective: str, tmp_path: Path) -> None:
+    values = [0.5, 0.2, 0.9, 0.2, 0.9]
+    trials = [Record(number, {}, tell={"state": "complete", "value": value}) for number, value in enumerate(values)]
+    one = shelf(tmp_path, f"sweep.objective={objective}")
+    for number, record in enumerate(trials):
+        ends(one, number, values[number])
+        wanted = best(trials[: number + 1], objective)
+        assert one.best is not None
+        assert wanted is not None
+        assert one.best.number == wanted.number == record.number if number == 0 else one.best.number == wanted.number
+
+
+@pytest.mark.parametrize("file", ["trials/1/logits", "checkpoints/1"])
+def test_a_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(
+    file: str, studies: Path, whole: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*WORDS, "study=full", "train.checkpoint_seconds=0"]
+    place = (studies / "full" / file).with_suffix(".partial")
+    assert main([*words, "sweep.n_trials=1"]) == 0
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Shelf, "_clear", lambda self, told: None)  # it would remove what stands for the full disk
+        place.symlink_to("/dev/full")
+        assert main(words) == 1
+    message = capsys.readouterr().err
+    assert "No space left on device" in message
+    assert "Make room and run the same command again" in message
+    assert read(studies / "full" / "journal.jsonl")[0][-1]["state"] == "interrupted"
+    assert main(words) == 0
+    assert story(studies / "full") == whole
+
+
+def test_a_journal_that_cannot_grow_stops_the_study_and_it_goes_on_when_it_can(
+    studies: Path, whole: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, journal = [*WORDS, "study=full"], studies / "full" / "journal.jsonl"
+    assert main([*words, "sweep.n_trials=1"]) == 0
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 700, limits[1]))  # for "resume" and a part of the next trial
+    try:
+        assert main(words) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = capsys.readouterr().err
+    assert "cannot write" in message
+    assert "Make room and run the same command again" in message
+    assert not journal.read_bytes().endswith(b"\n")  # a part of a line was still written
+    assert main(words) == 0
+    assert story(studies / "full") == whole
+
+
+class Watched(list[Any]):
+    """A list that counts how often somebody goes through it."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        Watched.walks += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("earlier", [3, 300])
+def test_a_trial_costs_the_same_however_many_there_were(earlier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("+sweep=smoothing", "sampler=random", "pruner=none")
+    config = compose(words)
+    space = space_of(config, words, parse(words))
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        monkeypatch.setattr(journal, "_write", lambda line: None)
+        workshop: Any = SimpleNamespace(runtime=SimpleNamespace(replicas=1))
+        study = Study(config, space, journal, workshop, lambda record: None)
+        removed: list[Path] = []
+        monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: removed.append(path))
+        for number in range(earlier + 1):
+            if number == earlier:
+                Watched.walks, study.trials = 0, Watched(study.trials)
+                removed.clear()
+            record, trial = study.ask(number)
+            study.tell(record, trial, "complete", value=1.0 / (1 + number), metrics={"tune/macro_f1": 0.5})
+        assert (study.ended, len(study.remaining)) == (earlier + 1, max(0, 20 - earlier - 1))
+        assert Watched.walks == 0
+        assert len(removed) == 1
