@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,7 @@ class Workshop:
         if key not in self._stages:
             augment = resolve(config.augment, self.trusted) if config.augment.get("_target_") else None
             optimizer = resolve(config.optimizer, self.trusted)(**arguments(config.optimizer))
-            self._stages[key] = kind(shared, Recipe(resolve(config.loss, self.trusted), schedule, optimizer, augment, **static))
+            self._stages[key] = kind(shared, Recipe(loss_of(config, shared.dataset, self.trusted), schedule, optimizer, augment, **static))
         return self._stages[key]
 
     def batch(self, config: Config) -> tuple[int, int]:
@@ -108,6 +110,16 @@ class Workshop:
                 f"train.accumulate={config.train.accumulate} does not divide train.batch_per_replica={config.train.batch_per_replica}"
             )
         return batch, images // batch
+
+
+def loss_of(config: Config, dataset: Dataset, trusted: Sequence[str]) -> Callable[..., Any]:
+    """Return the loss, which is given the training images of each class, float32 (K,), if it has a parameter ``class_counts``."""
+    loss = resolve(config.loss, trusted)
+    if "class_counts" not in inspect.signature(loss).parameters:
+        return loss
+    train, classes = dataset.splits["train"], len(dataset.classes)
+    labels = np.arange(len(train)) % classes if train.labels is None else train.labels  # a blueprint may know their number alone
+    return partial(loss, class_counts=np.bincount(labels, minlength=classes).astype(np.float32))
 
 
 def parts_of(dataset: Dataset) -> list[str]:
