@@ -41,6 +41,7 @@ FREE = (
     "alias",
     "split",
     "output",
+    "views",
     "port",
     "dir",
     "progress",
