@@ -18,7 +18,7 @@ from flowersweep.targets import arguments
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.fit import Stage, images_of
 from flowersweep.training.step import Hyperparameters
-from flowersweep.training.workshop import Workshop, parts_of
+from flowersweep.training.workshop import CONSTANT, Workshop, parts_of
 
 Metrics = dict[str, float]
 
@@ -117,7 +117,7 @@ def hyperparameters(config: Config, epoch: int, steps: int, replicas: int = 1) -
     values = {
         "loss": arguments(config.loss),
         "augment": arguments(config.augment),
-        "schedule": arguments(config.schedule) if main else {"warmup": 0, "start": 1},
+        "schedule": arguments(config.schedule) if main else CONSTANT,
         "train": {
             "learning_rate": (train.learning_rate if main else train.head_learning_rate) * replicas ** SCALING[train.rate_scaling],
             "backbone_rate": train.backbone_rate,

@@ -14,7 +14,7 @@ from flowersweep.config import Config
 from flowersweep.errors import TrialFailed
 from flowersweep.journal import Journal
 from flowersweep.runtime import compiles
-from flowersweep.search import history
+from flowersweep.search import history, pictures
 from flowersweep.search.history import Record
 from flowersweep.search.space import Space
 from flowersweep.training.checkpoint import Checkpoint, save_arrays
@@ -110,13 +110,15 @@ class Study:
         return epoch < last and trial.should_prune()
 
     def complete(self, record: Record, trial: optuna.Trial, result: one.Result, checkpoint: Checkpoint) -> None:
-        """Keep the logits, and the weights if no trial was better; then tell."""
+        """Keep the logits and pictures, and the weights if no trial was better; then tell."""
         value = result.metrics[self.config.sweep.objective]
         folder = self.folder / "trials" / str(record.number)
         arrays = {name: logits.astype("float16") for name, logits in result.logits.items()}
         save_arrays(folder / "logits.npz", {**arrays, **{f"{name}_labels": labels for name, labels in result.labels.items()}})
         best = self.best
-        if best is None or best.value is None or history.better(value, best.value, self.config.sweep.objective):
+        improved = best is None or best.value is None or history.better(value, best.value, self.config.sweep.objective)
+        pictures.draw(folder, self.space.config(record.params), self.workshop, best=improved)
+        if improved:
             assert checkpoint.state is not None
             Checkpoint(checkpoint.epoch, checkpoint.state._replace(optimizer=[])).save(self.weights(record))
         self.tell(record, trial, "complete", value=value, metrics=result.metrics, folder=str(folder.relative_to(self.folder)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ from flowersweep.training import schedules
 from flowersweep.training.features import Progress, bank
 from flowersweep.training.fit import Finetune, Frozen, Shared, Stage, images_of
 from flowersweep.training.step import Recipe
+
+CONSTANT = {"warmup": 0, "start": 1}  # the schedule of the frozen stage before fine-tuning
 
 
 class Workshop:
@@ -76,13 +78,14 @@ class Workshop:
 
     def head_stage(self, config: Config) -> Stage:
         """Return the frozen stage before fine-tuning, which runs at a constant rate."""
-        return self._stage(config, Frozen, schedules.constant)
+        return self._stage(config, Frozen, schedules.constant, CONSTANT)
 
     def main_stage(self, config: Config) -> Stage:
         """Return the stage that the schedule spans."""
-        return self._stage(config, Finetune if config.train.finetune else Frozen, resolve(config.schedule, self.trusted))
+        kind, schedule = Finetune if config.train.finetune else Frozen, resolve(config.schedule, self.trusted)
+        return self._stage(config, kind, schedule, arguments(config.schedule))
 
-    def _stage(self, config: Config, kind: type[Frozen | Finetune], schedule: Any) -> Stage:
+    def _stage(self, config: Config, kind: type[Frozen | Finetune], schedule: Any, numbers: Mapping[str, Any]) -> Stage:
         shared, train = self.shared(config), config.train
         chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
         averaging, clipping = train.ema_half_life > 0, train.clip_norm is not None
@@ -97,6 +100,7 @@ class Workshop:
             augment = resolve(config.augment, self.trusted) if config.augment.get("_target_") else None
             optimizer = resolve(config.optimizer, self.trusted)(**arguments(config.optimizer))
             self._stages[key] = kind(shared, Recipe(loss_of(config, shared.dataset, self.trusted), schedule, optimizer, augment, **static))
+            schedules.curve(schedule, numbers)  # whichever trial is the first to have its schedule drawn, it compiles nothing
         return self._stages[key]
 
     def batch(self, config: Config) -> tuple[int, int]:
