@@ -113,6 +113,7 @@ class Config:
     alias: str | None = None
     split: str = "test"
     output: str | None = None
+    views: int = 1  # of each image, over which `predict` averages
     port: int = 5000
     topology: str | None = None  # the slice of TPU chips that `check` compiles for, such as v5e:2x4
     recipe: str | None = None  # the published recipe that the groups were set to
@@ -142,6 +143,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "data.image_size": (8, 4096),
     "loss.label_smoothing": (0, 0.9),
     "loss.gamma": (0, 20),
+    "loss.beta": (0, 0.999999),  # float32 has no room above it
+    "loss.tau": (0, 10),
     "augment.flip": (0, 1),
     "augment.crop": (0, 0.95),
     "augment.aspect": (0, 4),
@@ -183,6 +186,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "seed": (0, 2**31 - 1),
     "data.split_seed": (0, 2**31 - 1),
     "port": (1, 65535),
+    "views": (1, 6),
 }
 CHOICES = {
     "sweep.objective": ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy"),  # never report: it is held out

@@ -22,7 +22,7 @@ from flowersweep.targets import arguments
 from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
 from flowersweep.training.fit import Pass, Stage, images_of
 from flowersweep.training.step import Hyperparameters, State
-from flowersweep.training.workshop import Workshop, parts_of
+from flowersweep.training.workshop import CONSTANT, Workshop, parts_of
 
 Keep = Callable[[Checkpoint], None]
 
@@ -122,7 +122,7 @@ def hyperparameters(config: Config, epoch: int, steps: int, replicas: int = 1) -
     values = {
         "loss": arguments(config.loss),
         "augment": arguments(config.augment),
-        "schedule": arguments(config.schedule) if main else {"warmup": 0, "start": 1},
+        "schedule": arguments(config.schedule) if main else CONSTANT,
         "train": {
             "learning_rate": (train.learning_rate if main else train.head_learning_rate) * replicas ** SCALING[train.rate_scaling],
             "backbone_rate": train.backbone_rate,

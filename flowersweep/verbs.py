@@ -109,8 +109,10 @@ def predict(config: Config, overrides: Sequence[str]) -> None:
     """Write the predictions of a registered model as a submission file: id,label."""
     from flowersweep.predict import predict as run
 
-    path, images = run(config, overrides)
-    print(f"wrote {path}: {images} images of {config.split}")
+    written = run(config, overrides)
+    print(f"wrote {written.path}: {written.images} images of {config.split}")
+    if config.views > 1:
+        print(f"{written.changed} labels are not those of one view (the image alone, views=1)")
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:

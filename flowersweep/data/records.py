@@ -90,6 +90,11 @@ def decode(jpeg: Any) -> Any:
     return tf.io.decode_jpeg(jpeg, channels=3)
 
 
+def compress(image: Images) -> bytes:
+    """Return an image, uint8 (height, width, 3), as JPEG bytes."""
+    return bytes(tf.io.encode_jpeg(image, quality=90).numpy())
+
+
 def deliver(jpeg: Any, size: Size) -> Any:
     """Decode JPEG bytes to a uint8 tensor (*size, 3), resized (bilinear, antialiased) only where the stored size differs."""
     image = decode(jpeg)

@@ -9,10 +9,9 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 
 from flowersweep.data.drawing import picture
-from flowersweep.data.records import encode, write_split
+from flowersweep.data.records import compress, encode, write_split
 from flowersweep.data.species import Species, species_of
 
 _log = logging.getLogger(__name__)
@@ -50,8 +49,11 @@ def _write_split(folder: Path, species: list[Species], each: int, side: int, see
     records = []
     for number, label in enumerate(order):
         rng = np.random.Generator(np.random.PCG64([seed, 4, split, number]))
-        jpeg = tf.io.encode_jpeg(picture(species[label], side, rng), quality=90).numpy()
-        records.append(encode(jpeg, f"{folder.name}-{number:05d}", None if folder.name == "test" else int(label)))
+        records.append(
+            encode(
+                compress(picture(species[label], side, rng)), f"{folder.name}-{number:05d}", None if folder.name == "test" else int(label)
+            )
+        )
     write_split(str(folder), records, (side, side), shards=-(-len(records) // _RECORDS_A_FILE))
 
 

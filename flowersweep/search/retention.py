@@ -15,6 +15,7 @@ from flowersweep.config import Config
 from flowersweep.errors import StudyError
 from flowersweep.search.history import Record
 from flowersweep.search.objectives import objectives, score, values
+from flowersweep.search.pictures import PICTURES
 from flowersweep.training.checkpoint import Checkpoint, Metrics, save_arrays
 
 JOURNAL = 64 << 10  # bytes that stay free for the journal's lines between two looks at the folder
@@ -93,7 +94,8 @@ class Shelf:
         del self._kept[length:]
 
     def _remove(self, record: Record) -> None:
-        self.logits(record).unlink(missing_ok=True)
+        for name in ("logits.npz", *PICTURES):
+            self.logits(record).with_name(name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # there may be files of the user's
             self.logits(record).parent.rmdir()
 

@@ -48,6 +48,7 @@ FREE = (
     "alias",
     "split",
     "output",
+    "views",
     "port",
     "dir",
     "progress",

@@ -15,7 +15,7 @@ from flowersweep.config import Config
 from flowersweep.errors import TrialFailed
 from flowersweep.journal import Journal
 from flowersweep.runtime import compiles
-from flowersweep.search import history
+from flowersweep.search import history, pictures
 from flowersweep.search.budget import BudgetUsed, Clock, foretold
 from flowersweep.search.history import Record
 from flowersweep.search.identity import identity, replicate_seed
@@ -191,16 +191,18 @@ class Study:
         return epoch < last and trial.should_prune()
 
     def complete(self, record: Record, trial: optuna.Trial, result: one.Result, checkpoint: Checkpoint) -> None:
-        """Keep the logits of one of the best, and the weights of the best; then tell."""
+        """Keep logits and pictures of one of the best, and the weights of the best; then tell."""
         assert checkpoint.state is not None
+        config = self.configured(record)
         value, metrics = result.metrics[self.config.sweep.objective], result.metrics
         if "time" in objectives(self.config):
-            config = self.configured(record)
             metrics = {**metrics, "time": seconds(record.times, one.epochs(config) - config.train.epochs)}
         arrays = {name: logits.astype("float16") for name, logits in result.logits.items()}
         labels = {f"{name}_labels": labels for name, labels in result.labels.items()}
         weights = Checkpoint(checkpoint.epoch, checkpoint.state._replace(optimizer=[]))
         folder = self.shelf.put_result(record.number, value, metrics, {**arrays, **labels}, weights)
+        if self.shelf.logits(record).exists():
+            pictures.draw(self.folder / folder, config, self.workshop, best=self.shelf.weights(record).exists())
         self.tell(record, trial, "complete", value=value, metrics=metrics, folder=folder)
 
     def tell(

@@ -21,6 +21,7 @@ from flowersweep.tracking.masking import masked
 log = logging.getLogger(__name__)
 
 SPLITS = ("tune", "report")
+PICTURES = ("schedule.svg", "augmentation.jpg")
 
 
 def write_study(target: Path, study: Event) -> None:
@@ -31,10 +32,15 @@ def write_study(target: Path, study: Event) -> None:
 
 
 def write_trial(target: Path, study: Event, ask: Event, folder: Path | None) -> None:
-    """Write the files of a trial into ``target``; ``folder`` is where it left its logits, if it left any."""
+    """Write the files of a trial into ``target``; ``folder`` is where it left logits and pictures, if it left any."""
     _write_yaml(target / "config.yaml", merged(study.get("config", {}), ask.get("settings", {})))
     _write_provenance(target, study)
-    if folder is None or not (folder / "logits.npz").exists():
+    if folder is None:
+        return
+    for picture in PICTURES:
+        if (folder / picture).exists():
+            (target / picture).symlink_to((folder / picture).resolve())
+    if not (folder / "logits.npz").exists():
         return
     try:
         _write_evaluation(target / "evaluation", folder / "logits.npz", study.get("provenance", {}).get("data", {}).get("classes"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +67,22 @@ def augment(
     return jnp.clip(images, 0.0, 255.0), targets
 
 
-def grid(key: Array, images: Array, strengths: Mapping[str, Scalar], rows: int) -> npt.NDArray[np.uint8]:
-    """Return one picture for people: the images (n, H, W, 3) side by side, and under them ``rows`` draws of what a network sees."""
-    targets = jnp.zeros((len(images), 1))
-    drawn = [jax.jit(augment)(part, images, targets, **strengths)[0] for part in jax.random.split(key, rows)]
-    return np.concatenate([np.concatenate(list(np.asarray(row)), axis=1) for row in (images, *drawn)]).round().astype(np.uint8)
+def grid(
+    seed: int,
+    images: npt.NDArray[np.generic],
+    strengths: Mapping[str, Scalar],
+    rows: int,
+    change: Callable[..., tuple[Array, Array]] = augment,
+) -> npt.NDArray[np.uint8]:
+    """Return one picture for people: the images (n, H, W, 3) side by side, and under them ``rows`` draws of what a network sees.
+
+    ``change`` is the augmentation; it compiles once for images of a size, whatever its ``strengths``.
+    """
+    shown = np.asarray(images, np.float32)
+    drawn = [np.asarray(_drawn(change, np.uint32(seed), np.uint32(row), shown, dict(strengths))) for row in range(rows)]
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in (shown, *drawn)]).round().astype(np.uint8)
+
+
+@partial(jax.jit, static_argnums=0)
+def _drawn(change: Callable[..., tuple[Array, Array]], seed: Array, row: Array, images: Array, strengths: dict[str, Scalar]) -> Array:
+    return change(jax.random.fold_in(jax.random.key(seed), row), images, jnp.eye(len(images)), **strengths)[0]

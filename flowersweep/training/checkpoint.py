@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax
 import numpy as np
@@ -64,11 +65,18 @@ class Checkpoint:
 
 def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
     """Write arrays as .npz elsewhere, then move them to ``path``. Raises StudyError when the disk is full."""
+    with replacing(path) as file:
+        np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a file to write that is moved to ``path`` once it is whole. Raises StudyError when the disk is full."""
     partial = path.with_suffix(".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("wb") as file:
-            np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+            yield file
         partial.replace(path)
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error

@@ -51,6 +51,8 @@ Keep = Callable[[State, Sequence[Any]], None]  # is told the state and the losse
 class Stage(Protocol):
     """A part of a training with its own frozen layers."""
 
+    program: Program
+
     def begin(self, before: State | None, seed: int) -> State:
         """Return the state before the first step, going on from the stage before if there was one."""
 

@@ -5,7 +5,13 @@ Everything but that fraction is a traced hyperparameter: lengths are fractions o
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 Scalar = Array | float
@@ -38,3 +44,13 @@ def one_cycle(done: Array, *, warmup: Scalar, start: Scalar, minimum: Scalar) ->
 def constant(done: Array, *, warmup: Scalar, start: Scalar) -> Array:
     """Warm up, then stay at the maximum."""
     return warm(done, warmup, start)
+
+
+def curve(schedule: Callable[..., Array], numbers: Mapping[str, Any], points: int = 101) -> np.ndarray:
+    """Return what a schedule gives at so many even steps from 0 to 1; other numbers compile nothing."""
+    return np.asarray(_curve(schedule, np.linspace(0, 1, points, dtype=np.float32), jax.tree.map(np.float32, dict(numbers))))
+
+
+@partial(jax.jit, static_argnums=0)
+def _curve(schedule: Callable[..., Array], done: Array, numbers: dict[str, Array]) -> Array:
+    return jax.vmap(lambda each: schedule(each, **numbers))(done)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from flowersweep.training import schedules
 from flowersweep.training.features import Progress, bank
 from flowersweep.training.fit import Finetune, Frozen, Shared, Stage, images_of
 from flowersweep.training.step import Recipe
+
+CONSTANT = {"warmup": 0, "start": 1}  # the schedule of the frozen stage before fine-tuning
 
 
 class Workshop:
@@ -77,18 +81,17 @@ class Workshop:
 
     def head_stage(self, config: Config) -> Stage:
         """Return the frozen stage before fine-tuning, which runs at a constant rate."""
-        return self._stage(config, *_head())
+        return self._stage(config, *_head(), CONSTANT)
 
     def main_stage(self, config: Config) -> Stage:
         """Return the stage that the schedule spans."""
-        return self._stage(config, *self._main(config))
+        return self._stage(config, *self._main(config), arguments(config.schedule))
 
     def groups(self, config: Config) -> tuple[str, ...]:
         """Return the compile groups of a trial, one a stage: trials of the same groups share every compiled program."""
         batch, full = self.batch(config)
-        steps = (
-            0 if config.train.finetune else min(full, config.train.steps_per_epoch or full)
-        )  # an epoch of the frozen stage is one program
+        # an epoch of the frozen stage is one program, whose length counts
+        steps = 0 if config.train.finetune else min(full, config.train.steps_per_epoch or full)
         main = _key(self._group(config, *self._main(config)), batch, steps)
         head = [_key(self._group(config, *_head()), batch, full)] if config.train.finetune and config.train.head_epochs else []
         return *head, main
@@ -100,13 +103,14 @@ class Workshop:
         chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
         return _key(self._common(config), chosen, _static(config))
 
-    def _stage(self, config: Config, kind: type[Frozen | Finetune], schedule: Any) -> Stage:
+    def _stage(self, config: Config, kind: type[Frozen | Finetune], schedule: Any, numbers: Mapping[str, Any]) -> Stage:
         shared, static = self.shared(config), _static(config)
         key = self._group(config, kind, schedule)
         if key not in self._stages:
             augment = resolve(config.augment, self.trusted) if config.augment.get("_target_") else None
             optimizer = resolve(config.optimizer, self.trusted)(**arguments(config.optimizer))
-            self._stages[key] = kind(shared, Recipe(resolve(config.loss, self.trusted), schedule, optimizer, augment, **static))
+            self._stages[key] = kind(shared, Recipe(loss_of(config, shared.dataset, self.trusted), schedule, optimizer, augment, **static))
+            schedules.curve(schedule, numbers)  # whichever trial is the first to have its schedule drawn, it compiles nothing
         return self._stages[key]
 
     def batch(self, config: Config) -> tuple[int, int]:
@@ -135,6 +139,16 @@ def _static(config: Config) -> dict[str, Any]:
         "accumulate": train.accumulate,
         "batch_statistics": train.batch_statistics,
     }
+
+
+def loss_of(config: Config, dataset: Dataset, trusted: Sequence[str]) -> Callable[..., Any]:
+    """Return the loss, which is given the training images of each class, float32 (K,), if it has a parameter ``class_counts``."""
+    loss = resolve(config.loss, trusted)
+    if "class_counts" not in inspect.signature(loss).parameters:
+        return loss
+    train, classes = dataset.splits["train"], len(dataset.classes)
+    labels = np.arange(len(train)) % classes if train.labels is None else train.labels  # a blueprint may know their number alone
+    return partial(loss, class_counts=np.bincount(labels, minlength=classes).astype(np.float32))
 
 
 def parts_of(dataset: Dataset) -> list[str]:

@@ -127,6 +127,17 @@ def test_a_trial_keeps_its_whole_configuration_and_what_it_confused(study):
     assert _files(store.client(LOCAL, study.dir), second) == ["config.yaml", "provenance.json"]
 
 
+def test_the_pictures_that_a_trial_left_are_shown_with_its_run(study):
+    study.write(study.begin(), study.ask(0), study.tell(0, logits=True), study.ask(1), study.tell(1, logits=True))
+    for trial, name in [(0, "schedule.svg"), (1, "schedule.svg"), (1, "augmentation.jpg")]:
+        (study.path.parent / "trials" / str(trial) / name).write_text(f"{name} of trial {trial}")
+    sync(study.path, LOCAL, study.dir)
+    first, second = run_ids(study.path, LOCAL, study.dir).trials.values()
+    assert artifact(study.dir, first, "schedule.svg") == "schedule.svg of trial 0"
+    assert artifact(study.dir, second, "augmentation.jpg") == "augmentation.jpg of trial 1"
+    assert "augmentation.jpg" not in _files(store.client(LOCAL, study.dir), first)
+
+
 def test_broken_logits_cost_the_run_its_tables_only(study, caplog):
     study.write(study.begin(), study.ask(0), study.tell(0, logits=True))
     (study.path.parent / "trials/0/logits.npz").write_bytes(b"half a file")

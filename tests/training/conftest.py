@@ -8,7 +8,14 @@ from flowersweep.config import Config, Data, Model, Train
 from flowersweep.runtime import start
 from flowersweep.training.workshop import Workshop
 
-LOSS = {"_target_": "flowersweep.training.losses.focal_cross_entropy", "name": "smoothed", "label_smoothing": 0.1, "gamma": 0.0}
+LOSS = {
+    "_target_": "flowersweep.training.losses.focal_cross_entropy",
+    "name": "smoothed",
+    "label_smoothing": 0.1,
+    "gamma": 0.0,
+    "beta": 0.0,
+    "tau": 0.0,
+}
 SCHEDULE = {"_target_": "flowersweep.training.schedules.cosine", "name": "cosine", "warmup": 0.1, "start": 0.1, "minimum": 0.0}
 
 

@@ -287,7 +287,7 @@ def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(
 
 
 def test_the_contact_sheet_shows_the_images_and_their_draws() -> None:
-    sheet = grid(KEY, jnp.asarray(flowers(3)), strengths_of("light"), rows=2)
+    sheet = grid(3, flowers(3), strengths_of("light"), rows=2)
     assert sheet.shape == (3 * 24, 3 * 24, 3)
     assert sheet.dtype == np.uint8
     np.testing.assert_array_equal(sheet[:24], np.concatenate(list(flowers(3)), axis=1))

@@ -77,6 +77,7 @@ def test_trials_with_other_numbers_compile_nothing(config: Config, workshop: Wor
     before = compiles()
     for settings in (
         {"loss.gamma": 2.0, "loss.label_smoothing": 0.0},
+        {"loss.beta": 0.99, "loss.tau": 1.0},
         {"train.learning_rate": 0.01, "schedule.warmup": 0.3, "model.dropout": 0.5},
         {"train.weight_decay": 0.1, "seed": 7},
         {"train.epochs": 3},
@@ -202,3 +203,14 @@ def test_steps_per_epoch_bounds_the_main_stage_alone() -> None:
     short = with_settings(FINETUNE, {"train.steps_per_epoch": 2})
     assert [trial.steps_at(short, epoch, 5) for epoch in range(3)] == [5, 2, 2]
     assert [trial.steps_at(FINETUNE, epoch, 5) for epoch in range(3)] == [5, 5, 5]
+
+
+def counting(logits: jax.Array, targets: jax.Array, *, class_counts: jax.Array, scale: jax.Array) -> jax.Array:
+    """A loss of one's own that asks for the training images of each class."""
+    return scale * class_counts.sum() + 0.0 * logits.sum()
+
+
+def test_a_loss_with_a_parameter_for_them_is_given_the_images_of_each_class(workshop: Workshop) -> None:
+    own = replace(FROZEN, loss={"_target_": f"{__name__}.counting", "name": "counting", "scale": 0.5})
+    trusting = Workshop(workshop.runtime, workshop.cache, workshop.progress, trusted=("tests",))
+    assert run(own, trusting)[1][-1]["train/loss"] == 0.5 * 40

@@ -1,0 +1,105 @@
+"""Predictions over several views of an image, by a real network from a real registry."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowersweep.compose import compose
+from flowersweep.config import Config, Data, Tracking
+from flowersweep.data.dataset import open_dataset
+from flowersweep.data.pipeline import in_order
+from flowersweep.errors import ConfigError
+from flowersweep.predict import labels, predict
+from flowersweep.tracking import registry, store
+from flowersweep.tracking.shipper import run_ids, sync
+from flowersweep.training.views import views
+
+LOCAL = Tracking()
+FETCH = {"_target_": "flowersweep.data.synthetic.write", "classes": 4, "train": 3, "val": 3, "test": 30, "image_size": 32}
+DATA = Data(name="synthetic", fetch=FETCH)
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    """A network that tells left from right, and is unsure enough for views to disagree."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    images = keras.Input((32, 32, 3), name="images")
+    maps = keras.layers.Conv2D(8, 5, strides=4, activation="relu")(keras.layers.Rescaling(1 / 255)(images))
+    return keras.Model(images, keras.layers.Dense(4)(keras.layers.Flatten()(maps)))
+
+
+@pytest.fixture
+def champion(study, network) -> Config:
+    study.write(study.begin(), *study.whole(0), study.stop(best=0))
+    sync(study.path, LOCAL, study.dir)
+    run = run_ids(study.path, LOCAL, study.dir).trials[0]
+    facts = {"classes": list("abcd"), "data": asdict(DATA)}
+    registry.log_model(run, network, np.zeros((1, 32, 32, 3), np.uint8), store.client(LOCAL, study.dir), facts=facts)
+    registry.promote(study.name, LOCAL, study.dir)
+    return Config(alias="champion", dir=str(study.dir), output=str(study.dir / "submission.csv"))
+
+
+def pictures(config: Config) -> np.ndarray:
+    dataset = open_dataset(DATA, Path(config.dir) / "cache")
+    return np.concatenate(list(in_order(dataset.splits["test"], dataset.image_size, 16)))
+
+
+def submitted(config: Config) -> list[int]:
+    with Path(str(config.output)).open() as file:
+        heading, *rows = csv.reader(file)
+    assert heading == ["id", "label"]
+    return [int(label) for _, label in rows]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+
+
+def test_one_view_is_the_plain_prediction_and_two_the_mean_with_the_mirror_image(champion: Config, network: Any) -> None:
+    images = pictures(champion)
+    straight, mirrored = (network.predict(seen, verbose=0) for seen in (images, images[:, :, ::-1]))
+    one = predict(champion, [])
+    assert (one.images, one.changed) == (120, 0)
+    assert submitted(champion) == straight.argmax(axis=1).tolist()
+    two = predict(replace(champion, views=2), [])
+    wanted = (softmax(straight) + softmax(mirrored)).argmax(axis=1)
+    assert submitted(champion) == wanted.tolist()
+    assert two.changed == (wanted != straight.argmax(axis=1)).sum() > 0
+
+
+@pytest.mark.parametrize("count", [2, 4, 6])
+def test_mirrored_images_are_predicted_alike_from_both_sides(count: int, network: Any) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
+    straight, mirrored = ([label for label, _ in labels(network, iter([seen]), count)] for seen in (images, images[:, :, ::-1]))
+    plain = [[label for label, _ in labels(network, iter([seen]), 1)] for seen in (images, images[:, :, ::-1])]
+    assert straight == mirrored
+    assert plain[0] != plain[1]  # which one view of them does not give
+
+
+def test_further_views_are_closer_about_the_centre_in_pairs() -> None:
+    down, across = np.mgrid[0:64, 0:64].astype(np.float32)
+    images = np.stack([down, across, np.full_like(down, 7)], axis=-1)[None].repeat(2, axis=0).astype(np.uint8)
+    seen = list(views(images, 6))
+    assert {(view.shape, view.dtype) for view in seen} == {(images.shape, np.dtype(np.uint8))}
+    np.testing.assert_array_equal(seen[0], images)
+    for pair, side in enumerate((1.0, 0.9, 0.8)):
+        straight, mirrored = seen[2 * pair : 2 * pair + 2]
+        np.testing.assert_array_equal(mirrored, straight[:, :, ::-1])
+        places = 31.5 + side * (np.arange(64) - 31.5)  # where each pixel is looked up
+        np.testing.assert_allclose(straight[0, :, 5, 0], places, atol=0.51)
+        np.testing.assert_allclose(straight[1, 9, :, 1], places, atol=0.51)
+        assert (straight[..., 2] == 7).all()
+
+
+def test_no_views_and_too_many_are_refused() -> None:
+    for count in (0, 7):
+        with pytest.raises(ConfigError, match=f"views={count}: must be between 1 and 6"):
+            compose([f"views={count}"])
