@@ -86,6 +86,7 @@ class Config:
 
     verb: Any = None
     study: str | None = None
+    studies: list[str] = field(default_factory=list)  # that `report` compares
     run: str | None = None
     alias: str | None = None
     split: str = "test"

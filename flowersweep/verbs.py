@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from flowersweep.compose import options
 from flowersweep.config import Config, flatten
 from flowersweep.errors import ConfigError, did_you_mean
 from flowersweep.tracking.masking import masked_text
+
+log = logging.getLogger(__name__)
 
 
 def _python() -> str:
@@ -57,6 +60,8 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         progress.close()
     print(trials_table(outcome, config.sweep.objective))
     print(summary(outcome))
+    if config.sweep.space:
+        _page(config)
     if outcome.best is None:
         print("no trial was completed; nothing to promote")
         return
@@ -68,6 +73,50 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
     else:
         print(f"compare in MLflow:   {RUN} ui{_same(config)}")
         print(f"promote the best:    {RUN} promote study={config.study}{_same(config)}")
+
+
+def _page(config: Config) -> None:
+    """Write the study's page; whatever is wrong with it must not spoil the sweep that it is about."""
+    try:
+        from flowersweep.report.write import write
+
+        folder = _folder(config, str(config.study))
+        print(f"look at it:          {write([folder], folder / 'report.html')}")
+    except Exception as error:
+        log.warning("no report was written (%s: %s); later:   %s report study=%s", type(error).__name__, error, RUN, config.study)
+
+
+def report(config: Config, overrides: Sequence[str]) -> None:
+    """Write one page about a study, or one that compares several."""
+    from flowersweep.report.write import write
+
+    names = config.studies or [config.study or ""]
+    folders = [_folder(config, name) for name in names]
+    usual = folders[0] / "report.html" if len(folders) == 1 else Path(config.dir) / f"report-{'-'.join(names)}.html"
+    path = Path(config.output) if config.output else usual
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"output={path}: must be a file in a folder that exists")
+    print(f"wrote {write(folders, path)}")
+
+
+def status(config: Config, overrides: Sequence[str]) -> None:
+    """Say how far a study is, or all of them, without disturbing whoever runs it."""
+    from flowersweep.report.status import line, screen, status
+
+    if config.study:
+        print(screen(status(_folder(config, config.study))))
+        return
+    found = [status(_folder(config, name)) for name in _studies(config)]
+    print("\n".join(map(line, found)) or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME")
+
+
+def _folder(config: Config, name: str) -> Path:
+    """The folder of a study that exists."""
+    folder = Path(config.dir) / "studies" / name
+    if not name or not (folder / "journal.jsonl").exists():
+        wrong = f'no study "{name}" in {config.dir}/' if name else "which study? study=NAME"
+        raise ConfigError(f"{wrong}. " + did_you_mean(name, _studies(config), "Studies"))
+    return folder
 
 
 def _same(config: Config) -> str:

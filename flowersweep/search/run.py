@@ -37,6 +37,7 @@ FREE = (
     "data.dir",
     "verb",
     "study",
+    "studies",
     "run",
     "alias",
     "split",
