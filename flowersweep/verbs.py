@@ -60,12 +60,11 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         progress.close()
     print(trials_table(outcome, config.sweep.objective))
     print(summary(outcome))
+    print("no trial was completed; nothing to promote" if outcome.best is None else outcome.claim)
     if config.sweep.space:
         _page(config)
     if outcome.best is None:
-        print("no trial was completed; nothing to promote")
         return
-    print(outcome.claim)
     if not config.tracking.enabled:
         print("nothing of it is in MLflow; the same command without tracking.enabled=false sends it there")
     elif not outcome.shipped:
@@ -81,7 +80,7 @@ def _page(config: Config) -> None:
         from flowersweep.report.write import write
 
         folder = _folder(config, str(config.study))
-        print(f"look at it:          {write([folder], folder / 'report.html')}")
+        print(f"read the report:     {write([folder], folder / 'report.html')}")
     except Exception as error:
         log.warning("no report was written (%s: %s); later:   %s report study=%s", type(error).__name__, error, RUN, config.study)
 
@@ -112,11 +111,10 @@ def status(config: Config, overrides: Sequence[str]) -> None:
 
 def _folder(config: Config, name: str) -> Path:
     """The folder of a study that exists."""
-    folder = Path(config.dir) / "studies" / name
-    if not name or not (folder / "journal.jsonl").exists():
+    if name not in _studies(config):
         wrong = f'no study "{name}" in {config.dir}/' if name else "which study? study=NAME"
         raise ConfigError(f"{wrong}. " + did_you_mean(name, _studies(config), "Studies"))
-    return folder
+    return Path(config.dir) / "studies" / name
 
 
 def _same(config: Config) -> str:

@@ -32,7 +32,7 @@ class Browser:
             "--remote-debugging-pipe",
         ]
         self._process = subprocess.Popen(
-            [PROGRAM, *flags, f"--user-data-dir={folder}", "about:blank"],
+            [PROGRAM, *flags, "--remote-debugging-pipe", f"--user-data-dir={folder}", "about:blank"],
             preexec_fn=lambda: _as_three_and_four(theirs, answers),
             pass_fds=(3, 4),
             stdout=subprocess.DEVNULL,
