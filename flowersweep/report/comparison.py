@@ -12,7 +12,8 @@ import numpy as np
 
 from flowersweep.config import flatten
 from flowersweep.evaluation.scores import macro_f1
-from flowersweep.report.charts import LOG, Chart, history
+from flowersweep.report.charts import history
+from flowersweep.report.marks import LOG, Chart
 from flowersweep.report.noise import Difference, interval, paired
 from flowersweep.report.page import Column, Section, grid, paragraph, table
 from flowersweep.report.reading import Predictions, Reading

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from flowersweep.report.charts import Chart, Figure
+from flowersweep.report.marks import Chart, Figure
 
 HERE = Path(__file__).parent
 # the browser itself then refuses whatever would be loaded from elsewhere
@@ -113,11 +113,6 @@ def _cell(value: Any, column: Column) -> str:
         return f'<td class=n data-value="{value:.6g}">{_written(value)}</td>'
     text = "" if value is None else escape(str(value))
     return f"<td class={'n' if column.number else 'wide' if len(text) > 40 else 't'}>{text}</td>"
-
-
-def named(section: Section, prefix: str) -> Section:
-    """Return a section whose charts have a prefix, so that several studies can stand on one page."""
-    return replace(section, charts=tuple(replace(chart, name=f"{prefix}-{chart.name}") for chart in section.charts))
 
 
 def _written(value: float) -> str:

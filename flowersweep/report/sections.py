@@ -7,10 +7,10 @@ from collections import Counter
 from html import escape
 from typing import Any
 
-from flowersweep.report import charts, paths
+from flowersweep.report import charts, curves, paths
 from flowersweep.report.audit import Finding
-from flowersweep.report.charts import Chart
 from flowersweep.report.facts import Facts
+from flowersweep.report.marks import Chart, short
 from flowersweep.report.page import Column, Section, beside, command, figure, grid, numbers, paragraph, table
 from flowersweep.search.history import Record
 from flowersweep.tracking.masking import masked_text
@@ -24,7 +24,7 @@ def introduction(facts: Facts) -> str:
     shown = {"trials": (str(len(study.records)), counted)}
     if best is not None:
         shown["best trial"] = (str(best.number), f"by {study.objective}")
-        shown[study.objective] = (charts.short(best.value), "on the half that the search saw")
+        shown[study.objective] = (short(best.value), "on the half that the search saw")
     held = next((score for score in facts.scores if score.name == "macro_f1"), None)
     if held:
         shown["macro F1, held-out half"] = (f"{held.report:.3f}", "see its interval above")
@@ -78,7 +78,7 @@ def _one(name: str, title: str, chart: Chart | None, absent: str) -> Section:
 
 
 def _training(facts: Facts) -> Section:
-    found = [chart for chart in (paths.curves(facts.study), paths.timeline(facts.study)) if chart is not None]
+    found = [chart for chart in (curves.curves(facts.study), curves.timeline(facts.study)) if chart is not None]
     titles = {"curves": "Learning curves", "timeline": "Timeline"}
     html = "".join(f"<h3>{titles[chart.name]}</h3>{figure(chart)}" for chart in found)
     return Section("training", "Training", html or paragraph("Nothing was trained yet.", "soft"), tuple(found))
@@ -111,20 +111,20 @@ def _trials(facts: Facts) -> Section:
     numeric = {name: all(isinstance(r.params.get(name, 0.0), int | float) for r in study.records) for name in names}
     failed = any(r.state == "failed" for r in study.records)
     heads = [Column("trial"), Column("state", False), Column(study.objective), Column("tune F1"), Column("report F1")]
-    heads += [Column("behind the best"), Column("epochs"), Column("seconds"), *(Column(name, numeric[name]) for name in names)]
+    heads += [Column("best less this"), Column("epochs"), Column("seconds"), *(Column(name, numeric[name]) for name in names)]
     heads += [Column("reason", False)] if failed else []
     ended = [r for r in study.records if r.state != "complete"]
     ranked = [*study.complete, *ended]
     rows = [_row(facts, record, names) + ([_reason(record)] if failed else []) for record in ranked]
-    note = paragraph("Behind the best: macro F1 on the held-out half, with the standard error of the paired difference.", "soft")
+    note = paragraph("Best less this: the difference in macro F1 on the held-out half, with its paired standard error.", "soft")
     return Section("trials", "Trials", table("All trials, the best first", heads, rows, best=0 if study.best else None, tall=True) + note)
 
 
 def _row(facts: Facts, record: Record, names: list[str]) -> list[Any]:
     study, difference = facts.study, facts.differences.get(record.number)
     span = study.spans.get(record.number)
-    behind = f"{difference.value:+.4f} ± {difference.error:.4f}" if difference else None
-    scores = [record.value, record.metrics.get("tune/macro_f1"), record.metrics.get("report/macro_f1"), behind]
+    less = f"{difference.value:+.4f} ± {difference.error:.4f}" if difference else None
+    scores = [record.value, record.metrics.get("tune/macro_f1"), record.metrics.get("report/macro_f1"), less]
     done = max(study.curves.get(record.number, {}), default=0)
     return [record.number, record.state, *scores, done, span.end - span.start if span else None, *(record.params.get(n) for n in names)]
 
@@ -141,8 +141,8 @@ def _origin(facts: Facts) -> Section:
         "begun": time.strftime("%Y-%m-%d %H:%M", time.localtime(begun["time"])),
         "command": masked_text(str(known.get("command", ""))),
         "data": f"{data.get('name')}, digest {data.get('digest')}, {', '.join(f'{k} {v}' for k, v in data.get('counts', {}).items())}",
-        "device": f"{known.get('device_kind')}, {known.get('replicas')} replicas",
-        "commit": f"{known.get('git_commit')}{' with changes' if known.get('git_dirty') else ''}",
+        "device": f"{known.get('device_kind')}, replicas: {known.get('replicas')}",
+        "commit": f"{known.get('git_commit') or 'not from a checkout'}{' with changes' if known.get('git_dirty') else ''}",
         "seed": begun.get("seed"),
         "packages": ", ".join(f"{name} {number}" for name, number in known.get("versions", {}).items()),
     }

@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 import pytest
 from optuna.distributions import CategoricalDistribution
 
-from flowersweep.report import charts, paths
-from flowersweep.report.charts import Chart
+from flowersweep.report import charts, curves, paths
 from flowersweep.report.facts import Facts, facts
+from flowersweep.report.marks import STATES, Chart
 from flowersweep.report.reading import Reading, reading
 from flowersweep.report.sections import sections
 from tests.report.made_up import SPACE, MadeUp, Play, focal, of_all_kinds, smoothed
@@ -53,7 +53,7 @@ def test_plotly_refuses_what_does_not_exist(found: Facts) -> None:
 
 def test_the_history_marks_trials_by_how_they_ended_and_the_best_so_far(found: Facts) -> None:
     history = traces(charts.history(found.study, found.band))
-    assert {name: trace["x"] for name, trace in history.items() if name in charts.STATES} == {
+    assert {name: trace["x"] for name, trace in history.items() if name in STATES} == {
         "pruned": [1],
         "failed": [2],
         "complete": [0, 3, 4],
@@ -93,7 +93,7 @@ def test_a_choice_outside_the_space_breaks_no_chart(tmp_path: Path) -> None:
 
 
 def test_curves_show_every_epoch_of_every_trial_and_the_best_apart(study: Reading) -> None:
-    found = traces(paths.curves(study))
+    found = traces(curves.curves(study))
     assert found["best, trial 3"]["y"] == [0.8, 0.5, 0.3, None]
     assert found["complete"]["y"] == [0.9, 0.5, 0.31, None, 1.0, 0.6, 0.5, None]
     assert found["pruned"]["opacity"] < found["complete"]["opacity"]
@@ -101,7 +101,7 @@ def test_curves_show_every_epoch_of_every_trial_and_the_best_apart(study: Readin
 
 def test_of_very_many_curves_some_of_each_kind_are_drawn(tmp_path: Path) -> None:
     plays = [Play(smoothed(0.1, 0.01), 0.3 + n / 1000, "pruned" if n % 2 else "complete", curve=(0.5, 0.4)) for n in range(800)]
-    chart = paths.curves(reading(MadeUp(plays).write(tmp_path)))
+    chart = curves.curves(reading(MadeUp(plays).write(tmp_path)))
     found = traces(chart)
     assert chart is not None
     assert "The best 150" in chart.note
@@ -110,12 +110,12 @@ def test_of_very_many_curves_some_of_each_kind_are_drawn(tmp_path: Path) -> None
 
 
 def test_the_timeline_has_a_row_a_trial_or_a_row_a_worker(study: Reading, tmp_path: Path) -> None:
-    assert traces(paths.timeline(study))["complete"]["y"] == [0, 3, 4]
-    assert set(traces(paths.timeline(many(tmp_path).study))["complete"]["y"]) == {"worker w0", "worker w1"}
+    assert traces(curves.timeline(study))["complete"]["y"] == [0, 3, 4]
+    assert set(traces(curves.timeline(many(tmp_path).study))["complete"]["y"]) == {"worker w0", "worker w1"}
 
 
 def test_a_resumed_study_says_where_it_was_gone_on_with(tmp_path: Path) -> None:
-    chart = paths.timeline(reading(of_all_kinds(pauses={2: 900.0, 4: 50.0}, wanted=6).write(tmp_path)))
+    chart = curves.timeline(reading(of_all_kinds(pauses={2: 900.0, 4: 50.0}, wanted=6).write(tmp_path)))
     assert chart is not None
     assert [line["x0"] for line in chart.figure["layout"]["shapes"]] == [19, 38]
 
