@@ -94,7 +94,8 @@ def screen(found: Status) -> str:
         lines.append(f"best:       trial {found.best.number}, {found.objective} {found.best.value:.4f}, {_params(found.best)}")
     if found.rate:
         lines.append(f"rate:       {found.rate:.3g} trials a minute" + (f", about {_span(found.left)} left" if found.left else ""))
-    lines += [f"in flight:  trial {r.number}{_epoch(r)}, {_params(r)}" for r in found.records if r.tell is None][:8]
+    open_ = "in flight:  " if found.holder else "to go on:   "
+    lines += [f"{open_}trial {r.number}{_epoch(r)}, {_params(r)}" for r in found.records if r.tell is None][:8]
     failed = [r for r in found.records if r.tell and r.state == "failed"]
     lines += [f"failed:     trial {r.number}: {r.tell['reason']}" for r in failed[-3:] if r.tell]
     return "\n".join(lines)

@@ -53,6 +53,12 @@ def test_a_best_value_at_the_end_of_its_range_gets_a_wider_one(tmp_path: Path) -
     assert (wide.low, wide.high, wide.log) == (5e-4, 0.5, True)
 
 
+def test_the_lower_end_is_an_end_too_but_not_where_values_end(tmp_path: Path) -> None:
+    study = reading(MadeUp([Play(smoothed(0.0, 0.00051), 0.3), Play(smoothed(0.2, 0.01), 0.4)]).write(tmp_path))
+    [edge] = edges(study)  # label smoothing cannot be below 0
+    assert (edge.parameter.name, edge.end, edge.values) == ("learning_rate", "lower", "tag(log, interval(5e-05, 0.05))")
+
+
 def test_a_best_value_in_the_middle_is_no_finding(found: Facts) -> None:
     assert "end of its range" not in titles(found)
 

@@ -11,16 +11,17 @@ from flowersweep.report.reading import Reading, reading
 from tests.report.made_up import MadeUp, Play, focal, smoothed
 
 
-def planted(tmp_path: Path, trials: int, state: str = "complete") -> Reading:
-    """A study in which the rate alone decides."""
+def planted(folder: Path, trials: int, pruned: float | None = None) -> Reading:
+    """A study in which the rate alone decides; bad trials are pruned with this value, if one is given."""
     rng = np.random.default_rng(0)
     plays = []
     for number in range(trials):
         rate = float(10 ** rng.uniform(-3.2, -1.4))
         params = smoothed(float(rng.uniform(0, 0.3)), rate) if number % 2 else focal(float(rng.uniform(0.5, 5)), rate)
         far = abs(float(np.log10(rate)) + 2)
-        plays.append(Play(params, far, state if far > 0.5 else "complete"))
-    return reading(MadeUp(plays).write(tmp_path))
+        ended = far <= 0.5 or pruned is None
+        plays.append(Play(params, far if ended else pruned, "complete" if ended else "pruned"))
+    return reading(MadeUp(plays).write(folder))
 
 
 def test_the_parameter_that_decides_comes_first_with_its_interval(tmp_path: Path) -> None:
@@ -31,8 +32,10 @@ def test_the_parameter_that_decides_comes_first_with_its_interval(tmp_path: Path
     assert all(0 <= each.low <= each.share <= each.high <= 1 for each in found)
 
 
-def test_pruned_trials_count_among_the_worse_ones(tmp_path: Path) -> None:
-    assert importances(planted(tmp_path, 40, "pruned"))[0].name == "learning_rate"
+def test_pruned_trials_count_among_the_worse_ones_whatever_they_had_reached(tmp_path: Path) -> None:
+    to_the_end, worse, seemingly_best = (importances(planted(tmp_path / str(value), 40, value)) for value in (None, 9.0, 0.0))
+    assert worse == seemingly_best
+    assert {each.name: each.share for each in worse} == {each.name: each.share for each in to_the_end}
 
 
 def test_nothing_is_said_of_few_trials_and_values_outside_the_range_are_left_out(tmp_path: Path) -> None:
