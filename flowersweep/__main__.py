@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from flowersweep.errors import FlowersweepError
 
 
 def overrides(words: Sequence[str]) -> list[str]:
-    """Return the words as overrides: a first word without ``=`` names the verb."""
+    """Return the words as overrides: a first word without ``=`` names the verb, and ``studies=a,b`` is a list."""
+    words = [re.sub(r"^studies=([^\['\"].*)$", r"studies=[\1]", word) for word in words]
     if words and "=" not in words[0] and not words[0].startswith(("+", "~", "-")):
         return [*words[1:], f"verb={words[0]}"]
     return list(words)

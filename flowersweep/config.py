@@ -60,6 +60,11 @@ class Train:
     accumulate: int = 1  # parts that a batch is cut into, when it does not fit
     checkpoint_seconds: float = 20.0  # a checkpoint is written when this much training would be lost
 
+    @property
+    def all_epochs(self) -> int:
+        """The epochs of all stages together."""
+        return self.epochs + (self.head_epochs if self.finetune else 0)
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -109,6 +114,7 @@ class Config:
 
     verb: Any = None
     study: str | None = None
+    studies: list[str] = field(default_factory=list)  # that `report` compares
     run: str | None = None
     alias: str | None = None
     split: str = "test"

@@ -16,6 +16,8 @@ def text() -> str:
   python -m flowersweep +sweep=smoothing            a sweep; the same command again goes on with it
   python -m flowersweep +sweep=smoothing sweep.n_trials=50 data=tfrecords data.dir=PATH
   python -m flowersweep plan +sweep=smoothing       its space, samples, minutes and bytes, before anything is trained
+  python -m flowersweep status study=smoothing      how far it is, from another terminal
+  python -m flowersweep report study=smoothing      one page about it; studies=a,b compares
   python -m flowersweep ui                          compare runs in MLflow
   python -m flowersweep promote study=smoothing     register the best model as champion
   python -m flowersweep predict alias=champion      write submission.csv

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -17,7 +18,7 @@ def provenance(overrides: tuple[str, ...], runtime: Runtime, dataset: Dataset) -
     """Describe what a study was begun with. Git facts are None outside a checkout."""
     commit = _git("rev-parse", "HEAD")
     return {
-        "command": " ".join(["python", "-m", "flowersweep", *overrides]),
+        "command": shlex.join(["python", "-m", "flowersweep", *overrides]),
         "git_commit": commit,
         "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
         "versions": {name: found for name in PACKAGES if (found := _version(name))},

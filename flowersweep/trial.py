@@ -38,7 +38,7 @@ class Result:
 
 def epochs(config: Config) -> int:
     """Return the epochs of all stages together."""
-    return config.train.epochs + (config.train.head_epochs if config.train.finetune else 0)
+    return config.train.all_epochs
 
 
 def advance(

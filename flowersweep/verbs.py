@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import shlex
 import shutil
@@ -17,6 +18,8 @@ from flowersweep.compose import options
 from flowersweep.config import Config, flatten
 from flowersweep.errors import ConfigError, did_you_mean
 from flowersweep.tracking.masking import masked_text
+
+log = logging.getLogger(__name__)
 
 
 def _python() -> str:
@@ -61,12 +64,13 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
     print(summary(outcome))
     if outcome.stopped:
         print(f"{outcome.stopped}. Go on:   {_longer(config, overrides, outcome.forecast)}")
-    if outcome.best is None:
-        print("no trial was completed; nothing to promote")
-        return
-    print(outcome.claim)
+    print("no trial was completed; nothing to promote" if outcome.best is None else outcome.claim)
     if outcome.findings:
         print(findings_text(outcome.findings))
+    if config.sweep.space:
+        _page(config)
+    if outcome.best is None:
+        return
     if not config.tracking.enabled:
         print("nothing of it is in MLflow; the same command without tracking.enabled=false sends it there")
     elif not outcome.shipped:
@@ -82,6 +86,49 @@ def _longer(config: Config, overrides: Sequence[str], forecast: float | None) ->
     more = max(math.ceil(2 * (config.sweep.budget.minutes or 0)), math.ceil(forecast or 1))
     words = [word for word in overrides if not word.startswith("sweep.budget.minutes=")]
     return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={more}"
+
+
+def _page(config: Config) -> None:
+    """Write the study's page; whatever is wrong with it must not spoil the sweep that it is about."""
+    try:
+        from flowersweep.report.write import write
+
+        folder = _folder(config, str(config.study))
+        print(f"read the report:     {write([folder], folder / 'report.html')}")
+    except Exception as error:
+        log.warning("no report was written (%s: %s); later:   %s report study=%s", type(error).__name__, error, RUN, config.study)
+
+
+def report(config: Config, overrides: Sequence[str]) -> None:
+    """Write one page about a study, or one that compares several."""
+    from flowersweep.report.write import write
+
+    names = config.studies or [config.study or ""]
+    folders = [_folder(config, name) for name in names]
+    usual = folders[0] / "report.html" if len(folders) == 1 else Path(config.dir) / f"report-{'-'.join(names)}.html"
+    path = Path(config.output) if config.output else usual
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"output={path}: must be a file in a folder that exists")
+    print(f"wrote {write(folders, path)}")
+
+
+def status(config: Config, overrides: Sequence[str]) -> None:
+    """Say how far a study is, or all of them, without disturbing whoever runs it."""
+    from flowersweep.report.status import line, screen, status
+
+    if config.study:
+        print(screen(status(_folder(config, config.study))))
+        return
+    found = [status(_folder(config, name)) for name in _studies(config)]
+    print("\n".join(map(line, found)) or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME")
+
+
+def _folder(config: Config, name: str) -> Path:
+    """The folder of a study that exists."""
+    if name not in _studies(config):
+        wrong = f'no study "{name}" in {config.dir}/' if name else "which study? study=NAME"
+        raise ConfigError(f"{wrong}. " + did_you_mean(name, _studies(config), "Studies"))
+    return Path(config.dir) / "studies" / name
 
 
 def _same(config: Config) -> str:

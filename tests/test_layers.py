@@ -14,7 +14,8 @@ LAYERS = [
     {"__main__"},
     {"help", "verbs"},
     {"show", "predict", "check"},
-    {"search", "report"},
+    {"report"},
+    {"search"},
     {"trial", "provenance"},
     {"training", "tracking"},
     {"evaluation"},
@@ -25,7 +26,7 @@ LAYERS = [
 ]
 DOORS = {
     "hydra": {"compose", "search"},  # search.space parses the sweep grammar
-    "optuna": {"search"},
+    "optuna": {"search", "report"},  # report.importance
     "mlflow": {"tracking"},
     "keras": {"testing", "models", "training", "trial", "tracking", "predict"},
     "jax": {"models", "training", "runtime", "trial"},

@@ -22,7 +22,6 @@ from flowersweep.journal import Event
 from flowersweep.search.objectives import direction, objectives, score, values
 from flowersweep.search.space import Params, Space
 from flowersweep.targets import arguments, resolve
-from flowersweep.trial import epochs
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
@@ -98,7 +97,7 @@ def pruner(config: Config) -> optuna.pruners.BasePruner:
     """Return the pruner; one that asks for ``max_resource`` and is given none gets the epochs of a trial."""
     given = arguments(config.pruner)
     if "max_resource" in given and given["max_resource"] is None:
-        given["max_resource"] = epochs(config)
+        given["max_resource"] = config.train.all_epochs
     made: optuna.pruners.BasePruner = resolve(config.pruner, config.trusted_modules)(**given)
     if config.sweep.objectives and not isinstance(made, optuna.pruners.NopPruner):
         raise ConfigError(f"pruner={config.pruner['name']} stops a trial by one objective, and sweep.objectives has several: pruner=none")

@@ -20,6 +20,11 @@ def direction(objective: str) -> Literal["minimize", "maximize"]:
     return "minimize" if objective.endswith("nll") or objective == "time" else "maximize"
 
 
+def better(value: float, than: float, objective: str) -> bool:
+    """Say whether one value of an objective is better than another."""
+    return value < than if direction(objective) == "minimize" else value > than
+
+
 def values(value: float, metrics: Mapping[str, float], names: Sequence[str]) -> list[float]:
     """Return a complete trial's values of all objectives, of which ``value`` is the first."""
     return [value, *(metrics[name] for name in names[1:])]

@@ -44,6 +44,7 @@ FREE = (
     "data.dir",
     "verb",
     "study",
+    "studies",
     "run",
     "alias",
     "split",

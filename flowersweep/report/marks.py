@@ -1,0 +1,83 @@
+"""What charts are made of, as plotly.js has it: plain data, so that nothing heavy is imported; colours of text and grid are the page's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowersweep.report.reading import Reading
+from flowersweep.search.history import Record
+
+Figure = dict[str, Any]
+Trace = dict[str, Any]
+
+# middle tones, readable on light and dark; shapes say the same as colours
+COLOURS = {"complete": "#2b7bd6", "pruned": "#8f959c", "failed": "#d6455d", "running": "#2f9e6e", "best": "#e07b00"}
+SYMBOLS = {"complete": "circle", "pruned": "x-thin-open", "failed": "triangle-up", "running": "circle-open"}
+LOG = {"type": "log", "nticks": 5, "tickformat": "~g"}
+STATES = ("pruned", "failed", "running", "complete")  # the later is drawn over the earlier
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with the name that a screen reader says, and a sentence below it for everybody."""
+
+    name: str
+    figure: Figure
+    label: str
+    note: str = ""
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """Return an axis of a figure."""
+    return {"title": {"text": title, "standoff": 10}, "automargin": True, "zeroline": False, **more}
+
+
+def value_axis(study: Reading) -> dict[str, Any]:
+    """Return the axis of the objective: likelihoods that differ by much are shown by their logarithm."""
+    values = [r.value for r in study.records if r.value is not None]
+    wide = bool(values) and study.objective.endswith("nll") and 0 < min(values) * 4 < max(values)
+    return axis(study.objective, **(LOG if wide else {}))
+
+
+def scatter(x: Sequence[Any], y: Sequence[Any], **more: Any) -> Trace:
+    """Return a trace of points or lines."""
+    return {"type": "scatter", "x": [*x], "y": [*y], **more}
+
+
+def of_state(state: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[str], **more: Any) -> Trace:
+    """Return the points of trials that ended in one way."""
+    size = 8 if len(x) <= 200 else 5
+    marker = {
+        "color": COLOURS[state],
+        "symbol": SYMBOLS[state],
+        "size": size,
+        "opacity": 0.9,
+        "line": {"width": 1.5, "color": COLOURS[state]},
+    }
+    return scatter(x, y, mode="markers", name=state, text=[*text], hovertemplate="%{text}<extra></extra>", marker=marker, **more)
+
+
+def starred(best: Record, x: Any) -> Trace:
+    """Return the mark of the best trial."""
+    marker = {"symbol": "star", "size": 15, "color": COLOURS["best"]}
+    told = f"best: trial {best.number}, {best.value:.4g}<extra></extra>"
+    return scatter([x], [best.value], mode="markers", name="best", marker=marker, hovertemplate=told)
+
+
+def told(record: Record) -> str:
+    """Return what is shown when a trial is pointed at."""
+    value = "" if record.value is None else f" {record.value:.4g}"
+    params = [f"{name} {short(each)}" for name, each in record.params.items()]
+    return "<br>".join([f"trial {record.number}, {record.state}{value}", *params])
+
+
+def short(value: Any) -> str:
+    """Write a value in four significant digits."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def conditions(when: Mapping[str, Iterable[Any]]) -> str:
+    """Say on which values a parameter depends."""
+    return " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in when.items())

@@ -1,0 +1,138 @@
+"""A study as it lies on disk: its trials, their curves and times, and the logits that the complete ones left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from optuna.distributions import json_to_distribution
+
+from flowersweep.errors import StudyError
+from flowersweep.evaluation.scores import Labels, Logits
+from flowersweep.journal import Event, read
+from flowersweep.search.history import Record, best, records
+from flowersweep.search.objectives import better
+from flowersweep.search.space import Parameter
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Span:
+    """When a trial ran, in seconds of running time since the study began: pauses between two commands are left out."""
+
+    start: float
+    end: float
+    worker: str | None
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a complete trial left: logits (n, K) and labels (n,) of the tune and the report half."""
+
+    tune: Logits
+    tune_labels: Labels
+    report: Logits
+    report_labels: Labels
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One study, read once from its folder; nothing of it is locked or changed."""
+
+    folder: Path
+    begun: Event
+    records: list[Record]
+    curves: dict[int, dict[int, float]]  # trial -> epochs done -> objective
+    spans: dict[int, Span]
+    resumes: list[float]  # running time at which the study was gone on with
+    parameters: tuple[Parameter, ...]
+
+    @property
+    def name(self) -> str:
+        return str(self.begun["study"])
+
+    @property
+    def objective(self) -> str:
+        return str(self.begun["objective"])
+
+    @property
+    def best(self) -> Record | None:
+        return best(self.records, self.objective)
+
+    @property
+    def complete(self) -> list[Record]:
+        """The trials that were completed, the best first."""
+        sign = -1 if better(1, 0, self.objective) else 1
+        return sorted((r for r in self.records if r.state == "complete"), key=lambda r: sign * float(r.value or 0))
+
+    def predictions(self, number: int) -> Predictions | None:
+        """Return what a trial predicted; None if its file is not there or cannot be read."""
+        path = self.folder / "trials" / str(number) / "logits.npz"
+        try:
+            with np.load(path) as kept:
+                return Predictions(*(kept[name] for name in ("tune", "tune_labels", "report", "report_labels")))
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            log.warning("%s cannot be read: %s", path, error)
+            return None
+
+
+def reading(folder: Path) -> Reading:
+    """Read the study in ``folder``. Raises StudyError if there is no journal with a study in it, or it is damaged."""
+    events, _ = read(folder / "journal.jsonl")
+    if not events or events[0]["event"] != "study":
+        raise StudyError(f"{folder / 'journal.jsonl'} holds no study yet")
+    space = events[0].get("space", {})
+    parameters = (Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {}) for name, p in space.items())
+    moments, resumes = _running_time(events)
+    spans = _spans(zip(events, moments, strict=True))
+    return Reading(folder, events[0], records(events), _curves(events), spans, resumes, tuple(parameters))
+
+
+def _running_time(events: Iterable[Event]) -> tuple[list[float], list[float]]:
+    """Return when each event was, less the pauses before it was gone on with, and when these ends of pauses were."""
+    moments: list[float] = []
+    resumes: list[float] = []
+    zero = previous = 0.0
+    for event in events:
+        time = float(event["time"])
+        if not moments:
+            zero = time
+        elif event["event"] == "resume":
+            zero += time - previous
+            resumes.append(time - zero)
+        moments.append(time - zero)
+        previous = time
+    return moments, resumes
+
+
+def _spans(timed: Iterable[tuple[Event, float]]) -> dict[int, Span]:
+    """From a trial's first event to its last."""
+    found: dict[int, Span] = {}
+    for event, moment in timed:
+        if event["event"] in ("ask", "report", "tell"):
+            known = found.get(event["trial"])
+            worker = event.get("worker", known.worker if known else None)
+            found[event["trial"]] = Span(known.start if known else moment, moment, None if worker is None else str(worker))
+    return found
+
+
+def _curves(events: Iterable[Event]) -> dict[int, dict[int, float]]:
+    objective = ""
+    curves: dict[int, dict[int, float]] = {}
+    for event in events:
+        objective = event.get("objective", objective)
+        if event["event"] == "report":
+            curves.setdefault(event["trial"], {}).update(_points(event, objective))
+    return curves
+
+
+def _points(event: Event, objective: str) -> Iterator[tuple[int, float]]:
+    for epoch in event["epochs"]:
+        if objective in epoch.get("metrics", {}):
+            yield int(epoch["epoch"]), float(epoch["metrics"][objective])
+    yield int(event["epochs"][-1]["epoch"]), float(event["value"])

@@ -1,0 +1,130 @@
+"""Every chart is one that plotly accepts, and shows the trials that it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import pytest
+from optuna.distributions import CategoricalDistribution
+
+from flowersweep.report import charts, curves, paths
+from flowersweep.report.facts import Facts, facts
+from flowersweep.report.marks import STATES, Chart
+from flowersweep.report.reading import Reading, reading
+from flowersweep.report.sections import sections
+from tests.report.made_up import SPACE, MadeUp, Play, focal, of_all_kinds, smoothed
+
+
+def traces(chart: Chart | None) -> dict[str, dict[str, Any]]:
+    assert chart is not None
+    return {trace.get("name", trace["type"]): trace for trace in chart.figure["data"]}
+
+
+def drawn(found: Facts) -> Iterable[Chart]:
+    return (chart for section in sections(found) for chart in section.charts)
+
+
+def many(tmp_path: Path) -> Facts:
+    """Enough trials for importances and a map."""
+    plays = [
+        Play((smoothed if n % 2 else focal)(0.5 + n / 100, 0.001 * (n + 1)), 1.5 - n / 20, curve=(2.0,), worker=f"w{n % 2}")
+        for n in range(24)
+    ]
+    return facts(reading(MadeUp(plays, name="many").write(tmp_path)))
+
+
+def test_plotly_accepts_every_chart(found: Facts, tmp_path: Path) -> None:
+    names = set()
+    for chart in [*drawn(found), *drawn(many(tmp_path))]:
+        go.Figure(chart.figure)  # raises for a property or value that does not exist
+        assert chart.label
+        names.add(chart.name.partition("-")[0])
+    assert names == {"history", "importance", "slice", "parallel", "contour", "curves", "timeline", "gap"}
+
+
+def test_plotly_refuses_what_does_not_exist(found: Facts) -> None:
+    chart = next(iter(drawn(found)))
+    with pytest.raises(ValueError, match="colour"):
+        go.Figure({**chart.figure, "layout": {"colour": "red"}})
+
+
+def test_the_history_marks_trials_by_how_they_ended_and_the_best_so_far(found: Facts) -> None:
+    history = traces(charts.history(found.study, found.band))
+    assert {name: trace["x"] for name, trace in history.items() if name in STATES} == {
+        "pruned": [1],
+        "failed": [2],
+        "complete": [0, 3, 4],
+    }
+    assert (history["best so far"]["x"], history["best so far"]["y"]) == ([0, 3, 4, 5], [0.31, 0.3, 0.3, 0.3])
+    assert history["best"]["x"] == [3]
+    assert found.band is not None
+    assert max(history["within chance"]["y"]) == pytest.approx(0.3 + 2 * found.band.error)
+
+
+def test_the_band_lies_on_the_worse_side_of_a_maximum(tmp_path: Path) -> None:
+    plays = [Play(smoothed(0.1, 0.01), value, skill=3 * value) for value in (0.8, 0.9)]
+    found = facts(reading(MadeUp(plays, objective="tune/macro_f1").write(tmp_path)))
+    assert max(traces(charts.history(found.study, found.band))["within chance"]["y"]) == 0.9
+
+
+def test_a_slice_shows_only_the_trials_in_which_its_parameter_was_active(study: Reading) -> None:
+    found = {chart.name: chart for chart in charts.slices(study)}
+    assert traces(found["slice-gamma"])["complete"]["x"] == [1.0]
+    assert traces(found["slice-gamma"])["pruned"]["x"] == [2.0]
+    assert found["slice-gamma"].note == "Only where loss is focal."
+    assert found["slice-learning_rate"].figure["layout"]["xaxis"]["type"] == "log"
+    assert found["slice-loss"].figure["layout"]["xaxis"]["type"] == "category"
+
+
+def test_a_line_skips_the_parameters_that_were_not_active(study: Reading) -> None:
+    best = traces(paths.parallel(study))["best tenth"]
+    assert best["x"] == [0, 1, 3, 4, None]
+    assert best["y"][:2] == [0.0, pytest.approx(0.4)]
+    assert best["y"][3] == 1.0
+
+
+def test_a_choice_outside_the_space_breaks_no_chart(tmp_path: Path) -> None:
+    space = {**SPACE, "loss": {"path": "loss", "values": CategoricalDistribution(["focal", "other"])}}
+    plays = [Play(smoothed(0.1, 0.01), 0.3), Play(focal(1, 0.01), 0.4)]
+    assert paths.parallel(reading(MadeUp(plays, space=space).write(tmp_path))) is not None
+
+
+def test_curves_show_every_epoch_of_every_trial_and_the_best_apart(study: Reading) -> None:
+    found = traces(curves.curves(study))
+    assert found["best, trial 3"]["y"] == [0.8, 0.5, 0.3, None]
+    assert found["complete"]["y"] == [0.9, 0.5, 0.31, None, 1.0, 0.6, 0.5, None]
+    assert found["pruned"]["opacity"] < found["complete"]["opacity"]
+
+
+def test_of_very_many_curves_some_of_each_kind_are_drawn(tmp_path: Path) -> None:
+    plays = [Play(smoothed(0.1, 0.01), 0.3 + n / 1000, "pruned" if n % 2 else "complete", curve=(0.5, 0.4)) for n in range(800)]
+    chart = curves.curves(reading(MadeUp(plays).write(tmp_path)))
+    found = traces(chart)
+    assert chart is not None
+    assert "The best 150" in chart.note
+    assert 150 * 3 <= len(found["complete"]["x"]) < 400 * 3
+    assert len(found["pruned"]["x"]) > 50 * 3
+
+
+def test_the_timeline_has_a_row_a_trial_or_a_row_a_worker(study: Reading, tmp_path: Path) -> None:
+    assert traces(curves.timeline(study))["complete"]["y"] == [0, 3, 4]
+    assert set(traces(curves.timeline(many(tmp_path).study))["complete"]["y"]) == {"worker w0", "worker w1"}
+
+
+def test_a_resumed_study_says_where_it_was_gone_on_with(tmp_path: Path) -> None:
+    chart = curves.timeline(reading(of_all_kinds(pauses={2: 900.0, 4: 50.0}, wanted=6).write(tmp_path)))
+    assert chart is not None
+    assert [line["x0"] for line in chart.figure["layout"]["shapes"]] == [19, 38]
+
+
+def test_the_map_covers_both_ranges_and_is_empty_far_from_trials(tmp_path: Path) -> None:
+    found = traces(paths.contour(many(tmp_path)))["contour"]
+    assert len(found["z"]) == len(found["y"]) == 30
+    cells = [cell for row in found["z"] for cell in row]
+    assert None in cells
+    known = [cell for cell in cells if cell is not None]
+    assert known
+    assert 0.3 < min(known) < max(known) < 1.6

@@ -1,0 +1,90 @@
+"""Standard errors are those of the textbook, and paired ones are smaller where two models fail on the same images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from optuna.distributions import IntDistribution
+
+from flowersweep.evaluation.calibration import calibrated_nll
+from flowersweep.evaluation.scores import macro_f1
+from flowersweep.report.facts import Facts
+from flowersweep.report.noise import (
+    band,
+    expected_best_of,
+    interval,
+    macro_f1_of_samples,
+    objective_error,
+    optimism,
+    paired,
+    paired_objective_error,
+    resampled,
+)
+from flowersweep.report.reading import Reading, reading
+from tests.report.made_up import CLASSES, SPACE, MadeUp, Play, smoothed
+
+
+def test_macro_f1_of_each_sample_is_that_of_its_images(study: Reading) -> None:
+    kept = study.predictions(0)
+    assert kept is not None
+    rows = resampled(kept.report_labels, samples=5)
+    found = macro_f1_of_samples(kept.report.argmax(axis=1), kept.report_labels, CLASSES, rows)
+    assert found == pytest.approx([macro_f1(kept.report[row], kept.report_labels[row], CLASSES) for row in rows])
+    assert all(np.array_equal(np.bincount(kept.report_labels[row]), np.bincount(kept.report_labels)) for row in rows)
+
+
+def test_the_error_of_a_likelihood_is_that_of_the_bootstrap(study: Reading) -> None:
+    kept = study.predictions(0)
+    assert kept is not None
+    rng = np.random.default_rng(1)
+    drawn = [rng.integers(len(kept.tune), size=len(kept.tune)) for _ in range(300)]
+    spread = np.std([calibrated_nll(kept.tune[rows], kept.tune_labels[rows]) for rows in drawn])
+    assert objective_error("tune/calibrated_nll", kept.tune, kept.tune_labels) == pytest.approx(spread, rel=0.2)
+
+
+@pytest.mark.parametrize("objective", ["tune/calibrated_nll", "tune/nll", "tune/accuracy", "tune/macro_f1"])
+def test_a_paired_error_is_smaller_than_that_of_either_model(objective: str, study: Reading) -> None:
+    first, second = study.predictions(0), study.predictions(3)
+    assert first is not None
+    assert second is not None
+    assert 0 < paired_objective_error(objective, first, second) < objective_error(objective, first.tune, first.tune_labels)
+
+
+def test_two_equal_models_are_unresolved_and_a_worse_one_is_told_apart(study: Reading) -> None:
+    best, twin, worse = (study.predictions(number) for number in (3, 0, 4))
+    assert best is not None
+    assert twin is not None
+    assert worse is not None
+    assert not paired(best, twin).resolved
+    apart = paired(best, worse)
+    assert apart.resolved
+    assert 0 < apart.low < apart.value < apart.high
+    low, high = interval(best)
+    assert low < macro_f1(best.report, best.report_labels, CLASSES) < high
+
+
+@pytest.mark.parametrize("number", [2, 10, 100])
+def test_the_best_of_many_draws_is_as_far_out_as_simulated(number: int) -> None:
+    simulated = np.random.default_rng(0).normal(size=(20_000, number)).max(axis=1).mean()
+    assert expected_best_of(number) == pytest.approx(simulated, rel=0.05)
+    assert expected_best_of(1) == 0
+
+
+def test_optimism_grows_with_the_number_of_trials(tmp_path: Path) -> None:
+    few, many = (reading(MadeUp([Play(smoothed(0.1, 0.01), 0.3)] * number, name=f"of{number}").write(tmp_path)) for number in (3, 50))
+    assert 0 < (optimism(few, [0.1]) or 0) < (optimism(many, [0.1]) or 0)
+    assert optimism(many, []) is None
+
+
+def test_the_band_comes_from_replicas_where_there_are_some(tmp_path: Path, found: Facts) -> None:
+    assert found.band is not None
+    assert "no configuration was trained with several seeds" in found.band.source
+    values = (0.30, 0.34, 0.32, 0.36)
+    space = {**SPACE, "seed": {"path": "seed", "values": IntDistribution(0, 9)}}
+    plays = [Play({**smoothed(0.1, 0.01), "seed": n}, value) for n, value in enumerate(values)]
+    replicated = band(reading(MadeUp(plays, space=space).write(tmp_path)), [0.001])
+    assert replicated is not None
+    assert replicated.error == pytest.approx(np.sqrt(2) * np.std(values, ddof=1))
+    assert "4 trainings" in replicated.source

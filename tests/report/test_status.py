@@ -1,0 +1,79 @@
+"""How far a study is can be asked from another terminal, at once, and without disturbing whoever runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flowersweep.__main__ import main
+from flowersweep.journal import Journal
+from flowersweep.report.status import holder, line, screen, status
+from tests.conftest import environment
+from tests.report.made_up import MadeUp, Play, of_all_kinds, smoothed
+
+
+@pytest.fixture
+def studies(project: Path) -> Path:
+    return project / "mlruns" / "studies"
+
+
+def test_one_screen_says_states_best_rate_and_reasons(studies: Path) -> None:
+    text = screen(status(of_all_kinds().write(studies)))
+    assert "nobody runs it" in text
+    assert "3 complete, 1 pruned, 1 failed, 1 interrupted; 6 are wanted" in text
+    assert "trial 3, tune/calibrated_nll 0.3000" in text
+    assert "rate:       6.12 trials a minute" in text  # five in 49 seconds
+    assert " left" not in text
+    assert "nan after epoch 2" in text
+    assert len(text.splitlines()) < 20
+
+
+def test_who_runs_it_is_said_and_the_lock_stays_theirs(studies: Path) -> None:
+    folder = of_all_kinds().write(studies)
+    assert holder(folder) is None
+    with Journal(folder / "journal.jsonl") as journal:
+        found = status(folder)
+        assert found.holder is not None
+        assert found.holder.startswith("process ")
+        assert "1 running" in found.counts
+        assert found.left == pytest.approx(1 / found.rate if found.rate else 0)
+        assert "about 10 s left" in screen(found)
+        journal.append("stop", state="interrupted", best=3)
+    assert holder(folder) is None
+    with Journal(folder / "journal.jsonl"):
+        pass  # asking has left no lock behind
+
+
+def test_the_newest_command_says_how_many_trials_are_wanted(studies: Path) -> None:
+    found = status(MadeUp([Play(smoothed(0.1, 0.01), 0.3)] * 3, pauses={2: 500.0}, wanted=50).write(studies))
+    assert found.wanted == 50
+    assert found.rate == pytest.approx(60 / 9)  # the pause, and what was before it, do not count
+
+
+def test_a_journal_that_is_empty_or_torn_is_a_study_all_the_same(studies: Path) -> None:
+    folder = of_all_kinds().write(studies)
+    (folder / "journal.jsonl").write_text('{"event":"stu')
+    assert "no trial yet" in screen(status(folder))
+    assert "nothing complete" in line(status(folder))
+
+
+def test_without_a_name_every_study_gets_a_line(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 0
+    assert "no studies in mlruns/ yet" in capsys.readouterr().out
+    of_all_kinds(name="first").write(studies)
+    of_all_kinds(name="second").write(studies)
+    assert main(["status"]) == 0
+    assert [each.split()[0] for each in capsys.readouterr().out.splitlines()] == ["first", "second"]
+    assert main(["status", "study=frist"]) == 1
+    assert 'Did you mean "first"?' in capsys.readouterr().err
+
+
+def test_it_answers_without_heavy_imports(studies: Path) -> None:
+    of_all_kinds().write(studies)
+    code = "import sys; from flowersweep.__main__ import main; main(['status', 'study=made_up']); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    assert 'study "made_up"' in run.stdout
+    assert not {"keras", "jax", "tensorflow", "mlflow", "sklearn", "plotly"} & set(run.stdout.split())
