@@ -18,8 +18,9 @@ from flowersweep.data.pipeline import read_images
 from flowersweep.errors import StudyError
 from flowersweep.journal import Event, Journal, read
 from flowersweep.provenance import provenance
-from flowersweep.runtime import start
+from flowersweep.runtime import Runtime, start
 from flowersweep.search.history import Record, best, claim, direction, records
+from flowersweep.search.hosts import END, SHARE, follow, order
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.targets import resolve
@@ -34,7 +35,10 @@ from flowersweep.training.workshop import Workshop
 # a study goes on whatever these are: they do not change what a trial means
 FREE = (
     "topology",
+    "cluster",
     "data.dir",
+    "data.cache_bytes",
+    "data.disk_cache_bytes",
     "verb",
     "study",
     "run",
@@ -83,7 +87,7 @@ def search(
     dir = Path(config.dir)
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
-        workshop = Workshop(start(dir / "cache" / "compiled"), dir / "cache", features, config.trusted_modules)
+        workshop = Workshop(_begun(config), dir / "cache", features, config.trusted_modules)
         common = not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters)
         if common:
             workshop.classifier(config)  # what is wrong with it is said before anything is written
@@ -97,6 +101,7 @@ def search(
 
         study = Study(config, space, journal, workshop, wake)
         if study.remaining and common:
+            order(workshop.runtime, SHARE, {})
             workshop.shared(config)  # before the first trial, so that none of them waits for features
         wake(None)
         with _ended_in_order(study):
@@ -104,6 +109,7 @@ def search(
         shipped = shipper is None or shipper.drain(None)
         if shipper and shipped:
             _log_model(study)
+        order(workshop.runtime, END)
         return Outcome(
             study.optuna,
             study.trials,
@@ -112,6 +118,19 @@ def search(
             shipped,
             claim(study.folder, study.best, len(study.trials), config.sweep.objective),
         )
+
+
+def followed(config: Config, overrides: Sequence[str]) -> bool:
+    """Return False on the host that keeps the study; on another host of a cluster compute with it until it has ended, and return True."""
+    if config.cluster.coordinator is None or _begun(config).host == 0:
+        return False
+    workshop = Workshop(_begun(config), Path(config.dir) / "cache", lambda what, done, total: None, config.trusted_modules)
+    follow(space_of(config, overrides, parse(overrides)), workshop)
+    return True
+
+
+def _begun(config: Config) -> Runtime:
+    return start(Path(config.dir) / "cache" / "compiled", **asdict(config.cluster))
 
 
 def evidence(config: Config) -> dict[str, str]:
@@ -170,6 +189,7 @@ def _log_model(study: Study) -> None:
     store = masked_text(address(config.tracking, Path(config.dir)))
     if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
         return
+    order(study.workshop.runtime, SHARE, best.params)
     model = one.model_of(config, Checkpoint.load(study.weights(best)), study.workshop)
     dataset = study.workshop.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], dataset.image_size)

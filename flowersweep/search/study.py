@@ -16,6 +16,7 @@ from flowersweep.journal import Journal
 from flowersweep.runtime import compiles
 from flowersweep.search import history
 from flowersweep.search.history import Record
+from flowersweep.search.hosts import ADVANCE, FINISH, LOAD, SHARE, loaded, order
 from flowersweep.search.space import Space
 from flowersweep.training.checkpoint import Checkpoint, save_arrays
 from flowersweep.training.workshop import Workshop
@@ -80,13 +81,18 @@ class Study:
         """
         config = self.space.config(record.params)
         last, length = one.epochs(config), self.config.sweep.segment_epochs
+        runtime, params = self.workshop.runtime, record.params
+        order(runtime, SHARE, params)
         self.workshop.shared(config)  # may take minutes, which no checkpoint can save
         pruned = False
         for epoch, value in record.reports.items():
             pruned = self._prunes(trial, epoch, value, last)
-        checkpoint, saved = Checkpoint.load(self._checkpoint(record), self.workshop.runtime.whole), time.monotonic()
+        order(runtime, LOAD, params)
+        checkpoint, saved = loaded(self._checkpoint(record), runtime), time.monotonic()
         while not pruned and checkpoint.epoch < last:
-            checkpoint, epochs = one.advance(config, checkpoint, min(checkpoint.epoch + length, last), self.workshop)
+            until = min(checkpoint.epoch + length, last)
+            order(runtime, ADVANCE, params, until)
+            checkpoint, epochs = one.advance(config, checkpoint, until, self.workshop)
             if checkpoint.epoch not in record.reports:
                 pruned = self.report(record, trial, epochs, last)
             if time.monotonic() - saved > config.train.checkpoint_seconds:
@@ -95,6 +101,7 @@ class Study:
         if pruned:
             self.tell(record, trial, "pruned", value=list(record.reports.values())[-1])
         else:
+            order(runtime, FINISH, params)
             self.complete(record, trial, one.finish(config, checkpoint, self.workshop), checkpoint)
 
     def report(self, record: Record, trial: optuna.Trial, epochs: list[one.Epoch], last: int) -> bool:
