@@ -4,4 +4,4 @@ test:
 lint:
 	.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
 bench:
-	.venv/bin/python bench/features.py && .venv/bin/python bench/sweep.py && .venv/bin/python bench/overhead.py
+	for each in features input step overhead sweep; do .venv/bin/python bench/$$each.py || exit 1; done

@@ -25,6 +25,8 @@ class Data:
     image_size: int | None = None  # pixels of the side that images are resized to; None: as stored
     split_seed: int = 0  # halves val into tune and report
     allow_missing_classes: bool = False  # accept a class that no training image has
+    cache_bytes: int = 2 * 2**30  # of memory, for decoded images that are kept for the next epoch; a split that does not fit is not kept
+    disk_cache_bytes: int = 0  # of disk under dir/cache, for decoded images of the splits that memory does not hold
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,15 @@ class Tracking:
 
 
 @dataclass(frozen=True)
+class Cluster:
+    """The hosts that train together, a process on each; all are given the same words but for ``host``."""
+
+    coordinator: str | None = None  # address of host 0 and a free port there, HOST:PORT; auto: a TPU pod knows its hosts; None: one host
+    hosts: int = 1
+    host: int = 0  # which of them this process is; host 0 keeps the study
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything a command needs; ``verb`` says which command."""
 
@@ -134,6 +145,7 @@ class Config:
     schedule: dict[str, Any] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
     train: Train = field(default_factory=Train)
+    cluster: Cluster = field(default_factory=Cluster)
     sampler: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
     sweep: Sweep = field(default_factory=Sweep)
@@ -147,6 +159,10 @@ SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # the power of the number o
 LIMITS: dict[str, tuple[float, float]] = {
     "model.dropout": (0, 0.95),
     "data.image_size": (8, 4096),
+    "data.cache_bytes": (0, math.inf),
+    "data.disk_cache_bytes": (0, math.inf),
+    "cluster.hosts": (1, math.inf),
+    "cluster.host": (0, math.inf),
     "loss.label_smoothing": (0, 0.9),
     "loss.gamma": (0, 20),
     "loss.beta": (0, 0.999999),  # float32 has no room above it
@@ -243,6 +259,13 @@ def check(config: Config) -> Config:
     for group in ("loss", "schedule", "augment"):
         problems += [f"{path}: expected a number, got {value!r}" for path, value in leaves.items() if _wrong(group, path, value)]
     problems += _wrong_objectives(config.sweep.objectives)
+    cluster, verb = config.cluster, str((config.verb or {}).get("_target_", ""))
+    if cluster.coordinator is not None and verb.startswith("flowersweep.verbs.") and not verb.endswith((".train", ".search", ".show")):
+        problems.append(f"cluster.coordinator: several hosts train and search together; leave it out for {verb.rpartition('.')[2]}")
+    if cluster.coordinator is None and cluster.hosts > 1:
+        problems.append("cluster.hosts: several hosts need cluster.coordinator=ADDRESS:PORT, of host 0")
+    if cluster.coordinator != "auto" and cluster.host >= cluster.hosts:
+        problems.append(f"cluster.host={cluster.host}: hosts are counted from 0, and cluster.hosts={cluster.hosts}")
     if problems:
         raise ConfigError("; ".join(problems))
     if config.sweep.objectives:

@@ -1,4 +1,4 @@
-"""TPU, GPU or CPU: what this process computes on, and how often it compiled."""
+"""TPU, GPU or CPU, on one host or several: what this process computes on, how arrays get there, and how often it compiled."""
 
 from __future__ import annotations
 
@@ -7,37 +7,99 @@ import sys
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from flowersweep.errors import ConfigError
 
 if TYPE_CHECKING:
+    from jax import Array
     from jax.sharding import NamedSharding
 
+_GOODBYE = 30  # seconds that a host which has ended waits for the others to end too
+_SHORT = 4096  # bytes of a message between hosts
 _compiles = 0
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What is computed on. The global batch is ``batch_per_replica * replicas``."""
+    """What is computed on. The global batch is ``batch_per_replica * replicas``.
+
+    On several hosts one process runs on each, with the same calls in the same order: most methods here wait for the others.
+    """
 
     platform: str  # cpu, gpu or tpu
     device_kind: str
-    replicas: int
+    replicas: int  # devices of all hosts together
     split: NamedSharding  # an array cut along its first axis over the replicas
     whole: NamedSharding  # an array that every replica holds
+    hosts: int = 1
+    host: int = 0  # which of them this process is
 
     @property
     def precision(self) -> str:
         """The Keras policy that backbones compute in: bfloat16 where the hardware is made for it."""
         return "mixed_bfloat16" if self.platform == "tpu" else "float32"
 
+    @property
+    def share(self) -> tuple[int, int]:
+        """Which part of each batch this host reads, and of how many."""
+        return self.host, self.hosts
+
+    def place(self, rows: Any) -> Array:
+        """Put this host's rows of a batch (batch / hosts, ...) on its devices; return the whole batch, cut over all replicas."""
+        import jax
+
+        placed: Array = jax.make_array_from_process_local_data(self.split, rows) if self.hosts > 1 else jax.device_put(rows, self.split)
+        return placed
+
+    def hold(self, tree: Any) -> Any:
+        """Put arrays that are the same on all hosts on every replica."""
+        import jax
+
+        if self.hosts == 1:
+            return jax.device_put(tree, self.whole)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.whole, np.asarray(x), np.shape(x)), tree)
+
+    def fetch(self, array: Array) -> np.ndarray:
+        """Return the whole of an array, also where other hosts hold parts of it."""
+        from jax.experimental import multihost_utils
+
+        if array.is_fully_addressable or array.is_fully_replicated:
+            return np.asarray(array)
+        found: np.ndarray = multihost_utils.process_allgather(array, tiled=True)
+        return found
+
+    def told(self, message: bytes | None) -> bytes:
+        """Return the message of host 0; what the others give does not count."""
+        from jax.experimental import multihost_utils
+
+        if self.hosts == 1:
+            return message or b""
+        own = message if message and self.host == 0 else b""
+        length = int(multihost_utils.broadcast_one_to_all(np.int32(len(own))))
+        room = max(_SHORT, 1 << (length - 1).bit_length())  # few sizes, few programs
+        sent = multihost_utils.broadcast_one_to_all(np.frombuffer(own.ljust(room, b"\0"), np.uint8))
+        return bytes(sent[:length].tobytes())
+
+    def require_same(self, what: str, value: str) -> None:
+        """Raise ConfigError, on all hosts, if ``value`` is not what it is on host 0."""
+        from jax.experimental import multihost_utils
+
+        theirs = self.told(value.encode()).decode()
+        if self.hosts > 1 and not np.all(multihost_utils.process_allgather(np.bool_(theirs == value))):
+            own = f"{value} here on host {self.host}" if theirs != value else "something else on another"
+            raise ConfigError(f"{what} must be the same on all hosts: {theirs} on host 0, {own}")
+
 
 @lru_cache(maxsize=1)
-def start(cache: Path | None = None) -> Runtime:
+def start(cache: Path | None = None, *, coordinator: str | None = None, hosts: int = 1, host: int = 0) -> Runtime:
     """Choose JAX, leave the accelerator to it, keep compiled programs in ``cache``; return what there is.
 
-    Raises ConfigError if Keras already runs on another backend.
+    With a ``coordinator`` (the address of host 0 and a free port there, or ``auto`` on a TPU pod, which knows its own hosts) this
+    process joins the others, and returns when all ``hosts`` are there. Raises ConfigError if Keras already runs on another backend,
+    or if the hosts do not find each other.
     """
     import jax
 
@@ -47,7 +109,11 @@ def start(cache: Path | None = None) -> Runtime:
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     _count_compiles()
     _require_jax()
-    devices = jax.devices()
+    if coordinator is not None:
+        _join(coordinator, hosts, host)
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))  # a host's rows of a batch lie together
+    if len(devices) != jax.process_count() * jax.local_device_count():
+        raise ConfigError(f"{jax.process_count()} hosts have {len(devices)} devices together: all must have as many as the others")
     mesh = jax.sharding.Mesh(devices, ("replica",))
     spec = jax.sharding.PartitionSpec
     return Runtime(
@@ -56,7 +122,24 @@ def start(cache: Path | None = None) -> Runtime:
         replicas=len(devices),
         split=jax.sharding.NamedSharding(mesh, spec("replica")),
         whole=jax.sharding.NamedSharding(mesh, spec()),
+        hosts=jax.process_count(),
+        host=jax.process_index(),
     )
+
+
+def _join(coordinator: str, hosts: int, host: int) -> None:
+    """Wait for the other hosts. Nothing may have been computed before."""
+    import jax
+
+    named: dict[str, Any] = (
+        {} if coordinator == "auto" else {"coordinator_address": coordinator, "num_processes": hosts, "process_id": host}
+    )
+    try:
+        jax.distributed.initialize(**named, shutdown_timeout_seconds=_GOODBYE)
+    except (RuntimeError, ValueError) as error:
+        where = "auto works on TPU pods; elsewhere name host 0" if coordinator == "auto" else f"host {host} of {hosts}"
+        told = str(error).splitlines()[0]
+        raise ConfigError(f"cluster.coordinator={coordinator} ({where}): the hosts do not find each other: {told}") from error
 
 
 def _require_jax() -> None:

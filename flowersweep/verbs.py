@@ -52,9 +52,13 @@ def search(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _search(config: Config, overrides: Sequence[str], experiment: str | None = None) -> None:
+    from flowersweep.search.run import followed
     from flowersweep.search.run import search as run
     from flowersweep.show import Progress, findings_text, summary, trials_table
 
+    if followed(config, overrides):
+        print("the study has ended; host 0 has its results")
+        return
     progress = Progress(config.progress)
     try:
         outcome = run(config, overrides, experiment=experiment, features=progress.features, watch=progress.trial)

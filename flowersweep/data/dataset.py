@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from flowersweep.config import Data
 from flowersweep.data.classes import read_classes
+from flowersweep.data.decoded import NOTHING, Budget
 from flowersweep.data.folders import find_files, find_folder
 from flowersweep.data.inventory import Inventory, take_inventory
 from flowersweep.data.records import Size
@@ -29,6 +30,9 @@ class Split:
     files: tuple[str, ...]  # sorted
     labels: npt.NDArray[np.int32] | None  # (n,), file order; None for test, which is unlabelled
     ids: npt.NDArray[np.str_]  # (n,), file order
+    counts: tuple[int, ...] = ()  # records in each file
+    share: tuple[int, int] = (0, 1)  # this host, and how many there are: each decodes its part of every batch
+    budget: Budget = NOTHING  # for images that stay decoded
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -48,10 +52,10 @@ class Dataset:
     report: npt.NDArray[np.int64]  # indexes into val, sorted; together with tune all of val
 
 
-def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = ()) -> Dataset:
+def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share: tuple[int, int] = (0, 1)) -> Dataset:
     """Find, verify and describe the data set of ``data``; what was verified is remembered under ``cache`` until a file changes.
 
-    ``trusted`` are modules that ``data.fetch`` may name besides this package's own.
+    ``trusted`` are modules that ``data.fetch`` may name besides this package's own; ``share`` is this host and how many there are.
 
     Example:
         >>> dataset = open_dataset(Data(name="mine", dir="photographs/tfrecords"), Path("mlruns/cache"))  # doctest: +SKIP
@@ -68,21 +72,26 @@ def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = ()) -> Dat
     classes = names or _numbered(inventory)
     if not data.allow_missing_classes:
         _check_every_class_is_trained(classes, inventory.splits["train"].labels)
+    decoded, digest = cache / "decoded", inventory.digest
     tune, report = halve(inventory.splits["val"].labels, data.split_seed)
     return Dataset(
         name=data.name,
         dir=folder,
         classes=classes,
         image_size=_delivered_size(data, inventory.splits["train"]),
-        digest=inventory.digest,
-        splits={name: _split(name, files[name], records) for name, records in inventory.splits.items()},
+        digest=digest,
+        splits={
+            name: _split(name, files[name], records, share, Budget(data.cache_bytes, data.disk_cache_bytes, decoded / f"{digest}-{name}"))
+            for name, records in inventory.splits.items()
+        },
         tune=tune,
         report=report,
     )
 
 
-def _split(name: str, files: tuple[str, ...], records: Records) -> Split:
-    return Split(name, files, None if name == "test" else records.labels.astype(np.int32), records.ids)
+def _split(name: str, files: tuple[str, ...], records: Records, share: tuple[int, int], budget: Budget) -> Split:
+    labels = None if name == "test" else records.labels.astype(np.int32)
+    return Split(name, files, labels, records.ids, tuple(map(int, records.counts)), share, budget)
 
 
 def _delivered_size(data: Data, train: Records) -> Size:

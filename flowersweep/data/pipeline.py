@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import chain, islice, repeat
 from typing import Any
 
 import numpy as np
@@ -11,28 +12,46 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from flowersweep.data.dataset import Split
-from flowersweep.data.records import Images, Size, Stamp, decode, deliver, jpeg_of, raw_records, stamp
+from flowersweep.data.decoded import Kept, kept
+from flowersweep.data.records import Images, Size, Stamp, decode, deliver, jpeg_of, jpegs_of, raw_records, stamp
 from flowersweep.errors import DataError
 
 Batches = Iterator[tuple[Images, npt.NDArray[np.int32]]]
+Rows = npt.NDArray[np.int64]  # numbers of images in a split
+Decoder = Callable[[Rows], Iterator[Images]]  # decodes these images, in chunks
 
 IN_MEMORY = 2 << 30  # bytes of JPEGs: a split below this is held in memory to be shuffled as a whole
 BUFFER = 4096  # records in the shuffle buffer of a split above it
+_CHUNK = 256  # records or images at a time, where no batch says how many
 _AUTO = tf.data.AUTOTUNE
 
 
 def in_order(split: Split, image_size: Size, batch: int) -> Iterator[Images]:
     """Yield every image once in file order: uint8 (b, H, W, 3), b = ``batch`` but for a shorter last one."""
-    images = raw_records(split.files).map(lambda raw: deliver(jpeg_of(raw), image_size), num_parallel_calls=_AUTO, deterministic=True)
-    batches: Iterator[Images] = images.batch(batch).prefetch(_AUTO).as_numpy_iterator()
-    return batches
+    return _decoder(split, image_size, batch)(np.arange(len(split)))
+
+
+def padded(split: Split, image_size: Size, batch: int, rows: Rows, *, keep: bool = False) -> Iterator[Images]:
+    """Yield this host's part of each batch of the images ``rows`` (sorted): uint8 (batch / hosts, H, W, 3); zeros fill the last one.
+
+    Every host yields as many batches. With ``keep`` the decoded images are kept for the next time, within the budget.
+    """
+    host, hosts = split.share
+    part, steps = batch // hosts, -(-len(rows) // batch)
+    own = [rows[first : first + part] for first in range(host * part, steps * batch, batch)]
+    store = _kept(split, image_size) if keep else None
+    nothing = np.empty((0, *image_size, 3), np.uint8)
+    found = _through(store, own, _decoder(split, image_size, part))
+    for images in islice(chain(found, repeat(nothing)), steps):
+        yield np.concatenate([images, np.zeros((part - len(images), *image_size, 3), np.uint8)]) if len(images) < part else images
 
 
 def shuffled(split: Split, image_size: Size, batch: int, *, seed: int, epoch: int, skip: int = 0) -> Batches:
-    """Yield one epoch in random order, from batch ``skip`` on: uint8 (batch, H, W, 3) and int32 (batch,).
+    """Yield this host's part of one epoch in random order, from batch ``skip`` on: uint8 (b, H, W, 3) and int32 (b,), b = batch / hosts.
 
-    A pure function of its arguments. Up to ``IN_MEMORY`` bytes every order of the records is equally likely; above it files are
-    shuffled whole and records within a buffer of ``BUFFER``. The remainder is dropped: XLA compiles one program per shape.
+    A pure function of its arguments, the same order on all hosts. Up to ``IN_MEMORY`` bytes every order of the records is equally
+    likely; above it files are shuffled whole and records within a buffer of ``BUFFER``. The remainder is dropped: XLA compiles one
+    program per shape. Decoded images are kept for the next epoch, within the budget.
 
     Raises:
         DataError: the split has no labels, or fewer images than one batch.
@@ -43,9 +62,18 @@ def shuffled(split: Split, image_size: Size, batch: int, *, seed: int, epoch: in
         raise DataError(f"{split.name} has {len(split)} images, fewer than one batch of {batch}. Make the batch smaller.")
     chance = np.random.Generator(np.random.PCG64([seed, epoch]))
     stamps = tuple(stamp(file) for file in split.files)
+    host, hosts = split.share
     if sum(file.size for file in stamps) <= IN_MEMORY:
-        return _from_memory(_held(stamps), split.labels, image_size, _batches_of(chance.permutation(len(split)), batch)[skip:])
-    return _from_files(split, image_size, batch, chance=chance, skip=skip)
+        order = chance.permutation(len(split))
+        decoder: Decoder = partial(_from_memory, stamps, image_size, batch // hosts)
+    else:
+        files = [int(index) for index in chance.permutation(len(split.files))]
+        shuffle = partial(_shuffle, seed=int(chance.integers(1 << 31)))
+        order = _buffered(split, files, shuffle)
+        records = partial(raw_records, [split.files[index] for index in files])
+        decoder = partial(_from_files, lambda: shuffle(records()), order, image_size, batch // hosts)
+    rows = order[: len(order) // batch * batch].reshape(-1, hosts, batch // hosts)[skip:, host]
+    return zip(_through(_kept(split, image_size), rows, decoder), split.labels[rows], strict=True)
 
 
 def read_images(split: Split, indexes: Sequence[int] | npt.NDArray[np.integer], image_size: Size | None = None) -> Images:
@@ -75,28 +103,64 @@ def one_image(split: Split, index: int, image_size: Size | None = None) -> Image
 @lru_cache(maxsize=1)
 def _held(stamps: tuple[Stamp, ...]) -> Any:
     """Read the JPEG bytes of a split once: a string tensor (n,), in file order."""
-    jpegs = raw_records([file.path for file in stamps]).map(jpeg_of, num_parallel_calls=_AUTO, deterministic=True)
-    return jpegs.batch(np.iinfo(np.int64).max).get_single_element()
+    records = raw_records([file.path for file in stamps]).batch(_CHUNK)
+    return tf.concat(list(records.map(jpegs_of, num_parallel_calls=_AUTO, deterministic=True)), axis=0)
 
 
-def _batches_of(order: npt.NDArray[np.int64], batch: int) -> npt.NDArray[np.int64]:
-    return order[: len(order) // batch * batch].reshape(-1, batch)
+def _kept(split: Split, image_size: Size) -> Kept | None:
+    stamps = tuple(stamp(file) for file in split.files)
+    store = kept(stamps, image_size, len(split), split.budget, lambda: in_order(split, image_size, _CHUNK))
+    if store is not None and store.there.all() and split.name == "train":
+        _held.cache_clear()  # the JPEGs are not needed any more
+    return store
 
 
-def _from_memory(jpegs: Any, labels: npt.NDArray[np.int32], image_size: Size, order: npt.NDArray[np.int64]) -> Batches:
-    indexes = tf.data.Dataset.from_tensor_slices(order.reshape(-1))
-    images = indexes.map(lambda index: deliver(jpegs[index], image_size), num_parallel_calls=_AUTO, deterministic=True)
-    batches = images.batch(order.shape[1], drop_remainder=True).prefetch(_AUTO).as_numpy_iterator()
-    return zip(batches, labels[order], strict=True)
+def _through(store: Kept | None, batches: Sequence[Rows] | Rows, decoder: Decoder) -> Iterator[Images]:
+    """Yield the images of each batch; only those that are not kept are decoded, ahead of their turn."""
+    rows = np.concatenate(batches) if len(batches) else np.empty(0, np.int64)
+    missing = rows if store is None else rows[~store.there[rows]]
+    fresh = decoder(missing) if missing.size else iter(())
+    if store is None:
+        yield from fresh
+        return
+    done = 0
+    for wanted in batches:
+        while not store.there[wanted].all():
+            images = next(fresh)
+            store.put(missing[done : done + len(images)], images)
+            done += len(images)
+        yield store.images[wanted]
 
 
-def _from_files(split: Split, image_size: Size, batch: int, *, chance: np.random.Generator, skip: int) -> Batches:
-    def labelled(raw: Any) -> Any:
-        record = tf.io.parse_single_example(raw, {"class": tf.io.FixedLenFeature([], tf.int64)})
-        return deliver(jpeg_of(raw), image_size), tf.cast(record["class"], tf.int32)
+def _decoder(split: Split, image_size: Size, chunk: int) -> Decoder:
+    return partial(_from_files, partial(raw_records, split.files), np.arange(len(split)), image_size, chunk)
 
-    files = [split.files[index] for index in chance.permutation(len(split.files))]
-    records = raw_records(files).shuffle(BUFFER, seed=int(chance.integers(1 << 31)), reshuffle_each_iteration=False)
-    images = records.skip(skip * batch).map(labelled, num_parallel_calls=_AUTO, deterministic=True)
-    batches: Batches = images.batch(batch, drop_remainder=True).prefetch(_AUTO).as_numpy_iterator()
+
+def _from_memory(stamps: tuple[Stamp, ...], image_size: Size, chunk: int, rows: Rows) -> Iterator[Images]:
+    jpegs = _held(stamps)
+    images = tf.data.Dataset.from_tensor_slices(rows).map(
+        lambda index: deliver(jpegs[index], image_size), num_parallel_calls=_AUTO, deterministic=True
+    )
+    batches: Iterator[Images] = images.batch(chunk).prefetch(_AUTO).as_numpy_iterator()
     return batches
+
+
+def _from_files(records: Callable[[], Any], order: Rows, image_size: Size, chunk: int, rows: Rows) -> Iterator[Images]:
+    """Decode ``rows``, which come in this order, out of records that are the images ``order`` of their split."""
+    wanted = tf.constant(np.isin(order, rows))
+    chosen = records().take(len(order)).enumerate().filter(lambda place, _: wanted[place])
+    images = chosen.map(lambda _, raw: deliver(jpeg_of(raw), image_size), num_parallel_calls=_AUTO, deterministic=True)
+    batches: Iterator[Images] = images.batch(chunk).prefetch(_AUTO).as_numpy_iterator()
+    return batches
+
+
+def _shuffle(elements: Any, seed: int) -> Any:
+    return elements.shuffle(BUFFER, seed=seed, reshuffle_each_iteration=False)
+
+
+def _buffered(split: Split, files: list[int], shuffle: Callable[[Any], Any]) -> Rows:
+    """Return the order that a buffer brings the records of these files into: which image comes when."""
+    ends = np.cumsum(split.counts)
+    numbers = np.concatenate([np.arange(ends[file] - split.counts[file], ends[file]) for file in files])
+    order: Rows = shuffle(tf.data.Dataset.from_tensor_slices(numbers)).batch(len(numbers)).get_single_element().numpy()
+    return order

@@ -18,11 +18,12 @@ from flowersweep.data.pipeline import read_images
 from flowersweep.errors import ConfigError, StudyError
 from flowersweep.journal import Event, Journal, read
 from flowersweep.provenance import provenance
-from flowersweep.runtime import start
+from flowersweep.runtime import Runtime, start
 from flowersweep.search.ensemble import Pooling, require_images, with_weights
 from flowersweep.search.findings import Findings
 from flowersweep.search.forecast import known_refusal
 from flowersweep.search.history import Record, best, claim, pruner, records, sampler
+from flowersweep.search.hosts import END, SHARE, follow, order
 from flowersweep.search.members import members_of
 from flowersweep.search.mirror import Mirror
 from flowersweep.search.objectives import direction
@@ -41,7 +42,10 @@ from flowersweep.training.workshop import Workshop
 # a study goes on whatever these are: they do not change what a trial means
 FREE = (
     "topology",
+    "cluster",
     "data.dir",
+    "data.cache_bytes",
+    "data.disk_cache_bytes",
     "verb",
     "study",
     "studies",
@@ -103,7 +107,7 @@ def search(
     dir = Path(config.dir)
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
-        workshop = Workshop(start(dir / "cache" / "compiled"), dir / "cache", features, config.trusted_modules)
+        workshop = Workshop(_begun(config), dir / "cache", features, config.trusted_modules)
         if members:
             require_images(members, workshop.dataset(config.data).digest, config.data.split_seed)
         common = not members and not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters)
@@ -121,6 +125,7 @@ def search(
 
         study = Pooling(config, space, journal, workshop, wake, members) if members else Study(config, space, journal, workshop, wake)
         if study.remaining and common and not study.clock.over:
+            order(workshop.runtime, SHARE, {})
             workshop.shared(config)  # before the first trial, so that none of them waits for features
         wake(None)
         with _ended_in_order(study):
@@ -128,6 +133,7 @@ def search(
         shipped = shipper is None or shipper.drain(None)
         if shipper and shipped and not members:
             _log_model(study)
+        order(workshop.runtime, END)
         return Outcome(
             study.optuna,
             study.trials,
@@ -140,6 +146,19 @@ def search(
             study.forecast,
             study.stopped,
         )
+
+
+def followed(config: Config, overrides: Sequence[str]) -> bool:
+    """Return False on the host that keeps the study; on another host of a cluster compute with it until it has ended, and return True."""
+    if config.cluster.coordinator is None or _begun(config).host == 0:
+        return False
+    workshop = Workshop(_begun(config), Path(config.dir) / "cache", lambda what, done, total: None, config.trusted_modules)
+    follow(space_of(config, overrides, parse(overrides)), workshop)
+    return True
+
+
+def _begun(config: Config) -> Runtime:
+    return start(Path(config.dir) / "cache" / "compiled", **asdict(config.cluster))
 
 
 def evidence(config: Config) -> dict[str, str]:
@@ -201,10 +220,11 @@ def _log_model(study: Study) -> None:
     best = study.best
     if best is None:
         return
-    config = study.space.config(best.params)
+    config = study.configured(best)
     store = masked_text(address(config.tracking, Path(config.dir)))
     if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
         return
+    order(study.workshop.runtime, SHARE, best.params)
     model = one.model_of(config, Checkpoint.load(study.shelf.weights(best)), study.workshop)
     dataset = study.workshop.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], dataset.image_size)

@@ -18,6 +18,7 @@ from flowersweep.runtime import compiles
 from flowersweep.search import history, pictures
 from flowersweep.search.budget import BudgetUsed, Clock, foretold
 from flowersweep.search.history import Record
+from flowersweep.search.hosts import ADVANCE, FINISH, LOAD, SHARE, loaded, order
 from flowersweep.search.identity import identity, replicate_seed
 from flowersweep.search.objectives import objectives, seconds, values
 from flowersweep.search.retention import Shelf
@@ -136,13 +137,17 @@ class Study:
         """
         config = self.configured(record)
         last, length = one.epochs(config), self.config.sweep.segment_epochs
+        runtime, params = self.workshop.runtime, record.params
+        order(runtime, SHARE, params)
         self.workshop.shared(config)  # may take minutes, which no checkpoint can save
         pruned = False
         for epoch, value in record.reports.items():
             pruned = self._prunes(trial, epoch, value, last)
-        checkpoint, keep = Checkpoint.load(self.shelf.checkpoint(record), self.workshop.runtime.whole), self._keeper(record, config)
+        order(runtime, LOAD, params)
+        checkpoint, keep = loaded(self.shelf.checkpoint(record), runtime), self._keeper(record, config)
         while not pruned and checkpoint.epoch < last:
             until = min((checkpoint.epoch // length + 1) * length, last)
+            order(runtime, ADVANCE, params, until, record.seed)
             checkpoint, epochs = one.advance(config, checkpoint, until, self.workshop, keep)
             if checkpoint.epoch not in record.reports:
                 pruned = self.report(record, trial, epochs, last)
@@ -151,6 +156,7 @@ class Study:
         if pruned:
             self.tell(record, trial, "pruned", value=list(record.reports.values())[-1])
         else:
+            order(runtime, FINISH, params)
             self.complete(record, trial, one.finish(config, checkpoint, self.workshop), checkpoint)
 
     def _keeper(self, record: Record, config: Config) -> Callable[[Checkpoint], None]:
@@ -167,6 +173,7 @@ class Study:
                 self.watch(record)
                 told = time.monotonic()
             late = self.clock.over and checkpoint.epoch < one.epochs(config)
+            late = late and (self.workshop.runtime.hosts == 1 or not checkpoint.losses)  # other hosts are in the middle of the epoch
             if late or time.monotonic() - saved > config.train.checkpoint_seconds:
                 self.shelf.put_checkpoint(record, checkpoint)
                 saved = time.monotonic()

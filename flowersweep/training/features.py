@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from jax import Array
 
 from flowersweep.data.dataset import Dataset, Split
-from flowersweep.data.pipeline import in_order
+from flowersweep.data.pipeline import padded
 from flowersweep.errors import StudyError
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
@@ -26,14 +27,17 @@ Extract = Callable[[np.ndarray], np.ndarray]
 def bank(
     dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path, *, batch: int = 64, progress: Progress
 ) -> dict[str, np.ndarray]:
-    """Return the features of every split: float32 (n, D) in file order, memory-mapped. Only what ``cache`` does not hold is computed.
+    """Return the features of every split: float32 (n, D) in file order. Only what the ``cache`` of host 0 does not hold is computed.
 
     They are keyed by the images, their size and the backbone's weights.
     """
     folder = place(dataset, classifier, runtime, cache)
-    folder.mkdir(parents=True, exist_ok=True)
     extract = extractor(classifier, runtime)
-    return {name: _split(folder / f"{name}.npy", split, dataset, extract, batch, progress) for name, split in dataset.splits.items()}
+    found = {}
+    for name, split in dataset.splits.items():
+        path, rows = folder / f"{name}.npy", _rows(split, dataset, extract, max(batch, runtime.replicas), progress)
+        found[name] = _local(path, rows) if runtime.hosts == 1 else _common(path, rows, runtime)
+    return found
 
 
 def place(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
@@ -42,40 +46,57 @@ def place(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Pat
     return cache / f"{dataset.digest}-{height}x{width}-{classifier.pretrained}-{runtime.precision}"
 
 
-def _split(path: Path, split: Split, dataset: Dataset, extract: Extract, batch: int, progress: Progress) -> np.ndarray:
+def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
+    """Return the features, memory-mapped; computed and kept if they are not there."""
     if not path.exists():
-        partial = path.with_suffix(f".{os.getpid()}.partial")
-        computed = np.concatenate(list(_rows(split, dataset, extract, batch, progress)))
-        try:
-            with partial.open("wb") as file:
-                np.save(file, computed)
-            partial.replace(path)
-        except OSError as error:
-            raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
-        finally:
-            partial.unlink(missing_ok=True)
-    rows: np.ndarray = np.load(path, mmap_mode="r")
-    return rows
+        _keep(path, np.concatenate(list(rows)))
+    kept: np.ndarray = np.load(path, mmap_mode="r")
+    return kept
+
+
+def _common(path: Path, rows: Iterator[np.ndarray], runtime: Runtime) -> np.ndarray:
+    """Return the features on every host: host 0 has them, or all compute them together and host 0 keeps them."""
+    if runtime.told(b"kept" if path.exists() else b""):
+        sent = io.BytesIO(runtime.told(path.read_bytes() if runtime.host == 0 else None))
+        kept: np.ndarray = np.load(sent)
+        return kept
+    computed = np.concatenate(list(rows))
+    if runtime.host == 0:
+        _keep(path, computed)
+    return computed
+
+
+def _keep(path: Path, computed: np.ndarray) -> None:
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            np.save(file, computed)
+        partial.replace(path)
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _rows(split: Split, dataset: Dataset, extract: Extract, batch: int, progress: Progress) -> Iterator[np.ndarray]:
     done = 0
-    for images in in_order(split, dataset.image_size, batch):
-        full = np.concatenate([images, np.zeros((batch - len(images), *images.shape[1:]), images.dtype)])  # one shape, one program
-        yield extract(full)[: len(images)]
-        done += len(images)
+    for images in padded(split, dataset.image_size, batch, np.arange(len(split))):
+        features = extract(images)[: len(split) - done]
+        yield features
+        done += len(features)
         progress(f"features of {split.name}", done, len(split))
 
 
 def extractor(classifier: Classifier, runtime: Runtime) -> Extract:
-    """Return a function from uint8 images (batch, H, W, 3) to features (batch, D); the batch is split over the replicas."""
+    """Return a function from this host's part of a batch, uint8 (batch / hosts, H, W, 3), to the features of all of it (batch, D)."""
     model = classifier.features
-    trainable = jax.device_put([v.value for v in model.trainable_variables], runtime.whole)
-    non_trainable = jax.device_put([v.value for v in model.non_trainable_variables], runtime.whole)
+    weights = [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
+    trainable, non_trainable = runtime.hold(weights)
 
     @jax.jit
     def run(trainable: list[Array], non_trainable: list[Array], images: Array) -> Array:
         features: Array = model.stateless_call(trainable, non_trainable, images.astype(jnp.float32), training=False)[0]
         return features
 
-    return lambda images: np.asarray(run(trainable, non_trainable, jax.device_put(images, runtime.split)))
+    return lambda images: runtime.fetch(run(trainable, non_trainable, runtime.place(images)))

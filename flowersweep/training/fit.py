@@ -5,7 +5,7 @@ Both have the same three verbs: `begin` a state, train one `epoch` of it, comput
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array
 
 from flowersweep.data.dataset import Dataset
-from flowersweep.data.pipeline import in_order, shuffled
+from flowersweep.data.pipeline import padded, shuffled
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
 from flowersweep.training.step import Dropout, Hyperparameters, Program, Recipe, State, train_step
@@ -94,7 +94,7 @@ class Frozen:
         """Return a state with a fresh head: Glorot-uniform weights (Glorot & Bengio 2010) from ``seed``, zero bias."""
         limit = np.sqrt(6.0 / sum(self.shape))
         drawn = np.random.default_rng([seed, 0]).uniform(-limit, limit, self.shape).astype(np.float32)
-        state: State = jax.device_put(self.program.init([drawn, np.zeros(self.shape[0], np.float32)], []), self.shared.runtime.whole)
+        state: State = self.shared.runtime.hold(self.program.init([drawn, np.zeros(self.shape[0], np.float32)], []))
         return state
 
     def epoch(self, state: State, hyperparameters: Hyperparameters, batches: Pass, keep: Keep) -> tuple[State, float]:
@@ -137,31 +137,27 @@ class Finetune:
         kernel, bias = (np.asarray(weight) for weight in before.weights)
         trainable = [*(v.value for v in network.trainable_variables), np.ascontiguousarray(kernel.T), bias]
         begun = self.program.init(trainable, [v.value for v in network.non_trainable_variables])
-        state: State = jax.device_put(begun, self.shared.runtime.whole)
+        state: State = self.shared.runtime.hold(begun)
         return state
 
     def epoch(self, state: State, hyperparameters: Hyperparameters, batches: Pass, keep: Keep) -> tuple[State, float]:
-        dataset, cut = self.shared.dataset, self.shared.runtime.split
+        dataset, place = self.shared.dataset, self.shared.runtime.place
         split, size, losses = dataset.splits["train"], dataset.image_size, [*batches.losses]
         images = shuffled(split, size, batches.batch, seed=batches.seed, epoch=batches.epoch, skip=len(losses))
         state = jax.tree.map(jnp.copy, state)  # the steps reuse the memory of their argument; the caller keeps his
         for some, labels in islice(images, batches.steps - len(losses)):
-            state, loss = self._step(state, hyperparameters, jax.device_put(some, cut), jax.device_put(labels, cut))
+            state, loss = self._step(state, hyperparameters, place(some), place(labels))
             losses.append(loss)
             jax.device_get(losses[-2:-1])  # one step ahead is enough: more would only fill the memory with images
             keep(state, losses)
         return state, float(np.mean(jax.device_get(losses)))
 
     def logits(self, state: State, part: str) -> np.ndarray:
-        dataset, replicas = self.shared.dataset, self.shared.runtime.replicas
+        dataset, runtime = self.shared.dataset, self.shared.runtime
         split, rows = images_of(dataset, part)
-        size = 32 * replicas
-        found = []
-        for images in _batches(in_order(dataset.splits[split], dataset.image_size, size), rows, size):
-            padding = np.zeros((size - len(images), *images.shape[1:]), images.dtype)  # one shape, one program
-            batch = jax.device_put(np.concatenate([images, padding]), self.shared.runtime.split)
-            found.append(np.asarray(self._predict(state, batch))[: len(images)])
-        return np.concatenate(found)
+        batches = padded(dataset.splits[split], dataset.image_size, 32 * runtime.replicas, rows, keep=True)
+        found = [runtime.fetch(self._predict(state, runtime.place(images))) for images in batches]
+        return np.concatenate(found)[: len(rows)]
 
     def head(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         kernel, bias = (np.asarray(weight) for weight in state.weights[-2:])
@@ -181,17 +177,3 @@ def images_of(dataset: Dataset, part: str) -> tuple[str, np.ndarray]:
     if part in ("tune", "report"):
         return "val", getattr(dataset, part)
     return part, np.arange(len(dataset.splits[part]))
-
-
-def _batches(chunks: Iterator[np.ndarray], rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """Pick ``rows`` (sorted) out of consecutive chunks of images and batch them anew."""
-    start, waiting = 0, np.empty((0,))
-    for chunk in chunks:
-        picked = chunk[rows[(rows >= start) & (rows < start + len(chunk))] - start]
-        start += len(chunk)
-        waiting = np.concatenate([waiting, picked]) if len(waiting) else picked
-        if len(waiting) >= size:
-            yield waiting[:size]
-            waiting = waiting[size:]
-    if len(waiting):
-        yield waiting

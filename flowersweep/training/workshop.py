@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from flowersweep.config import Config, Data
@@ -41,7 +40,7 @@ class Workshop:
         """Return the verified images. Raises DataError naming file and record."""
         key = _key(asdict(data))
         if key not in self._datasets:
-            self._datasets[key] = open_dataset(data, self.cache, trusted=self.trusted)
+            self._datasets[key] = open_dataset(data, self.cache, trusted=self.trusted, share=self.runtime.share)
         return self._datasets[key]
 
     def shared(self, config: Config) -> Shared:
@@ -68,12 +67,13 @@ class Workshop:
 
     def _share(self, config: Config) -> Shared:
         dataset, classifier = self.dataset(config.data), self.classifier(config)
+        self.runtime.require_same("images and weights", f"{dataset.digest} and {classifier.pretrained}")
         features = self._features(dataset, classifier)
-        train = jax.device_put((np.asarray(features["train"]), dataset.splits["train"].labels), self.runtime.whole)
+        train = self.runtime.hold((np.asarray(features["train"]), dataset.splits["train"].labels))
         parts = {}
         for part in parts_of(dataset):
             split, rows = images_of(dataset, part)
-            parts[part] = jax.device_put(features[split][rows], self.runtime.whole)
+            parts[part] = self.runtime.hold(features[split][rows])
         return Shared(self.runtime, dataset, classifier, train, parts)
 
     def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:

@@ -1,0 +1,31 @@
+"""Count the JPEGs that are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+from flowersweep.data import records
+
+
+@contextmanager
+def counted() -> Iterator[list[int]]:
+    """Give a list that grows with every image that is decoded while this lasts."""
+    found: list[int] = []
+    decode = records.decode
+
+    def noted(jpeg: bytes) -> bytes:
+        found.append(len(jpeg))
+        return jpeg
+
+    def counting(jpeg: Any) -> Any:
+        return decode(tf.ensure_shape(tf.numpy_function(noted, [jpeg], tf.string), []))
+
+    records.decode = counting
+    try:
+        yield found
+    finally:
+        records.decode = decode
