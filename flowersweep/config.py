@@ -102,6 +102,14 @@ class Ensemble:
 
 
 @dataclass(frozen=True)
+class Promotion:
+    """How much is trained anew before a model may become the champion."""
+
+    top: int = 3  # of the study's best trials, beside the default configuration
+    seeds: int = 3  # that each is trained with
+
+
+@dataclass(frozen=True)
 class Tracking:
     """Where MLflow keeps the view of the journal."""
 
@@ -150,6 +158,9 @@ class Config:
     pruner: dict[str, Any] = field(default_factory=dict)
     sweep: Sweep = field(default_factory=Sweep)
     ensemble: Ensemble = field(default_factory=Ensemble)
+    promotion: Promotion = field(default_factory=Promotion)
+    force: bool = False  # promote without asking the gate; wants a reason
+    reason: str | None = None
     tracking: Tracking = field(default_factory=Tracking)
 
 
@@ -203,6 +214,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "sweep.segment_epochs": (1, math.inf),
     "ensemble.top": (1, math.inf),
     "sweep.keep": (1, math.inf),
+    "promotion.top": (0, math.inf),
+    "promotion.seeds": (1, math.inf),
     "sweep.budget.minutes": (0, math.inf),
     "sweep.budget.bytes": (1, math.inf),
     "seed": (0, 2**31 - 1),

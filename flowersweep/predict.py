@@ -12,8 +12,9 @@ import numpy as np
 
 from flowersweep.config import Config, Data
 from flowersweep.data.dataset import Dataset, open_dataset
-from flowersweep.data.pipeline import in_order
+from flowersweep.data.pipeline import in_order, padded
 from flowersweep.errors import ConfigError, DataError
+from flowersweep.models.cpu import lower_for_cpu
 from flowersweep.runtime import start
 from flowersweep.tracking import registry
 from flowersweep.training.views import views
@@ -41,9 +42,8 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     path = Path(config.output or "submission.csv")
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"output={path}: must be a file in a folder that exists")
-    start(Path(config.dir) / "cache" / "compiled")
     dir, alias = Path(config.dir), config.alias if config.run is None else None
-    model = registry.load(config.tracking, dir, alias=alias, run=config.run)
+    model = loaded(config, alias=alias, run=config.run)
     facts = registry.facts(config.tracking, dir, alias=alias, run=config.run)
     named = any(word.lstrip("+").startswith("data") for word in overrides)
     height, width = model.input_shape[1:3]
@@ -59,6 +59,28 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
             changed += label != plain
     path.with_suffix(".partial").replace(path)
     return Submission(path, len(split), changed)
+
+
+def loaded(config: Config, *, alias: str | None = None, run: str | None = None) -> Any:
+    """Return a registered model or that of a run, as fast as this machine can run it. Raises TrackingError if there is none."""
+    runtime = start(Path(config.dir) / "cache" / "compiled")
+    model = registry.load(config.tracking, Path(config.dir), alias=alias, run=run)
+    return lower_for_cpu(model) if runtime.platform == "cpu" else model
+
+
+def report_logits(config: Config, *, alias: str | None = None, run: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logits (n, K) of a registered model, or that of a run, on the report half of the configured images, and labels (n,).
+
+    Raises TrackingError if there is no such model, and DataError if the images do not fit it.
+    """
+    model, dir = loaded(config, alias=alias, run=run), Path(config.dir)
+    dataset = open_dataset(config.data, dir / "cache", trusted=tuple(config.trusted_modules))
+    _require_fit(dataset, registry.facts(config.tracking, dir, alias=alias, run=run), "val")
+    split, size = dataset.splits["val"], model.input_shape[1:3]
+    assert split.labels is not None
+    batches = padded(split, size, BATCH, dataset.report)
+    logits = np.concatenate([np.asarray(model.predict_on_batch(images)) for images in batches])
+    return logits[: len(dataset.report)], split.labels[dataset.report]
 
 
 def labels(model: Any, batches: Iterator[np.ndarray], count: int) -> Iterator[tuple[int, int]]:

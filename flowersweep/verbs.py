@@ -9,15 +9,19 @@ import math
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flowersweep.compose import options
-from flowersweep.config import Config, flatten
+from flowersweep.config import Config, Data, flatten
 from flowersweep.errors import ConfigError, did_you_mean
 from flowersweep.tracking.masking import masked_text
+
+if TYPE_CHECKING:
+    import numpy as np
 
 log = logging.getLogger(__name__)
 
@@ -142,18 +146,80 @@ def _same(config: Config) -> str:
     return "".join(f" {key}={masked_text(str(value))}" for key, value in words.items() if value != usual[key])
 
 
-def promote(config: Config, overrides: Sequence[str]) -> None:
-    """Register the model of a study's best trial and move the alias `champion` to it."""
+def promote(config: Config, overrides: Sequence[str]) -> int:
+    """Train a study's best configurations anew and make the chosen model `champion` if the evidence carries it; else exit code 3."""
+    if config.force != bool(config.reason):
+        raise ConfigError('force=true wants a reason, and a reason wants force=true: promote study=NAME force=true reason="..."')
+    if not config.study and not config.run:
+        raise ConfigError(f"whose best model? {RUN} promote study=NAME. " + did_you_mean("", _studies(config), "Studies"))
+    if config.force:
+        return _promoted(config, None, {"flowersweep.forced": str(config.reason)}, better=True)
+    if not config.tracking.enabled:
+        raise ConfigError("the registry is MLflow's: promote without tracking.enabled=false")
+    return _gate_of_run(config) if config.run else _gate(config, overrides)
+
+
+def _gate(config: Config, overrides: Sequence[str]) -> int:
+    """Ask the gate about a study."""
+    from flowersweep.predict import report_logits
+    from flowersweep.report.evidence import html, markdown, rows, sentences
+    from flowersweep.search.promotion import promotion
+    from flowersweep.show import Progress, table
+    from flowersweep.tracking import registry
+
+    _folder(config, str(config.study))
+    dir, progress = Path(config.dir), Progress(config.progress)
+    before = registry.holder(config.tracking, dir)
+
+    def champion(trained: Config) -> np.ndarray:
+        return report_logits(trained, alias=registry.CHAMPION)[0]
+
+    try:
+        found = promotion(config, overrides, champion if before else None, features=progress.features, watch=progress.trial)
+    finally:
+        progress.close()
+    if before and before.run_id == found.run:
+        print(f"{before.name} version {before.version} is the champion already")
+        return 0
+    told = {**found.evidence, "champion": {"version": before.version, "run": before.run_id} if before else None}
+    print("\n".join([table(rows(told)), "", *sentences(told)]))
+    files = {"evidence.json": json.dumps(told, indent=1), "evidence.html": html(told)}
+    return _promoted(config, found.run, {}, better=found.better, description=markdown(told), files=files)
+
+
+def _gate_of_run(config: Config) -> int:
+    """Ask the gate about the model of one run, of which there is one seed."""
+    from flowersweep.evaluation.gate import judge
+    from flowersweep.predict import report_logits
+    from flowersweep.tracking import registry
+
+    dir = Path(config.dir)
+    before = registry.holder(config.tracking, dir)
+    if before is None or before.run_id == config.run:
+        return _promoted(config, config.run, {}, better=True)
+    trained = replace(config, data=Data(**registry.facts(config.tracking, dir, run=config.run)["data"]))
+    mine, labels = report_logits(trained, run=config.run)
+    found = judge([mine], report_logits(trained, alias=registry.CHAMPION)[0], labels, [[mine]])
+    gained = f"{found.value:+.4f} macro F1 on {len(labels)} held-out images ({found.low:+.4f} to {found.high:+.4f}, by the images alone)"
+    print(f"against the champion: {gained}; what other seeds would give is not known of a single run")
+    return _promoted(config, config.run, {"flowersweep.claim": gained}, better=found.better)
+
+
+def _promoted(
+    config: Config, run: str | None, tags: Mapping[str, str], *, better: bool, description: str = "", files: Mapping[str, str] | None = None
+) -> int:
+    """Register a model as champion or challenger, with what carries it; return the exit code."""
     from flowersweep.search.run import evidence
     from flowersweep.tracking import registry
 
-    if not config.study:
-        raise ConfigError(f"whose best model? {RUN} promote study=NAME. " + did_you_mean("", _studies(config), "Studies"))
-    told = evidence(config)
-    version = registry.promote(config.study, config.tracking, Path(config.dir), evidence=told)
-    print(f"{version.name} version {version.version} is now champion (run {version.run_id})")
-    print(told.get("flowersweep.claim", ""))
-    print(f"predict with it:     {RUN} predict alias=champion split=test{_same(config)}")
+    alias, dir = registry.CHAMPION if better else registry.CHALLENGER, Path(config.dir)
+    noted = {**(evidence(config) if config.study else {}), **tags}
+    version = registry.promote(str(config.study), config.tracking, dir, run=run or config.run, alias=alias, evidence=noted)
+    if description or files:
+        registry.attach(version, config.tracking, dir, description=description, files=files or {})
+    print(f"{version.name} version {version.version} is now {alias} (run {version.run_id})")
+    print(f"predict with it:     {RUN} predict alias={alias} split=test{_same(config)}")
+    return 0 if better else 3
 
 
 def predict(config: Config, overrides: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shlex
 import signal
@@ -49,10 +50,12 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Pa
     assert complete
     assert all({"tune/macro_f1", "report/macro_f1", "train/loss"} <= set(run.data.metrics) for run in complete)
 
-    promoted = command("promote", "study=smoothing")
+    promoted = command("promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false")
     assert promoted.returncode == 0, promoted.stderr
     assert "flowersweep version 1 is now champion" in promoted.stdout
-    assert "version 1 is" in command("promote", "study=smoothing").stdout  # the same run stays one version
+    assert "of the study smoothing; the seeds here are fresh" in promoted.stdout
+    again = command("promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false")
+    assert "flowersweep version 1 is the champion already" in again.stdout
 
     predicted = command("predict", "alias=champion", "split=test")
     assert predicted.returncode == 0, predicted.stderr
@@ -61,8 +64,9 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Pa
     assert heading == ["id", "label"]
     assert len(rows) == len({row[0] for row in rows}) == 10
     assert {int(label) for _, label in rows} <= set(range(5))
-    best = parents[0].data.tags["flowersweep.best_trial"]
-    with np.load(journal.parent / "trials" / best / "logits.npz") as kept:
+    evidence = json.loads(next(project.glob("mlruns/artifacts/*/*/artifacts/promotion/evidence.json")).read_text())
+    anew = next(project.glob("mlruns/studies/smoothing-promotion-*"))
+    with np.load(anew / "trials" / str(evidence["trial"]) / "logits.npz") as kept:
         assert [int(label) for _, label in rows] == kept["test"].argmax(axis=1).tolist()
 
     unknown = command("predict", "alias=winner")

@@ -58,7 +58,7 @@ def macro_f1_interval(
     predicted: Predicted, labels: Labels, classes: int, *, samples: int = 1000, seed: int = 0, confidence: float = 0.95
 ) -> Interval:
     """Return the interval of the macro F1 of predictions int (n,) by the stratified bootstrap."""
-    statistic = _macro_f1(predicted, labels, classes)
+    statistic = macro_f1_of(predicted, labels, classes)
     drawn = statistic(resampled(labels, samples, seed))
     return bias_corrected(drawn, float(statistic(np.ones((1, len(labels))))[0]), confidence)
 
@@ -77,7 +77,7 @@ def compare(
     hits = (first.argmax(axis=1) == labels) * 1.0 - (second.argmax(axis=1) == labels)
     losses = log_likelihoods(second, labels) - log_likelihoods(first, labels)
     values["nll"] = float(losses.mean())
-    f1, other = (_macro_f1(logits.argmax(axis=1), labels, classes)(weights) for logits in (first, second))
+    f1, other = (macro_f1_of(logits.argmax(axis=1), labels, classes)(weights) for logits in (first, second))
     drawn = {"accuracy": weights @ hits / len(labels), "macro_f1": f1 - other, "nll": weights @ losses / len(labels)}
     wide = float(stats.norm.ppf((1 + confidence) / 2))
     errors = {name: float(scores.std()) for name, scores in drawn.items()}
@@ -127,7 +127,7 @@ def bias_corrected(drawn: Reals, value: float, confidence: float = 0.95) -> Inte
     return Interval(float(low), float(high))
 
 
-def _macro_f1(predicted: Predicted, labels: Labels, classes: int) -> Statistic:
+def macro_f1_of(predicted: Predicted, labels: Labels, classes: int) -> Statistic:
     """Return the macro F1 as a function of the weights of the images: sums by class, as products of sparse matrices."""
     images = np.arange(len(labels))
     right = images[predicted == labels]

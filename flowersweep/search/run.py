@@ -57,6 +57,9 @@ FREE = (
     "port",
     "dir",
     "progress",
+    "promotion",
+    "force",
+    "reason",
     "tracking",
     "sweep.n_trials",
     "sweep.mirror",
@@ -89,16 +92,19 @@ def search(
     experiment: str | None = None,
     features: Progress = lambda what, done, total: None,
     watch: Callable[[Study, Record | None], None] = lambda study, record: None,
+    space: Space | None = None,
+    kind: type[Study] = Study,
 ) -> Outcome:
     """Run a sweep, or go on with it; the same command twice does nothing the second time.
 
     ``experiment`` is MLflow's folder of runs, named after the study unless given.
-    ``features`` is told of images whose features are computed, ``watch`` of every step of a trial.
+    ``features`` is told of images whose features are computed, ``watch`` of every step of a trial. ``space`` and ``kind`` are those
+    of a study that is not a sweep's, whose models are not logged here.
     Raises ConfigError, DataError or StudyError before anything is trained.
     """
     members = members_of(config)
     config, words = with_weights(config, overrides, members) if members else (config, tuple(overrides))
-    space = space_of(config, words, parse(overrides))
+    sweep, space = space is None, space or space_of(config, words, parse(overrides))
     for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule, config.augment):
         if spec.get("_target_"):
             resolve(spec, config.trusted_modules)
@@ -123,7 +129,7 @@ def search(
                 if follower:
                     follower.wake()
 
-        study = Pooling(config, space, journal, workshop, wake, members) if members else Study(config, space, journal, workshop, wake)
+        study = Pooling(config, space, journal, workshop, wake, members) if members else kind(config, space, journal, workshop, wake)
         if study.remaining and common and not study.clock.over:
             order(workshop.runtime, SHARE, {})
             workshop.shared(config)  # before the first trial, so that none of them waits for features
@@ -131,7 +137,7 @@ def search(
         with _ended_in_order(study):
             study.run()
         shipped = shipper is None or shipper.drain(None)
-        if shipper and shipped and not members:
+        if shipper and shipped and sweep and not members:
             _log_model(study)
         order(workshop.runtime, END)
         return Outcome(
@@ -201,6 +207,7 @@ def _begin(journal: Journal, config: Config, experiment: str, space: Space, over
         objective=config.sweep.objective,
         direction=direction(config.sweep.objective),
         config=asdict(config),
+        overrides=list(overrides),
         provenance=provenance(tuple(overrides), workshop.runtime, dataset),
         **meaning,
     )
@@ -225,13 +232,19 @@ def _log_model(study: Study) -> None:
     if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
         return
     order(study.workshop.runtime, SHARE, best.params)
-    model = one.model_of(config, Checkpoint.load(study.shelf.weights(best)), study.workshop)
-    dataset = study.workshop.dataset(config.data)
+    run = log_trained(config, best.number, study.shelf.weights(best), study.workshop)
+    study.journal.append("model", trial=best.number, run=run, store=store)
+
+
+def log_trained(config: Config, trial: int, weights: Path, workshop: Workshop) -> str:
+    """Log the model of a trial, from its kept weights, to its MLflow run; return the run's id."""
+    model = one.model_of(config, Checkpoint.load(weights), workshop)
+    dataset = workshop.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], dataset.image_size)
-    ids = run_ids(study.journal.path, config.tracking, Path(config.dir))
-    facts = {"classes": list(dataset.classes), "data": asdict(config.data), "study": config.study, "trial": best.number}
-    log_model(ids.trials[best.number], model, example, client(config.tracking, Path(config.dir)), facts=facts)
-    study.journal.append("model", trial=best.number, run=ids.trials[best.number], store=store)
+    run = run_ids(folder_of(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[trial]
+    facts = {"classes": list(dataset.classes), "data": asdict(config.data), "study": config.study, "trial": trial}
+    log_model(run, model, example, client(config.tracking, Path(config.dir)), facts=facts)
+    return run
 
 
 @contextlib.contextmanager

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["facts", "load", "log_model", "promote"]
+__all__ = ["attach", "facts", "holder", "load", "log_model", "promote"]
 
 log = logging.getLogger(__name__)
 
-CHAMPION = "champion"
+CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 def promote(
@@ -51,6 +51,32 @@ def promote(
             store.set_model_version_tag(version.name, version.version, key, value)
         store.set_registered_model_alias(version.name, alias, version.version)
         return store.get_model_version(version.name, version.version)
+    except MlflowException as error:
+        raise unreachable(address(tracking, dir), error) from error
+
+
+def holder(tracking: Tracking, dir: Path, alias: str = CHAMPION) -> ModelVersion | None:
+    """Return the version that has an alias; None if none has."""
+    from mlflow.exceptions import MlflowException
+
+    store = client(tracking, dir)
+    try:
+        return store.get_model_version_by_alias(tracking.registered_model, alias)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise unreachable(address(tracking, dir), error) from error
+
+
+def attach(version: ModelVersion, tracking: Tracking, dir: Path, *, description: str, files: Mapping[str, str]) -> None:
+    """Describe a version, and keep texts by file name under ``promotion/`` of its run."""
+    from mlflow.exceptions import MlflowException
+
+    store = client(tracking, dir)
+    try:
+        store.update_model_version(version.name, version.version, description)
+        for name, text in files.items():
+            store.log_text(str(version.run_id), text, f"promotion/{name}")
     except MlflowException as error:
         raise unreachable(address(tracking, dir), error) from error
 

@@ -1,0 +1,110 @@
+"""Whether the evidence carries a promotion: which candidate is chosen by its seeds on tune, and whether it beats the champion on report.
+
+Choosing sees tune alone, comparing sees report alone. What other images and what other seeds would have given are both counted: a
+candidate that is only lucky in one of them stays a challenger.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from flowersweep.evaluation.scores import Labels, Logits, Reals, macro_f1
+from flowersweep.evaluation.statistics import macro_f1_of, resampled
+
+Z = float(stats.norm.ppf(0.975))
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One configuration, trained with several seeds."""
+
+    name: str
+    changes: int  # settings in which it differs from the default: of equals the simpler is chosen
+    tune: Sequence[float]  # the objective by seed, (s,)
+    report: Sequence[Logits]  # by seed: (n, K)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How much macro F1 the chosen candidate has more than the champion on report, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    images: float  # standard error by the images
+    seeds: float  # and by the seeds of both
+    more_images: float  # that would settle it, if the difference is the one seen; inf if no number would
+    more_seeds: float  # of the candidate
+
+    @property
+    def better(self) -> bool:
+        """Whether the interval says better."""
+        return self.low > 0
+
+
+def choose(candidates: Sequence[Candidate], *, maximize: bool) -> int:
+    """Return the index of the simplest candidate within one standard error of the best mean (Breiman et al. 1984, section 3.4.3).
+
+    The standard error is that of the best one's mean, from the variance over seeds of all candidates together.
+    """
+    sign = 1 if maximize else -1
+    means = [sign * float(np.mean(candidate.tune)) for candidate in candidates]
+    best = int(np.argmax(means))
+    variance, _ = pooled_variance([candidate.tune for candidate in candidates])
+    error = math.sqrt(variance / len(candidates[best].tune))
+    within = [n for n, mean in enumerate(means) if mean >= means[best] - error]
+    return min(within, key=lambda n: (candidates[n].changes, -means[n]))
+
+
+def judge(chosen: Sequence[Logits], champion: Logits, labels: Labels, seeds: Sequence[Sequence[Logits]], *, samples: int = 1000) -> Verdict:
+    """Compare the mean macro F1 of a candidate's seeds with that of the champion, on the same images.
+
+    ``chosen`` logits (n, K) by seed, ``champion`` (n, K), ``labels`` (n,), ``seeds`` the logits of every candidate by seed. The images'
+    part of the error is that of the stratified paired bootstrap. The seeds' part is pooled over the candidates and counts for the
+    champion too, of which there is one; with one seed each it is not known, and 0. Each part has a half-width of its own, added in
+    squares: normal for the images, which chose nothing; Student's for the seeds, at a level divided by the number of candidates
+    (Bonferroni), since the candidate was chosen by them.
+    """
+    classes, weights = champion.shape[1], resampled(labels, samples, 0)
+    drawn = [macro_f1_of(logits.argmax(axis=1), labels, classes)(weights) for logits in (*chosen, champion)]
+    scores = [[macro_f1(logits, labels, classes) for logits in of] for of in seeds]
+    value = float(np.mean([macro_f1(logits, labels, classes) for logits in chosen])) - macro_f1(champion, labels, classes)
+    images = float(np.std(np.mean(drawn[:-1], axis=0) - drawn[-1]))
+    variance, freedom = pooled_variance(scores)
+    of_seeds = variance * (1 / len(chosen) + 1)
+    wide = float(stats.t.ppf(1 - 0.025 / len(seeds), freedom)) * math.sqrt(of_seeds) if freedom else 0.0
+    half = math.hypot(Z * images, wide)
+    low, high = value - half, value + half
+    needed = (0, 0) if low > 0 else _needed(value, images, variance, len(chosen), len(labels))
+    return Verdict(value, low, high, images, math.sqrt(of_seeds), *needed)
+
+
+def pooled_variance(by_seed: Sequence[Sequence[float] | Reals]) -> tuple[float, int]:
+    """Return the variance over seeds within candidates, and its degrees of freedom; 0 and 0 if each has one seed."""
+    freedom = sum(len(values) - 1 for values in by_seed)
+    squares = sum(float(np.sum((np.asarray(values) - np.mean(values)) ** 2)) for values in by_seed)
+    return (squares / freedom, freedom) if freedom else (0.0, 0)
+
+
+def _needed(value: float, images: float, variance: float, seeds: int, count: int) -> tuple[float, float]:
+    """Return how many more images, or more seeds of the candidate, would settle a difference: each with the other as it is."""
+    if not value > 0:
+        return math.inf, math.inf
+    whole = value / (Z + stats.norm.ppf(0.8))  # the standard error that would do, with a power of .8
+
+    def alone(part: float, rest: float, held: int) -> float:
+        left = whole**2 - rest
+        return max(0, math.ceil(held * part / left) - held) if left > 0 else math.inf
+
+    return alone(images**2, variance * (1 / seeds + 1), count), alone(variance / seeds, images**2 + variance, seeds)
+
+
+def plain(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as plain data; what no number would settle is None."""
+    return {name: value if math.isfinite(value) else None for name, value in vars(verdict).items()}

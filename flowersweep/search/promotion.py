@@ -1,0 +1,197 @@
+"""From a study to a champion: its best configurations are trained anew with fresh seeds, and the gate decides.
+
+What is trained is a study of its own beside the first, ``NAME-promotion-...``, with the same coordinator, journal and tracking: killed,
+it goes on, and asked again it trains nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+
+from flowersweep import trial as one
+from flowersweep.compose import compose, parse
+from flowersweep.config import Config
+from flowersweep.errors import StudyError
+from flowersweep.evaluation.gate import Candidate, Verdict, choose, judge, plain
+from flowersweep.journal import Event, read
+from flowersweep.runtime import start
+from flowersweep.search.history import Record, records
+from flowersweep.search.identity import identity, replicate_seed
+from flowersweep.search.objectives import direction, objectives, score, values
+from flowersweep.search.run import Outcome, folder_of, log_trained, search
+from flowersweep.search.space import Params, Space, space_of
+from flowersweep.search.study import Study
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.features import Progress
+from flowersweep.training.workshop import Workshop
+
+DEFAULT = "default"
+Champion = Callable[[Config], np.ndarray]  # logits (n, K) of the champion on the images of report
+
+
+@dataclass(frozen=True)
+class Candidates(Space):
+    """A space whose points are configurations that were chosen before; the seed is another than the first study's."""
+
+    entries: tuple[tuple[str, Params], ...] = ()
+    seed: int = 0
+
+    def suggest(self, trial: optuna.Trial) -> Params:
+        """Return the candidates in turn: after each round all have the same number of seeds."""
+        return {"candidate": self.entries[trial.number % len(self.entries)][0]}
+
+    def distributions(self, params: Params) -> dict[str, BaseDistribution]:
+        return {"candidate": CategoricalDistribution([name for name, _ in self.entries])}
+
+    def config(self, params: Params) -> Config:
+        return replace(super().config(dict(self.entries)[params.get("candidate", DEFAULT)]), seed=self.seed)
+
+    def choices(self, path: str) -> list[Params]:
+        return [{"candidate": name} for name, _ in self.entries]
+
+    def describe(self) -> dict[str, Any]:
+        values = distribution_to_json(self.distributions({})["candidate"])
+        return {"candidate": {"path": "candidate", "values": values, "when": {}, "entries": dict(self.entries)}}
+
+
+class Replication(Study):
+    """A study that keeps the weights of every trial: which is promoted is known only when all are trained."""
+
+    def complete(self, record: Record, trial: optuna.Trial, result: one.Result, checkpoint: Checkpoint) -> None:
+        assert checkpoint.state is not None
+        Checkpoint(checkpoint.epoch, checkpoint.state._replace(optimizer=[])).save(network(self.folder, record.number))
+        super().complete(record, trial, result, checkpoint)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate says, and the evidence for it."""
+
+    better: bool  # than the champion; the first model ever needs not be
+    run: str  # the MLflow run of the chosen model
+    candidate: str
+    verdict: Verdict | None  # None without a champion
+    evidence: dict[str, Any]
+
+
+def promotion(
+    config: Config,
+    overrides: Sequence[str],
+    champion: Champion | None,
+    *,
+    features: Progress = lambda what, done, total: None,
+    watch: Callable[[Study, Record | None], None] = lambda study, record: None,
+) -> Decision:
+    """Train the study's best configurations and its default anew, choose one on tune, compare it with the champion on report.
+
+    Raises StudyError if the study has no complete trial, or nothing that could be trained again.
+    """
+    begun, trials = _study(config)
+    words = [word for word in begun["overrides"] if not word.startswith("verb=")]
+    own = [word for word in overrides if not word.startswith(("verb=", "study=", "promotion.", "force=", "reason="))]
+    base = compose([*words, *own, f"study={config.study}"])
+    space = space_of(base, [*words, *own], parse(words)) if base.sweep.space else Space((), {}, (*words, *own), frozenset())
+    entries = candidates(base, space, trials, config.promotion.top)
+    what = hashlib.sha256(json.dumps([begun["time"], entries], sort_keys=True).encode()).hexdigest()
+    fresh = replicate_seed(what, 0)
+    points = Candidates(space.parameters, space.fixed, space.overrides, space.groups, tuple(entries.items()), fresh)
+    count = len(entries) * config.promotion.seeds
+    again = replace(
+        base,
+        study=f"{config.study}-promotion-{what[:6]}",
+        seed=fresh,
+        sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
+        pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
+        sweep=replace(base.sweep, n_trials=count, keep=count, space={}, repeats="replicate"),
+        tracking=config.tracking,
+    )
+    outcome = search(again, space.overrides, experiment=begun["experiment"], features=features, watch=watch, space=points, kind=Replication)
+    return _decided(again, points, outcome, champion, {"study": config.study, "picked_from": len(trials)})
+
+
+def candidates(config: Config, space: Space, trials: Sequence[Record], top: int) -> dict[str, Params]:
+    """Return the default configuration and the best trials that are not the same as it or one another: name -> parameters."""
+    names = objectives(config)
+    complete = [each for each in trials if each.state == "complete" and each.value is not None]
+    ranked = sorted(complete, key=lambda each: score(values(each.value or 0.0, each.metrics, names), names))
+    found, seen = {DEFAULT: Params()}, {identity(space.config({}), 1)}
+    for record in ranked:
+        what = identity(space.config(record.params), 1)
+        if len(found) <= top and what not in seen:
+            found[f"trial {record.number}"] = record.params
+            seen.add(what)
+    return found
+
+
+def network(folder: Path, number: int) -> Path:
+    """Return where a replication has the weights of a trial."""
+    return folder / "trials" / str(number) / "network.npz"
+
+
+def _study(config: Config) -> tuple[Event, list[Record]]:
+    path = folder_of(config) / "journal.jsonl"
+    events, _ = read(path)
+    trials = records(events)
+    if not any(trial.state == "complete" for trial in trials):
+        raise StudyError(f'the study "{config.study}" has no complete trial in {path.parent}: run it there first')
+    if "overrides" not in events[0] or events[0]["config"].get("ensemble", {}).get("members"):
+        raise StudyError(f'the study "{config.study}" cannot be trained again from its journal: name a run (run=ID), or begin it anew')
+    return events[0], trials
+
+
+def _decided(config: Config, points: Candidates, outcome: Outcome, champion: Champion | None, known: dict[str, Any]) -> Decision:
+    folder, maximize = folder_of(config), direction(config.sweep.objective) == "maximize"
+    by_name = {name: [trial for trial in outcome.trials if trial.params["candidate"] == name] for name, _ in points.entries}
+    complete = {name: [trial for trial in of if trial.state == "complete"] for name, of in by_name.items()}
+    kept = {name: [_kept(folder, trial) for trial in of] for name, of in complete.items() if of}
+    if not kept:
+        raise StudyError(f"no training of {config.study} was completed; the reasons are in its table: status study={config.study}")
+    found = [_candidate(name, complete[name], kept[name], points) for name in kept]
+    chosen = found[choose(found, maximize=maximize)]
+    best = (max if maximize else min)(complete[chosen.name], key=lambda trial: trial.value or 0.0)
+    labels = kept[chosen.name][0]["report_labels"]
+    verdict = judge(chosen.report, champion(config), labels, [each.report for each in found]) if champion else None
+    workshop = Workshop(start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules)
+    trained = replace(points.config(best.params), study=config.study, dir=config.dir, tracking=config.tracking)
+    seeded = trained if best.seed is None else replace(trained, seed=best.seed)
+    evidence = {
+        **known,
+        "chosen": chosen.name,
+        "trial": best.number,
+        "settings": points.settings(best.params),
+        "rule": f"simplest within one standard error of the best mean {config.sweep.objective} over {config.promotion.seeds} seeds on tune",
+        "objective": config.sweep.objective,
+        "candidates": [_told(each, complete[each.name]) for each in found],
+        "images": {"tune": len(kept[chosen.name][0]["tune_labels"]), "report": len(labels)},
+        "against_champion": None if verdict is None else {"metric": "report/macro_f1", "confidence": 0.95, **plain(verdict)},
+    }
+    run = log_trained(seeded, best.number, network(folder, best.number), workshop)
+    return Decision(verdict is None or verdict.better, run, chosen.name, verdict, evidence)
+
+
+def _candidate(name: str, trials: Sequence[Record], kept: Sequence[Mapping[str, np.ndarray]], points: Candidates) -> Candidate:
+    changes = len({**points.settings({"candidate": name}), "seed": 0}) - 1
+    return Candidate(name, changes, [trial.value or 0.0 for trial in trials], [each["report"].astype(np.float32) for each in kept])
+
+
+def _kept(folder: Path, trial: Record) -> dict[str, np.ndarray]:
+    with np.load(folder / "trials" / str(trial.number) / "logits.npz") as file:
+        return {name: file[name] for name in ("report", "report_labels", "tune_labels")}
+
+
+def _told(candidate: Candidate, trials: Sequence[Record]) -> dict[str, Any]:
+    return {
+        "name": candidate.name,
+        "changes": candidate.changes,
+        "tune": [float(value) for value in candidate.tune],
+        "report/macro_f1": [trial.metrics["report/macro_f1"] for trial in trials],
+    }

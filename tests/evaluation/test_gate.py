@@ -1,0 +1,99 @@
+"""The gate: a real improvement passes, luck does not; how often equal configurations pass is simulated."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from flowersweep.evaluation.gate import Candidate, choose, judge, pooled_variance
+from flowersweep.evaluation.scores import macro_f1
+
+CLASSES, IMAGES = 10, 400
+LABELS = np.arange(IMAGES) % CLASSES
+
+
+def trained(chance: np.random.Generator, hard: np.ndarray, skill: float, spread: float) -> np.ndarray:
+    """Logits of one training: images are hard or easy for every network, a seed moves the skill and what each image looks like."""
+    mine = skill + spread * chance.normal()
+    margin = mine - hard + chance.normal(scale=0.7, size=len(hard))
+    logits = chance.normal(scale=0.1, size=(len(hard), CLASSES))
+    wrong = (LABELS[: len(hard)] + chance.integers(1, CLASSES, len(hard))) % CLASSES
+    logits[np.arange(len(hard)), np.where(margin > 0, LABELS[: len(hard)], wrong)] += 3
+    return logits
+
+
+def study(chance: np.random.Generator, skills: list[float], spread: float = 0.1) -> tuple[list[Candidate], np.ndarray]:
+    """Candidates with three seeds each, and a champion of skill 1.5, on the same images."""
+    tune, report = (chance.normal(size=IMAGES) for _ in range(2))
+    found = []
+    for number, skill in enumerate(skills):
+        own = skill + spread * chance.normal(size=3)  # by seed: the same network is scored on both halves
+        logits = [trained(chance, report, each, 0.0) for each in own]
+        scores = [macro_f1(trained(chance, tune, each, 0.0), LABELS, CLASSES) for each in own]
+        found.append(Candidate(f"trial {number}", number, scores, logits))
+    return found, trained(chance, report, 1.5, spread)
+
+
+def promoted(candidates: list[Candidate], champion: np.ndarray) -> bool:
+    chosen = candidates[choose(candidates, maximize=True)]
+    return judge(chosen.report, champion, LABELS, [each.report for each in candidates], samples=200).better
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.1, 0.3], ids=["images alone", "both", "mostly seeds"])
+def test_equal_configurations_are_promoted_in_at_most_one_of_twenty_cases(spread: float) -> None:
+    chance, runs = np.random.default_rng(0), 200
+    assert sum(promoted(*study(chance, [1.5] * 4, spread)) for _ in range(runs)) / runs <= 0.05
+
+
+def test_the_best_of_fifty_beats_the_baseline_nearly_always() -> None:
+    chance, runs = np.random.default_rng(1), 40
+    wrong = 0
+    for _ in range(runs):
+        tune = chance.normal(size=IMAGES)
+        scores = [macro_f1(trained(chance, tune, 1.5, 0.1), LABELS, CLASSES) for _ in range(51)]
+        wrong += max(scores[1:]) > scores[0]
+    assert wrong / runs >= 0.9, "what promoting the best of a sweep does when all are equal"
+
+
+def test_a_real_improvement_passes() -> None:
+    chance, runs = np.random.default_rng(2), 20
+    assert sum(promoted(*study(chance, [1.5, 2.6, 2.6])) for _ in range(runs)) >= 0.9 * runs
+
+
+def test_of_candidates_within_one_standard_error_the_simplest_is_chosen() -> None:
+    def candidate(name: str, changes: int, *tune: float) -> Candidate:
+        return Candidate(name, changes, tune, [])
+
+    far, near, default = (
+        candidate("far", 5, 0.30, 0.31, 0.32),
+        candidate("near", 2, 0.305, 0.315, 0.325),
+        candidate("d", 0, 0.5, 0.51, 0.52),
+    )
+    assert pooled_variance([far.tune, near.tune])[0] == pytest.approx(1e-4)
+    assert choose([far, near, default], maximize=False) == 1  # .315 is within .0058 of .310, and changes less
+    assert choose([far, default], maximize=False) == 0
+    assert choose([far, near, default], maximize=True) == 2
+    alone = candidate("alone", 3, 0.4)
+    assert choose([alone, candidate("d", 0, 0.41)], maximize=False) == 0  # with one seed there is no error to be within
+
+
+def test_what_would_settle_a_difference_settles_it() -> None:
+    chance = np.random.default_rng(3)
+    candidates, champion = study(chance, [1.55], spread=0.01)
+    chosen = candidates[0]
+    found = judge(chosen.report, champion, LABELS, [chosen.report])
+    assert found.low <= 0 < found.value
+    assert found.seeds < found.images
+    enough = found.images * math.sqrt(IMAGES / (IMAGES + found.more_images))
+    assert math.hypot(enough, found.seeds) * 2.8016 == pytest.approx(found.value, rel=0.01)
+    worse = judge([champion], chosen.report[0], LABELS, [[champion]])
+    assert (worse.more_images, worse.more_seeds, worse.seeds) == (math.inf, math.inf, 0.0)
+
+
+def test_a_model_is_not_better_than_itself() -> None:
+    logits = trained(np.random.default_rng(4), np.zeros(IMAGES), 0.5, 0.0)
+    found = judge([logits], logits, LABELS, [[logits]])
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert not found.better
