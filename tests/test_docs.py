@@ -51,7 +51,9 @@ def test_every_command_shown_composes(line: str, tmp_path: Path, monkeypatch: py
 
 
 def test_commands_are_found() -> None:
-    assert {"+sweep=smoothing", "promote study=smoothing     # fresh seeds, then champion if the evidence carries it"} <= set(commands(ROOT / "README.md"))
+    assert {"+sweep=smoothing", "promote study=smoothing     # fresh seeds, then champion if the evidence carries it"} <= set(
+        commands(ROOT / "README.md")
+    )
     assert words("promote study=NAME [data.classes=FILE]  # why") == ["promote", "study=NAME", "data.classes=FILE"]
 
 

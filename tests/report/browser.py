@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+MOVE = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 PATIENCE = 60.0  # seconds for one answer
 
 
@@ -31,15 +34,16 @@ class Browser:
             "--disable-background-networking",
             "--remote-debugging-pipe",
         ]
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (theirs, answers)]  # clear of the 3 and 4 that Chromium speaks through
         self._process = subprocess.Popen(
-            [PROGRAM, *flags, "--remote-debugging-pipe", f"--user-data-dir={folder}", "about:blank"],
-            preexec_fn=lambda: _as_three_and_four(theirs, answers),
-            pass_fds=(3, 4),
+            # a process of its own puts them there: a function between fork and exec is no good beside JAX's threads
+            [sys.executable, "-c", MOVE, *map(str, ends), PROGRAM, *flags, f"--user-data-dir={folder}", "about:blank"],
+            pass_fds=ends,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        os.close(theirs)
-        os.close(answers)
+        for end in (theirs, answers, *ends):
+            os.close(end)
         self._buffer, self._number, self._session = b"", 0, ""
         self.problems: list[str] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
@@ -111,9 +115,3 @@ class Browser:
         self._process.wait(30)
         os.close(self._write)
         os.close(self._read)
-
-
-def _as_three_and_four(commands: int, answers: int) -> None:
-    high = os.dup(commands), os.dup(answers)  # neither may be overwritten before it is copied
-    os.dup2(high[0], 3)
-    os.dup2(high[1], 4)

@@ -42,7 +42,7 @@ def test_eight_replicas_give_the_weights_of_one(tmp_path: Path) -> None:
     with np.load(tmp_path / "1.npz") as one, np.load(tmp_path / "8.npz") as eight:
         assert one.files == eight.files
         moved = 0
-        for name in one.files:
+        for name in set(one.files) - {"about"}:
             np.testing.assert_allclose(one[name], eight[name], rtol=1e-5, atol=1e-6, err_msg=name)
             moved += one[name].size
     assert moved > 1000
