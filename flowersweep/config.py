@@ -106,7 +106,7 @@ class Promotion:
     """How much is trained anew before a model may become the champion."""
 
     top: int = 3  # of the study's best trials, beside the default configuration
-    seeds: int = 3  # that each is trained with
+    seeds: int = 3  # that each is trained with; of one nothing would be known of what others give
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "ensemble.top": (1, math.inf),
     "sweep.keep": (1, math.inf),
     "promotion.top": (0, math.inf),
-    "promotion.seeds": (1, math.inf),
+    "promotion.seeds": (2, math.inf),
     "sweep.budget.minutes": (0, math.inf),
     "sweep.budget.bytes": (1, math.inf),
     "seed": (0, 2**31 - 1),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from flowersweep.compose import options
 from flowersweep.config import Config, Data, flatten
-from flowersweep.errors import ConfigError, did_you_mean
+from flowersweep.errors import ConfigError, DataError, did_you_mean
 from flowersweep.tracking.masking import masked_text
 
 if TYPE_CHECKING:
@@ -172,7 +172,11 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
     before = registry.holder(config.tracking, dir)
 
     def champion(trained: Config) -> np.ndarray:
-        return report_logits(trained, alias=registry.CHAMPION)[0]
+        try:
+            return report_logits(trained, alias=registry.CHAMPION)[0]
+        except DataError as error:
+            another = "promote into a registered model of its own: tracking.registered_model=NAME"
+            raise DataError(f"the champion cannot be compared with: {error}; or {another}") from error
 
     try:
         found = promotion(config, overrides, champion if before else None, features=progress.features, watch=progress.trial)
@@ -184,7 +188,8 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
     told = {**found.evidence, "champion": {"version": before.version, "run": before.run_id} if before else None}
     print("\n".join([table(rows(told)), "", *sentences(told)]))
     files = {"evidence.json": json.dumps(told, indent=1), "evidence.html": html(told)}
-    return _promoted(config, found.run, {}, better=found.better, description=markdown(told), files=files)
+    claim = {"flowersweep.claim": " ".join(sentences(told))[:5000]}
+    return _promoted(config, found.run, claim, better=found.better, description=markdown(told), files=files)
 
 
 def _gate_of_run(config: Config) -> int:
@@ -213,8 +218,9 @@ def _promoted(
     from flowersweep.tracking import registry
 
     alias, dir = registry.CHAMPION if better else registry.CHALLENGER, Path(config.dir)
-    noted = {**(evidence(config) if config.study else {}), **tags}
-    version = registry.promote(str(config.study), config.tracking, dir, run=run or config.run, alias=alias, evidence=noted)
+    run = run or config.run
+    noted = {**({} if run else evidence(config)), **tags}
+    version = registry.promote(config.study or "", config.tracking, dir, run=run, alias=alias, evidence=noted)
     if description or files:
         registry.attach(version, config.tracking, dir, description=description, files=files or {})
     print(f"{version.name} version {version.version} is now {alias} (run {version.run_id})")

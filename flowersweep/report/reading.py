@@ -76,6 +76,8 @@ class Reading:
         try:
             with np.load(path) as kept:
                 return Predictions(*(kept[name] for name in ("tune", "tune_labels", "report", "report_labels")))
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError, KeyError, BadZipFile) as error:
             log.warning("%s cannot be read: %s", path, error)
             return None

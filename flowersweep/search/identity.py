@@ -9,7 +9,14 @@ from typing import Any
 from flowersweep.config import Config, Settings, flatten
 
 PARTS = ("seed", "data", "model", "loss", "augment", "schedule", "optimizer", "train", "ensemble")
-LABELS = {"train.checkpoint_seconds", "train.learning_rates", *(f"{part}.name" for part in PARTS)}  # of no effect, whatever they are
+# of no effect, whatever they are
+FILES = {"data.dir", "data.cache_bytes", "data.disk_cache_bytes"}
+LABELS = {
+    "train.checkpoint_seconds",
+    "train.learning_rates",
+    *FILES,
+    *(f"{part}.name" for part in PARTS),
+}
 MOVED = ("flip", "crop", "aspect", "zoom", "shift", "rotation")
 STRENGTHS = (*MOVED, "hue", "saturation", "contrast", "brightness", "cutout", "mix_probability")
 FINE_TUNING = ("train.head_epochs", "train.head_learning_rate", "train.backbone_rate", "train.batch_statistics")
@@ -28,9 +35,12 @@ IDLE: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
 OURS = ("flowersweep.", "keras.optimizers.")  # what the numbers of other callables mean is not known
 
 
-def identity(config: Config, replicas: int) -> str:
-    """Return a hash that two configurations share if and only if they are the same training on so many replicas."""
-    return hashlib.sha256(json.dumps(canonical(config, replicas), sort_keys=True, default=str).encode()).hexdigest()[:16]
+def identity(config: Config, replicas: int, images: str = "") -> str:
+    """Return a hash that two configurations share if and only if they are the same training on so many replicas.
+
+    ``images`` is the digest of the images, where a study has several.
+    """
+    return hashlib.sha256(json.dumps([canonical(config, replicas), images], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def canonical(config: Config, replicas: int) -> Settings:

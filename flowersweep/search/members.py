@@ -16,6 +16,7 @@ from flowersweep.evaluation.calibration import calibrated_nll, temperature
 from flowersweep.evaluation.scores import Reals
 from flowersweep.journal import Event, read
 from flowersweep.search.history import Record, records
+from flowersweep.search.objectives import objectives
 
 PARTS = ("tune", "report", "test")
 
@@ -74,6 +75,8 @@ def members_of(config: Config) -> Members | None:
         return None
     if foreign:
         raise ConfigError(f"ensemble.members is given, and a pool of trained trials has no {foreign[0]} to search: take +sweep=ensemble")
+    if "time" in objectives(config):
+        raise ConfigError("sweep.objectives: an ensemble takes no time of training: leave time out")
     chosen = list(dict.fromkeys(found for asked in config.ensemble.members for found in _trials(studies, str(asked), config.ensemble.top)))
     if len(chosen) < 2:
         raise StudyError(f"ensemble.members={config.ensemble.members} is {len(chosen)} complete trial: an ensemble needs two or more")
@@ -90,12 +93,16 @@ def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
     study, _, number = asked.partition(":")
     begun, trials = _story(studies, study)
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    kept = [trial for trial in complete if (studies / study / "trials" / str(trial.number) / "logits.npz").exists()]
     if not number:
         sign = 1 if begun["direction"] == "minimize" else -1
-        return [(study, trial.number) for trial in sorted(complete, key=lambda trial: sign * (trial.value or 0.0))[:top]]
+        return [(study, trial.number) for trial in sorted(kept, key=lambda trial: sign * (trial.value or 0.0))[:top]]
     known = {str(trial.number) for trial in complete}
     if number not in known:
         raise StudyError(f'study "{study}" has no complete trial {number}. ' + did_you_mean(number, known, "Complete trials"))
+    if number not in {str(trial.number) for trial in kept}:
+        why = "it took the result of another trial" if trials[int(number)].reused is not None else "it was not among the best sweep.keep"
+        raise StudyError(f"{study}:{number} has no logits any more ({why}). With logits: {', '.join(str(trial.number) for trial in kept)}")
     return [(study, int(number))]
 
 

@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 
 from flowersweep import trial as one
 from flowersweep.compose import compose, parse
-from flowersweep.config import Config
+from flowersweep.config import Config, differences, flatten
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.gate import Candidate, Verdict, choose, judge, plain
 from flowersweep.journal import Event, read
@@ -27,7 +27,7 @@ from flowersweep.runtime import start
 from flowersweep.search.history import Record, records
 from flowersweep.search.identity import identity, replicate_seed
 from flowersweep.search.objectives import direction, objectives, score, values
-from flowersweep.search.run import Outcome, folder_of, log_trained, search
+from flowersweep.search.run import FREE, folder_of, log_trained, search
 from flowersweep.search.space import Params, Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.training.checkpoint import Checkpoint
@@ -98,9 +98,12 @@ def promotion(
     begun, trials = _study(config)
     words = [word for word in begun["overrides"] if not word.startswith("verb=")]
     own = [word for word in overrides if not word.startswith(("verb=", "study=", "promotion.", "force=", "reason="))]
+    _require_same(begun, compose(words))
     base = compose([*words, *own, f"study={config.study}"])
-    space = space_of(base, [*words, *own], parse(words)) if base.sweep.space else Space((), {}, (*words, *own), frozenset())
-    entries = candidates(base, space, trials, config.promotion.top)
+    searched = begun["config"]["sweep"]["space"]
+    space = space_of(base, [*words, *own], parse(words)) if searched else Space((), {}, (*words, *own), frozenset())
+    entries = candidates(base, space, trials, config.promotion.top, begun["settings"]["replicas"])
+    against = champion(base) if champion else None  # before minutes of training: what does not fit is said now
     what = hashlib.sha256(json.dumps([begun["time"], entries], sort_keys=True).encode()).hexdigest()
     fresh = replicate_seed(what, 0)
     points = Candidates(space.parameters, space.fixed, space.overrides, space.groups, tuple(entries.items()), fresh)
@@ -111,21 +114,27 @@ def promotion(
         seed=fresh,
         sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
         pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
-        sweep=replace(base.sweep, n_trials=count, keep=count, space={}, repeats="replicate"),
+        # logits are never removed, or asking for fewer seeds would remove what was trained
+        sweep=replace(base.sweep, n_trials=count, keep=2**31, space={}, repeats="replicate", budget=config.sweep.budget),
         tracking=config.tracking,
+        cluster=config.cluster,
+        dir=config.dir,
     )
     outcome = search(again, space.overrides, experiment=begun["experiment"], features=features, watch=watch, space=points, kind=Replication)
-    return _decided(again, points, outcome, champion, {"study": config.study, "picked_from": len(trials)})
+    if outcome.stopped or not outcome.shipped:
+        why = outcome.stopped or "MLflow does not have all of it yet"
+        raise StudyError(f"{why}: nothing is decided before all {count} trainings are there; the same command goes on")
+    return _decided(again, points, outcome.trials[:count], against, {"study": config.study, "picked_from": len(trials)})
 
 
-def candidates(config: Config, space: Space, trials: Sequence[Record], top: int) -> dict[str, Params]:
+def candidates(config: Config, space: Space, trials: Sequence[Record], top: int, replicas: int) -> dict[str, Params]:
     """Return the default configuration and the best trials that are not the same as it or one another: name -> parameters."""
     names = objectives(config)
     complete = [each for each in trials if each.state == "complete" and each.value is not None]
     ranked = sorted(complete, key=lambda each: score(values(each.value or 0.0, each.metrics, names), names))
-    found, seen = {DEFAULT: Params()}, {identity(space.config({}), 1)}
+    found, seen = {DEFAULT: Params()}, {identity(space.config({}), replicas)}
     for record in ranked:
-        what = identity(space.config(record.params), 1)
+        what = identity(space.config(record.params), replicas)
         if len(found) <= top and what not in seen:
             found[f"trial {record.number}"] = record.params
             seen.add(what)
@@ -148,18 +157,28 @@ def _study(config: Config) -> tuple[Event, list[Record]]:
     return events[0], trials
 
 
-def _decided(config: Config, points: Candidates, outcome: Outcome, champion: Champion | None, known: dict[str, Any]) -> Decision:
+def _require_same(begun: Event, now: Config) -> None:
+    """Raise StudyError if the study's own words do not mean any more what they meant, since ``conf`` or ``sweeps`` have changed."""
+    apart = (*FREE, "sweep", "data.digest", "replicas")
+    old = {path: value for path, value in begun["settings"].items() if not path.startswith(apart)}
+    new = {path: value for path, value in json.loads(json.dumps(dict(flatten(now)))).items() if not path.startswith(apart)}
+    changed = [f"{path}: {one!r} -> {other!r}" for path, (one, other) in differences(old, new).items()]
+    if changed:
+        raise StudyError(f"the study was begun with other settings than its words mean now ({'; '.join(changed)}): take the changes back")
+
+
+def _decided(config: Config, points: Candidates, trials: Sequence[Record], against: np.ndarray | None, known: dict[str, Any]) -> Decision:
     folder, maximize = folder_of(config), direction(config.sweep.objective) == "maximize"
-    by_name = {name: [trial for trial in outcome.trials if trial.params["candidate"] == name] for name, _ in points.entries}
+    by_name = {name: [trial for trial in trials if trial.params["candidate"] == name] for name, _ in points.entries}
     complete = {name: [trial for trial in of if trial.state == "complete"] for name, of in by_name.items()}
     kept = {name: [_kept(folder, trial) for trial in of] for name, of in complete.items() if of}
-    if not kept:
-        raise StudyError(f"no training of {config.study} was completed; the reasons are in its table: status study={config.study}")
+    if all(len(of) < 2 for of in kept.values()):
+        raise StudyError(f"too few trainings of {config.study} were completed to decide; the reasons: status study={config.study}")
     found = [_candidate(name, complete[name], kept[name], points) for name in kept]
     chosen = found[choose(found, maximize=maximize)]
     best = (max if maximize else min)(complete[chosen.name], key=lambda trial: trial.value or 0.0)
     labels = kept[chosen.name][0]["report_labels"]
-    verdict = judge(chosen.report, champion(config), labels, [each.report for each in found]) if champion else None
+    verdict = None if against is None else judge(chosen.report, against, labels, [each.report for each in found])
     workshop = Workshop(start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules)
     trained = replace(points.config(best.params), study=config.study, dir=config.dir, tracking=config.tracking)
     seeded = trained if best.seed is None else replace(trained, seed=best.seed)
@@ -168,7 +187,7 @@ def _decided(config: Config, points: Candidates, outcome: Outcome, champion: Cha
         "chosen": chosen.name,
         "trial": best.number,
         "settings": points.settings(best.params),
-        "rule": f"simplest within one standard error of the best mean {config.sweep.objective} over {config.promotion.seeds} seeds on tune",
+        "rule": f"simplest within one standard error of the best mean {config.sweep.objective} over {len(chosen.tune)} seeds on tune",
         "objective": config.sweep.objective,
         "candidates": [_told(each, complete[each.name]) for each in found],
         "images": {"tune": len(kept[chosen.name][0]["tune_labels"]), "report": len(labels)},

@@ -105,7 +105,9 @@ class Study:
     def _meaning(self, params: Params) -> dict[str, Any]:
         """Return what an event of asking says of these parameters: the settings, and which trial they repeat, if any."""
         settings = self.space.settings(params)
-        what = identity(self.space.config(params), self.workshop.runtime.replicas)
+        config = self.space.config(params)
+        several = any(parameter.path.startswith("data") for parameter in self.space.parameters)
+        what = identity(config, self.workshop.runtime.replicas, self.workshop.dataset(config.data).digest if several else "")
         same = self.alike.get(what)
         if not same:
             return {"settings": settings, "identity": what}
@@ -224,6 +226,7 @@ class Study:
         folder: str | None = None,
     ) -> None:
         """Journal how a trial ended, tell the Optuna study, and remove what no trial needs any more."""
+        found = values(value, metrics or {}, objectives(self.config)) if state == "complete" and value is not None else None
         record.tell = self.journal.append(
             "tell",
             trial=record.number,
@@ -235,7 +238,6 @@ class Study:
             attributes=history.attributes(self.optuna, record.number),
         )
         record.metrics = metrics or record.metrics
-        found = values(value, metrics or {}, objectives(self.config)) if state == "complete" and value is not None else None
         self.optuna.tell(trial, found, state=history.STATES[state])
         self.ended += 1
         self.shelf.ended(record)

@@ -22,6 +22,7 @@ SAME = [
     (("schedule.minimum=1", "schedule.half_life=0.3"), ("schedule.minimum=1",)),
     (("augment=strong",), ("augment=none",)),  # over cached features nothing is augmented
     (("train.backbone_rate=0.1", "train.head_epochs=2"), ()),
+    (("data.dir=elsewhere", "data.cache_bytes=0"), ()),
     (("train.checkpoint_seconds=1", "study=other", "sweep.n_trials=3", "dir=there"), ()),
     ((*TUNED, "augment.mixup_alpha=0.7", "augment.cutmix_share=0.1"), TUNED),
     (
