@@ -186,7 +186,7 @@ def _decided(config: Config, points: Candidates, trials: Sequence[Record], again
         **known,
         "chosen": chosen.name,
         "trial": best.number,
-        "settings": points.settings(best.params),
+        "settings": {**points.settings(best.params), "seed": seeded.seed},
         "rule": f"simplest within one standard error of the best mean {config.sweep.objective} over {len(chosen.tune)} seeds on tune",
         "objective": config.sweep.objective,
         "candidates": [_told(each, complete[each.name]) for each in found],

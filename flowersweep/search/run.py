@@ -18,7 +18,7 @@ from flowersweep.data.pipeline import read_images
 from flowersweep.errors import ConfigError, StudyError
 from flowersweep.journal import Event, Journal, read
 from flowersweep.provenance import provenance
-from flowersweep.runtime import Runtime, start
+from flowersweep.runtime import Runtime, start, undisturbed
 from flowersweep.search.ensemble import Pooling, require_images, with_weights
 from flowersweep.search.findings import Findings
 from flowersweep.search.forecast import known_refusal
@@ -134,7 +134,7 @@ def search(
             order(workshop.runtime, SHARE, {})
             workshop.shared(config)  # before the first trial, so that none of them waits for features
         wake(None)
-        with _ended_in_order(study):
+        with _ended_in_order(study), undisturbed():
             study.run()
         shipped = shipper is None or shipper.drain(None)
         if shipper and shipped and sweep and not members:
