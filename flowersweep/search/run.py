@@ -30,7 +30,7 @@ from flowersweep.search.objectives import direction
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.targets import resolve
-from flowersweep.tracking.masking import masked_text
+from flowersweep.tracking.masking import masked, masked_text
 from flowersweep.tracking.registry import log_model
 from flowersweep.tracking.shipment import Shipment
 from flowersweep.tracking.shipper import Shipper, run_ids
@@ -242,7 +242,7 @@ def log_trained(config: Config, trial: int, weights: Path, workshop: Workshop) -
     dataset = workshop.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], dataset.image_size)
     run = run_ids(folder_of(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[trial]
-    facts = {"classes": list(dataset.classes), "data": asdict(config.data), "study": config.study, "trial": trial}
+    facts = {"classes": list(dataset.classes), "data": masked(asdict(config.data)), "study": config.study, "trial": trial}
     log_model(run, model, example, client(config.tracking, Path(config.dir)), facts=facts)
     return run
 
