@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
-import signal
 import sys
 from collections.abc import Sequence
 
+from flowersweep import signals
 from flowersweep.errors import FlowersweepError
 
 
@@ -21,7 +21,7 @@ def overrides(words: Sequence[str]) -> list[str]:
 
 def main(words: Sequence[str]) -> int:
     """Run one command; return its exit code: 0 done, 1 error, 3 refused by the gate, 130 interrupted."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite end is an interrupt: the journal is closed in order
+    signals.listen()  # a polite end is an interrupt: the journal is closed in order
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if {"-h", "--help"} & set(words):
         from flowersweep.help import text

@@ -22,7 +22,7 @@ LAYERS = [
     {"models", "data", "testing"},
     {"compose"},
     {"config", "runtime", "journal", "targets"},
-    {"errors"},
+    {"errors", "signals"},
 ]
 DOORS = {
     "hydra": {"compose", "search"},  # search.space parses the sweep grammar

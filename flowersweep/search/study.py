@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 
+from flowersweep import signals
 from flowersweep import trial as one
 from flowersweep.config import Config
 from flowersweep.errors import TrialFailed
@@ -68,6 +69,7 @@ class Study:
         try:
             for number in self.remaining:
                 self.clock.require(self.ended, self.config.sweep.n_trials)
+                signals.require_none()
                 self._run(number)
         except BudgetUsed as used:
             self.stopped = str(used)
@@ -170,6 +172,7 @@ class Study:
 
         def keep(checkpoint: Checkpoint) -> None:
             nonlocal saved, told
+            signals.require_none()
             record.at = checkpoint.epoch, len(checkpoint.losses)
             if time.monotonic() - told > 1:
                 self.watch(record)

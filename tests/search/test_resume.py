@@ -109,9 +109,9 @@ def test_more_trials_go_on_where_the_study_ended_and_other_settings_are_refused(
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_an_interrupted_study_says_so_and_goes_on(kind: signal.Signals, project: Path, command: Command) -> None:
     words = ["+sweep=quick", "tracking.enabled=false", *TINY, "sweep.n_trials=400"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flowersweep", *words], cwd=project, env=environment(), stderr=subprocess.PIPE, text=True
-    )
+    # as a shell starts what runs in the background: with Ctrl-C ignored
+    ignoring = ["/bin/sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable, "-m", "flowersweep", *words]
+    process = subprocess.Popen(ignoring, cwd=project, env=environment(), stderr=subprocess.PIPE, text=True)
     journal = project / "mlruns" / "studies" / "quick" / "journal.jsonl"
     while process.poll() is None and (not journal.exists() or journal.read_text().count('"tell"') < 2):
         pass

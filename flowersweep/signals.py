@@ -1,0 +1,32 @@
+"""A polite end, by Ctrl-C or SIGTERM, that cannot be lost.
+
+Python drops an exception that a signal raises inside a library's callback, and does not listen to a signal that the shell that started
+it ignores, as shells do for what runs in the background.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+_asked = False
+
+
+def listen() -> None:
+    """Have both signals raise KeyboardInterrupt, in this process and from now on."""
+    global _asked
+    _asked = False
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, _end)
+
+
+def require_none() -> None:
+    """Raise KeyboardInterrupt if an end was asked for and nobody has heeded it."""
+    if _asked:
+        raise KeyboardInterrupt
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    global _asked
+    _asked = True
+    raise KeyboardInterrupt
