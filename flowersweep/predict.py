@@ -14,6 +14,7 @@ from flowersweep.config import Config, Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.pipeline import in_order, padded
 from flowersweep.errors import ConfigError, DataError
+from flowersweep.evaluation.calibration import probabilities
 from flowersweep.models.cpu import lower_for_cpu
 from flowersweep.runtime import start
 from flowersweep.tracking import registry
@@ -89,15 +90,8 @@ def labels(model: Any, batches: Iterator[np.ndarray], count: int) -> Iterator[tu
         full = np.concatenate([images, np.zeros((BATCH - len(images), *images.shape[1:]), images.dtype)])  # one shape, one program
         logits = np.stack([model.predict_on_batch(view)[: len(images)] for view in views(full, count)])
         plain = logits[0].argmax(axis=1)
-        found = plain if count == 1 else _probabilities(logits).mean(axis=0).argmax(axis=1)
+        found = plain if count == 1 else np.mean([probabilities(view) for view in logits], axis=0).argmax(axis=1)
         yield from zip(found.tolist(), plain.tolist(), strict=True)
-
-
-def _probabilities(logits: np.ndarray) -> np.ndarray:
-    """Return the softmax over the last axis."""
-    odds = np.exp(logits.astype(np.float64) - logits.max(axis=-1, keepdims=True))
-    probabilities: np.ndarray = odds / odds.sum(axis=-1, keepdims=True)
-    return probabilities
 
 
 def _require_fit(dataset: Dataset, facts: dict[str, Any], split: str) -> None:

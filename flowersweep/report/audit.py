@@ -12,7 +12,7 @@ from typing import Literal
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from flowersweep.config import LIMITS
-from flowersweep.report.noise import Difference
+from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.reading import Reading
 from flowersweep.search.history import Record
 from flowersweep.search.space import Parameter
@@ -56,7 +56,8 @@ def _resolution(study: Reading, differences: Mapping[int, Difference]) -> Findin
     best, second = ranked[0].number, ranked[1].number
     found = differences[second]
     side = "above" if found.value >= 0 else "below"
-    gap = f"On the held-out half it is {abs(found.value):.4f} macro F1 {side} trial {second}, paired standard error {found.error:.4f}"
+    gap = f"On the held-out half it is {abs(found.value):.4f} macro F1 {side} trial {second}, "
+    gap += f"paired standard error {found.standard_error:.4f}"
     if found.resolved and found.value > 0:
         return Finding("note", f"Trial {best} is better than its runner-up, trial {second}", f"{gap}.")
     if found.resolved:

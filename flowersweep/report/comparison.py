@@ -12,9 +12,10 @@ import numpy as np
 
 from flowersweep.config import flatten
 from flowersweep.evaluation.scores import macro_f1
+from flowersweep.evaluation.statistics import Difference, macro_f1_interval
 from flowersweep.report.charts import history
 from flowersweep.report.marks import LOG, Chart
-from flowersweep.report.noise import Difference, interval, paired
+from flowersweep.report.noise import paired
 from flowersweep.report.page import Column, Section, grid, paragraph, table
 from flowersweep.report.reading import Predictions, Reading
 from flowersweep.tracking.masking import masked
@@ -72,7 +73,11 @@ def _best(entry: Entry) -> list[Any]:
     study, kept, best = entry.study, entry.kept, entry.study.best
     scores: list[Any] = [None] * 4
     if kept is not None:
-        scores = [macro_f1(kept.report, kept.report_labels, kept.report.shape[1]), *interval(kept), len(kept.report_labels)]
+        scores = [
+            macro_f1(kept.report, kept.report_labels, kept.report.shape[1]),
+            *macro_f1_interval(kept.report.argmax(axis=1), kept.report_labels, kept.report.shape[1]),
+            len(kept.report_labels),
+        ]
     end = [study.objective, best.value if best else None]
     return [study.name, *scores, best.number if best else None, len(study.records), len(study.complete), *end]
 
@@ -85,7 +90,7 @@ def _differences(found: Comparison) -> str:
             continue
         better = first if each.value > 0 else second
         verdict = f"{better} is better" if each.resolved else "unresolved"
-        rows.append([first, second, each.value, each.error, each.low, each.high, verdict])
+        rows.append([first, second, each.value, each.standard_error, each.low, each.high, verdict])
     heads = [Column("study", False), Column("less", False), Column("macro F1"), Column("standard error")]
     heads += [Column("95 % from"), Column("to"), Column("so", False)]
     note = "Paired: both models saw the same images. Below two standard errors a difference is unresolved. Other seeds would add to it."

@@ -13,9 +13,10 @@ import numpy as np
 
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import Labels, Logits, accuracy, confusion, macro_f1, nll, per_class
+from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.audit import Finding, audit
 from flowersweep.report.importance import Importance, importances
-from flowersweep.report.noise import Band, Difference, band, objective_error, optimism, paired, paired_objective_error
+from flowersweep.report.noise import Band, band, objective_error, optimism, paired, paired_objective_error
 from flowersweep.report.reading import Predictions, Reading
 from flowersweep.search.history import claim
 from flowersweep.tracking.masking import masked_text

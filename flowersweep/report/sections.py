@@ -123,7 +123,7 @@ def _trials(facts: Facts) -> Section:
 def _row(facts: Facts, record: Record, names: list[str]) -> list[Any]:
     study, difference = facts.study, facts.differences.get(record.number)
     span = study.spans.get(record.number)
-    less = f"{difference.value:+.4f} ± {difference.error:.4f}" if difference else None
+    less = f"{difference.value:+.4f} ± {difference.standard_error:.4f}" if difference else None
     scores = [record.value, record.metrics.get("tune/macro_f1"), record.metrics.get("report/macro_f1"), less]
     done = max(study.curves.get(record.number, {}), default=0)
     return [record.number, record.state, *scores, done, span.end - span.start if span else None, *(record.params.get(n) for n in names)]

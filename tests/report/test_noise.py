@@ -9,30 +9,16 @@ import pytest
 from optuna.distributions import IntDistribution
 
 from flowersweep.evaluation.calibration import calibrated_nll
-from flowersweep.evaluation.scores import macro_f1
 from flowersweep.report.facts import Facts
 from flowersweep.report.noise import (
     band,
-    expected_best_of,
-    interval,
-    macro_f1_of_samples,
     objective_error,
     optimism,
     paired,
     paired_objective_error,
-    resampled,
 )
 from flowersweep.report.reading import Reading, reading
-from tests.report.made_up import CLASSES, SPACE, MadeUp, Play, smoothed
-
-
-def test_macro_f1_of_each_sample_is_that_of_its_images(study: Reading) -> None:
-    kept = study.predictions(0)
-    assert kept is not None
-    rows = resampled(kept.report_labels, samples=5)
-    found = macro_f1_of_samples(kept.report.argmax(axis=1), kept.report_labels, CLASSES, rows)
-    assert found == pytest.approx([macro_f1(kept.report[row], kept.report_labels[row], CLASSES) for row in rows])
-    assert all(np.array_equal(np.bincount(kept.report_labels[row]), np.bincount(kept.report_labels)) for row in rows)
+from tests.report.made_up import SPACE, MadeUp, Play, smoothed
 
 
 def test_the_error_of_a_likelihood_is_that_of_the_bootstrap(study: Reading) -> None:
@@ -61,15 +47,6 @@ def test_two_equal_models_are_unresolved_and_a_worse_one_is_told_apart(study: Re
     apart = paired(best, worse)
     assert apart.resolved
     assert 0 < apart.low < apart.value < apart.high
-    low, high = interval(best)
-    assert low < macro_f1(best.report, best.report_labels, CLASSES) < high
-
-
-@pytest.mark.parametrize("number", [2, 10, 100])
-def test_the_best_of_many_draws_is_as_far_out_as_simulated(number: int) -> None:
-    simulated = np.random.default_rng(0).normal(size=(20_000, number)).max(axis=1).mean()
-    assert expected_best_of(number) == pytest.approx(simulated, rel=0.05)
-    assert expected_best_of(1) == 0
 
 
 def test_optimism_grows_with_the_number_of_trials(tmp_path: Path) -> None:
