@@ -55,7 +55,7 @@ def _register_sweeps(asked: Iterable[str]) -> None:
     store = ConfigStore.instance()
     for name, file in sweep_files().items():
         try:
-            node = OmegaConf.load(file)
+            node = _loaded(file, file.stat().st_mtime_ns)
         except (YAMLError, OmegaConfBaseException, OSError) as error:
             if name in asked:
                 raise ConfigError(f"sweep file {file} cannot be read: {error}") from error
@@ -63,11 +63,18 @@ def _register_sweeps(asked: Iterable[str]) -> None:
             continue
         assert isinstance(node, DictConfig)
         # every sweep is a search, and names its study
+        node = node.copy()
         node["defaults"] = [*node.get("defaults", []), {"override /verb": "search"}, "_self_"]
         node.setdefault("study", name)
         store.store(group="sweep", name=name, node=node, package="_global_", provider=str(file))
 
 
+@lru_cache  # reading all of them anew was a fifth of a composition
+def _loaded(file: Path, changed: int) -> Any:
+    return OmegaConf.load(file)
+
+
+@lru_cache
 def _schema() -> DictConfig:
     """Config as Hydra may merge into it: OmegaConf takes a frozen dataclass for read-only."""
     node = OmegaConf.structured(Config)

@@ -22,7 +22,7 @@ def starts(space: Space, recipe: str | None = None) -> list[Params]:
 
     A value outside the space is moved to its nearest end. The recipe is left out where another was chosen or it does not compose.
     """
-    base = dict(flatten(composed(space.overrides)))
+    base = space.base
     points = [space.filled(lambda parameter: nearest(parameter.distribution, _at(base, parameter)))]
     try:
         other = dict(flatten(composed((*space.overrides, f"recipe={recipe}")))) if recipe and base["recipe"] in (None, "none") else base

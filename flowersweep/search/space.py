@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import optuna
@@ -42,6 +43,15 @@ class Space:
     overrides: tuple[str, ...]  # the command line
     groups: frozenset[str]  # paths that are config groups: changing one composes anew
 
+    @cached_property
+    def base(self) -> Settings:
+        """The configuration that the trials change, by dotted path."""
+        return dict(flatten(composed(self.overrides)))
+
+    @cached_property
+    def _configs(self) -> dict[str, Config]:
+        return {}
+
     def suggest(self, trial: optuna.Trial) -> Params:
         """Ask the trial for a value of each active parameter."""
         return self.filled(lambda parameter: _suggested(trial, parameter.name, parameter.distribution))
@@ -60,14 +70,19 @@ class Space:
 
     def config(self, params: Params) -> Config:
         """Return the checked configuration of a trial: a swept parameter is an override. Raises ConfigError."""
+        if (known := self._configs.get(key := repr(params))) is not None:
+            return known
         paths = {p.path: params[p.name] for p in self.parameters if p.name in params}
-        chosen = tuple(f"{path}={value}" for path, value in paths.items() if path in self.groups)
-        return check(with_settings(composed(self.overrides + chosen), {p: v for p, v in paths.items() if p not in self.groups}))
+        other = {path: value for path, value in paths.items() if path in self.groups and self.base[f"{path}.name"] != value}
+        composition = composed(self.overrides + tuple(f"{path}={value}" for path, value in other.items()))
+        config = check(with_settings(composition, {p: v for p, v in paths.items() if p not in self.groups}))
+        self._configs.clear()  # a trial asks for its own again and again
+        self._configs[key] = config
+        return config
 
     def settings(self, params: Params) -> Settings:
         """Return where the configuration of a trial differs from the base, by dotted path."""
-        base, trial = dict(flatten(composed(self.overrides))), dict(flatten(self.config(params)))
-        return {path: new for path, (_, new) in differences(base, trial).items()}
+        return {path: new for path, (_, new) in differences(self.base, dict(flatten(self.config(params)))).items()}
 
     def choices(self, path: str) -> list[Params]:
         """Return one point for each option of a group, if it is searched; else the one that leaves it as it is."""

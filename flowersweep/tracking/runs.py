@@ -76,7 +76,8 @@ def create(client: MlflowClient, experiment: str, change: Change, study: Event, 
         "flowersweep.objective": study.get("objective"),
         "flowersweep.direction": study.get("direction"),
     }
-    tags = change.identity | {key: value[:5000] for key, value in facts.items() if value}
+    tags = change.identity | change.tags | {key: value[:5000] for key, value in facts.items() if value}
+    change.tags.clear()  # with the run itself they cost nothing
     return str(client.create_run(experiment, start_time=change.started, tags=tags, run_name=change.name).info.run_id)
 
 

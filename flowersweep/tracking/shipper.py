@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 import threading
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +26,7 @@ LOOK = 5.0  # seconds between two looks at a journal of which nobody said that t
 PATIENCE = 3  # failed attempts until drain gives up
 BREATH = 0.5  # seconds between two attempts at least, however urgent
 LONGEST_PAUSE = 60.0
+NICE = 10  # the thread's priority: it works in the gaps that training leaves
 
 
 class Runs(NamedTuple):
@@ -102,6 +105,8 @@ class Shipper:
 
     def _run(self) -> None:
         pause = 0.0
+        if sys.platform == "linux":  # where a thread has a priority of its own: training goes first
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
         try:
             while self._wait(pause):
                 pause = 0.0 if self._ship() else min(max(1.0, 2 * pause), LONGEST_PAUSE)
