@@ -178,9 +178,9 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
             another = "promote into a registered model of its own: tracking.registered_model=NAME"
             raise DataError(f"the champion cannot be compared with: {error}; or {another}") from error
 
-    asked = ensemble_promotion if pooled(config) else partial(promotion, overrides=overrides)
+    asked = ensemble_promotion if pooled(config) else promotion
     try:
-        found = asked(config, champion=champion if before else None, features=progress.features, watch=progress.trial)
+        found = asked(config, overrides, champion if before else None, features=progress.features, watch=progress.trial)
     finally:
         progress.close()
     if before and before.run_id == found.run:

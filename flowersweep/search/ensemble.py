@@ -62,11 +62,12 @@ class Pooling(Study):
         config = self.configured(record)
         pool = self.members.pool(weights_of(config), config.ensemble.pooling)
         used = [n for n, weight in enumerate(pool.weights) if weight > 0]
-        far = [self.members.names[n] for n in used if not at_hand(config, self.members.names[n])]
-        if far:
-            log.warning("no model was logged, for %s would have to be fine-tuned again; promoting the study does", ", ".join(far))
-            return None
         try:
+            far = [self.members.names[n] for n in used if not at_hand(config, self.members.names[n])]
+            if far or self.workshop.runtime.hosts > 1:
+                why = f"{', '.join(far)} would have to be fine-tuned again" if far else "one host makes it"
+                log.warning("no model was logged, for %s; promoting the study does", why)
+                return None
             trained = {n: restored(config, self.members.names[n], self.members.logits["tune"][n], self.workshop) for n in used}
         except StudyError as error:
             log.warning("no model was logged: %s", error)

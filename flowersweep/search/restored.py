@@ -26,11 +26,16 @@ Trained = tuple[Config, Checkpoint]
 
 
 def configured(config: Config, member: str) -> Config:
-    """Return the configuration that ``STUDY:TRIAL`` was trained with, for the images of ``config`` where they lie now."""
+    """Return the configuration that ``STUDY:TRIAL`` was trained with, for the images of ``config`` where they lie now.
+
+    Raises StudyError if the trial is a pool of others itself.
+    """
     study, _, number = member.partition(":")
     events, _ = read(Path(config.dir) / "studies" / study / "journal.jsonl")
     asked = next(event for event in events if event["event"] == "ask" and str(event["trial"]) == number)
     trained = from_journal(events[0], asked)
+    if trained.ensemble.members:
+        raise StudyError(f"{member} is an ensemble itself, which cannot be a part of one model: name its members")
     data = replace(config.data, image_size=trained.data.image_size)
     return replace(trained, data=data, dir=config.dir, tracking=config.tracking, trusted_modules=config.trusted_modules)
 

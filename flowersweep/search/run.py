@@ -231,10 +231,10 @@ def _log_model(study: Study) -> None:
     store = masked_text(address(config.tracking, Path(config.dir)))
     if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
         return
-    order(study.workshop.runtime, SHARE, best.params)
     if isinstance(study, Pooling):
         model = study.model(best)
     else:
+        order(study.workshop.runtime, SHARE, best.params)
         model = one.model_of(config, Checkpoint.load(study.shelf.weights(best)), study.workshop)
     if model is None:
         return

@@ -20,7 +20,7 @@ from flowersweep.evaluation.calibration import probabilities
 from flowersweep.journal import read
 from flowersweep.search.history import records
 from flowersweep.search.members import members_of
-from flowersweep.search.restored import from_journal, restored
+from flowersweep.search.restored import configured, from_journal, restored
 from flowersweep.search.run import search
 from flowersweep.search.space import space_of
 from flowersweep.tracking import registry
@@ -81,6 +81,8 @@ def test_a_member_that_is_not_what_it_was_is_refused(words: list[str], workshop:
     assert members is not None
     with pytest.raises(StudyError, match=r"one:\d, (read from|trained again).* is not the network whose logits it stored: a probability"):
         restored(replace(config, data=members.data), members.names[1], members.logits["tune"][0][::-1], workshop)
+    with pytest.raises(StudyError, match=r"both:0 is an ensemble itself, .* name its members"):
+        configured(config, "both:0")
 
 
 def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_say(words: list[str]) -> None:
