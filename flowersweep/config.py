@@ -38,6 +38,8 @@ class Model:
     preprocess: Any = None  # {_target_: callable(images in 0..255) -> tensor}, or None when the backbone does it
     weights: str = "imagenet"  # imagenet, none, or a file of Keras weights
     dropout: float = 0.2  # of the pooled features, while training
+    members: Any = None  # name -> model: several backbones side by side, each with a head, in place of one
+    ensemble_loss: float | None = None  # how much the loss of their mean probabilities counts beside the loss of each
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # the power of the number o
 # path: (smallest, largest) value that makes sense; what is not named here is checked by whoever uses it
 LIMITS: dict[str, tuple[float, float]] = {
     "model.dropout": (0, 0.95),
+    "model.ensemble_loss": (0, 10),
     "data.image_size": (8, 4096),
     "data.cache_bytes": (0, math.inf),
     "data.disk_cache_bytes": (0, math.inf),

@@ -17,7 +17,7 @@ from flowersweep.errors import TrialFailed
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.final import final_scores
 from flowersweep.evaluation.scores import accuracy, macro_f1, nll
-from flowersweep.models.classifier import build
+from flowersweep.models.classifier import Classifier, build
 from flowersweep.targets import arguments
 from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
 from flowersweep.training.fit import Pass, Stage, images_of
@@ -90,6 +90,11 @@ def finish(config: Config, checkpoint: Checkpoint, workshop: Workshop) -> Result
 
 def model_of(config: Config, trained: Checkpoint, workshop: Workshop) -> keras.Model:
     """Return the trained classifier as a Keras model of standard layers: images (n, H, W, 3) in 0..255 to float32 logits (n, K)."""
+    return classifier_of(config, trained, workshop).model
+
+
+def classifier_of(config: Config, trained: Checkpoint, workshop: Workshop) -> Classifier:
+    """Return the trained classifier and its parts, in Keras' own layers."""
     assert trained.state is not None
     shared = workshop.shared(config)
     size, classes = shared.dataset.image_size, len(shared.dataset.classes)
@@ -100,8 +105,8 @@ def model_of(config: Config, trained: Checkpoint, workshop: Workshop) -> keras.M
     for variable, value in zip(made.backbone.non_trainable_variables, trained.state.non_trainable, strict=False):
         variable.assign(value)
     stage, _ = stage_at(config, trained.epoch - 1, workshop)
-    made.head.set_weights(list(stage.head(trained.state)))
-    return made.model
+    made.set_heads(*stage.head(trained.state))
+    return made
 
 
 def stage_at(config: Config, epoch: int, workshop: Workshop) -> tuple[Stage, int]:
@@ -130,6 +135,7 @@ def hyperparameters(config: Config, epoch: int, steps: int, replicas: int = 1) -
             "clip_norm": train.clip_norm or np.inf,
             "ema_half_life": train.ema_half_life,
             "dropout": config.model.dropout,
+            "ensemble_loss": config.model.ensemble_loss or 0.0,
             "steps": steps * (train.epochs if main else train.head_epochs),
         },
     }

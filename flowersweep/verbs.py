@@ -85,8 +85,7 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         print(f"not all of it is in MLflow yet; later:   {RUN} sync study={config.study}{_same(config)}")
     else:
         print(f"compare in MLflow:   {RUN} ui{_same(config)}")
-        if not outcome.findings:
-            print(f"promote the best:    {RUN} promote study={config.study}{_same(config)}")
+        print(f"promote the best:    {RUN} promote study={config.study}{_same(config)}")
 
 
 def _longer(config: Config, overrides: Sequence[str], forecast: float | None) -> str:
@@ -163,6 +162,7 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
     """Ask the gate about a study."""
     from flowersweep.predict import report_logits
     from flowersweep.report.evidence import html, markdown, rows, sentences
+    from flowersweep.search.ensemble_promotion import ensemble_promotion, pooled
     from flowersweep.search.promotion import promotion
     from flowersweep.show import Progress, table
     from flowersweep.tracking import registry
@@ -178,8 +178,9 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
             another = "promote into a registered model of its own: tracking.registered_model=NAME"
             raise DataError(f"the champion cannot be compared with: {error}; or {another}") from error
 
+    asked = ensemble_promotion if pooled(config) else promotion
     try:
-        found = promotion(config, overrides, champion if before else None, features=progress.features, watch=progress.trial)
+        found = asked(config, overrides, champion if before else None, features=progress.features, watch=progress.trial)
     finally:
         progress.close()
     if before and before.run_id == found.run:

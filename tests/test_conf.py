@@ -54,8 +54,9 @@ def test_a_sampler_and_a_pruner_can_be_built_for_a_trial(group: str, name: str) 
 @files("loss", "schedule", "verb", "model", "data")
 def test_what_a_file_names_can_be_imported(group: str, name: str) -> None:
     spec = getattr(compose([f"{group}={name}"]), group)
-    for target in [spec] if isinstance(spec, dict) else [part for part in vars(spec).values() if isinstance(part, dict)]:
-        assert resolve(target)
+    targets = [value for path, value in flatten(spec) if path.rpartition(".")[2] == "_target_"]
+    assert targets or group == "data"
+    assert all(resolve({"_target_": target}) for target in targets)
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -6,9 +6,10 @@ import hashlib
 import json
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from keras import layers
 from flowersweep.config import Model
 from flowersweep.errors import ConfigError
 from flowersweep.models.cpu import lower_for_cpu
+from flowersweep.models.pooled import concatenated, pooled
 from flowersweep.models.slices import in_slices
 from flowersweep.targets import arguments, resolve
 
@@ -28,10 +30,22 @@ class Classifier:
     """One network, and the parts of it that are trained or run by themselves; the parts share their weights with `model`."""
 
     model: keras.Model  # images 0..255 (N, H, W, 3) -> float32 logits (N, classes); standard layers only: what is saved
-    backbone: keras.Model  # the part of `model` before dropout and head: images 0..255 -> pooled features (N, D)
-    head: layers.Dense  # kernel (D, classes), bias (classes,); float32
+    backbone: keras.Model  # the part of `model` before dropout and heads: images 0..255 -> pooled features (N, D)
+    heads: tuple[layers.Dense, ...]  # one; of several backbones one each, on its own features: kernel (D, classes), bias; float32
     features: keras.Model  # what `backbone` computes, in float32 and as fast as this machine can; weights in the same order
     pretrained: str  # where the backbone's weights came from (imagenet, file, none) and their digest as built; a key for what it computes
+    members: tuple[Classifier, ...] = ()  # the networks that stand side by side in it, whose parts these are
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many of the features (N, D) each head sees, in their order."""
+        return tuple(int(head.kernel.shape[0]) for head in self.heads)
+
+    def set_heads(self, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """Give the heads their part of a kernel (D, classes) and of biases (heads x classes,)."""
+        kernels, biases = np.split(kernel, np.cumsum(self.widths)[:-1]), np.split(bias, len(self.heads))
+        for head, *weights in zip(self.heads, kernels, biases, strict=True):
+            head.set_weights(weights)
 
 
 def build(
@@ -43,6 +57,10 @@ def build(
     With `lower`, `features` is a copy of the backbone, weights included, that is fast on a CPU (`lower_for_cpu`, `in_slices`). Weights
     that are not read are drawn alike in every process. Raises `ConfigError` when a target, the weights or the image size cannot be had.
     """
+    if config.members:
+        make = partial(build, image_size=image_size, classes=classes, lower=lower, trusted=trusted, precision=precision)
+        unread = {"weights": "none"} if config.weights == "none" else {}
+        return side_by_side({name: make(Model(**{**member, **unread})) for name, member in config.members.items()}, lower=lower)
     with _seeded(0), _computed_in(precision):
         backbone = _build_backbone(config, image_size, trusted)
         head = layers.Dense(classes, dtype="float32", name="head")
@@ -50,7 +68,20 @@ def build(
         model = keras.Model(backbone.input, head(pooled), name="classifier")
     features = in_slices(lower_for_cpu(backbone)) if lower else backbone
     source = config.weights if config.weights in ("imagenet", "none") else "file"
-    return Classifier(model, backbone, head, features, f"{source}-{digest(backbone, config)}")
+    return Classifier(model, backbone, (head,), features, f"{source}-{digest(backbone, config)}")
+
+
+def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifier:
+    """Join networks for the same images into one, whose logits are the logarithm of their mean probabilities."""
+    for name, member in members.items():
+        member.backbone.name = name  # names must differ in one model
+        member.heads[0].name = f"{name}_head"
+    together = tuple(members.values())
+    backbone = concatenated([member.backbone for member in together])
+    model = pooled([(member.backbone, member.heads[0]) for member in together])
+    features = in_slices(lower_for_cpu(backbone)) if lower else backbone
+    heads = tuple(member.heads[0] for member in together)
+    return Classifier(model, backbone, heads, features, " ".join(member.pretrained for member in together), together)
 
 
 @contextmanager

@@ -23,6 +23,9 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
         f"Chosen: {evidence['chosen']}, the {evidence['rule']} ({images['tune']} images). It was picked from "
         f"{evidence['picked_from']} trials of the study {evidence['study']}; the seeds here are fresh."
     ]
+    if "members" in evidence:
+        weights = (f"{each['name']} {each['weight']:.3f} ({each['low']:.3f} to {each['high']:.3f})" for each in evidence["members"])
+        found.append(f"Weights in {evidence['weighed']}, with the interval of the solver's over the images of tune: {', '.join(weights)}.")
     if against is None:
         return [*found, "There was no champion to compare with."]
     gained = f"{against['value']:+.4f} macro F1 (95 % interval {against['low']:+.4f} to {against['high']:+.4f})"

@@ -48,18 +48,18 @@ class Rehearsal(Workshop):
 
     def missing(self, config: Config) -> int:
         """Return how many images have no features yet."""
-        dataset, folder = self.dataset(config.data), self._place(config)
-        return sum(len(split) for name, split in dataset.splits.items() if not (folder / f"{name}.npy").exists())
+        dataset, classifier = self.dataset(config.data), self.classifier(config)
+        networks = classifier.members or (classifier,)
+        folders = [place(dataset, each, self.runtime, self.cache / "features") for each in networks]
+        missing = sum(len(split) for name, split in dataset.splits.items() for folder in folders if not (folder / f"{name}.npy").exists())
+        return missing // len(networks)
 
-    def _place(self, config: Config) -> Path:
-        return place(self.dataset(config.data), self.classifier(config), self.runtime, self.cache / "features")
-
-    def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
+    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
         folder, chance = place(dataset, classifier, self.runtime, self.cache / "features"), np.random.default_rng(0)
         found = {}
         for name, split in dataset.splits.items():
             path = folder / f"{name}.npy"
-            shape = (len(split), classifier.head.kernel.shape[0])
+            shape = (len(split), sum(classifier.widths))
             found[name] = np.load(path, mmap_mode="r") if path.exists() else chance.standard_normal(shape, np.float32)
         return found
 

@@ -7,6 +7,7 @@ the ensemble gains over its best member is told on report.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -17,12 +18,16 @@ import optuna
 from flowersweep.compose import composed
 from flowersweep.config import Config
 from flowersweep.errors import StudyError, TrialFailed
+from flowersweep.evaluation.ensemble import Pool
 from flowersweep.evaluation.final import final_scores
 from flowersweep.search.findings import Findings, told, usual_ways
 from flowersweep.search.history import Record
 from flowersweep.search.members import Members
+from flowersweep.search.restored import at_hand, restored, united
 from flowersweep.search.space import Params, Space
 from flowersweep.search.study import Study
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -47,14 +52,27 @@ class Pooling(Study):
         weights = weights_of(config)
         if not sum(weights) > 0:
             raise TrialFailed("all weights are 0")
-        pool = self.members.pool(weights, config.ensemble.pooling)
-        logits = {part: pool.logits(logits) for part, logits in self.members.logits.items()}
-        metrics = final_scores({part: logits[part] for part in self.members.labels}, self.members.labels)
-        arrays = {part: pooled.astype("float16") for part, pooled in logits.items()}
-        labels = {f"{part}_labels": labels for part, labels in self.members.labels.items()}
-        value = metrics[self.config.sweep.objective]
-        folder = self.shelf.put_result(record.number, value, metrics, {**arrays, **labels})
-        self.tell(record, trial, "complete", value=value, metrics=metrics, folder=folder)
+        tell(self, record, trial, self.members, self.members.pool(weights, config.ensemble.pooling))
+
+    def configured(self, record: Record) -> Config:
+        return replace(super().configured(record), data=self.config.data)  # which the words need not name
+
+    def model(self, record: Record) -> Any:
+        """Return a trial's pool as one Keras model, from the members' own networks; None, and why, if they are not at hand."""
+        config = self.configured(record)
+        pool = self.members.pool(weights_of(config), config.ensemble.pooling)
+        used = [n for n, weight in enumerate(pool.weights) if weight > 0]
+        try:
+            far = [self.members.names[n] for n in used if not at_hand(config, self.members.names[n])]
+            if far or self.workshop.runtime.hosts > 1:
+                why = f"{', '.join(far)} would have to be fine-tuned again" if far else "one host makes it"
+                log.warning("no model was logged, for %s; promoting the study does", why)
+                return None
+            trained = {n: restored(config, self.members.names[n], self.members.logits["tune"][n], self.workshop) for n in used}
+        except StudyError as error:
+            log.warning("no model was logged: %s", error)
+            return None
+        return united(trained, pool, self.workshop)
 
     def findings(self) -> Findings | None:
         """Tell what the best trial gains over the best member, beside the usual ways; keep it in ``ensemble.json``."""
@@ -66,6 +84,17 @@ class Pooling(Study):
         found = told(self.members, {**chosen, **usual_ways(self.members)})
         (self.folder / "ensemble.json").write_text(json.dumps(asdict(found), indent=1))
         return found
+
+
+def tell(study: Study, record: Record, trial: optuna.Trial, members: Members, pool: Pool) -> None:
+    """Keep the logits of a pool as those of a trial, and tell how good they are."""
+    logits = {part: pool.logits(logits) for part, logits in members.logits.items()}
+    metrics = final_scores({part: logits[part] for part in members.labels}, members.labels)
+    arrays = {part: pooled.astype("float16") for part, pooled in logits.items()}
+    labels = {f"{part}_labels": labels for part, labels in members.labels.items()}
+    value = metrics[study.config.sweep.objective]
+    folder = study.shelf.put_result(record.number, value, metrics, {**arrays, **labels})
+    study.tell(record, trial, "complete", value=value, metrics=metrics, folder=folder)
 
 
 def with_weights(config: Config, overrides: Sequence[str], members: Members) -> tuple[Config, tuple[str, ...]]:

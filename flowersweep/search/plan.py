@@ -46,7 +46,7 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     _costs(config, found, missing, say)
     done = f"{ended} of them ended, in {lasting(spent(events) / 60)}; " if ended else ""
     say(f"\n{config.sweep.n_trials} trials: {done}{span(forecast.least, forecast.most)} to go{_saving(config, forecast)}")
-    features = _size(4 * workshop.classifier(config).head.kernel.shape[0] * missing)
+    features = _size(4 * sum(workshop.classifier(config).widths) * missing)
     say(f"disk: {_size(forecast.most_bytes)} for the study, {_size(forecast.least_bytes)} at the least; {features} for features to come")
     refusal = forecast.refusal(config, spent(events) / 60)
     say(refusal or "nothing was trained but to time it; the same words with `search` run it")

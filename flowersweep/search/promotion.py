@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from flowersweep.runtime import start
 from flowersweep.search.history import Record, records
 from flowersweep.search.identity import identity, replicate_seed
 from flowersweep.search.objectives import direction, objectives, score, values
-from flowersweep.search.run import FREE, folder_of, log_trained, search
+from flowersweep.search.run import FREE, Outcome, folder_of, log_network, search
 from flowersweep.search.space import Params, Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.training.checkpoint import Checkpoint
@@ -44,6 +44,7 @@ class Candidates(Space):
 
     entries: tuple[tuple[str, Params], ...] = ()
     seed: int = 0
+    home: Config = field(default_factory=Config)  # where the folder and the store are
 
     def suggest(self, trial: optuna.Trial) -> Params:
         """Return the candidates in turn: after each round all have the same number of seeds."""
@@ -54,6 +55,19 @@ class Candidates(Space):
 
     def config(self, params: Params) -> Config:
         return replace(super().config(dict(self.entries)[params.get("candidate", DEFAULT)]), seed=self.seed)
+
+    def trained(self, record: Record) -> Config:
+        """Return the configuration that a trial was trained with."""
+        config = self.config(record.params)
+        return replace(config, dir=self.home.dir, tracking=self.home.tracking, seed=config.seed if record.seed is None else record.seed)
+
+    def model(self, record: Record, folder: Path, workshop: Workshop) -> Any:
+        """Return the trained network of a trial as a Keras model."""
+        return one.model_of(self.trained(record), Checkpoint.load(network(folder, record.number)), workshop)
+
+    def changes(self, name: str) -> int:
+        """Return how much more a candidate is than the simplest."""
+        return len({**self.settings({"candidate": name}), "seed": 0}) - 1
 
     def choices(self, path: str) -> list[Params]:
         return [{"candidate": name} for name, _ in self.entries]
@@ -95,7 +109,7 @@ def promotion(
 
     Raises StudyError if the study has no complete trial, or nothing that could be trained again.
     """
-    begun, trials = _study(config)
+    begun, trials = study_of(config)
     words = [word for word in begun["overrides"] if not word.startswith("verb=")]
     own = [word for word in overrides if not word.startswith(("verb=", "study=", "promotion.", "force=", "reason="))]
     _require_same(begun, compose(words))
@@ -106,7 +120,7 @@ def promotion(
     against = champion(base) if champion else None  # before minutes of training: what does not fit is said now
     what = hashlib.sha256(json.dumps([begun["time"], entries], sort_keys=True).encode()).hexdigest()
     fresh = replicate_seed(what, 0)
-    points = Candidates(space.parameters, space.fixed, space.overrides, space.groups, tuple(entries.items()), fresh)
+    points = Candidates(space.parameters, space.fixed, space.overrides, space.groups, tuple(entries.items()), fresh, config)
     count = len(entries) * config.promotion.seeds
     again = replace(
         base,
@@ -121,10 +135,15 @@ def promotion(
         dir=config.dir,
     )
     outcome = search(again, space.overrides, experiment=begun["experiment"], features=features, watch=watch, space=points, kind=Replication)
+    require_all(outcome, count)
+    return decided(again, points, outcome.trials[:count], against, {"study": config.study, "picked_from": len(trials)})
+
+
+def require_all(outcome: Outcome, count: int) -> None:
+    """Raise StudyError if not all trainings are there, here and in MLflow."""
     if outcome.stopped or not outcome.shipped:
         why = outcome.stopped or "MLflow does not have all of it yet"
         raise StudyError(f"{why}: nothing is decided before all {count} trainings are there; the same command goes on")
-    return _decided(again, points, outcome.trials[:count], against, {"study": config.study, "picked_from": len(trials)})
 
 
 def candidates(config: Config, space: Space, trials: Sequence[Record], top: int, replicas: int) -> dict[str, Params]:
@@ -146,13 +165,13 @@ def network(folder: Path, number: int) -> Path:
     return folder / "trials" / str(number) / "network.npz"
 
 
-def _study(config: Config) -> tuple[Event, list[Record]]:
+def study_of(config: Config) -> tuple[Event, list[Record]]:
     path = folder_of(config) / "journal.jsonl"
     events, _ = read(path)
     trials = records(events)
     if not any(trial.state == "complete" for trial in trials):
         raise StudyError(f'the study "{config.study}" has no complete trial in {path.parent}: run it there first')
-    if "overrides" not in events[0] or events[0]["config"].get("ensemble", {}).get("members"):
+    if "overrides" not in events[0]:
         raise StudyError(f'the study "{config.study}" cannot be trained again from its journal: name a run (run=ID), or begin it anew')
     return events[0], trials
 
@@ -167,7 +186,8 @@ def _require_same(begun: Event, now: Config) -> None:
         raise StudyError(f"the study was begun with other settings than its words mean now ({'; '.join(changed)}): take the changes back")
 
 
-def _decided(config: Config, points: Candidates, trials: Sequence[Record], against: np.ndarray | None, known: dict[str, Any]) -> Decision:
+def decided(config: Config, points: Candidates, trials: Sequence[Record], against: np.ndarray | None, known: dict[str, Any]) -> Decision:
+    """Choose a candidate on tune, compare it with the champion on report, and log the model of its best seed."""
     folder, maximize = folder_of(config), direction(config.sweep.objective) == "maximize"
     by_name = {name: [trial for trial in trials if trial.params["candidate"] == name] for name, _ in points.entries}
     complete = {name: [trial for trial in of if trial.state == "complete"] for name, of in by_name.items()}
@@ -179,27 +199,26 @@ def _decided(config: Config, points: Candidates, trials: Sequence[Record], again
     best = (max if maximize else min)(complete[chosen.name], key=lambda trial: trial.value or 0.0)
     labels = kept[chosen.name][0]["report_labels"]
     verdict = None if against is None else judge(chosen.report, against, labels, [each.report for each in found])
-    workshop = Workshop(start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules)
-    trained = replace(points.config(best.params), study=config.study, dir=config.dir, tracking=config.tracking)
-    seeded = trained if best.seed is None else replace(trained, seed=best.seed)
     evidence = {
         **known,
         "chosen": chosen.name,
         "trial": best.number,
-        "settings": {**points.settings(best.params), "seed": seeded.seed},
+        "settings": {**points.settings(best.params), "seed": points.trained(best).seed},
         "rule": f"simplest within one standard error of the best mean {config.sweep.objective} over {len(chosen.tune)} seeds on tune",
         "objective": config.sweep.objective,
         "candidates": [_told(each, complete[each.name]) for each in found],
         "images": {"tune": len(kept[chosen.name][0]["tune_labels"]), "report": len(labels)},
         "against_champion": None if verdict is None else {"metric": "report/macro_f1", "confidence": 0.95, **plain(verdict)},
     }
-    run = log_trained(seeded, best.number, network(folder, best.number), workshop)
+    workshop = Workshop(start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules)
+    run = log_network(replace(points.trained(best), study=config.study), best.number, points.model(best, folder, workshop), workshop)
     return Decision(verdict is None or verdict.better, run, chosen.name, verdict, evidence)
 
 
 def _candidate(name: str, trials: Sequence[Record], kept: Sequence[Mapping[str, np.ndarray]], points: Candidates) -> Candidate:
-    changes = len({**points.settings({"candidate": name}), "seed": 0}) - 1
-    return Candidate(name, changes, [trial.value or 0.0 for trial in trials], [each["report"].astype(np.float32) for each in kept])
+    return Candidate(
+        name, points.changes(name), [trial.value or 0.0 for trial in trials], [each["report"].astype(np.float32) for each in kept]
+    )
 
 
 def _kept(folder: Path, trial: Record) -> dict[str, np.ndarray]:

@@ -137,7 +137,7 @@ def search(
         with _ended_in_order(study), undisturbed():
             study.run()
         shipped = shipper is None or shipper.drain(None)
-        if shipper and shipped and sweep and not members:
+        if shipper and shipped and sweep:
             _log_model(study)
         order(workshop.runtime, END)
         return Outcome(
@@ -231,16 +231,21 @@ def _log_model(study: Study) -> None:
     store = masked_text(address(config.tracking, Path(config.dir)))
     if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
         return
-    order(study.workshop.runtime, SHARE, best.params)
-    run = log_trained(config, best.number, study.shelf.weights(best), study.workshop)
+    if isinstance(study, Pooling):
+        model = study.model(best)
+    else:
+        order(study.workshop.runtime, SHARE, best.params)
+        model = one.model_of(config, Checkpoint.load(study.shelf.weights(best)), study.workshop)
+    if model is None:
+        return
+    run = log_network(config, best.number, model, study.workshop)
     study.journal.append("model", trial=best.number, run=run, store=store)
 
 
-def log_trained(config: Config, trial: int, weights: Path, workshop: Workshop) -> str:
-    """Log the model of a trial, from its kept weights, to its MLflow run; return the run's id."""
-    model = one.model_of(config, Checkpoint.load(weights), workshop)
+def log_network(config: Config, trial: int, model: Any, workshop: Workshop) -> str:
+    """Log a Keras model to the MLflow run of a trial; return the run's id."""
     dataset = workshop.dataset(config.data)
-    example = read_images(dataset.splits["val"], [0], dataset.image_size)
+    example = read_images(dataset.splits["val"], [0], model.input_shape[1:3])
     run = run_ids(folder_of(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[trial]
     facts = {"classes": list(dataset.classes), "data": masked(asdict(config.data)), "study": config.study, "trial": trial}
     log_model(run, model, example, client(config.tracking, Path(config.dir)), facts=facts)

@@ -73,18 +73,20 @@ class Blueprint(Workshop):
         stage = cast(Frozen, self.main_stage(config) if main else self.head_stage(config))
         batch, steps = self.batch(config)
         images = len(self._only.dataset.splits["train"])
-        state = stage.program.init([np.zeros(shape, np.float32) for shape in (stage.shape, stage.shape[:1])], [])
-        rows = np.empty((images, stage.shape[1]), np.float32), np.empty(images, np.int32), np.empty((steps, batch), np.int32)
+        state = stage.program.init([np.zeros(shape, np.float32) for shape in stage.shapes], [])
+        rows = np.empty((images, sum(stage.widths)), np.float32), np.empty(images, np.int32), np.empty((steps, batch), np.int32)
         return Program(stage._scan, self._everywhere((state, hyperparameters, *rows)), loops=config.train.accumulate), batch
 
     def step(self, config: Config, hyperparameters: Hyperparameters) -> tuple[Program, int]:
         """Return the program of a fine-tuning step, and its images."""
         stage = cast(Finetune, self.main_stage(config))
-        network, head, (batch, _) = self._only.classifier.features, self._only.classifier.head, self.batch(config)
-        trainable = [v.value for v in [*network.trainable_variables, head.kernel, head.bias]]
+        network, widths, (batch, _) = self._only.classifier.features, self._only.classifier.widths, self.batch(config)
+        classes = len(self._only.dataset.classes)
+        head = [np.zeros(shape, np.float32) for shape in ((sum(widths), classes), (classes * len(widths),))]
+        trainable = [*(v.value for v in network.trainable_variables), *head]
         state = stage.program.init(trainable, [v.value for v in network.non_trainable_variables])
         labels = jax.ShapeDtypeStruct((batch,), np.int32, sharding=self.runtime.split)
-        features = 4 * len(self._only.dataset.splits["train"]) * head.kernel.shape[0]
+        features = 4 * len(self._only.dataset.splits["train"]) * sum(widths)
         kept = features + sum(x.nbytes for x in jax.tree.leaves(state))  # the state before the epoch stays for who gave it
         shapes = *self._everywhere((state, hyperparameters)), self._images(batch), labels
         return Program(stage._step, shapes, kept, config.train.accumulate), batch

@@ -20,7 +20,7 @@ from flowersweep.data.dataset import Dataset
 from flowersweep.data.pipeline import padded, shuffled
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
-from flowersweep.training.step import Dropout, Hyperparameters, Program, Recipe, State, train_step
+from flowersweep.training.step import Dropout, Hyperparameters, Program, Recipe, State, pooled, train_step
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Stage(Protocol):
         """Return float32 logits (n, K) of the images of tune, report or test."""
 
     def head(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """Return the head to predict with: kernel (D, K) and bias (K,)."""
+        """Return the head to predict with: kernel (D, K) and bias (K,), of m members (m K,)."""
 
 
 class Frozen:
@@ -73,9 +73,17 @@ class Frozen:
     """
 
     def __init__(self, shared: Shared, recipe: Recipe) -> None:
-        self.shape = tuple(reversed(shared.classifier.head.kernel.shape))
-        recipe.optimizer.build([keras.Variable(np.zeros(shape, np.float32)) for shape in (self.shape, self.shape[:1])])
-        self.shared, self.program = shared, Program(_features_forward, len(shared.dataset.classes), replace(recipe, augment=None))
+        self.widths, classes = shared.classifier.widths, len(shared.dataset.classes)
+        self.shapes = (classes, sum(self.widths)), (classes * len(self.widths),)
+        recipe.optimizer.build([keras.Variable(np.zeros(shape, np.float32)) for shape in self.shapes])
+
+        def forward(
+            trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
+        ) -> tuple[Array, list[Array]]:
+            kernel, bias = trainable
+            return heads(dropout(inputs) if training else inputs, kernel.T, bias, self.widths), list(non_trainable)
+
+        self.shared, self.program = shared, Program(forward, classes, replace(recipe, augment=None))
 
         def scan(state: State, hyperparameters: Hyperparameters, features: Array, labels: Array, order: Array) -> tuple[State, Array]:
             def one(state: State, rows: Array) -> tuple[State, Array]:
@@ -86,15 +94,16 @@ class Frozen:
 
         self._scan = jax.jit(scan)
         # not in NumPy: the threads of its BLAS spin on after a product, and the next epoch took up to 1.6 times as long
-        self._predict = jax.jit(lambda weights, features: features @ weights[0].T + weights[1])
+        self._predict = jax.jit(lambda weights, features: pooled(forward(weights, [], features, False, lambda x: x)[0]))
         for features in shared.features.values():  # whichever trial is the first to be scored on a part, it compiles nothing
-            self._predict([np.zeros(self.shape, np.float32), np.zeros(self.shape[0], np.float32)], features)
+            self._predict([np.zeros(shape, np.float32) for shape in self.shapes], features)
 
     def begin(self, before: State | None, seed: int) -> State:
         """Return a state with a fresh head: Glorot-uniform weights (Glorot & Bengio 2010) from ``seed``, zero bias."""
-        limit = np.sqrt(6.0 / sum(self.shape))
-        drawn = np.random.default_rng([seed, 0]).uniform(-limit, limit, self.shape).astype(np.float32)
-        state: State = self.shared.runtime.hold(self.program.init([drawn, np.zeros(self.shape[0], np.float32)], []))
+        kernel, bias = self.shapes
+        limits = np.repeat([np.sqrt(6.0 / (kernel[0] + width)) for width in self.widths], self.widths)
+        drawn = np.random.default_rng([seed, 0]).uniform(-limits, limits, kernel).astype(np.float32)
+        state: State = self.shared.runtime.hold(self.program.init([drawn, np.zeros(bias, np.float32)], []))
         return state
 
     def epoch(self, state: State, hyperparameters: Hyperparameters, batches: Pass, keep: Keep) -> tuple[State, float]:
@@ -115,8 +124,9 @@ class Finetune:
     """Train every layer: batches of images go from the files through the whole network, cut over the replicas."""
 
     def __init__(self, shared: Shared, recipe: Recipe) -> None:
-        network, head = shared.classifier.features, shared.classifier.head
-        recipe.optimizer.build([*network.trainable_variables, head.kernel, head.bias])
+        network, widths, classes = shared.classifier.features, shared.classifier.widths, len(shared.dataset.classes)
+        head = [keras.Variable(np.zeros(shape, np.float32)) for shape in ((sum(widths), classes), (classes * len(widths),))]
+        recipe.optimizer.build([*network.trainable_variables, *head])
 
         def forward(
             trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
@@ -124,11 +134,11 @@ class Finetune:
             features, changed = network.stateless_call(
                 trainable[:-2], non_trainable, inputs.astype(jnp.float32), training=training and recipe.batch_statistics
             )
-            return (dropout(features) if training else features) @ trainable[-2] + trainable[-1], list(changed)
+            return heads(dropout(features) if training else features, trainable[-2], trainable[-1], widths), list(changed)
 
-        self.shared, self.program = shared, Program(forward, len(shared.dataset.classes), recipe)
+        self.shared, self.program = shared, Program(forward, classes, recipe)
         self._step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
-        self._predict = jax.jit(lambda state, images: forward(state.weights, state.non_trainable, images, False, lambda x: x)[0])
+        self._predict = jax.jit(lambda state, images: pooled(forward(state.weights, state.non_trainable, images, False, lambda x: x)[0]))
 
     def begin(self, before: State | None, seed: int) -> State:
         """Return a state with the backbone's own weights and the head that the frozen stage left."""
@@ -164,12 +174,13 @@ class Finetune:
         return kernel, bias
 
 
-def _features_forward(
-    trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
-) -> tuple[Array, list[Array]]:
-    """Map features (n, D) to logits (n, K)."""
-    kernel, bias = trainable
-    return (dropout(inputs) if training else inputs) @ kernel.T + bias, list(non_trainable)
+def heads(features: Array, kernel: Array, bias: Array, widths: Sequence[int]) -> Array:
+    """Map features (n, D) to logits (n, K) by kernel (D, K) and bias (K,); of several members, each of its ``widths``, to (m, n, K)."""
+    if len(widths) == 1:
+        return features @ kernel + bias
+    cuts, biases = np.cumsum(widths)[:-1].tolist(), jnp.split(bias, len(widths))
+    each = zip(jnp.split(features, cuts, axis=1), jnp.split(kernel, cuts), biases, strict=True)
+    return jnp.stack([seen @ own + offset for seen, own, offset in each])
 
 
 def images_of(dataset: Dataset, part: str) -> tuple[str, np.ndarray]:

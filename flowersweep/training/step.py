@@ -39,7 +39,7 @@ Dropout = Callable[[Array], Array]
 
 
 class Forward(Protocol):
-    """From inputs to logits; returns the logits (n, K) and the new non-trainable variables."""
+    """From inputs to logits; returns the logits (n, K), of several members (m, n, K), and the new non-trainable variables."""
 
     def __call__(
         self, trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
@@ -103,7 +103,8 @@ def _gradients(
     def loss_of(trainable: list[Array], non_trainable: list[Array], key: Array, inputs: Array, targets: Array) -> tuple[Array, list[Array]]:
         drop = partial(dropout, key, rate=hyperparameters["train"]["dropout"])
         logits, non_trainable = program.forward(trainable, non_trainable, inputs, True, drop)
-        return program.recipe.loss(logits, targets, **hyperparameters["loss"]), non_trainable
+        loss = partial(program.recipe.loss, targets=targets, **hyperparameters["loss"])
+        return loss(logits) if logits.ndim == 2 else joint_loss(loss, logits, hyperparameters["train"]["ensemble_loss"]), non_trainable
 
     gradient = jax.value_and_grad(loss_of, has_aux=True)
     if parts == 1:
@@ -120,6 +121,22 @@ def _gradients(
     cut = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), (inputs, targets))
     (loss, gradients, non_trainable), _ = jax.lax.scan(part, zero, (jax.random.split(key, parts), *cut))
     return loss, gradients, non_trainable
+
+
+def joint_loss(loss: Callable[[Array], Array], logits: Array, share: Array) -> Array:
+    """Return the sum of the losses of members with logits (m, n, K), and ``share`` times that of their pool.
+
+    With a share of 0 each member trains as it would alone. The pool's loss makes them differ where that helps; alone it would let some
+    lean on others (Webb et al. 2020, "To ensemble or not ensemble"), so that the members' own losses stay whole.
+    """
+    return sum((loss(member) for member in logits), start=share * loss(pooled(logits)))
+
+
+def pooled(logits: Array) -> Array:
+    """Return the logarithms (n, K) of the mean probabilities of members with logits (m, n, K); of one network its logits (n, K)."""
+    if logits.ndim == 2:
+        return logits
+    return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(float(len(logits)))
 
 
 def _clipped(gradients: list[Array], norm: Array) -> list[Array]:

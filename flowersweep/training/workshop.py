@@ -63,7 +63,7 @@ class Workshop:
         return self._classifiers[key]
 
     def _common(self, config: Config) -> str:
-        return _key(asdict(config.data), asdict(replace(config.model, dropout=0.0)))
+        return _key(asdict(config.data), asdict(replace(config.model, dropout=0.0, ensemble_loss=0.0)))
 
     def _share(self, config: Config) -> Shared:
         dataset, classifier = self.dataset(config.data), self.classifier(config)
@@ -77,6 +77,12 @@ class Workshop:
         return Shared(self.runtime, dataset, classifier, train, parts)
 
     def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
+        if classifier.members:  # each has its own in the cache, alone or beside others
+            each = [self._features(dataset, member) for member in classifier.members]
+            return {name: np.concatenate([features[name] for features in each], axis=1) for name in dataset.splits}
+        return self._bank(dataset, classifier)
+
+    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
         return bank(dataset, classifier, self.runtime, self.cache / "features", progress=self.progress)
 
     def head_stage(self, config: Config) -> Stage:

@@ -51,7 +51,7 @@ def test_every_model_of_conf_builds(path: Path) -> None:
     assert config.name == path.stem
     made = build(replace(config, weights="none"), image_size=(32, 32), classes=5, lower=False)
     assert made.model.output_shape == (None, 5)
-    assert made.head.kernel.shape == (made.features.output_shape[-1], 5)
+    assert (sum(made.widths), made.heads[0].kernel.shape[1]) == (made.features.output_shape[-1], 5)
 
 
 @pytest.mark.parametrize("lower", [False, True], ids=["plain", "lowered"])
@@ -60,13 +60,13 @@ def test_the_parts_compute_what_the_whole_does(lower: bool) -> None:
     made = built(replace(SMALL, preprocess=preprocess), lower=lower)
     features = np.asarray(made.features(PIXELS))
     np.testing.assert_allclose(features, made.backbone(PIXELS), atol=1e-5)
-    logits = features @ np.asarray(made.head.kernel) + np.asarray(made.head.bias)
+    logits = features @ np.asarray(made.heads[0].kernel) + np.asarray(made.heads[0].bias)
     np.testing.assert_allclose(logits, made.model(PIXELS), atol=1e-5)
     np.testing.assert_allclose(made.model(PIXELS), made.model(PIXELS.astype("float32")), atol=1e-5)
     assert [w.shape for w in made.features.weights] == [w.shape for w in made.backbone.weights]
     assert [w.shape for w in made.features.trainable_variables] == [w.shape for w in made.backbone.trainable_variables]
-    assert made.head.name == "head"
-    assert made.model.layers[-1] is made.head
+    assert made.heads[0].name == "head"
+    assert made.model.layers[-1] is made.heads[0]
 
 
 def test_logits_are_float32_when_the_network_computes_in_bfloat16() -> None:

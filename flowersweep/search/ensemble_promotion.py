@@ -1,0 +1,122 @@
+"""An ensemble before the gate: each of its members is trained anew with fresh seeds, and what came out of a round is known.
+
+Beside the study's best weights stand two simpler candidates, equal weights and the best member alone: the rule of one standard error
+takes them where the weights, or the ensemble, bring nothing. Members and pools are trials of one study, round after round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowersweep.config import Config, Ensemble
+from flowersweep.data.dataset import open_dataset
+from flowersweep.evaluation.scores import Reals
+from flowersweep.evaluation.weights import weight_intervals
+from flowersweep.journal import read
+from flowersweep.search.ensemble import require_images
+from flowersweep.search.findings import usual_ways
+from flowersweep.search.history import Record, best
+from flowersweep.search.identity import replicate_seed
+from flowersweep.search.members import Members, members_of
+from flowersweep.search.promotion import Champion, Decision, decided, require_all, study_of
+from flowersweep.search.restored import configured
+from flowersweep.search.rounds import Round, Rounds
+from flowersweep.search.run import folder_of, search
+from flowersweep.search.space import Params
+from flowersweep.search.study import Study
+from flowersweep.training.features import Progress
+
+SINGLE, UNIFORM = "best single", "uniform"
+
+
+def ensemble_promotion(
+    config: Config,
+    overrides: Sequence[str],
+    champion: Champion | None,
+    *,
+    features: Progress = lambda what, done, total: None,
+    watch: Callable[[Study, Record | None], None] = lambda study, record: None,
+) -> Decision:
+    """Train the members of a study's best ensemble anew, pool them, choose on tune, compare with the champion on report.
+
+    Raises StudyError if the study has no complete trial, if the members' studies are not there any more, or if the images are others.
+    """
+    begun, trials = study_of(config)
+    ensemble = Ensemble(**{key: value for key, value in begun["config"]["ensemble"].items() if key != "weights"})
+    known = members_of(replace(config, ensemble=ensemble, sweep=replace(config.sweep, space={})))
+    assert known is not None
+    named = any(word.startswith("data") for word in overrides)
+    config = config if named else replace(config, data=known.data)
+    images = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
+    require_images(known, images.digest, config.data.split_seed)
+    entries = _entries(trials, known, begun["config"]["ensemble"]["pooling"], objectives_of(begun))
+    members = tuple((name, configured(config, name)) for name in known.names)
+    what = hashlib.sha256(json.dumps([begun["time"], entries, known.names], sort_keys=True).encode()).hexdigest()
+    count = (len(members) + len(entries)) * config.promotion.seeds
+    again = _again(config, members[0][1], str(begun["objective"]), what, count)
+    against = champion(again) if champion else None
+    points = Rounds((), {}, (), frozenset(), tuple(entries.items()), again.seed, config, members)
+    outcome = search(again, (), experiment=begun["experiment"], features=features, watch=watch, space=points, kind=Round)
+    require_all(outcome, count)
+    told = {"study": config.study, "picked_from": len(trials), "members": _weights(known, entries), "weighed": list(entries)[-1]}
+    return decided(again, points, outcome.trials[:count], against, told)
+
+
+def _again(config: Config, base: Config, objective: str, what: str, count: int) -> Config:
+    """Return the study that trains ``count`` members and pools, as one of the first member's configuration ``base``."""
+    # logits are never removed, or asking for fewer seeds would remove what was trained
+    sweep = replace(config.sweep, objective=objective, objectives=[], n_trials=count, keep=2**31, space={}, repeats="replicate")
+    return replace(
+        base,
+        study=f"{config.study}-promotion-{what[:6]}",
+        seed=replicate_seed(what, 0),
+        data=config.data,
+        sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
+        pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
+        sweep=sweep,
+        promotion=config.promotion,
+        verb=config.verb,
+        progress=config.progress,
+        cluster=config.cluster,
+        recipe=None,
+    )
+
+
+def pooled(config: Config) -> bool:
+    """Say whether a study is one of an ensemble."""
+    events, _ = read(folder_of(config) / "journal.jsonl")
+    return bool(events and events[0]["config"].get("ensemble", {}).get("members"))
+
+
+def objectives_of(begun: Mapping[str, Any]) -> list[str]:
+    """Return what a study optimises, from its journal."""
+    return begun["config"]["sweep"].get("objectives") or [str(begun["objective"])]
+
+
+def _entries(trials: Sequence[Record], members: Members, fixed: str, names: Sequence[str]) -> dict[str, Params]:
+    """Return the best member alone, equal weights, and the weights of the best trial: name -> relative weights and pooling."""
+    chosen = best(trials, *names)
+    assert chosen is not None
+    weights = [float(chosen.params[name]) for name in members.names]
+    ways = usual_ways(members)
+    entries = {name: {"weights": ways[name][0].tolist(), "pooling": ways[name][1]} for name in (SINGLE, UNIFORM)}
+    found = {"weights": [weight / sum(weights) for weight in weights], "pooling": chosen.params.get("pooling", fixed)}
+    known = [np.allclose(found["weights"], each["weights"]) and found["pooling"] == each["pooling"] for each in entries.values()]
+    return entries if any(known) else {**entries, f"trial {chosen.number}": found}
+
+
+def _weights(members: Members, entries: Mapping[str, Params]) -> list[dict[str, Any]]:
+    """Return the weight of each member in the last candidate, and how far the solver's would move with other images of tune."""
+    weights: Reals = np.array(list(entries.values())[-1]["weights"])
+    intervals = weight_intervals(members.chances, members.labels["tune"])
+    return [
+        {"name": name, "weight": float(weight), "low": ends.low, "high": ends.high}
+        for name, weight, ends in zip(members.names, weights, intervals, strict=True)
+    ]

@@ -1,0 +1,119 @@
+"""An ensemble as one model: made of its members' own networks, promoted with fresh ones, and it predicts what the pool says."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowersweep import verbs
+from flowersweep.compose import compose, parse
+from flowersweep.config import Tracking
+from flowersweep.data.dataset import open_dataset
+from flowersweep.data.pipeline import in_order
+from flowersweep.errors import StudyError
+from flowersweep.evaluation.calibration import probabilities
+from flowersweep.journal import read
+from flowersweep.search.history import records
+from flowersweep.search.members import members_of
+from flowersweep.search.restored import configured, from_journal, restored
+from flowersweep.search.run import search
+from flowersweep.search.space import space_of
+from flowersweep.tracking import registry
+from flowersweep.training.workshop import Workshop
+from tests.conftest import TINY, tiny_model
+from tests.search.test_ensemble import IMAGES, QUIET, run
+
+SWEEP = ["+sweep=ensemble", "ensemble.members=[one,small:0]", "ensemble.top=2", "sweep.n_trials=3", "study=both", "progress=false"]
+STUDIES = Path("mlruns/studies")
+
+
+@pytest.fixture(scope="module")
+def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two studies, one of smaller images, and a study of the ensemble whose model was logged."""
+    folder = tmp_path_factory.mktemp("pooled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tiny_model(folder)
+        images = [*TINY[1:], IMAGES.replace("test: 2", "test: 8")]
+        run("+sweep=smoothing", "sweep.n_trials=3", *images, *QUIET, "study=one")
+        run("+sweep=quick", "sweep.n_trials=1", *images, *QUIET, "study=small", "data.image_size=24")
+        search(compose(SWEEP), SWEEP)
+    return folder
+
+
+@pytest.fixture
+def words(pooled: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(pooled)
+    return [*SWEEP]
+
+
+def test_a_trials_configuration_is_read_from_its_journal_alone(words: list[str]) -> None:
+    events, _ = read(STUDIES / "one" / "journal.jsonl")
+    space = space_of(compose(events[0]["overrides"]), events[0]["overrides"], parse(events[0]["overrides"]))
+    asked = [event for event in events if event["event"] == "ask"]
+    assert len({event["settings"].get("loss.name") for event in asked}) > 1
+    for event in asked:
+        assert from_journal(events[0], event) == space.config(event["params"])
+
+
+def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:
+    events, _ = read(STUDIES / "both" / "journal.jsonl")
+    logged = next(event for event in events if event["event"] == "model")
+    kept = np.load(STUDIES / "both" / "trials" / str(logged["trial"]) / "logits.npz")
+    model = registry.load(Tracking(), Path("mlruns"), run=logged["run"])
+    assert model.input_shape == (None, 32, 32, 3)  # as stored: the smaller member's are resized in the model
+    members = members_of(compose(words))
+    assert members is not None
+    dataset = open_dataset(members.data, Path("mlruns/cache"))
+    images = np.concatenate(list(in_order(dataset.splits["test"], (32, 32), 64)))
+    # the logits are kept in half precision
+    np.testing.assert_allclose(probabilities(model.predict(images, verbose=0)), probabilities(kept["test"]), atol=3e-3)
+
+
+def test_a_member_that_is_not_what_it_was_is_refused(words: list[str], workshop: Workshop) -> None:
+    config = compose(words)
+    members = members_of(config)
+    assert members is not None
+    with pytest.raises(StudyError, match=r"one:\d, (read from|trained again).* is not the network whose logits it stored: a probability"):
+        restored(replace(config, data=members.data), members.names[1], members.logits["tune"][0][::-1], workshop)
+    with pytest.raises(StudyError, match=r"both:0 is an ensemble itself, .* name its members"):
+        configured(config, "both:0")
+
+
+def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_say(words: list[str]) -> None:
+    asked = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
+    assert verbs.promote(compose(asked), asked) == 0
+    folder = next(STUDIES.glob("both-promotion-*"))
+    events, _ = read(folder / "journal.jsonl")
+    trials = records(events)
+    round_ = len(trials) // 2
+    names = [trial.params["candidate"] for trial in trials]
+    assert names[:3] == list(members_of(compose(words)).names)  # type: ignore[union-attr]
+    assert names[:round_] == names[round_:]
+    assert names[3:5] == ["best single", "uniform"]
+    assert all(trial.state == "complete" for trial in trials)
+    assert [trial.seed for trial in trials[:3]] != [trial.seed for trial in trials[round_ : round_ + 3]]
+    told = json.loads(next(Path().glob("mlruns/artifacts/*/*/artifacts/promotion/evidence.json")).read_text())
+    assert [each["name"] for each in told["members"]] == names[:3]
+    holder = registry.holder(Tracking(), Path("mlruns"))
+    assert holder is not None
+
+    best = told["trial"]
+    assert names[best] == told["chosen"]
+    wanted = np.load(folder / "trials" / str(best) / "logits.npz")["test"]
+    asked = ["verb=predict", "alias=champion", "split=test", "progress=false"]
+    verbs.predict(compose(asked), asked)
+    with Path("submission.csv").open() as file:
+        labels = [int(label) for _, label in list(csv.reader(file))[1:]]
+    chances = probabilities(wanted)
+    clear = np.sort(chances, axis=1)[:, -1] - np.sort(chances, axis=1)[:, -2] > 6e-3  # the two best are told apart in half precision
+    assert clear.sum() > len(labels) / 2
+    np.testing.assert_array_equal(np.array(labels)[clear], chances.argmax(axis=1)[clear])
+    again = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
+    assert verbs.promote(compose(again), again) == 0  # it trains nothing, and stays
+    assert len(records(read(folder / "journal.jsonl")[0])) == len(trials)
