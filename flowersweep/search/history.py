@@ -19,6 +19,7 @@ from flowersweep.errors import ConfigError
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.journal import Event
+from flowersweep.search.feasible import Feasible
 from flowersweep.search.objectives import direction, objectives, score, values
 from flowersweep.search.space import Params, Space
 from flowersweep.targets import arguments, resolve
@@ -127,15 +128,27 @@ def sampler(config: Config, number: int, space: Space) -> optuna.samplers.BaseSa
     """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone.
 
     Its maker is given a ``seed`` of the trial and, if it takes them, the trial's ``number``, the ``space``, the ``study_seed`` and how many
-    ``objectives`` there are.
+    ``objectives`` there are. Where the space has constraints, it is made anew, with another seed, until it suggests what meets them.
     """
-    own = int.from_bytes(hashlib.sha256(f"{config.seed}/{number}".encode()).digest()[:4], "big")
+
+    def made(attempt: int) -> optuna.samplers.BaseSampler:
+        return _made(config, number, space, _seed(config, number, attempt))
+
+    return Feasible(made, space, _seed(config, number)) if space.constraints else made(0)
+
+
+def _seed(config: Config, number: int, attempt: int = 0) -> int:
+    name = f"{config.seed}/{number}" + f"/{attempt}" * (attempt > 0)
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def _made(config: Config, number: int, space: Space, seed: int) -> optuna.samplers.BaseSampler:
     make = resolve(config.sampler, config.trusted_modules)
     facts = {"number": number, "space": space, "study_seed": config.seed, "objectives": len(objectives(config))}
     wanted = {name: fact for name, fact in facts.items() if name in inspect.signature(make).parameters}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # groups of conditional parameters
-        made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=own, **wanted)
+        made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=seed, **wanted)
     return made
 
 
