@@ -155,7 +155,9 @@ class Config:
     optimizer: dict[str, Any] = field(default_factory=dict)
     train: Train = field(default_factory=Train)
     cluster: Cluster = field(default_factory=Cluster)
+    engine: str = "optuna"  # what suggests: a sampler of Optuna's, or an oracle of KerasTuner's
     sampler: dict[str, Any] = field(default_factory=dict)
+    oracle: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
     sweep: Sweep = field(default_factory=Sweep)
     ensemble: Ensemble = field(default_factory=Ensemble)
@@ -228,6 +230,7 @@ CHOICES = {
     "sweep.objective": ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy"),  # never report: it is held out
     "ensemble.pooling": ("linear", "geometric"),
     "sweep.repeats": ("replicate", "reuse"),
+    "engine": ("optuna", "keras_tuner"),
     "split": ("val", "test"),
     "train.rate_scaling": tuple(SCALING),
 }

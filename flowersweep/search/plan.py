@@ -20,6 +20,7 @@ from flowersweep.search.budget import spent
 from flowersweep.search.calibration import Calibration, Rehearsal, calibrate
 from flowersweep.search.feasible import Feasible
 from flowersweep.search.forecast import Forecast, forecast_of, lasting, span
+from flowersweep.search.oracles import require
 from flowersweep.search.points import feasible_share
 from flowersweep.search.space import Params, Space, space_of
 from flowersweep.training.workshop import Workshop
@@ -35,6 +36,7 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     Raises ConfigError or DataError as the sweep itself would.
     """
     space, cache = space_of(config, overrides, parse(overrides)), Path(config.dir) / "cache"
+    require(config, space, parse(overrides))
     workshop = Rehearsal(start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules)
     workshop.batch(config)
     events, _ = read(Path(config.dir) / "studies" / str(config.study) / "journal.jsonl")

@@ -112,6 +112,7 @@ def promotion(
         base,
         study=f"{config.study}-promotion-{what[:6]}",
         seed=fresh,
+        engine="optuna",
         sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
         pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
         # logits are never removed, or asking for fewer seeds would remove what was trained
