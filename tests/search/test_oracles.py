@@ -15,7 +15,7 @@ import pytest
 from flowersweep.__main__ import main
 from flowersweep.compose import compose, parse
 from flowersweep.config import Config
-from flowersweep.search import history, oracles, rounds
+from flowersweep.search import history, oracles, rounds, scales
 from flowersweep.search.history import records
 from flowersweep.search.retention import Shelf
 from flowersweep.search.space import Space, distribution, space_of
@@ -58,7 +58,7 @@ VALUES = {
 @pytest.mark.parametrize(("values", "some"), VALUES.items(), ids=VALUES.keys())
 def test_a_value_is_the_same_after_kerastuner_had_it(values: str, some: tuple[Any, ...]) -> None:
     made = distribution("x", values)
-    found = [oracles.decoded(made, oracles.encoded(made, value)) for value in some]
+    found = [scales.decoded(made, scales.encoded(made, value)) for value in some]
     assert found == pytest.approx(some) if isinstance(some[0], int | float) else found == [*some]
     assert list(map(type, found)) == list(map(type, some))
     assert all(made._contains(made.to_internal_repr(value)) for value in found)
@@ -133,7 +133,7 @@ def test_hyperband_promotes_whom_kerastuner_promotes(objective: str) -> None:
     for number in range(45):
         trial, params = history.ask(study, number, space=space, config=config)
         ours = history.noted(study, number)
-        drawn = iter([{p.name: oracles.encoded(p.distribution, params[p.name]) for p in space.parameters if p.name in params}])
+        drawn = iter([{p.name: scales.encoded(p.distribution, params[p.name]) for p in space.parameters if p.name in params}])
         values = theirs.populate_space(str(number))["values"]
         assert (values["tuner/round"], values["tuner/epochs"]) == (ours["round"], ours["epochs"])
         assert values.get("tuner/trial_id") == (str(ours["continues"]) if "continues" in ours else None)
