@@ -90,6 +90,7 @@ class Sweep:
     keep: int = 20  # of so many trials, the best, the logits are kept
     budget: Budget = field(default_factory=Budget)
     space: dict[str, Any] = field(default_factory=dict)  # name -> {path, values, when}
+    constraints: list[str] = field(default_factory=list)  # what every trial must meet: "warmup <= 0.2 or learning_rate < 0.01"
     mirror: str | None = None  # an Optuna storage to keep up to date for optuna-dashboard: sqlite:///FILE, postgresql://...
 
 
@@ -156,7 +157,9 @@ class Config:
     optimizer: dict[str, Any] = field(default_factory=dict)
     train: Train = field(default_factory=Train)
     cluster: Cluster = field(default_factory=Cluster)
+    engine: str = "optuna"  # what suggests: a sampler of Optuna's, or an oracle of KerasTuner's
     sampler: dict[str, Any] = field(default_factory=dict)
+    oracle: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
     sweep: Sweep = field(default_factory=Sweep)
     ensemble: Ensemble = field(default_factory=Ensemble)
@@ -230,6 +233,7 @@ CHOICES = {
     "sweep.objective": ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy"),  # never report: it is held out
     "ensemble.pooling": ("linear", "geometric"),
     "sweep.repeats": ("replicate", "reuse"),
+    "engine": ("optuna", "keras_tuner"),
     "split": ("val", "test"),
     "train.rate_scaling": tuple(SCALING),
 }

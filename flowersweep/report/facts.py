@@ -24,7 +24,7 @@ from flowersweep.tracking.masking import masked_text
 NEXT_BEST = 10  # trials that are compared with the best one
 PAIRS = 15  # that are shown of the classes taken for each other
 # what a single training does not need of a sweep's command
-OF_A_SWEEP = re.compile(r"[+~]*(study=|sweep\.|verb=|progress=|sampler|pruner|studies=|output=)")
+OF_A_SWEEP = re.compile(r"[+~]*(study=|sweep\.|verb=|progress=|sampler|pruner|engine=|oracle|studies=|output=)")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from flowersweep.search.identity import replicate_seed
 from flowersweep.search.members import Members, members_of
 from flowersweep.search.promotion import Champion, Decision, decided, require_all, study_of
 from flowersweep.search.restored import configured
-from flowersweep.search.rounds import Round, Rounds
+from flowersweep.search.pools import Round, Rounds
 from flowersweep.search.run import folder_of, search
 from flowersweep.search.space import Params
 from flowersweep.search.study import Study
@@ -62,7 +62,7 @@ def ensemble_promotion(
     count = (len(members) + len(entries)) * config.promotion.seeds
     again = _again(config, members[0][1], str(begun["objective"]), what, count)
     against = champion(again) if champion else None
-    points = Rounds((), {}, (), frozenset(), tuple(entries.items()), again.seed, config, members)
+    points = Rounds((), {}, (), frozenset(), entries=tuple(entries.items()), seed=again.seed, home=config, members=members)
     outcome = search(again, (), experiment=begun["experiment"], features=features, watch=watch, space=points, kind=Round)
     require_all(outcome, count)
     told = {"study": config.study, "picked_from": len(trials), "members": _weights(known, entries), "weighed": list(entries)[-1]}

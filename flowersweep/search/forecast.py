@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from flowersweep import trial as one
 from flowersweep.config import Config
 from flowersweep.search.calibration import Calibration, remembered
+from flowersweep.search.oracles import is_hyperband, oracle_of
 from flowersweep.search.retention import JOURNAL
+from flowersweep.search.rounds import first_bracket
+from flowersweep.search.space import Space
 from flowersweep.targets import arguments
 from flowersweep.training.workshop import Workshop
 
@@ -59,6 +62,8 @@ def known_refusal(config: Config, workshop: Workshop) -> str | None:
 def _first_decision(config: Config) -> tuple[int, int]:
     """Return how many trials run to their end whatever they give, and after how many epochs the others may first be ended."""
     last = one.epochs(config)
+    if is_hyperband(config):
+        return 0, first_bracket(oracle_of(config, Space((), {}, (), frozenset()), 1), config)[0][1]
     if str(config.pruner.get("_target_")).endswith("NopPruner"):
         return config.sweep.n_trials, last
     given = {name: value for name, value in arguments(config.pruner).items() if isinstance(value, int)}

@@ -19,7 +19,10 @@ from flowersweep.errors import ConfigError
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.journal import Event
+from flowersweep.search.feasible import Feasible
 from flowersweep.search.objectives import direction, objectives, score, values
+from flowersweep.search.oracles import OracleSampler, is_hyperband
+from flowersweep.search.rounds import KEY, Noted, RoundPruner
 from flowersweep.search.space import Params, Space
 from flowersweep.targets import arguments, resolve
 
@@ -35,6 +38,7 @@ class Record:
     identity: str | None = None  # what it trains, apart from names and what does not count
     repeats: int | None = None  # the first trial that trained the same
     seed: int | None = None  # of its own, if it trains that again; a trial that repeats and has none takes the earlier result
+    noted: Noted = field(default_factory=dict)  # by an oracle that has rounds
     reports: dict[int, float] = field(default_factory=dict)  # epochs done -> objective
     times: list[float] = field(default_factory=list)  # when it was asked for, and when each epoch ended: seconds since 1970
     metrics: dict[str, float] = field(default_factory=dict)  # the newest there are
@@ -50,6 +54,11 @@ class Record:
         return self.tell["value"] if self.tell else None
 
     @property
+    def continues(self) -> int | None:
+        """The trial whose training this one takes further."""
+        return self.noted.get("continues")
+
+    @property
     def reused(self) -> int | None:
         """The trial whose result this one takes."""
         return self.repeats if self.seed is None else None
@@ -61,7 +70,7 @@ def records(events: Iterable[Event]) -> list[Record]:
     for event in events:
         match event["event"]:
             case "ask":
-                found.append(begun(event))
+                found.append(begun(event, found))
             case "report":
                 newest = event["epochs"][-1]
                 found[event["trial"]].reports[newest["epoch"]] = event["value"]
@@ -75,9 +84,12 @@ def records(events: Iterable[Event]) -> list[Record]:
     return found
 
 
-def begun(ask: Event) -> Record:
-    """Return the trial that an event of asking begins."""
-    return Record(ask["trial"], ask["params"], ask.get("identity"), ask.get("repeats"), ask.get("seed"), times=[ask.get("time", 0.0)])
+def begun(ask: Event, trials: Sequence[Record] = ()) -> Record:
+    """Return the trial that an event of asking begins; one that takes another of ``trials`` further has its reports already."""
+    noted = ask.get("noted", {})
+    reports = dict(trials[noted["continues"]].reports) if "continues" in noted else {}
+    meaning = (ask.get("identity"), ask.get("repeats"), ask.get("seed"))
+    return Record(ask["trial"], ask["params"], *meaning, noted=noted, reports=reports, times=[ask.get("time", 0.0)])
 
 
 def rebuilt(trials: Iterable[Record], space: Space, config: Config) -> optuna.Study:
@@ -95,6 +107,8 @@ def rebuilt(trials: Iterable[Record], space: Space, config: Config) -> optuna.St
 
 def pruner(config: Config) -> optuna.pruners.BasePruner:
     """Return the pruner; one that asks for ``max_resource`` and is given none gets the epochs of a trial."""
+    if is_hyperband(config):
+        return RoundPruner()
     given = arguments(config.pruner)
     if "max_resource" in given and given["max_resource"] is None:
         given["max_resource"] = config.train.all_epochs
@@ -123,27 +137,50 @@ def attributes(study: optuna.Study, number: int) -> dict[str, Any]:
     return {name: value for name, value in noted.items() if name != "fixed_params"}
 
 
+def noted(study: optuna.Study, number: int) -> Noted:
+    """Return what an oracle with rounds noted on a trial when it suggested it; nothing of any other."""
+    found: Noted = study.get_trials(deepcopy=False)[number].system_attrs.get(KEY, {})
+    return found
+
+
 def sampler(config: Config, number: int, space: Space) -> optuna.samplers.BaseSampler:
     """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone.
 
     Its maker is given a ``seed`` of the trial and, if it takes them, the trial's ``number``, the ``space``, the ``study_seed`` and how many
-    ``objectives`` there are.
+    ``objectives`` there are. Where the space has constraints, it is made anew, with another seed, until it suggests what meets them.
     """
-    own = int.from_bytes(hashlib.sha256(f"{config.seed}/{number}".encode()).digest()[:4], "big")
+
+    def made(attempt: int) -> optuna.samplers.BaseSampler:
+        return _made(config, number, space, _seed(config, number, attempt))
+
+    return Feasible(made, space, _seed(config, number)) if space.constraints else made(0)
+
+
+def _seed(config: Config, number: int, attempt: int = 0) -> int:
+    name = f"{config.seed}/{number}" + f"/{attempt}" * (attempt > 0)
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+
+
+def _made(config: Config, number: int, space: Space, seed: int) -> optuna.samplers.BaseSampler:
+    if config.engine == "keras_tuner":
+        return OracleSampler(config, space, seed)
     make = resolve(config.sampler, config.trusted_modules)
     facts = {"number": number, "space": space, "study_seed": config.seed, "objectives": len(objectives(config))}
     wanted = {name: fact for name, fact in facts.items() if name in inspect.signature(make).parameters}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # groups of conditional parameters
-        made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=own, **wanted)
+        made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=seed, **wanted)
     return made
 
 
-def ask(study: optuna.Study, number: int, *, space: Space, config: Config, known: Params | None = None) -> tuple[optuna.Trial, Params]:
-    """Return trial ``number`` of the study with its parameters: a new suggestion, or those that are ``known`` of it."""
+def ask(
+    study: optuna.Study, number: int, *, space: Space, config: Config, known: Params | None = None, noted: Noted | None = None
+) -> tuple[optuna.Trial, Params]:
+    """Return trial ``number`` of the study with its parameters: a new suggestion, or those that are ``known`` and were ``noted`` of it."""
     study.sampler = sampler(config, number, space)
     if known is not None:
-        study.enqueue_trial(known)
+        waiting = {"fixed_params": known, **({KEY: noted} if noted else {})}
+        study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=waiting))
     trial = study.ask()
     _ = trial.relative_params  # the sampler is asked even so: what it notes on a trial (CMA-ES its generation) must be there again
     return trial, space.suggest(trial)

@@ -18,7 +18,10 @@ from flowersweep.runtime import start
 from flowersweep.search import history
 from flowersweep.search.budget import spent
 from flowersweep.search.calibration import Calibration, Rehearsal, calibrate
+from flowersweep.search.feasible import Feasible
 from flowersweep.search.forecast import Forecast, forecast_of, lasting, span
+from flowersweep.search.oracles import require
+from flowersweep.search.points import feasible_share
 from flowersweep.search.space import Params, Space, space_of
 from flowersweep.training.workshop import Workshop
 
@@ -33,6 +36,7 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     Raises ConfigError or DataError as the sweep itself would.
     """
     space, cache = space_of(config, overrides, parse(overrides)), Path(config.dir) / "cache"
+    require(config, space, parse(overrides))
     workshop = Rehearsal(start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules)
     workshop.batch(config)
     events, _ = read(Path(config.dir) / "studies" / str(config.study) / "journal.jsonl")
@@ -60,6 +64,10 @@ def _describe(config: Config, space: Space, say: Say) -> None:
         say(f"  {p.name}: {p.path} = {_range(p.distribution)}" + (f", if {when}" if when else ""))
     for name, value in space.fixed.items():
         say(f"  {name}: fixed, {value}")
+    for each in space.constraints:
+        say(f"  wanted: {each.text}")
+    if space.constraints:
+        say(f"  {feasible_share(space):.2g} of the space meets that")
     if space.parameters:
         say(f"\n{SAMPLES} samples, as the sampler would begin:")
     for number, params in enumerate(_samples(config, space)):
@@ -80,12 +88,16 @@ def _groups(config: Config, space: Space, workshop: Workshop) -> Counter[str]:
     for values in islice(product(*choices.values()), COMBINATIONS):
         study.enqueue_trial(dict(zip(choices, values, strict=True)))
     drawn = max(min(config.sweep.n_trials, COMBINATIONS), len(study.trials)) if space.parameters else 1
+    if space.constraints:  # a combination may have been enqueued with numbers that it must not have
+        study.sampler = Feasible(lambda attempt: optuna.samplers.RandomSampler(seed=config.seed + attempt), space, config.seed)
+        drawn += COMBINATIONS
     members: dict[tuple[str, ...], list[Params]] = {}
     for _ in range(drawn):
         params = space.suggest(study.ask()) if space.parameters else {}
-        members.setdefault(workshop.groups(space.config(params)), []).append(params)
+        if space.feasible(params):
+            members.setdefault(workshop.groups(space.config(params)), []).append(params)
     if len(members) == 1:
-        return Counter({"": drawn})
+        return Counter({"": sum(map(len, members.values()))})
     return Counter({f"{n}: {_name(params, choices)}": len(params) for n, params in enumerate(members.values(), 1)})
 
 

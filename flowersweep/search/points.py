@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,14 @@ from flowersweep.errors import ConfigError
 from flowersweep.search.space import Parameter, Params, Space
 
 LARGEST_GRID = 10_000  # points, all of which are laid out before each trial
+POINTS = 2048  # of which the share that a space's constraints leave is told
 
 
 def starts(space: Space, recipe: str | None = None) -> list[Params]:
     """Return the points to begin with: the configuration as it stands, and that with what a published recipe has inside the space.
 
-    A value outside the space is moved to its nearest end. The recipe is left out where another was chosen or it does not compose.
+    A value outside the space is moved to its nearest end. The recipe is left out where another was chosen or it does not compose. What
+    does not meet the constraints is no point to begin with.
     """
     base = space.base
     points = [space.filled(lambda parameter: nearest(parameter.distribution, _at(base, parameter)))]
@@ -36,16 +40,40 @@ def starts(space: Space, recipe: str | None = None) -> list[Params]:
         return found if inside else nearest(parameter.distribution, _at(base, parameter))
 
     published = space.filled(value)
-    return points if published in points else [*points, published]
+    return [point for point in (points if published in points else [*points, published]) if space.feasible(point)]
 
 
 def quasi_random(space: Space, number: int, seed: int) -> Params:
-    """Return one point of a scrambled Halton sequence over the space (Owen 2017), of which each parameter has a coordinate of its own."""
-    if not space.parameters:
-        return {}
-    sequence = Halton(len(space.parameters), scramble=True, rng=seed)
-    shares = dict(zip((p.name for p in space.parameters), sequence.fast_forward(number).random(1)[0].tolist(), strict=True))
-    return space.filled(lambda parameter: quantile(parameter.distribution, shares[parameter.name]))
+    """Return one point of a scrambled Halton sequence over the space (Owen 2017), of which each parameter has a coordinate of its own.
+
+    With constraints, one of the sequence's points that meet them.
+    """
+    if not space.constraints:
+        return next(sequence(space, seed, skip=number))
+    return next(islice(filter(space.feasible, sequence(space, seed)), number, None))
+
+
+def sequence(space: Space, seed: int, skip: int = 0) -> Iterator[Params]:
+    """Yield the points of a scrambled Halton sequence over the space without end, the first ``skip`` left out."""
+    while not space.parameters:
+        yield {}
+    sequence, names = Halton(len(space.parameters), scramble=True, rng=seed).fast_forward(skip), [p.name for p in space.parameters]
+    length = 1  # more and more at a time, for the first alone may be wanted
+    while True:
+        for drawn in sequence.random(length).tolist():
+            shares = dict(zip(names, drawn, strict=True))
+            yield space.filled(lambda parameter, shares=shares: quantile(parameter.distribution, shares[parameter.name]))  # type: ignore[misc]
+        length = min(2 * length, POINTS)
+
+
+def feasible_share(space: Space) -> float:
+    """Return the share (0 to 1) of a space that its constraints leave, of evenly spread points. Raises ConfigError if none is left."""
+    points = [*islice(sequence(space, 0), POINTS)] if space.constraints else [{}]
+    share = sum(map(space.feasible, points)) / len(points)
+    if not share:
+        each = "; ".join(f"{c.text!r} is met by {sum(map(c.holds, points)) / len(points):.2g} of them" for c in space.constraints)
+        raise ConfigError(f"sweep.constraints leave nothing: none of {len(points)} points of the space meets them all ({each}). Relax one")
+    return share
 
 
 def laid_out(space: Space, steps: int | None) -> list[Params]:
@@ -61,7 +89,7 @@ def laid_out(space: Space, steps: int | None) -> list[Params]:
             for point in points
             for more in ([{parameter.name: v} for v in values[parameter.name]] if parameter.active({**space.fixed, **point}) else [{}])
         ]
-    return points
+    return [*filter(space.feasible, points)]
 
 
 def _values(parameter: Parameter, steps: int | None) -> list[Any]:

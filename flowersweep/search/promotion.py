@@ -120,12 +120,13 @@ def promotion(
     against = champion(base) if champion else None  # before minutes of training: what does not fit is said now
     what = hashlib.sha256(json.dumps([begun["time"], entries], sort_keys=True).encode()).hexdigest()
     fresh = replicate_seed(what, 0)
-    points = Candidates(space.parameters, space.fixed, space.overrides, space.groups, tuple(entries.items()), fresh, config)
+    points = Candidates(space.parameters, space.fixed, space.overrides, space.groups, entries=tuple(entries.items()), seed=fresh, home=config)
     count = len(entries) * config.promotion.seeds
     again = replace(
         base,
         study=f"{config.study}-promotion-{what[:6]}",
         seed=fresh,
+        engine="optuna",
         sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
         pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
         # logits are never removed, or asking for fewer seeds would remove what was trained

@@ -16,6 +16,7 @@ from flowersweep.errors import StudyError
 from flowersweep.search.history import Record
 from flowersweep.search.objectives import objectives, score, values
 from flowersweep.search.pictures import PICTURES
+from flowersweep.search.rounds import waiting
 from flowersweep.training.checkpoint import Checkpoint, Metrics, save_arrays
 
 JOURNAL = 64 << 10  # bytes that stay free for the journal's lines between two looks at the folder
@@ -30,8 +31,9 @@ class Shelf:
         complete = sorted((record for record in trials if record.state == "complete"), key=self._rank)
         there = {path.parent.name for path in folder.glob("trials/*/logits.npz")}
         self._kept = [*complete[:1], *(record for record in complete[1:] if str(record.number) in there)]
+        self._told = [record for record in trials if record.tell and record.noted]
         self._shrink(self.keep)
-        self._clear({record.number for record in trials if record.tell})
+        self._clear({record.number for record in trials if record.tell} - waiting(self._told, self._rank))
 
     def _rank(self, record: Record) -> tuple[tuple[float, ...], int]:
         assert record.value is not None
@@ -53,6 +55,11 @@ class Shelf:
     def checkpoint(self, record: Record) -> Path:
         """Return where a trial that runs has its checkpoint."""
         return self.folder / "checkpoints" / f"{record.number}.npz"
+
+    def begin(self, record: Record) -> Path:
+        """Return where the checkpoint lies that a trial goes on from: its own, or that of the trial that it takes further."""
+        own, other = self.checkpoint(record), self.folder / "checkpoints" / f"{record.continues}.npz"
+        return other if other.exists() and not own.exists() else own
 
     def put_checkpoint(self, record: Record, checkpoint: Checkpoint) -> None:
         """Keep a training. Raises StudyError if the disk or the budget is full."""
@@ -78,7 +85,8 @@ class Shelf:
 
     def ended(self, record: Record) -> None:
         """Take in a trial that was told, and remove what no trial needs any more."""
-        self.checkpoint(record).unlink(missing_ok=True)
+        self._told += [record] if record.noted else []
+        self._drop({record.number, *(each.number for each in self._told)} - waiting(self._told, self._rank))
         if record.state != "complete":
             return
         before = self.best
@@ -87,6 +95,10 @@ class Shelf:
         if before is not None and before is not self.best:
             self.weights(before).unlink(missing_ok=True)
         self._shrink(self.keep)
+
+    def _drop(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            (self.folder / "checkpoints" / f"{number}.npz").unlink(missing_ok=True)
 
     def _shrink(self, length: int) -> None:
         for record in self._kept[length:]:
@@ -103,6 +115,8 @@ class Shelf:
         """Remove the logits of the worst trials until ``needed`` bytes fit; only of those worse than a value, if one is given."""
         if self.limit is None:
             return True
+        if held_bytes(self.folder) + needed + JOURNAL > self.limit:
+            self._drop(record.number for record in self._told)  # what is taken further without it is trained again
         while held_bytes(self.folder) + needed + JOURNAL > self.limit:
             worst = self._kept[-1] if len(self._kept) > 1 else None
             if worst is None or (worse_than is not None and self._rank(worst)[0] <= self._rank(worse_than)[0]):

@@ -1,103 +1,80 @@
-"""Rounds of trials: every member of an ensemble with a seed of its own, then pools of what came out."""
+"""The rounds of KerasTuner's Hyperband: noted on each trial, so that they can be restored, and what follows from them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna import Study
+from optuna.pruners import BasePruner
+from optuna.trial import FrozenTrial
 
-from flowersweep.config import Config, Ensemble, Settings, differences, flatten
-from flowersweep.errors import TrialFailed
-from flowersweep.evaluation.ensemble import Pool
-from flowersweep.search.ensemble import tell
-from flowersweep.search.history import Record
-from flowersweep.search.members import PARTS, Arrays, Members
-from flowersweep.search.promotion import Candidates, Replication, network
-from flowersweep.search.restored import united
-from flowersweep.search.space import Params
-from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.workshop import Workshop
+from flowersweep.config import Config
+
+KEY = "keras_tuner"  # of what is noted on a trial: bracket, round, epochs, next (how many of the round go on), continues (which trial)
+
+Noted = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Rounds(Candidates):
-    """Rounds of trials: every member with a seed of its own, then every candidate, each a pool of the members of its round."""
+class RoundPruner(BasePruner):
+    """Ends a trial when its round does: at the first decision after so many epochs."""
 
-    members: tuple[tuple[str, Config], ...] = ()
-
-    @cached_property
-    def names(self) -> list[str]:
-        """The members, then the candidates."""
-        return [name for name, _ in (*self.members, *self.entries)]
-
-    def suggest(self, trial: optuna.Trial) -> Params:
-        return {"candidate": self.names[trial.number % len(self.names)]}
-
-    def distributions(self, params: Params) -> dict[str, BaseDistribution]:
-        return {"candidate": CategoricalDistribution(self.names)}
-
-    def config(self, params: Params) -> Config:
-        name = params.get("candidate", self.names[0])
-        pools = dict(self.entries)
-        if name not in pools:
-            return replace(dict(self.members)[name], seed=self.seed)
-        weights = {f"member_{n}": float(weight) for n, weight in enumerate(pools[name]["weights"])}
-        pooled = Ensemble([member for member, _ in self.members], pooling=pools[name]["pooling"], weights=weights)
-        return replace(self.members[0][1], seed=self.seed, ensemble=pooled)
-
-    def settings(self, params: Params) -> Settings:
-        base, trial = (dict(flatten(each)) for each in (self.members[0][1], self.config(params)))
-        return {path: new for path, (_, new) in differences(base, trial).items()}
-
-    def choices(self, path: str) -> list[Params]:
-        return [{"candidate": name} for name, _ in self.members]
-
-    def changes(self, name: str) -> int:
-        """Return how much more a candidate is than the simplest: a network more is one, and so are unequal weights."""
-        weights = [weight for weight in dict(self.entries)[name]["weights"] if weight > 0]
-        return len(weights) - 1 + int(max(weights) > min(weights))
-
-    def pool(self, record: Record, folder: Path, home: Config) -> tuple[Members, Pool]:
-        """Return the members of a candidate's round, and the pool of them. Raises TrialFailed if one was not trained to its end."""
-        asked, first = dict(self.entries)[record.params["candidate"]], record.number // len(self.names) * len(self.names)
-        arrays = {}
-        for n, (name, _) in enumerate(self.members):
-            path = folder / "trials" / str(first + n) / "logits.npz"
-            if not path.exists():
-                raise TrialFailed(f"the training of {name} in trial {first + n} was not completed")
-            with np.load(path) as kept:
-                arrays[name] = dict(kept)
-        found = _members(arrays, home)
-        return found, found.pool(asked["weights"], asked["pooling"])
-
-    def model(self, record: Record, folder: Path, workshop: Workshop) -> Any:
-        """Return a candidate, pooled from the networks of its round, as one Keras model."""
-        _, pool = self.pool(record, folder, self.home)
-        first = record.number // len(self.names) * len(self.names)
-        used = [n for n, weight in enumerate(pool.weights) if weight > 0]
-        trained = {n: (self.members[n][1], Checkpoint.load(network(folder, first + n))) for n in used}
-        return united(trained, pool, workshop)
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        noted: Noted = trial.system_attrs.get(KEY, {})
+        return bool(noted) and (trial.last_step or 0) >= noted["epochs"]
 
 
-class Round(Replication):
-    """A study that trains members, and pools what it trained in the same round."""
+def restore(oracle: Any, before: Sequence[FrozenTrial]) -> None:
+    """Give a new oracle the brackets that the trials before are in: the ``n``-th bracket from 0, whose rounds halve the less the later."""
+    count = oracle._get_num_brackets()
+    found: dict[int, list[list[dict[str, Any]]]] = defaultdict(list, {0: []})
+    for trial in sorted((each for each in before if KEY in each.system_attrs), key=lambda each: each.number):
+        noted = trial.system_attrs[KEY]
+        places = found[noted["bracket"]]
+        places += [[] for _ in range(noted["round"] + 1 - len(places))]
+        parent = noted.get("continues")
+        places[noted["round"]].append({"past_id": None if parent is None else str(parent), "id": str(trial.number)})
+    newest = max(found)
+    oracle._brackets = []
+    for bracket, places in sorted(found.items()):
+        number = count - 1 - bracket % count
+        oracle._brackets.append({"bracket_num": number, "rounds": [*places, *([] for _ in range(number + 1 - len(places)))], "n": bracket})
+    oracle._current_bracket, oracle._current_iteration = count - 1 - newest % count, newest // count
 
-    def evaluate(self, record: Record, trial: optuna.Trial) -> None:
-        assert isinstance(self.space, Rounds)
-        if record.params["candidate"] not in dict(self.space.entries):
-            super().evaluate(record, trial)
-            return
-        tell(self, record, trial, *self.space.pool(record, self.folder, self.config))
+
+def noted(oracle: Any, before: Sequence[FrozenTrial], number: int, values: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return what is noted on the trial that the oracle has just placed."""
+    newest = max((each.system_attrs[KEY]["bracket"] for each in before if KEY in each.system_attrs), default=-1)
+    place = next(each for each in oracle._brackets for trials in each["rounds"] if str(number) in [trial["id"] for trial in trials])
+    turn, epochs = values["tuner/round"], rounded(values["tuner/epochs"], config)
+    later = oracle._get_size(place["bracket_num"], turn + 1) if turn + 1 < len(place["rounds"]) else 0
+    found = {"bracket": place.get("n", newest + 1), "round": turn, "epochs": epochs, "next": later}
+    return {**found, "continues": int(values["tuner/trial_id"])} if "tuner/trial_id" in values else found
 
 
-def _members(arrays: Mapping[str, Arrays], home: Config) -> Members:
-    first = next(iter(arrays.values()))
-    parts = [part for part in PARTS if part in first]
-    logits = {part: [np.asarray(each[part], np.float32) for each in arrays.values()] for part in parts}
-    return Members(tuple(arrays), logits, {part: first[f"{part}_labels"] for part in ("tune", "report")}, home.data, "")
+def rounded(epochs: int, config: Config) -> int:
+    """Return the first decision after so many epochs."""
+    length = config.sweep.segment_epochs
+    return min(-(-epochs // length) * length, config.train.all_epochs)
+
+
+def first_bracket(oracle: Any, config: Config) -> list[tuple[int, int]]:
+    """Return of each round of the first bracket how many trials it has, and how many epochs they have then."""
+    bracket = oracle._get_num_brackets() - 1
+    return [(oracle._get_size(bracket, turn), rounded(oracle._get_epochs(bracket, turn), config)) for turn in range(bracket + 1)]
+
+
+def waiting(told: Sequence[Any], rank: Callable[[Any], Any]) -> set[int]:
+    """Return the trials that may go on in the next round, of those that were told: the best of each round of the newest bracket.
+
+    A trial whose continuation was told has gone on.
+    """
+    inside = [record for record in told if record.noted]
+    newest = max((record.noted["bracket"] for record in inside), default=0)
+    gone = {record.continues for record in inside}
+    found: set[int] = set()
+    for turn in {record.noted["round"] for record in inside}:
+        same = [r for r in inside if r.noted["bracket"] == newest and r.noted["round"] == turn and r.state == "pruned"]
+        found |= {record.number for record in sorted(same, key=rank)[: same[0].noted["next"] if same else 0]}
+    return found - gone

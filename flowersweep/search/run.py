@@ -27,6 +27,8 @@ from flowersweep.search.hosts import END, SHARE, follow, order
 from flowersweep.search.members import members_of
 from flowersweep.search.mirror import Mirror
 from flowersweep.search.objectives import direction
+from flowersweep.search.oracles import require
+from flowersweep.search.points import feasible_share
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.targets import resolve
@@ -108,6 +110,9 @@ def search(
     for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule, config.augment):
         if spec.get("_target_"):
             resolve(spec, config.trusted_modules)
+    if sweep:
+        require(config, space, parse(overrides))
+    feasible_share(space)
     sampler(config, config.sweep.n_trials - 1, space)  # a package that is missing, or a grid that is too small
     pruner(config)
     dir = Path(config.dir)

@@ -16,6 +16,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from flowersweep.compose import composed
 from flowersweep.config import Config, Settings, check, differences, flatten, with_settings
 from flowersweep.errors import ConfigError, did_you_mean
+from flowersweep.search.constraints import Constraint, constraint
 
 Params = dict[str, Any]  # short name -> value
 
@@ -42,6 +43,7 @@ class Space:
     fixed: Params  # name in a condition -> its value, where the command line or the rest of the configuration says it
     overrides: tuple[str, ...]  # the command line
     groups: frozenset[str]  # paths that are config groups: changing one composes anew
+    constraints: tuple[Constraint, ...] = ()  # which of its points are wanted
 
     @cached_property
     def base(self) -> Settings:
@@ -63,6 +65,10 @@ class Space:
             if parameter.active({**self.fixed, **params}) and (found := value(parameter)) is not None:
                 params[parameter.name] = found
         return params
+
+    def feasible(self, params: Params) -> bool:
+        """Say whether a point is wanted: it meets every constraint."""
+        return all(constraint.holds(params) for constraint in self.constraints)
 
     def distributions(self, params: Params) -> dict[str, BaseDistribution]:
         """Return the distributions of the parameters that a trial had."""
@@ -121,7 +127,20 @@ def space_of(config: Config, overrides: Sequence[str], given: Sequence[Override]
     possible = [p for p in parameters if all(n not in fixed or fixed[n] in values for n, values in p.when.items())]
     if config.sweep.space and not possible:
         raise ConfigError("the command line fixes every parameter of the sweep; to train once: python -m flowersweep train ...")
-    return Space(tuple(possible), fixed, tuple(overrides), groups)
+    return Space(tuple(possible), fixed, tuple(overrides), groups, _constraints(config, leaves, words, possible))
+
+
+def _constraints(config: Config, leaves: Settings, words: Mapping[str, Any], possible: Sequence[Parameter]) -> tuple[Constraint, ...]:
+    names: dict[str, str] = {}
+    settings = {**leaves, **{path.removesuffix(".name"): value for path, value in leaves.items() if path.endswith(".name")}}
+    for name, entry in config.sweep.space.items():
+        path = str(entry["path"])
+        if path in words:
+            settings[name] = settings[path]
+        else:
+            names |= {name: name, path: name}
+    searched = [p.path for p in possible if isinstance(p.distribution, CategoricalDistribution) and p.path not in leaves]
+    return tuple(constraint(str(text), names, settings, searched) for text in config.sweep.constraints)
 
 
 def _field(entry: Any, name: str, key: str) -> Any:

@@ -23,6 +23,7 @@ from flowersweep.search.hosts import ADVANCE, FINISH, LOAD, SHARE, loaded, order
 from flowersweep.search.identity import identity, replicate_seed
 from flowersweep.search.objectives import objectives, seconds, values
 from flowersweep.search.retention import Shelf
+from flowersweep.search.rounds import Noted
 from flowersweep.search.space import Params, Space
 from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
 from flowersweep.training.workshop import Workshop
@@ -92,11 +93,12 @@ class Study:
 
     def ask(self, number: int) -> tuple[Record, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""
-        known = self.trials[number].params if number < len(self.trials) else None
-        trial, params = history.ask(self.optuna, number, space=self.space, config=self.config, known=known)
+        known, noted = (self.trials[number].params, self.trials[number].noted) if number < len(self.trials) else (None, None)
+        trial, params = history.ask(self.optuna, number, space=self.space, config=self.config, known=known, noted=noted)
         if number == len(self.trials):
-            event = self.journal.append("ask", trial=number, params=params, **self._meaning(params))
-            self._remember(history.begun(event))
+            noted = history.noted(self.optuna, number)
+            event = self.journal.append("ask", trial=number, params=params, **self._meaning(params, noted))
+            self._remember(history.begun(event, self.trials))
             self.watch(self.trials[number])
         return self.trials[number], trial
 
@@ -104,19 +106,24 @@ class Study:
         self.trials.append(record)
         self.alike[record.identity].append(record.number)
 
-    def _meaning(self, params: Params) -> dict[str, Any]:
+    def _meaning(self, params: Params, noted: Noted) -> dict[str, Any]:
         """Return what an event of asking says of these parameters: the settings, and which trial they repeat, if any."""
         settings = self.space.settings(params)
         config = self.space.config(params)
         several = any(parameter.path.startswith("data") for parameter in self.space.parameters)
         what = identity(config, self.workshop.runtime.replicas, self.workshop.dataset(config.data).digest if several else "")
+        if "continues" in noted:
+            seed = self.trials[noted["continues"]].seed
+            own = {} if seed is None else {"seed": seed}
+            return {"settings": {**settings, **own}, "identity": what, "noted": noted, **own}
+        more = {"noted": noted} if noted else {}
         same = self.alike.get(what)
         if not same:
-            return {"settings": settings, "identity": what}
+            return {"settings": settings, "identity": what, **more}
         if self.config.sweep.repeats == "reuse":
             return {"settings": settings, "identity": what, "repeats": same[0]}
         seed = replicate_seed(what, len(same))
-        return {"settings": {**settings, "seed": seed}, "identity": what, "repeats": same[0], "seed": seed}
+        return {"settings": {**settings, "seed": seed}, "identity": what, "repeats": same[0], "seed": seed, **more}
 
     def configured(self, record: Record) -> Config:
         """Return the configuration of a trial; one that repeats another has a seed of its own."""
@@ -148,14 +155,14 @@ class Study:
         for epoch, value in record.reports.items():
             pruned = self._prunes(trial, epoch, value, last)
         order(runtime, LOAD, params)
-        checkpoint, keep = loaded(self.shelf.checkpoint(record), runtime), self._keeper(record, config)
+        checkpoint, keep = loaded(self.shelf.begin(record), runtime), self._keeper(record, config)
         while not pruned and checkpoint.epoch < last:
             until = min((checkpoint.epoch // length + 1) * length, last)
             order(runtime, ADVANCE, params, until, record.seed)
             checkpoint, epochs = one.advance(config, checkpoint, until, self.workshop, keep)
             if checkpoint.epoch not in record.reports:
                 pruned = self.report(record, trial, epochs, last)
-            if not pruned:
+            if not pruned or record.noted:  # by an oracle, which may take it further
                 keep(checkpoint)
         if pruned:
             self.tell(record, trial, "pruned", value=list(record.reports.values())[-1])

@@ -17,6 +17,7 @@ GRAMMAR = {
     "int(interval(1, 5))": IntDistribution(1, 5),
     "tag(log, int(interval(1, 64)))": IntDistribution(1, 64, log=True),
     "choice(a, b)": CategoricalDistribution(["a", "b"]),
+    "choice(0.5)": CategoricalDistribution([0.5]),
     "choice(1, 2.5, x)": CategoricalDistribution([1, 2.5, "x"]),
     "range(1, 5)": IntDistribution(1, 4),
     "range(0, 10, 5)": IntDistribution(0, 5, step=5),

@@ -1,0 +1,133 @@
+"""Which combinations of a sweep are wanted: comparisons over its parameters, read as an expression and never run as code."""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flowersweep.errors import ConfigError, did_you_mean
+
+
+def _of_numbers(compute: Callable[[float, float], float]) -> Callable[[Any, Any], float]:
+    def checked(left: Any, right: Any) -> float:
+        if not isinstance(left, int | float) or not isinstance(right, int | float):
+            raise TypeError(f"{left!r} and {right!r} are not both numbers")
+        return compute(float(left), float(right))  # an int would grow without bound
+
+    return checked
+
+
+ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], float]] = {
+    ast.Add: _of_numbers(operator.add),
+    ast.Sub: _of_numbers(operator.sub),
+    ast.Mult: _of_numbers(operator.mul),
+    ast.Div: _of_numbers(operator.truediv),
+    ast.Pow: _of_numbers(operator.pow),
+}
+COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
+ALLOWED = "comparisons, and, or, not, + - * / **, numbers, strings in quotes, parameters and keys of the configuration"
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A condition that every trial must meet; one that names a parameter which a trial does not have is met."""
+
+    text: str
+    expression: ast.expr
+    searched: dict[str, str]  # name in the text -> short name of the parameter
+    settings: dict[str, Any]  # name in the text -> its value, where it is not searched
+
+    def holds(self, params: Mapping[str, Any]) -> bool:
+        """Say whether a point meets it; a division by zero does not. Raises ConfigError where numbers and text are mixed."""
+        if not all(name in params for name in self.searched.values()):
+            return True
+        named = {**self.settings, **{name: params[short] for name, short in self.searched.items()}}
+        try:
+            return bool(_value(self.expression, named))
+        except ArithmeticError:
+            return False
+        except TypeError as error:
+            told = ", ".join(f"{name}={value!r}" for name, value in named.items())
+            raise ConfigError(f"sweep.constraints: {self.text!r} cannot be computed for {told}: {error}") from None
+
+
+def constraint(text: str, parameters: Mapping[str, str], settings: Mapping[str, Any], groups: Collection[str]) -> Constraint:
+    """Read one constraint.
+
+    ``parameters`` are the names and paths of what is searched, with their short names, ``settings`` everything else by path, ``groups``
+    the searched groups, below which a setting is not the same in every trial. Raises ConfigError saying what there is.
+    """
+    try:
+        expression = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise ConfigError(f"sweep.constraints: {text!r} is no expression. It may have {ALLOWED}") from None
+    names = _names(expression, text)
+    if not isinstance(expression, ast.Compare | ast.BoolOp) and not _is_not(expression):
+        raise ConfigError(f"sweep.constraints: {text!r} compares nothing: write it like 'warmup <= 0.2'")
+    for name in names:
+        if name not in parameters and name not in settings:
+            near = [key for key in settings if "." in name and key.startswith(name.rpartition(".")[0] + ".")]
+            raise ConfigError(f"sweep.constraints: {text!r} names {name!r}. " + did_you_mean(name, near or parameters, "There are"))
+        if name not in parameters and (group := next((each for each in groups if name.startswith(f"{each}.")), None)):
+            raise ConfigError(f"sweep.constraints: {text!r} names {name!r}, which is another in every {group}, and {group} is searched")
+    known = {name: settings[name] for name in names if name not in parameters}
+    return Constraint(text, expression, {name: parameters[name] for name in names if name in parameters}, known)
+
+
+def _names(node: ast.expr, text: str) -> list[str]:
+    """Return the names in an expression. Raises ConfigError for what is not allowed in one."""
+    match node:
+        case ast.Constant(value=bool() | int() | float() | str()):
+            return []
+        case ast.Name() | ast.Attribute() if dotted := _dotted(node):
+            return [dotted]
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
+            inner: Sequence[ast.expr] = [left, right]
+        case ast.UnaryOp(op=ast.Not() | ast.USub(), operand=operand):
+            inner = [operand]
+        case ast.BoolOp(values=inner):
+            pass
+        case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in COMPARISONS for op in ops):
+            inner = [left, *others]
+        case _:
+            raise ConfigError(f"sweep.constraints: {text!r} has {ast.unparse(node)!r}. It may have {ALLOWED}")
+    return list(dict.fromkeys(name for each in inner for name in _names(each, text)))
+
+
+def _dotted(node: ast.expr) -> str | None:
+    if isinstance(node, ast.Attribute):
+        before = _dotted(node.value)
+        return before and f"{before}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def _is_not(node: ast.expr) -> bool:
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not)
+
+
+def _value(node: ast.expr, named: Mapping[str, Any]) -> Any:
+    match node:
+        case ast.Constant(value=value):
+            return value
+        case ast.BinOp(left=left, op=op, right=right):
+            return ARITHMETIC[type(op)](_value(left, named), _value(right, named))
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return not _value(operand, named)
+        case ast.UnaryOp(operand=operand):
+            return -_value(operand, named)
+        case ast.BoolOp(op=op, values=values):
+            return (all if isinstance(op, ast.And) else any)(_value(each, named) for each in values)
+        case ast.Compare(left=left, ops=ops, comparators=others):
+            found = [_value(each, named) for each in (left, *others)]
+            return all(COMPARISONS[type(op)](a, b) for op, a, b in zip(ops, found, found[1:], strict=False))
+    return named[str(_dotted(node))]
