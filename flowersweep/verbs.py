@@ -9,10 +9,12 @@ import math
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from flowersweep.compose import options
@@ -236,6 +238,30 @@ def predict(config: Config, overrides: Sequence[str]) -> None:
     print(f"wrote {written.path}: {written.images} images of {config.split}")
     if config.views > 1:
         print(f"{written.changed} labels are not those of one view (the image alone, views=1)")
+
+
+def replay(config: Config, overrides: Sequence[str]) -> int:
+    """Train a run again from what MLflow holds of it and say which digits agree; exit code 3 if fewer do than must."""
+    from flowersweep.replay import record, rows, verdict
+    from flowersweep.replay import replay as run
+    from flowersweep.show import Progress, table
+    from flowersweep.tracking.recorded import attach, recorded
+
+    if not config.run:
+        raise ConfigError(f"which run? {RUN} replay run=ID (the id on the run's page in MLflow)")
+    dir, progress = Path(config.dir), Progress(config.progress)
+    with TemporaryDirectory(prefix="flowersweep-") as scratch:
+        found = recorded(config.run, config.tracking, dir, Path(scratch))
+        try:
+            result = run(found, config, overrides, features=progress.features, refused=dir / "replays" / found.run)
+        finally:
+            progress.close()
+    print(f"{found.name}, run {found.run}: {result.epochs} epochs trained again")
+    print("\n".join([table(rows(result)), "", verdict(result)]))
+    when = time.strftime("%Y-%m-%dT%H-%M-%S")
+    told = json.dumps({"time": when, **record(result)}, indent=1)
+    attach(found.run, config.tracking, dir, files={f"replay/{when}.json": told}, tags={"flowersweep.replay": verdict(result)})
+    return 0 if result.agrees else 3
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:

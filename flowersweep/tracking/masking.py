@@ -11,6 +11,9 @@ MASK = "***"
 _SECRET = re.compile("token|passw|secret|credential", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _URL_LOGIN = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
+_KINDS = "hf_|gh[opsu]_|github_pat_|glpat-|sk-|xox[abp]-|AKIA|ASIA|AIza|dapi"  # by what tokens of well-known services begin with
+_TOKEN = re.compile(rf"\b(?:{_KINDS})[\w-]{{12,}}|(?<=\bBearer )[\w.~+/-]{{8,}}=*")
+_PRIVATE = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _NAME = re.compile(r"""([\w.~-]+)(?:['"]?\s*[=:]\s*|(?<=\w)\s+)(?=\S)""")
 _VALUE = re.compile(r"""\{[^{}]*\}|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^\s,;&}\]'"]+""")
 
@@ -22,8 +25,12 @@ def secret(name: str) -> bool:
 
 
 def masked_text(text: str) -> str:
-    """Mask ``user:password@`` in addresses, and the values in ``name=value`` and ``--name value`` of secret names."""
+    """Mask ``user:password@`` in addresses, the values in ``name=value`` and ``--name value`` of secret names, and what looks like a token.
+
+    Lines stay lines, so that a masked diff can be applied where no secret was.
+    """
     text = _URL_LOGIN.sub(rf"\1{MASK}@", text)
+    text = _PRIVATE.sub(lambda found: f"{found[1]}{MASK}{found[2]}", _TOKEN.sub(MASK, text))
     done, start = "", 0
     while found := _NAME.search(text, start):
         name, end = found[1], found.end()

@@ -22,7 +22,15 @@ from flowersweep.tracking.shipment import Shipment
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
 
 LOCAL = Tracking()
-EVALUATION = ["confusion_report.csv", "confusion_tune.csv", "logits.npz", "per_class_report.csv", "per_class_tune.csv"]
+EVALUATION = [
+    "calibration_report.csv",
+    "calibration_tune.csv",
+    "confusion_report.csv",
+    "confusion_tune.csv",
+    "logits.npz",
+    "per_class_report.csv",
+    "per_class_tune.csv",
+]
 
 
 def snapshot(dir: Path, tracking: Tracking = LOCAL) -> dict[str, Any]:
@@ -201,7 +209,7 @@ shipper.sync(journal, Tracking(), dir)
     ]  # fmt: skip
     trials = [values for values in content.values() if values[0][0] != "smoothing"]
     assert [[len(history[key]) for key in ("train/loss", "tune/nll", "tune/macro_f1")] for *_, history, _, _ in trials] == [[3, 3, 1]] * 3
-    assert sorted(len(files) for *_, files, _ in trials) == [2, 2, 7]
+    assert sorted(len(files) for *_, files, _ in trials) == [2, 2, 9]
 
 
 def test_a_thousand_epochs_and_a_thousand_metrics_arrive_whole(study):
