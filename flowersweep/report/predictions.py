@@ -34,9 +34,9 @@ def matrix(kept: Predictions, names: Sequence[str]) -> Chart:
             "color": [float(wrong[t, p]) for t, p in pairs],
             "colorscale": [[0, "#e8b48a"], [0.5, "#e07b00"], [1, "#8f2a00"]],
             "cmin": 0,
-            "showscale": True,
-            "colorbar": {"title": {"text": "of the class"}, "tickformat": ".0%", "thickness": 10, "outlinewidth": 0},
+            "showscale": False,
         },
+        "cliponaxis": False,
         "showlegend": False,
     }
     ends = [-0.5, len(names) - 0.5]
@@ -46,7 +46,7 @@ def matrix(kept: Predictions, names: Sequence[str]) -> Chart:
     ticks = {} if many else {"tickvals": [*range(len(names))], "ticktext": [*names]}
     across = axis("predicted class", range=ends, **ticks)
     down = axis("true class", range=ends[::-1], **ticks)
-    note = "Each square is a pair of classes, the darker the larger the share of the true class. On the dotted line lies what is right."
+    note = "Each square is a pair of classes, the darker the more of the true class were mistaken. On the dotted line lies what is right."
     said = f"confusion of {len(names)} classes, {int(counts.sum() - np.trace(counts))} of {int(counts.sum())} images wrong"
     return Chart("confusion", {"data": [line, dots], "layout": {"xaxis": across, "yaxis": down, "height": 460}}, said, note)
 
@@ -62,7 +62,7 @@ def calibration(kept: Predictions) -> Chart:
         _bins("as it is", plain, COLOURS["complete"], "circle"),
         _bins(f"temperature {fitted:.2f}", scaled, COLOURS["best"], "diamond"),
     ]
-    layout = {"xaxis": axis("confidence", range=[0, 1.02], tickformat=".0%"), "yaxis": axis("right", range=[0, 1.02], tickformat=".0%")}
+    layout = {"xaxis": axis("confidence", range=[0, 1.04], tickformat=".0%"), "yaxis": axis("right", range=[0, 1.04], tickformat=".0%")}
     note = f"Expected calibration error {plain.error:.3f} as it is, {scaled.error:.3f} at the temperature that tune asks for. Size: images."
     return Chart(
         "calibration", {"data": traces, "layout": {**layout, "height": 360}}, "how often predictions are right by confidence", note
@@ -71,9 +71,16 @@ def calibration(kept: Predictions) -> Chart:
 
 def _bins(name: str, found: Reliability, colour: str, symbol: str) -> Trace:
     there = found.images > 0
-    sizes = (6 + 18 * np.sqrt(found.images[there] / found.images.sum())).tolist()
+    sizes = (6 + 12 * np.sqrt(found.images[there] / found.images.sum())).tolist()
     text = [f"{name}: {count} images" for count in found.images[there].tolist()]
     marker = {"color": colour, "symbol": symbol, "size": sizes, "line": {"width": 0}, "opacity": 0.85}
     hover = "%{text}, confidence %{x:.0%}, right %{y:.0%}<extra></extra>"
-    more = {"name": name, "text": text, "hovertemplate": hover, "marker": marker, "line": {"color": colour, "width": 1}}
+    more = {
+        "name": name,
+        "text": text,
+        "hovertemplate": hover,
+        "marker": marker,
+        "line": {"color": colour, "width": 1},
+        "cliponaxis": False,
+    }
     return scatter(found.confidence[there].tolist(), found.accuracy[there].tolist(), mode="lines+markers", **more)

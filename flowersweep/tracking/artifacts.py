@@ -17,7 +17,7 @@ import yaml
 from flowersweep.evaluation.calibration import Reliability, reliability
 from flowersweep.evaluation.scores import Counts, confusion, per_class
 from flowersweep.journal import Event
-from flowersweep.tracking.masking import masked, masked_text
+from flowersweep.tracking.masking import masked, masked_diff
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def write_study(target: Path, study: Event, folder: Path) -> None:
     _write_yaml(target / "space.yaml", study.get("space", {}))
     _write_provenance(target, study)
     if study.get("provenance", {}).get("git_diff") and (folder / "code.diff").exists():
-        (target / "code.diff").write_text(masked_text((folder / "code.diff").read_text()))
+        (target / "code.diff").write_text(masked_diff((folder / "code.diff").read_text()))
 
 
 def write_trial(target: Path, study: Event, ask: Event, folder: Path | None) -> None:
