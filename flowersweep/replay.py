@@ -186,7 +186,7 @@ def _how(found: Recorded, config: Config, folder: Path) -> str:
     """Say how the code of a run is had again."""
     commit, known = found.provenance.get("git_commit"), found.provenance
     if not commit:
-        return f"It was flowersweep {known.get('versions', {}).get('flowersweep')}, outside a git checkout"
+        return f"The run was not begun in a git checkout; flowersweep was {known.get('versions', {}).get('flowersweep', 'not installed')}"
     steps = [f"git worktree add --detach ../replay {commit}", "cd ../replay"]
     diff = changes(found, config.tracking, Path(config.dir), folder) if known.get("git_diff") else None
     return "To have its code: " + " && ".join([*steps, *([f"git apply {diff.resolve()}"] if diff else [])])

@@ -59,6 +59,20 @@ def test_the_digest_of_the_code_covers_the_users_own_modules(tmp_path: Path, mon
     assert digests[0] == digests[-1]
 
 
+def test_the_code_that_trains_is_all_that_a_trial_imports() -> None:
+    import ast
+
+    package, seen, left = Path(provenance.__file__).parent, set(), ["trial"]
+    while left:
+        room = left.pop()
+        seen.add(room)
+        files = [*(package / room).rglob("*.py")] or [package / f"{room}.py"]
+        named = [node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
+        rooms = {node.module.split(".")[1] for node in named if (node.module or "").startswith("flowersweep.")}
+        left += sorted(rooms - seen - {*left})
+    assert seen <= {*provenance.TRIAL}
+
+
 def test_the_machine_is_described_and_sampled(tmp_path: Path) -> None:
     machine = Sampler(tmp_path)
     assert not machine.due
