@@ -116,6 +116,16 @@ def compose(overrides: Sequence[str]) -> Config:
     return check(composed(tuple(overrides)))
 
 
+def restored(content: Mapping[str, Any]) -> Config:
+    """Return the Config that was written as plain data, checked. Raises ConfigError if it is not of this version's keys and types."""
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(), OmegaConf.create(dict(content))))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration is not one of this version: {str(error).splitlines()[0]}") from error
+    assert isinstance(config, Config)
+    return check(config)
+
+
 def parse(overrides: Iterable[str]) -> list[Override]:
     """Parse words of the command line in Hydra's grammar. Raises ConfigError for a word that is none."""
     parsed = []

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import platform
 import shlex
 import subprocess
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from flowersweep.data.dataset import Dataset
+from flowersweep.machine import described
 from flowersweep.runtime import Runtime
 
 PACKAGES = ("flowersweep", "keras", "jax", "jaxlib", "tensorflow", "optuna", "mlflow", "numpy", "scikit-learn", "hydra-core")
 
+TRAINING = ("keras", "jax", "jaxlib", "tensorflow", "numpy")  # of these, what is computed depends
+# of this package, all that a trial is made of: it imports nothing else (tests/test_layers.py)
+TRIAL = ("trial", "training", "evaluation", "models", "data", "config", "runtime", "targets", "errors", "testing")
+LONGEST_DIFF = 256 << 10  # characters that are kept
+MOST_NEW = 20  # files outside git that are shown with the changes
 
-def provenance(overrides: tuple[str, ...], runtime: Runtime, dataset: Dataset) -> dict[str, Any]:
-    """Describe what a study was begun with. Git facts are None outside a checkout."""
-    commit = _git("rev-parse", "HEAD")
+
+def provenance(
+    overrides: tuple[str, ...], runtime: Runtime, dataset: Dataset, *, trusted: Sequence[str] = (), changes: str | None = None
+) -> dict[str, Any]:
+    """Describe what a study was begun with. Git facts are None outside a checkout; ``changes`` are those that `diff` returns."""
+    here = commit()
     return {
         "command": shlex.join(["python", "-m", "flowersweep", *overrides]),
-        "git_commit": commit,
-        "git_dirty": bool(_git("status", "--porcelain")) if commit else None,
-        "versions": {name: found for name in PACKAGES if (found := _version(name))},
+        "overrides": [*overrides],
+        "git_commit": here,
+        "git_dirty": bool(_git("status", "--porcelain")) if here else None,
+        "git_diff": None if changes is None else hashlib.sha256(changes.encode()).hexdigest()[:16],
+        "code": code(trusted),
+        "versions": versions(),
         "python": platform.python_version(),
         "host": platform.node(),
+        **described(),
         "platform": runtime.platform,
         "device_kind": runtime.device_kind,
         "replicas": runtime.replicas,
@@ -39,6 +56,49 @@ def provenance(overrides: tuple[str, ...], runtime: Runtime, dataset: Dataset) -
     }
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that count, of those that are installed."""
+    return {name: found for name in PACKAGES if (found := _version(name))}
+
+
+def commit() -> str | None:
+    """Return the git commit that is checked out here; None outside a checkout."""
+    return _git("rev-parse", "HEAD")
+
+
+def code(trusted: Sequence[str] = ()) -> str:
+    """Return a digest of the code that trains, the user's modules that it was told to trust among it: 16 hex digits."""
+    digest = hashlib.sha256()
+    for module in ("flowersweep", *sorted({name.partition(".")[0] for name in trusted})):
+        for name, path in _sources(module):
+            if module == "flowersweep" and name.split("/")[1].removesuffix(".py") not in TRIAL:
+                continue
+            digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _sources(module: str) -> Iterator[tuple[str, Path]]:
+    found = importlib.util.find_spec(module)
+    for folder in sorted(found.submodule_search_locations or []) if found else []:
+        yield from ((path.relative_to(Path(folder).parent).as_posix(), path) for path in sorted(Path(folder).rglob("*.py")))
+    if found and found.origin and not found.submodule_search_locations and found.origin.endswith(".py"):
+        yield f"{module}.py", Path(found.origin)
+
+
+def diff() -> str | None:
+    """Return how the code here differs from its git commit, new Python and YAML files included; None if it does not, or is no checkout."""
+    changes = [_git("diff", "HEAD", "--no-color", "--no-ext-diff", strip=False) or ""]
+    new = (_git("ls-files", "--others", "--exclude-standard", "--", "*.py", "*.yaml") or "").splitlines()
+    for path in new[:MOST_NEW]:
+        changes.append(_git("diff", "--no-index", "--no-color", "--no-ext-diff", "--", "/dev/null", path, strip=False, differs=True) or "")
+    text = "".join(changes)
+    if len(new) > MOST_NEW:
+        text += f"# {len(new) - MOST_NEW} more new files are not shown\n"
+    if len(text) > LONGEST_DIFF:
+        text = f"{text[:LONGEST_DIFF]}\n# cut off after {LONGEST_DIFF} of {len(text)} characters\n"
+    return text or None
+
+
 def _version(package: str) -> str | None:
     try:
         return version(package)
@@ -46,9 +106,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _git(*words: str) -> str | None:
+def _git(*words: str, strip: bool = True, differs: bool = False) -> str | None:
+    """Return what git says; None where it fails. With ``differs`` it says by exit code 1 that there is a difference."""
     try:
-        run = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=False)
+        run = subprocess.run(["git", *words], capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return run.stdout.strip() or None if run.returncode == 0 else None
+    said = run.stdout.strip() if strip else run.stdout
+    return said or None if run.returncode in (0, int(differs)) else None

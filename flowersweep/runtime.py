@@ -180,3 +180,15 @@ def _count(event: str, duration_secs: float, **_: str | int) -> None:
 def compiles() -> int:
     """Return how many programs this process has compiled, or loaded from the compile cache, since `start`."""
     return _compiles
+
+
+def device_memory() -> dict[str, float]:
+    """Return the megabytes in use on each accelerator of this host, by MLflow's names; nothing of a CPU, whose memory is the machine's."""
+    import jax
+
+    found = {}
+    for number, device in enumerate(jax.local_devices()):
+        stats = device.memory_stats() if device.platform != "cpu" else None
+        if stats and "bytes_in_use" in stats:
+            found[f"{device.platform}_{number}_memory_usage_megabytes"] = stats["bytes_in_use"] / 1e6
+    return found

@@ -9,10 +9,12 @@ import math
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from flowersweep.compose import options
@@ -76,8 +78,7 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
     print("no trial was completed; nothing to promote" if outcome.best is None else outcome.claim)
     if outcome.findings:
         print(findings_text(outcome.findings))
-    if config.sweep.space:
-        _page(config)
+    _page(config, sent=outcome.shipped and config.tracking.enabled)
     if outcome.best is None:
         return
     if not config.tracking.enabled:
@@ -96,28 +97,64 @@ def _longer(config: Config, overrides: Sequence[str], forecast: float | None) ->
     return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={more}"
 
 
-def _page(config: Config) -> None:
-    """Write the study's page; whatever is wrong with it must not spoil the sweep that it is about."""
-    try:
-        from flowersweep.report.write import write
+def _page(config: Config, *, sent: bool = False) -> None:
+    """Write a sweep's page and keep it in MLflow too if all else was ``sent``; what is wrong with it must not spoil what it is about."""
+    from flowersweep.report.facts import mistakes
+    from flowersweep.report.reading import reading
+    from flowersweep.report.write import write
 
+    try:
         folder = _folder(config, str(config.study))
-        print(f"read the report:     {write([folder], folder / 'report.html')}")
+        if config.sweep.space:
+            print(f"read the report:     {write([folder], folder / 'report.html')}")
+        else:
+            mistakes(reading(folder))  # of a single training MLflow's own page and these pictures are enough
+        if sent:
+            _keep_page(config, folder)
     except Exception as error:
         log.warning("no report was written (%s: %s); later:   %s report study=%s", type(error).__name__, error, RUN, config.study)
 
 
+def _keep_page(config: Config, folder: Path) -> None:
+    """Keep the page with the study's run in MLflow, and the pictures of mistakes with that of the trial."""
+    from flowersweep.tracking.recorded import attach_files
+    from flowersweep.tracking.shipper import run_ids
+
+    runs = run_ids(folder / "journal.jsonl", config.tracking, Path(config.dir))
+    files = {run: [*folder.glob(f"trials/{number}/mistakes.*")] for number, run in runs.trials.items()}
+    pages = {runs.parent: [*folder.glob("report.html")]} if runs.parent else {}
+    attach_files({run: paths for run, paths in {**files, **pages}.items() if paths}, config.tracking, Path(config.dir))
+
+
 def report(config: Config, overrides: Sequence[str]) -> None:
-    """Write one page about a study, or one that compares several."""
+    """Write one page about a study, one that compares several, or one about a run."""
     from flowersweep.report.write import write
 
+    if config.run:
+        print(f"wrote {_report_of_run(config)}")
+        return
     names = config.studies or [config.study or ""]
     folders = [_folder(config, name) for name in names]
     usual = folders[0] / "report.html" if len(folders) == 1 else Path(config.dir) / f"report-{'-'.join(names)}.html"
+    print(f"wrote {write(folders, _output(config, usual))}")
+
+
+def _output(config: Config, usual: Path) -> Path:
     path = Path(config.output) if config.output else usual
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"output={path}: must be a file in a folder that exists")
-    print(f"wrote {write(folders, path)}")
+    return path
+
+
+def _report_of_run(config: Config) -> Path:
+    """Write the page of one run, from what MLflow holds of it."""
+    from flowersweep.report.single import write
+    from flowersweep.tracking.recorded import recorded
+
+    dir = Path(config.dir)
+    path = _output(config, dir / f"report-{config.run}.html")
+    with TemporaryDirectory(prefix="flowersweep-") as scratch:
+        return write(recorded(str(config.run), config.tracking, dir, Path(scratch)), path, dir / "cache")
 
 
 def status(config: Config, overrides: Sequence[str]) -> None:
@@ -238,6 +275,30 @@ def predict(config: Config, overrides: Sequence[str]) -> None:
     print(f"wrote {written.path}: {written.images} images of {config.split}")
     if config.views > 1:
         print(f"{written.changed} labels are not those of one view (the image alone, views=1)")
+
+
+def replay(config: Config, overrides: Sequence[str]) -> int:
+    """Train a run again from what MLflow holds of it and say which digits agree; exit code 3 if fewer do than must."""
+    from flowersweep.replay import record, rows, verdict
+    from flowersweep.replay import replay as run
+    from flowersweep.show import Progress, table
+    from flowersweep.tracking.recorded import attach, recorded
+
+    if not config.run:
+        raise ConfigError(f"which run? {RUN} replay run=ID (the id on the run's page in MLflow)")
+    dir, progress = Path(config.dir), Progress(config.progress)
+    with TemporaryDirectory(prefix="flowersweep-") as scratch:
+        found = recorded(config.run, config.tracking, dir, Path(scratch))
+        try:
+            result = run(found, config, overrides, features=progress.features, refused=dir / "replays" / found.run)
+        finally:
+            progress.close()
+    print(f"{found.name}, run {found.run}: {result.epochs} epochs trained again")
+    print("\n".join([table(rows(result)), "", verdict(result)]))
+    when = time.strftime("%Y-%m-%dT%H-%M-%S")
+    told = json.dumps({"time": when, **record(result)}, indent=1)
+    attach(found.run, config.tracking, dir, files={f"replay/{when}.json": told}, tags={"flowersweep.replay": verdict(result)})
+    return 0 if result.agrees else 3
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:

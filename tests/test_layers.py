@@ -13,14 +13,14 @@ PACKAGE = Path(__file__).parents[1] / "flowersweep"
 LAYERS = [
     {"__main__"},
     {"help", "verbs"},
-    {"show", "predict", "check"},
+    {"show", "predict", "check", "replay"},
     {"report"},
     {"search"},
     {"trial", "provenance"},
     {"training", "tracking"},
     {"evaluation"},
     {"models", "data", "testing"},
-    {"compose"},
+    {"compose", "machine"},
     {"config", "runtime", "journal", "targets"},
     {"errors", "signals"},
 ]
@@ -38,6 +38,7 @@ DOORS = {
     "ray": {"search"},
     "cmaes": {"search"},
     "plotly": {"report"},
+    "PIL": {"report"},
 }
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from flowersweep.evaluation.scores import Labels, Logits, accuracy, confusion, m
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.audit import Finding, audit
 from flowersweep.report.importance import Importance, importances
+from flowersweep.report.mistakes import Mistake, gallery, keep, stored
 from flowersweep.report.noise import Band, band, objective_error, optimism, paired, paired_objective_error
 from flowersweep.report.reading import Predictions, Reading
 from flowersweep.search.history import claim
@@ -73,6 +74,8 @@ class Facts:
     scores: list[Score]
     pairs: list[Pair]
     classes: list[ClassScore]
+    kept: Predictions | None = None  # of the best trial
+    mistakes: list[Mistake] | str = ""  # of the best trial, or why there are none
 
 
 def facts(study: Reading) -> Facts:
@@ -92,10 +95,25 @@ def facts(study: Reading) -> Facts:
         differences=differences,
         importances=importances(study),
         findings=audit(study, differences, flattery),
-        scores=_scores(kept) if kept else [],
-        pairs=_pairs(study, kept) if kept else [],
-        classes=_classes(study, kept) if kept else [],
+        scores=scores(kept) if kept else [],
+        pairs=pairs(kept, names_of(study.begun.get("provenance", {}), kept)) if kept else [],
+        classes=class_scores(kept, names_of(study.begun.get("provenance", {}), kept)) if kept else [],
+        kept=kept,
+        mistakes=mistakes(study) if kept else [],
     )
+
+
+def mistakes(study: Reading) -> list[Mistake] | str:
+    """Return the worst mistakes of the best trial; made now and kept if there are none yet and the images are at hand."""
+    assert study.best is not None
+    folder = study.folder / "trials" / str(study.best.number)
+    known, kept = stored(folder), study.predictions(study.best.number)
+    if known is not None or kept is None:
+        return known or []
+    found = gallery(kept, study.begun.get("config", {}), study.begun.get("provenance", {}), study.folder.parent.parent / "cache")
+    if not isinstance(found, str):
+        keep(folder, found)
+    return found
 
 
 UNKNOWN = "the predictions of the best trial are not in the study's folder, so nothing can be said of it on the held-out half"
@@ -127,7 +145,8 @@ def _value(value: Any) -> str:
     return text if not isinstance(value, str) or re.fullmatch(r"[\w./:+-]+", text) else "'" + text.replace("'", r"\'") + "'"
 
 
-def _scores(kept: Predictions) -> list[Score]:
+def scores(kept: Predictions) -> list[Score]:
+    """Score both halves, with the standard errors of the gaps."""
     halves = ((kept.tune, kept.tune_labels), (kept.report, kept.report_labels))
     found = []
     for name, measure in MEASURES.items():
@@ -149,24 +168,25 @@ MEASURES: dict[str, Callable[[Logits, Labels], float]] = {
 }
 
 
-def _names(study: Reading, classes: int) -> list[str]:
-    named = study.begun.get("provenance", {}).get("data", {}).get("classes") or []
+def names_of(provenance: Mapping[str, Any], kept: Predictions) -> list[str]:
+    """Return the names of the classes; their numbers where they are not known."""
+    classes, named = kept.report.shape[1], provenance.get("data", {}).get("classes") or []
     return [str(name) for name in named] if len(named) == classes else [str(index) for index in range(classes)]
 
 
-def _pairs(study: Reading, kept: Predictions) -> list[Pair]:
+def pairs(kept: Predictions, names: Sequence[str]) -> list[Pair]:
+    """Return the classes that are most often taken for each other on the held-out half."""
     counts = confusion(kept.report, kept.report_labels)
-    names, support = _names(study, len(counts)), counts.sum(axis=1)
+    support = counts.sum(axis=1)
     wrong = counts - np.diag(np.diag(counts))
     ranked = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     places = (divmod(int(flat), len(counts)) for flat in ranked)
     return [Pair(names[t], names[p], int(wrong[t, p]), int(support[t])) for t, p in places if wrong[t, p]]
 
 
-def _classes(study: Reading, kept: Predictions) -> list[ClassScore]:
-    """The classes that the held-out half has, the worst first."""
-    counts = confusion(kept.report, kept.report_labels)
-    scores = per_class(counts)
-    columns = (scores.precision.tolist(), scores.recall.tolist(), scores.f1.tolist(), scores.support.tolist())
-    found = [ClassScore(*row) for row in zip(_names(study, len(counts)), *columns, strict=True)]
-    return sorted((each for each in found if each.support), key=lambda each: (each.f1, -each.support))
+def class_scores(kept: Predictions, names: Sequence[str]) -> list[ClassScore]:
+    """Return the classes that the held-out half has, the worst first."""
+    found = per_class(confusion(kept.report, kept.report_labels))
+    columns = (found.precision.tolist(), found.recall.tolist(), found.f1.tolist(), found.support.tolist())
+    all_classes = [ClassScore(*row) for row in zip(names, *columns, strict=True)]
+    return sorted((each for each in all_classes if each.support), key=lambda each: (each.f1, -each.support))

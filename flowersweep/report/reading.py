@@ -51,6 +51,7 @@ class Reading:
     spans: dict[int, Span]
     resumes: list[float]  # running time at which the study was gone on with
     parameters: tuple[Parameter, ...]
+    forecasts: tuple[tuple[float, float, int], ...] = ()  # at which running time, how many minutes, for how many trials
 
     @property
     def name(self) -> str:
@@ -92,7 +93,9 @@ def reading(folder: Path) -> Reading:
     parameters = (Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {}) for name, p in space.items())
     moments, resumes = _running_time(events)
     spans = _spans(zip(events, moments, strict=True))
-    return Reading(folder, events[0], records(events), _curves(events), spans, resumes, tuple(parameters))
+    timed = zip(events, moments, strict=True)
+    forecasts = tuple((moment, float(e["minutes"]), int(e["trials"])) for e, moment in timed if e["event"] == "forecast")
+    return Reading(folder, events[0], records(events), _curves(events), spans, resumes, tuple(parameters), forecasts)
 
 
 def _running_time(events: Iterable[Event]) -> tuple[list[float], list[float]]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from html import escape
 from typing import Any
 
-from flowersweep.report import charts, curves, paths
+from flowersweep.report import charts, curves, paths, predictions
 from flowersweep.report.audit import Finding
-from flowersweep.report.facts import Facts
+from flowersweep.report.facts import Facts, class_scores, names_of, pairs, scores
 from flowersweep.report.marks import Chart, short
+from flowersweep.report.mistakes import Mistake
 from flowersweep.report.page import Column, Section, beside, command, figure, grid, numbers, paragraph, table
+from flowersweep.report.reading import Predictions
 from flowersweep.search.history import Record
 from flowersweep.tracking.masking import masked_text
 
@@ -33,7 +37,16 @@ def introduction(facts: Facts) -> str:
 
 def sections(facts: Facts) -> list[Section]:
     """Return all parts of the page."""
-    return [_best(facts), _audit(facts), *_search(facts), _training(facts), _evaluation(facts), _trials(facts), _origin(facts)]
+    return [
+        _best(facts),
+        _audit(facts),
+        *_search(facts),
+        _training(facts),
+        _evaluation(facts),
+        gallery(facts.mistakes),
+        _trials(facts),
+        _origin(facts),
+    ]
 
 
 def _best(facts: Facts) -> Section:
@@ -80,29 +93,64 @@ def _one(name: str, title: str, chart: Chart | None, absent: str) -> Section:
 def _training(facts: Facts) -> Section:
     found = [chart for chart in (curves.curves(facts.study), curves.timeline(facts.study)) if chart is not None]
     titles = {"curves": "Learning curves", "timeline": "Timeline"}
-    html = "".join(f"<h3>{titles[chart.name]}</h3>{figure(chart)}" for chart in found)
+    html = "".join(f"<h3>{titles[chart.name]}</h3>{figure(chart)}" for chart in found) + paragraph(_forecast(facts))
     return Section("training", "Training", html or paragraph("Nothing was trained yet.", "soft"), tuple(found))
 
 
+def _forecast(facts: Facts) -> str:
+    """Say what was forecast and what it took."""
+    study = facts.study
+    if not study.spans:
+        return ""
+    ended = [r for r in study.records if r.tell]
+    took = max(span.end for span in study.spans.values()) / 60
+    forecasts = [f"{minutes:.1f} for {trials} trials (after {at / 60:.1f})" for at, minutes, trials in study.forecasts]
+    told = f"forecast, in minutes: {'; '.join(forecasts)}" if forecasts else "no forecast was made"
+    return f"Minutes: {took:.1f} for the {len(ended)} trials that ended; {told}."
+
+
 def _evaluation(facts: Facts) -> Section:
-    if not facts.scores:
+    if not facts.scores or facts.kept is None:
         return Section("evaluation", "Evaluation", paragraph("The study's folder holds no predictions of a best trial.", "soft"))
     scatter = charts.gap(facts)
-    gaps = [[s.name, s.tune, s.report, s.tune - s.report, s.error] for s in facts.scores]
+    found = evaluation(facts.kept, names_of(facts.study.begun.get("provenance", {}), facts.kept), "The best trial on both halves", scatter)
+    told = paragraph("The search chose by the tune half; the report half shows what is left of it.", "soft")
+    return replace(found, html=told + found.html)
+
+
+def evaluation(kept: Predictions, names: list[str], caption: str, beside_scores: Chart | None = None) -> Section:
+    """Return what a trial's predictions say: scores on both halves, confusion, calibration, each class."""
+    gaps = [[s.name, s.tune, s.report, s.tune - s.report, s.error] for s in scores(kept)]
     heads = [Column("metric", False), Column("tune"), Column("report"), Column("tune - report"), Column("its standard error")]
-    pairs = [[p.true, p.taken_for, p.count, p.of] for p in facts.pairs]
+    mixed = [[p.true, p.taken_for, p.count, p.of] for p in pairs(kept, names)]
     pair_heads = [Column("class", False), Column("taken for", False), Column("times"), Column("of")]
-    classes = [[c.name, c.f1, c.precision, c.recall, c.support] for c in facts.classes]
+    classes = [[c.name, c.f1, c.precision, c.recall, c.support] for c in class_scores(kept, names)]
     class_heads = [Column("class", False), Column("F1"), Column("precision"), Column("recall"), Column("images")]
+    confused, believed = predictions.matrix(kept, names), predictions.calibration(kept)
     html = (
-        paragraph("The search chose by the tune half; the report half shows what is left of it.", "soft")
-        + beside(table("The best trial on both halves", heads, gaps), figure(scatter) if scatter else "")
+        beside(table(caption, heads, gaps), figure(beside_scores) if beside_scores else "")
+        + beside(f"<h3>Confusion</h3>{figure(confused)}", f"<h3>Calibration</h3>{figure(believed)}")
         + beside(
-            table("Classes taken for each other, held-out half", pair_heads, pairs) if pairs else paragraph("No image was mistaken."),
+            table("Classes taken for each other, held-out half", pair_heads, mixed) if mixed else paragraph("No image was mistaken."),
             table("Each class on the held-out half, the worst first", class_heads, classes, tall=True),
         )
     )
-    return Section("evaluation", "Evaluation", html, (scatter,) if scatter else ())
+    shown = (beside_scores, confused, believed) if beside_scores else (confused, believed)
+    return Section("evaluation", "Evaluation", html, shown)
+
+
+def gallery(mistakes: list[Mistake] | str) -> Section:
+    """Return the pictures of the worst mistakes, or why there are none."""
+    if isinstance(mistakes, str) or not mistakes:
+        return Section("mistakes", "Mistakes", paragraph(str(mistakes or "Nothing was predicted yet."), "soft"))
+    told = paragraph(f"The {len(mistakes)} images that the trial was surest of and wrong about: what it is, what it was taken for.", "soft")
+    return Section("mistakes", "Mistakes", f'{told}<ul class="mistakes">{"".join(map(_mistake, mistakes))}</ul>')
+
+
+def _mistake(each: Mistake) -> str:
+    alt = escape(f"{each.true}, taken for {each.predicted}")
+    words = f"<b>{escape(each.true)}</b><span>taken for {escape(each.predicted)}</span><small>{each.probability:.0%}, {each.half}</small>"
+    return f'<li><img alt="{alt}" title="{escape(each.id)}" src="data:image/jpeg;base64,{escape(each.jpeg)}">{words}</li>'
 
 
 def _trials(facts: Facts) -> Section:
@@ -135,15 +183,23 @@ def _reason(record: Record) -> str | None:
 
 def _origin(facts: Facts) -> Section:
     begun = facts.study.begun
-    known = begun.get("provenance", {})
+    return origin(begun.get("provenance", {}), begun["time"], begun.get("seed"))
+
+
+def origin(known: Mapping[str, Any], begun: float, seed: Any) -> Section:
+    """Return where numbers come from: command, data, code, machine, packages."""
     data = known.get("data", {})
+    changed = " with changes" if known.get("git_dirty") else ""
+    machine = [f"{known['cores']} cores" if known.get("cores") else "", known.get("cpu"), known.get("host")]
     rows = {
-        "begun": time.strftime("%Y-%m-%d %H:%M", time.localtime(begun["time"])),
+        "begun": time.strftime("%Y-%m-%d %H:%M", time.localtime(begun)),
         "command": masked_text(str(known.get("command", ""))),
         "data": f"{data.get('name')}, digest {data.get('digest')}, {', '.join(f'{k} {v}' for k, v in data.get('counts', {}).items())}",
         "device": f"{known.get('device_kind')}, replicas: {known.get('replicas')}",
-        "commit": f"{known.get('git_commit') or 'not from a checkout'}{' with changes' if known.get('git_dirty') else ''}",
-        "seed": begun.get("seed"),
+        "machine": ", ".join(str(each) for each in machine if each),
+        "commit": f"{known.get('git_commit') or 'not from a checkout'}{changed}",
+        "code": known.get("code"),
+        "seed": seed,
         "packages": ", ".join(f"{name} {number}" for name, number in known.get("versions", {}).items()),
     }
     return Section(

@@ -23,7 +23,7 @@ from flowersweep.training.checkpoint import replacing
 from flowersweep.training.schedules import curve
 from flowersweep.training.workshop import Workshop
 
-PICTURES = "schedule.svg", "augmentation.jpg"
+PICTURES = "schedule.svg", "augmentation.jpg", "mistakes.json", "mistakes.jpg"  # the last two the report leaves
 WIDTH, HEIGHT = 640, 260  # of the schedule, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 26, 40  # margins of a panel, which hold its labels
 SIDE = 96  # pixels at most of an image on the sheet: our strengths are relative to the side, so a small image shows the same

@@ -144,10 +144,10 @@ class Shelf:
 
 
 def held_bytes(folder: Path) -> int:
-    """Return the bytes of all files in a study's folder but its page, which can be written again at any time."""
+    """Return the bytes of all files in a study's folder but its page and that page's pictures, which can be written again at any time."""
     total = 0
     for path in folder.rglob("*"):
-        if path.name == "report.html":
+        if path.name in ("report.html", *PICTURES[2:]):
             continue
         with contextlib.suppress(FileNotFoundError):  # MLflow's cursor is replaced while we look
             total += path.stat().st_size if path.is_file() else 0

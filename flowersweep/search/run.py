@@ -17,7 +17,8 @@ from flowersweep.config import Config, differences, flatten
 from flowersweep.data.pipeline import read_images
 from flowersweep.errors import ConfigError, StudyError
 from flowersweep.journal import Event, Journal, read
-from flowersweep.provenance import provenance
+from flowersweep.machine import Sampler
+from flowersweep.provenance import code, diff, provenance
 from flowersweep.runtime import Runtime, start, undisturbed
 from flowersweep.search.ensemble import Pooling, require_images, with_weights
 from flowersweep.search.findings import Findings
@@ -128,8 +129,12 @@ def search(
         shipper = open_.enter_context(Shipper(Shipment(journal.path, config.tracking, dir))) if config.tracking.enabled else None
         mirror = open_.enter_context(Shipper(Mirror(journal.path, config.sweep.mirror))) if config.sweep.mirror else None
 
+        machine = Sampler(journal.path.parent)
+
         def wake(record: Record | None) -> None:
             watch(study, record)
+            if machine.due:
+                journal.append("machine", metrics=machine.sample())
             for follower in (shipper, mirror):
                 if follower:
                     follower.wake()
@@ -141,6 +146,7 @@ def search(
         wake(None)
         with _ended_in_order(study), undisturbed():
             study.run()
+            journal.append("machine", metrics=machine.sample())
         shipped = shipper is None or shipper.drain(None)
         if shipper and shipped and sweep:
             _log_model(study)
@@ -202,8 +208,11 @@ def _begin(journal: Journal, config: Config, experiment: str, space: Space, over
         raise ConfigError(refusal)
     if journal.events:
         _require_same(journal.events[0], meaning, str(config.study))
-        journal.append("resume", command=" ".join(overrides))
+        journal.append("resume", command=" ".join(overrides), code=code(config.trusted_modules))
         return
+    changes = diff()
+    if changes is not None:
+        (journal.path.parent / "code.diff").write_text(changes)
     journal.append(
         "study",
         study=config.study,
@@ -213,7 +222,7 @@ def _begin(journal: Journal, config: Config, experiment: str, space: Space, over
         direction=direction(config.sweep.objective),
         config=asdict(config),
         overrides=list(overrides),
-        provenance=provenance(tuple(overrides), workshop.runtime, dataset),
+        provenance=provenance(tuple(overrides), workshop.runtime, dataset, trusted=config.trusted_modules, changes=changes),
         **meaning,
     )
 

@@ -83,6 +83,8 @@ class Study:
         except TrialFailed as failure:
             self.tell(record, trial, "failed", reason=str(failure))
         self.compiled[number] = compiles() - before
+        if self.compiled[number]:
+            self.journal.append("compiled", trial=number, programs=self.compiled[number])
         if self.forecast is None and fresh and number and record.state == "complete":  # the first trial compiles, a pruned one is short
             self.foretell(self.clock.minutes + (self.clock.minutes - begun) * len(self.remaining))
 

@@ -14,9 +14,10 @@ from zipfile import BadZipFile
 import numpy as np
 import yaml
 
+from flowersweep.evaluation.calibration import Reliability, reliability
 from flowersweep.evaluation.scores import Counts, confusion, per_class
 from flowersweep.journal import Event
-from flowersweep.tracking.masking import masked
+from flowersweep.tracking.masking import masked, masked_diff
 
 log = logging.getLogger(__name__)
 
@@ -24,11 +25,13 @@ SPLITS = ("tune", "report")
 PICTURES = ("schedule.svg", "augmentation.jpg")
 
 
-def write_study(target: Path, study: Event) -> None:
-    """Write the files of the study's own run into ``target``: base configuration, search space, provenance."""
+def write_study(target: Path, study: Event, folder: Path) -> None:
+    """Write the files of the study's own run into ``target``: base configuration, search space, provenance, changes of the code."""
     _write_yaml(target / "config.yaml", study.get("config", {}))
     _write_yaml(target / "space.yaml", study.get("space", {}))
     _write_provenance(target, study)
+    if study.get("provenance", {}).get("git_diff") and (folder / "code.diff").exists():
+        (target / "code.diff").write_text(masked_diff((folder / "code.diff").read_text()))
 
 
 def write_trial(target: Path, study: Event, ask: Event, folder: Path | None) -> None:
@@ -50,16 +53,24 @@ def write_trial(target: Path, study: Event, ask: Event, folder: Path | None) -> 
 
 
 def merged(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``config`` with dotted paths set: ``merged({"a": {"b": 1}}, {"a.b": 2}) == {"a": {"b": 2}}``."""
+    """Return ``config`` with dotted paths set: ``merged({"a": {"b": 1}}, {"a.b": 2}) == {"a": {"b": 2}}``.
+
+    Where the settings choose another option of a group, None means that the option has no such key.
+    """
     whole = deepcopy(dict(config))
     for path, value in settings.items():
         *parents, last = path.split(".")
-        inner = whole
+        chain = [whole]
         for name in parents:
-            if not isinstance(inner.get(name), dict):
-                inner[name] = {}
-            inner = inner[name]
-        inner[last] = value
+            if not isinstance(chain[-1].get(name), dict):
+                chain[-1][name] = {}
+            chain.append(chain[-1][name])
+        if value is None and any(f"{path.split('.')[0]}.{key}" in settings for key in ("name", "_target_")):
+            chain[-1].pop(last, None)
+            if len(parents) > 1 and not chain[-1]:
+                chain[-2][parents[-1]] = None
+        else:
+            chain[-1][last] = value
     return whole
 
 
@@ -81,6 +92,8 @@ def _write_evaluation(target: Path, logits: Path, classes: Sequence[str] | None)
             names = classes if classes and len(classes) == len(counts) else [str(index) for index in range(len(counts))]
             _write_table(target / f"confusion_{split}.csv", ["true \\ predicted", *names], _confusion_rows(names, counts))
             _write_table(target / f"per_class_{split}.csv", ["class", "precision", "recall", "f1", "support"], _class_rows(names, counts))
+            found = reliability(stored[split], stored[f"{split}_labels"])
+            _write_table(target / f"calibration_{split}.csv", ["confidence up to", "images", "confidence", "accuracy"], _bins(found))
     (target / "logits.npz").symlink_to(logits.resolve())  # whoever uploads the folder follows it: one copy less
 
 
@@ -92,6 +105,11 @@ def _class_rows(names: Sequence[str], counts: Counts) -> Iterable[Sequence[Any]]
     scores = per_class(counts)
     rounded = (scores.precision.round(4).tolist(), scores.recall.round(4).tolist(), scores.f1.round(4).tolist(), scores.support.tolist())
     return zip(names, *rounded, strict=True)
+
+
+def _bins(found: Reliability) -> Iterable[Sequence[Any]]:
+    rows = np.stack([found.upper, found.images, found.confidence, found.accuracy], axis=1)[found.images > 0]
+    return ([upper, int(images), *rest] for upper, images, *rest in rows.round(4).tolist())
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

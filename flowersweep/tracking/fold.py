@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flowersweep.journal import Event
+from flowersweep.tracking.facts import images_per_second, settings_of_one
 from flowersweep.tracking.masking import MASK, masked_text, secret
 
 # A pruned trial was stopped early and its last metrics are no result, so it must not read FINISHED beside those that ended.
@@ -51,6 +52,9 @@ class Fold:
         self.asks: dict[int, Event] = {}
         self.tells: dict[int, Event] = {}
         self._steps: dict[int, int] = {}
+        self._times: dict[int, dict[int, float]] = {}  # of trials that run: epoch -> when it ended
+        self._samples = 0
+        self._code: str | None = None  # a digest of what trains now
 
     def add(self, events: Iterable[Event]) -> list[Change]:
         """Take in events and return what they change, the study's run first; none of it for events of unknown kind."""
@@ -66,7 +70,7 @@ class Fold:
         return {"flowersweep.study": self.study["study"], "flowersweep.begun": str(_milliseconds(self.study))}
 
     def _study(self, event: Event, changes: dict[int | None, Change]) -> None:
-        self.study = event
+        self.study, self._code = event, event.get("provenance", {}).get("code")
         change = self._change(None, changes)
         change.begins, change.files = True, event
         change.tags |= {"flowersweep.state": "running"}
@@ -75,23 +79,37 @@ class Fold:
         self.asks[event["trial"]] = event
         change = self._change(event["trial"], changes)
         change.begins = True
-        change.params |= {valid(name): _shown(name, value) for name, value in event["params"].items()}
+        params = event["params"] if self.study.get("space") else settings_of_one(self.study)
+        change.params |= {valid(name): _shown(name, value) for name, value in params.items()}
         change.tags |= {"flowersweep.state": "running"}
+        change.tags |= {"flowersweep.seed": str(event["seed"])} if event.get("seed") is not None else {}
+        change.tags |= {"flowersweep.code": self._code} if self._code else {}
 
     def _report(self, event: Event, changes: dict[int | None, Change]) -> None:
         change = self._change(event["trial"], changes)
         for epoch in event["epochs"]:
             change.points += _points(epoch["metrics"], _milliseconds(epoch), epoch["epoch"])
             self._steps[event["trial"]] = epoch["epoch"]
+            self._times.setdefault(event["trial"], {})[epoch["epoch"]] = epoch["time"]
 
     def _tell(self, event: Event, changes: dict[int | None, Change]) -> None:
         self.tells[event["trial"]] = event
         change = self._change(event["trial"], changes)
-        change.points += _points(event["metrics"], _milliseconds(event), self._steps.get(event["trial"], 0))
+        rate = images_per_second(self.study, self.asks[event["trial"]], self._times.pop(event["trial"], {}))
+        metrics = event["metrics"] | ({"images_per_second": rate} if rate else {})
+        change.points += _points(metrics, _milliseconds(event), self._steps.get(event["trial"], 0))
         change.status, change.ended, change.files = STATUS[event["state"]], _milliseconds(event), event
         change.tags |= {"flowersweep.state": event["state"]}
         if event.get("reason"):
             change.tags["flowersweep.reason"] = masked_text(event["reason"])[:LONGEST_TAG]
+
+    def _compiled(self, event: Event, changes: dict[int | None, Change]) -> None:
+        self._change(event["trial"], changes).points += _points({"compiles": event["programs"]}, _milliseconds(event), 0)
+
+    def _machine(self, event: Event, changes: dict[int | None, Change]) -> None:
+        metrics = {f"system/{name}": value for name, value in event["metrics"].items()}  # MLflow's page has a tab for this prefix
+        self._change(None, changes).points += _points(metrics, _milliseconds(event), self._samples)
+        self._samples += 1
 
     def _stop(self, event: Event, changes: dict[int | None, Change]) -> None:
         status, ended = STATUS[event["state"]], _milliseconds(event)
@@ -103,6 +121,7 @@ class Fold:
             self._copy_best(event["best"], ended, self._change(None, changes))
 
     def _resume(self, event: Event, changes: dict[int | None, Change]) -> None:
+        self._code = event.get("code", self._code)
         for trial in [None, *(self.asks.keys() - self.tells.keys())]:
             change = self._change(trial, changes)
             change.status, change.ended = "RUNNING", None

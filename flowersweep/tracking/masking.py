@@ -11,7 +11,11 @@ MASK = "***"
 _SECRET = re.compile("token|passw|secret|credential", re.IGNORECASE)
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _URL_LOGIN = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
-_NAME = re.compile(r"""([\w.~-]+)(?:['"]?\s*[=:]\s*|(?<=\w)\s+)(?=\S)""")
+_KINDS = "hf_|gh[opsu]_|github_pat_|glpat-|sk-|xox[abp]-|AKIA|ASIA|AIza|dapi"  # by what tokens of well-known services begin with
+_TOKEN = re.compile(rf"\b(?:{_KINDS})[\w-]{{12,}}|(?<=\bBearer )[\w.~+/-]{{8,}}=*")
+_PRIVATE = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_NAME = re.compile(r"""([\w.~-]+)(?:['"]?\]?\s*[=:]\s*|(?<=\w)\s+)(?=\S)""")
+_NAME_IN_CODE = re.compile(r"""([\w.]+)['"]?\]?(?:\s*:\s*[\w.\[\] |]+?\s*=|\s*[=:])\s*(?=['"])""")  # token: str = "abc" too
 _VALUE = re.compile(r"""\{[^{}]*\}|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^\s,;&}\]'"]+""")
 
 
@@ -22,12 +26,27 @@ def secret(name: str) -> bool:
 
 
 def masked_text(text: str) -> str:
-    """Mask ``user:password@`` in addresses, and the values in ``name=value`` and ``--name value`` of secret names."""
+    """Mask ``user:password@`` in addresses, the values in ``name=value`` and ``--name value`` of secret names, and tokens by their look."""
+    return _named(_shapes(text), _NAME)
+
+
+def masked_diff(text: str) -> str:
+    """Mask a diff. In Python code what a secret name is given counts only where it is a text: ``key=lambda ...`` stays as it is."""
+    parts = re.split(r"(?m)^(?=diff --git )", text)
+    return "".join(_named(_shapes(part), _NAME_IN_CODE) if part.partition("\n")[0].endswith(".py") else masked_text(part) for part in parts)
+
+
+def _shapes(text: str) -> str:
+    """Mask what tells itself by its look: logins in addresses, tokens, private keys."""
     text = _URL_LOGIN.sub(rf"\1{MASK}@", text)
+    return _PRIVATE.sub(lambda found: f"{found[1]}{MASK}{found[2]}", _TOKEN.sub(MASK, text))
+
+
+def _named(text: str, names: re.Pattern[str]) -> str:
     done, start = "", 0
-    while found := _NAME.search(text, start):
+    while found := names.search(text, start):
         name, end = found[1], found.end()
-        option = text[found.end(1)].isspace()  # "--token abc" is an option and its value; "the token abc" is prose
+        option = not text[found.end(1) : end].strip()  # "--token abc" is an option and its value; "the token abc" is prose
         value = _VALUE.match(text, end) if secret(name) and (not option or name.startswith("--")) else None
         done += text[start:end] + (MASK if value else "")
         start = value.end() if value else end

@@ -68,7 +68,7 @@ def create(client: MlflowClient, experiment: str, change: Change, study: Event, 
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": masked_text(provenance["command"]) if provenance.get("command") else None,
         "mlflow.source.git.commit": provenance.get("git_commit"),
-        "flowersweep.git_dirty": str(provenance["git_dirty"]).lower() if "git_dirty" in provenance else None,
+        "flowersweep.git_dirty": str(provenance["git_dirty"]).lower() if provenance.get("git_dirty") is not None else None,
         "flowersweep.command": masked_text(provenance["command"]) if provenance.get("command") else None,
         "flowersweep.seed": str(study["seed"]) if "seed" in study else None,
         "flowersweep.data": provenance.get("data", {}).get("name"),
@@ -116,7 +116,7 @@ def _log_files(client: MlflowClient, run: str, change: Change, fold: Fold, folde
         return
     with TemporaryDirectory(prefix="flowersweep-") as name:
         if change.trial is None:
-            artifacts.write_study(Path(name), fold.study)
+            artifacts.write_study(Path(name), fold.study, folder)
         else:
             left = change.files.get("folder")
             artifacts.write_trial(Path(name), fold.study, fold.asks[change.trial], folder / left if left else None)

@@ -41,7 +41,7 @@ def test_every_chart_is_drawn_and_nothing_sticks_out(width: int, dark: bool, med
     if media:
         browser.value("window.dispatchEvent(new Event('beforeprint'))")
     assert browser.problems == []
-    assert browser.value(DRAWN) == browser.value(CHARTS) == 11
+    assert browser.value(DRAWN) == browser.value(CHARTS) == 13
     assert browser.value(OVER) == 0
     back = browser.value("getComputedStyle(document.body).backgroundColor")
     assert (back == "rgb(255, 255, 255)") == (not dark)
@@ -49,8 +49,8 @@ def test_every_chart_is_drawn_and_nothing_sticks_out(width: int, dark: bool, med
 
 def test_a_heading_sorts_its_table(browser: Browser, page: Path) -> None:
     browser.open(page)
-    column = "[...document.querySelectorAll('section:nth-of-type(10) tbody tr')].map(row => row.cells[2].textContent)"
-    click = "[...document.querySelectorAll('section:nth-of-type(10) th button')][2].click()"
+    column = "[...document.querySelectorAll('section:nth-of-type(11) tbody tr')].map(row => row.cells[2].textContent)"
+    click = "[...document.querySelectorAll('section:nth-of-type(11) th button')][2].click()"
     browser.value(click)
     up = [float(cell) for cell in browser.value(column) if cell]
     browser.value(click)

@@ -42,7 +42,7 @@ def test_plotly_accepts_every_chart(found: Facts, tmp_path: Path) -> None:
         go.Figure(chart.figure)  # raises for a property or value that does not exist
         assert chart.label
         names.add(chart.name.partition("-")[0])
-    assert names == {"history", "importance", "slice", "parallel", "contour", "curves", "timeline", "gap"}
+    assert names == {"history", "importance", "slice", "parallel", "contour", "curves", "timeline", "gap", "confusion", "calibration"}
 
 
 def test_plotly_refuses_what_does_not_exist(found: Facts) -> None:

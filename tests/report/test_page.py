@@ -12,7 +12,20 @@ import pytest
 from flowersweep.report.write import write
 from tests.report.made_up import MadeUp, Play, focal, of_all_kinds, smoothed
 
-SECTIONS = ["best", "audit", "progress", "importances", "slices", "together", "map", "training", "evaluation", "trials", "origin"]
+SECTIONS = [
+    "best",
+    "audit",
+    "progress",
+    "importances",
+    "slices",
+    "together",
+    "map",
+    "training",
+    "evaluation",
+    "mistakes",
+    "trials",
+    "origin",
+]
 
 
 class Parsed(HTMLParser):
@@ -27,7 +40,7 @@ class Parsed(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, {name: value or "" for name, value in attrs}))
-        if tag not in ("meta", "link", "br"):
+        if tag not in ("meta", "link", "br", "img"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

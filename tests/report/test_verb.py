@@ -50,7 +50,7 @@ def test_a_mistake_is_explained(words: list[str], told: list[str], studies: Path
 def test_a_page_that_cannot_be_written_is_a_warning(
     studies: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = compose(["study=first"])
+    config = compose(["+sweep=smoothing", "study=first"])
     _page(config)
     assert "mlruns/studies/first/report.html" in capsys.readouterr().out
     (studies / "first" / "journal.jsonl").write_text('{"event":"study"}\n')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flowersweep.tracking.masking import masked, masked_text, secret
+from flowersweep.tracking.masking import masked, masked_diff, masked_text, secret
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,16 @@ def test_other_names_are_left_alone(name):
         ("+data.fetch={api_key:abc,b:2}", "+data.fetch={api_key:***,b:2}"),
         ("fetch --api-key abc", "fetch --api-key ***"),
         ("the token was bad: see http://host/a@b", "the token was bad: see http://host/a@b"),
+        ('-    key = "abc"\n+    "api_token": \'abc\',\n+x = 1', '-    key = ***\n+    "api_token": ***,\n+x = 1'),
+        ("+login('hf_abcdefghijklmnop')", "+login('***')"),
+        ("curl -H 'Authorization: Bearer abcdefgh.ijk'", "curl -H 'Authorization: Bearer ***'"),
+        ("+-----BEGIN RSA PRIVATE KEY-----\n+MIIabc\n+-----END RSA PRIVATE KEY-----\n", None),
+        ("sk-learn hf_short risk-assessment-of-everything", "sk-learn hf_short risk-assessment-of-everything"),
         ("+sweep=smoothing optimizer.learning_rate=1e-3", "+sweep=smoothing optimizer.learning_rate=1e-3"),
     ],
 )
 def test_secrets_in_a_command_are_masked_and_the_rest_is_kept(text, shown):
-    assert masked_text(text) == shown
+    assert masked_text(text) == (shown or "+-----BEGIN RSA PRIVATE KEY-----***-----END RSA PRIVATE KEY-----\n")
 
 
 def test_nested_values_are_masked_and_empty_ones_and_switches_stay():
@@ -49,3 +54,20 @@ def test_nested_values_are_masked_and_empty_ones_and_switches_stay():
         "use_token": True,
         "list": [{"secret": "***"}, 1.5],
     }
+
+
+def test_in_a_diff_code_stays_code_and_texts_of_secret_names_are_masked():
+    code = [
+        "+found = sorted(each, key=lambda each: each.number, reverse=True)",
+        "+    api_token: str = 'abc'",
+        '+os.environ["HF_TOKEN"] = "abc"',
+        "+login(password='abc', name='me')",
+        "+def read(key: str, token: Token) -> None:",
+        "+run('http://me:abc@host')",
+    ]
+    other = ["+password: abc", "+epochs: 3"]
+    text = "\n".join(["diff --git a/x.py b/x.py", *code, "diff --git a/x.yaml b/x.yaml", *other, ""])
+    found = masked_diff(text)
+    assert "abc" not in found
+    assert [line for line in text.splitlines() if line not in found.splitlines()] == [code[1], code[2], code[3], code[5], other[0]]
+    assert len(found.splitlines()) == len(text.splitlines())

@@ -22,7 +22,15 @@ from flowersweep.tracking.shipment import Shipment
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
 
 LOCAL = Tracking()
-EVALUATION = ["confusion_report.csv", "confusion_tune.csv", "logits.npz", "per_class_report.csv", "per_class_tune.csv"]
+EVALUATION = [
+    "calibration_report.csv",
+    "calibration_tune.csv",
+    "confusion_report.csv",
+    "confusion_tune.csv",
+    "logits.npz",
+    "per_class_report.csv",
+    "per_class_tune.csv",
+]
 
 
 def snapshot(dir: Path, tracking: Tracking = LOCAL) -> dict[str, Any]:
@@ -154,6 +162,53 @@ def test_no_secret_reaches_the_store(study):
     assert [path for path in kept if b"swordfish" in path.read_bytes()] == []
 
 
+def test_no_secret_in_the_code_or_on_the_command_line_reaches_the_store(study):
+    changes = "+TOKEN = 'swordfish'\n+uri = 'http://me:swordfish@host'\n+slope = 2\n"
+    facts = {"command": "python -m flowersweep train +fetch.api_key=swordfish", "overrides": ["+fetch.api_key=swordfish"], "git_diff": "d1"}
+    begun = {"provenance": {**facts, "data": {"classes": []}}, "overrides": facts["overrides"], "space": {}}
+    known = {"study": study.name, "experiment": study.name, "seed": 0, "objective": "tune/nll", "direction": "minimize", "config": {}}
+    study.path.parent.mkdir(parents=True)
+    (study.path.parent / "code.diff").write_text(changes)
+    study.write(lambda journal: journal.append("study", **known, **begun), study.ask(0), study.tell(0), study.stop())
+    sync(study.path, LOCAL, study.dir)
+    kept = [path for path in study.dir.rglob("*") if path.is_file() and path.name != "journal.jsonl" and path.parent != study.path.parent]
+    assert [path for path in kept if b"swordfish" in path.read_bytes()] == []
+    parent = run_ids(study.path, LOCAL, study.dir).parent
+    assert artifact(study.dir, parent, "code.diff") == "+TOKEN = ***\n+uri = 'http://***@host'\n+slope = 2\n"
+
+
+def test_single_trainings_are_told_apart_by_their_groups_and_what_the_command_said(study):
+    config = {"model": {"name": "resnet50"}, "loss": {"name": "focal"}, "train": {"name": "frozen"}}
+    words = ["verb=train", "study=x", "loss=focal", "loss.gamma=2", "train.epochs=3", "data.dir=flowers", "dir=elsewhere"]
+    known = {"study": study.name, "experiment": "train", "objective": "tune/nll", "direction": "minimize", "space": {}}
+    study.write(
+        lambda journal: journal.append("study", **known, config=config, overrides=words), lambda j: j.append("ask", trial=0, params={})
+    )
+    sync(study.path, LOCAL, study.dir)
+    run = store.client(LOCAL, study.dir).get_run(run_ids(study.path, LOCAL, study.dir).trials[0])
+    assert run.data.params == {"model": "resnet50", "loss": "focal", "train": "frozen", "gamma": "2", "epochs": "3"}
+
+
+def test_the_machine_the_speed_and_the_compiled_programs_are_metrics(study):
+    begun = {"config": {"train": {"batch_per_replica": 4}}, "provenance": {"replicas": 2, "data": {"counts": {"train": 19}, "classes": []}}}
+    known = {"study": study.name, "experiment": study.name, "objective": "tune/nll", "direction": "minimize", "space": {"gamma": ""}}
+    epochs = [{"epoch": e, "time": 1.7e9 + t, "metrics": {"train/loss": 1.0}} for e, t in ((1, 9), (2, 11), (3, 13), (4, 113))]
+    study.write(
+        lambda journal: journal.append("study", **known, **begun),
+        study.ask(0),
+        lambda journal: journal.append("report", trial=0, epochs=epochs, value=0.1),
+        study.tell(0),
+        lambda journal: journal.append("compiled", trial=0, programs=7),
+        *(lambda journal, at=at: journal.append("machine", metrics={"cpu_utilization_percentage": at}) for at in (12.5, 90.0)),
+    )
+    sync(study.path, LOCAL, study.dir)
+    client, runs = store.client(LOCAL, study.dir), run_ids(study.path, LOCAL, study.dir)
+    metrics = client.get_run(runs.trials[0]).data.metrics
+    assert (metrics["images_per_second"], metrics["compiles"]) == (8.0, 7)  # 2 steps of 8 images in 2 s; the pause does not count
+    history = client.get_metric_history(runs.parent, "system/cpu_utilization_percentage")
+    assert [(point.step, point.value) for point in history] == [(0, 12.5), (1, 90.0)]
+
+
 @pytest.mark.parametrize("lost", ["nothing", "the cursor", "all but the runs"])
 def test_shipping_again_changes_nothing(study, lost):
     study.write(study.begin(), *study.whole(0, logits=True), *study.whole(1), study.ask(2), study.report(2, 1), study.stop(best=0))
@@ -201,7 +256,7 @@ shipper.sync(journal, Tracking(), dir)
     ]  # fmt: skip
     trials = [values for values in content.values() if values[0][0] != "smoothing"]
     assert [[len(history[key]) for key in ("train/loss", "tune/nll", "tune/macro_f1")] for *_, history, _, _ in trials] == [[3, 3, 1]] * 3
-    assert sorted(len(files) for *_, files, _ in trials) == [2, 2, 7]
+    assert sorted(len(files) for *_, files, _ in trials) == [2, 2, 9]
 
 
 def test_a_thousand_epochs_and_a_thousand_metrics_arrive_whole(study):

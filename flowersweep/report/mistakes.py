@@ -1,0 +1,142 @@
+"""The images that a trial was surest of and wrong about: which they are its logits say, how they look the data set, where it is at hand.
+
+They are kept beside the logits as small pictures, so that a page can be written again where the images are not.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowersweep.config import Data
+from flowersweep.errors import FlowersweepError
+from flowersweep.evaluation.calibration import probabilities
+from flowersweep.report.reading import Predictions
+
+log = logging.getLogger(__name__)
+
+MOST, SIDE, COLUMNS = 24, 96, 6  # pictures, their longer side in pixels, and how many stand beside one another
+CELL, CAPTION = 168, 46  # pixels of the sheet: width of a cell, height of what is written under a picture
+FILES = "mistakes.json", "mistakes.jpg"
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A prediction that is wrong: which image of which half it is, what is right, and what was predicted how surely."""
+
+    half: str
+    row: int
+    label: int
+    predicted: int
+    probability: float
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong prediction with its picture, a JPEG in base64."""
+
+    id: str
+    half: str
+    true: str
+    predicted: str
+    probability: float
+    jpeg: str
+
+
+def worst(kept: Predictions, most: int = MOST) -> list[Wrong]:
+    """Return the wrong predictions of both halves, the surest first."""
+    found: list[Wrong] = []
+    for half, logits, labels in (("tune", kept.tune, kept.tune_labels), ("report", kept.report, kept.report_labels)):
+        chances, predicted = probabilities(logits), logits.argmax(axis=1)
+        sure = chances[np.arange(len(labels)), predicted]
+        rows = np.flatnonzero(predicted != labels)
+        rows = rows[np.argsort(-sure[rows], kind="stable")][:most]
+        found += [Wrong(half, int(n), int(labels[n]), int(predicted[n]), float(sure[n])) for n in rows]
+    return sorted(found, key=lambda each: -each.probability)[:most]
+
+
+def stored(folder: Path) -> list[Mistake] | None:
+    """Return the pictures that lie beside a trial's logits; None if there are none, or they cannot be read."""
+    try:
+        return [Mistake(**each) for each in json.loads((folder / FILES[0]).read_text())]
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def gallery(kept: Predictions, config: dict[str, Any], provenance: dict[str, Any], cache: Path) -> list[Mistake] | str:
+    """Return a trial's worst mistakes with their pictures, or why there are none."""
+    wrong = worst(kept)
+    known = provenance.get("data", {})
+    if not wrong:
+        return "No image was mistaken."
+    if not known.get("dir") or not ("://" in known["dir"] or Path(known["dir"]).is_dir()):
+        return f"The images, {known.get('dir')}, are not here, so the mistakes cannot be shown."
+    try:
+        return _pictured(wrong, kept, {**config.get("data", {}), "dir": known["dir"], "fetch": None}, cache)
+    except (FlowersweepError, OSError, ValueError, TypeError) as error:
+        log.warning("no gallery of mistakes: %s", error)
+        return f"The mistakes cannot be shown: {str(error).splitlines()[0]}"
+
+
+def _pictured(wrong: Sequence[Wrong], kept: Predictions, data: dict[str, Any], cache: Path) -> list[Mistake] | str:
+    from flowersweep.data.dataset import open_dataset  # TensorFlow, for seconds: only where there is something to decode
+    from flowersweep.data.pipeline import read_images
+    from flowersweep.data.records import compress
+
+    dataset = open_dataset(Data(**data), cache)
+    val, rows = dataset.splits["val"], {"tune": dataset.tune, "report": dataset.report}
+    assert val.labels is not None
+    for half, labels in (("tune", kept.tune_labels), ("report", kept.report_labels)):
+        if not np.array_equal(val.labels[rows[half]], labels):
+            return f"{dataset.dir} holds other images than the trial was scored on, so the mistakes cannot be shown."
+    indexes = [int(rows[each.half][each.row]) for each in wrong]
+    scale = min(1.0, SIDE / max(dataset.image_size))
+    height, width = (max(1, round(side * scale)) for side in dataset.image_size)
+    images = read_images(val, indexes, (height, width))
+    names = dataset.classes
+    return [
+        Mistake(
+            str(val.ids[n]), w.half, names[w.label], names[w.predicted], round(w.probability, 4), base64.b64encode(compress(image)).decode()
+        )
+        for n, w, image in zip(indexes, wrong, images, strict=True)
+    ]
+
+
+def keep(folder: Path, mistakes: Sequence[Mistake]) -> None:
+    """Write the pictures beside a trial's logits, and as one sheet to look at."""
+    (folder / FILES[1]).write_bytes(sheet(mistakes))
+    partial = folder / f"{FILES[0]}.partial"
+    partial.write_text(json.dumps([asdict(each) for each in mistakes]))
+    partial.replace(folder / FILES[0])
+
+
+def sheet(mistakes: Sequence[Mistake]) -> bytes:
+    """Return all pictures on one JPEG, under each what it is and what it was taken for."""
+    from PIL import Image, ImageDraw
+
+    columns = min(COLUMNS, len(mistakes))
+    rows = -(-len(mistakes) // columns)
+    whole = Image.new("RGB", (columns * CELL, rows * (SIDE + CAPTION)), "white")
+    draw = ImageDraw.Draw(whole)
+    for number, each in enumerate(mistakes):
+        left, top = number % columns * CELL, number // columns * (SIDE + CAPTION)
+        picture = Image.open(io.BytesIO(base64.b64decode(each.jpeg)))
+        whole.paste(picture, (left + (CELL - picture.width) // 2, top + 2))
+        for line, text in enumerate(_lines(each)):
+            draw.text((left + 5, top + SIDE + 3 + 13 * line), text[:27], fill="black" if line != 1 else "#b3261e")
+    out = io.BytesIO()
+    whole.save(out, "JPEG", quality=88)
+    return out.getvalue()
+
+
+def _lines(mistake: Mistake) -> Iterable[str]:
+    sure = f"{mistake.probability:.0%}, {mistake.half}"
+    return (text.encode("ascii", "replace").decode() for text in (mistake.true, f"> {mistake.predicted}", sure))

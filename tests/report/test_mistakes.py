@@ -1,0 +1,73 @@
+"""The worst mistakes: which they are, how they look, and what is said where there are none to see."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from flowersweep.config import Data
+from flowersweep.data.dataset import Dataset, open_dataset
+from flowersweep.data.synthetic import write
+from flowersweep.report.mistakes import SIDE, gallery, keep, stored, worst
+from flowersweep.report.reading import Predictions
+from flowersweep.report.sections import gallery as section
+from flowersweep.report.write import write as write_page
+from tests.report.made_up import MadeUp, Play, smoothed
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    folder = tmp_path_factory.mktemp("images")
+    return open_dataset(
+        Data(name="flowers", dir=str(write(folder / "flowers", classes=3, train=2, val=4, test=1, image_size=32))), folder / "cache"
+    )
+
+
+def predicted(dataset: Dataset) -> Predictions:
+    """All is right, but for one image of tune, which is wrong for sure, and one of report, which is nearly right."""
+    labels = dataset.splits["val"].labels
+    assert labels is not None
+    tune, report = labels[dataset.tune], labels[dataset.report]
+    logits = [np.eye(3)[each] * 9.0 for each in (tune, report)]
+    logits[0][1] = np.eye(3)[(tune[1] + 1) % 3] * 20
+    logits[1][2] = np.eye(3)[(report[2] + 1) % 3] * 0.5
+    return Predictions(logits[0], tune, logits[1], report)
+
+
+def test_the_surest_mistakes_of_both_halves_come_first(images: Dataset) -> None:
+    first, second = worst(predicted(images))
+    assert (first.half, first.row, second.half, second.row) == ("tune", 1, "report", 2)
+    assert first.probability > 0.99 > second.probability
+
+
+def test_they_are_shown_with_the_images_they_are_about(images: Dataset, tmp_path: Path) -> None:
+    found = gallery(predicted(images), {"data": {"name": "flowers"}}, {"data": {"dir": images.dir}}, Path(images.dir).parent / "cache")
+    assert not isinstance(found, str)
+    assert found[0].id == str(images.splits["val"].ids[images.tune[1]])
+    assert found[0].true != found[0].predicted
+    keep(tmp_path, found)
+    assert stored(tmp_path) == found
+    sheet = Image.open(io.BytesIO((tmp_path / "mistakes.jpg").read_bytes()))
+    assert sheet.height > SIDE
+    html = section(found).html
+    assert html.count("data:image/jpeg;base64,") == 2
+    assert f"taken for {found[0].predicted}" in html
+
+
+def test_other_images_or_none_are_said_to_be_so(images: Dataset, tmp_path: Path) -> None:
+    kept, cache = predicted(images), Path(images.dir).parent / "cache"
+    assert "are not here" in gallery(kept, {}, {"data": {"dir": str(tmp_path / "nothing")}}, cache)
+    other = replace(kept, tune_labels=(kept.tune_labels + 1) % 3)
+    assert "other images" in gallery(other, {"data": {"name": "flowers"}}, {"data": {"dir": images.dir}}, cache)
+    right = replace(kept, tune=np.eye(3)[kept.tune_labels], report=np.eye(3)[kept.report_labels])
+    assert gallery(right, {}, {"data": {"dir": images.dir}}, cache) == "No image was mistaken."
+
+
+def test_a_page_without_the_images_says_so_and_stands(tmp_path: Path) -> None:
+    folder = MadeUp([Play(smoothed(0.1, 0.01), 0.3, skill=1.0)]).write(tmp_path)
+    assert "The images, flowers, are not here" in write_page([folder], tmp_path / "page.html").read_text()
