@@ -51,6 +51,7 @@ FREE = (
     "studies",
     "run",
     "alias",
+    "version",
     "split",
     "output",
     "views",
