@@ -275,6 +275,7 @@ def sync(config: Config, overrides: Sequence[str]) -> None:
 def data(config: Config, overrides: Sequence[str]) -> None:
     """Fetch the images if need be, verify every record, and say what is there."""
     from flowersweep.data.dataset import open_dataset
+    from flowersweep.data.duplicates import duplicates, told
 
     found = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
     height, width = found.image_size
@@ -282,6 +283,7 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     halves = f"val: tune {len(found.tune)}, report {len(found.report)}"
     print(f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} ({halves})")
     print(f"every record is sound; digest {found.digest}")
+    print(told(duplicates(found, Path(config.dir) / "cache"), 5))
 
 
 def check(config: Config, overrides: Sequence[str]) -> int:

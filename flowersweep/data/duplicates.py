@@ -47,7 +47,7 @@ class Place:
     record: int
 
     def __str__(self) -> str:
-        return f"{'val' if self.part in ('tune', 'report') else self.part} {self.record} ({self.part})"
+        return f"{'val' if self.part in ('tune', 'report') else self.part} {self.record}"
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,6 @@ def of_folder(folder: str, digest: str, cache: Path, *, split_seed: int, largest
     Nothing is fetched; more than ``largest`` images, and those of a network address, are not read for it, only what is remembered is told.
     """
     try:
-        if not Path(folder).is_dir():
-            return None
         files = find_files(folder)
         inventory = take_inventory(files, cache)
     except (FlowersweepError, OSError):
@@ -181,3 +179,15 @@ def _cells(count: int) -> npt.NDArray[np.float32]:
     weights = np.maximum(overlap, 0)
     shares: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
     return shares
+
+
+def told(found: Duplicates, examples: int = 2) -> str:
+    """Return in words how many pairs there are between which parts, with some of them by split and record."""
+    parts = []
+    for first, second in [(a, b) for n, a in enumerate(PARTS) for b in PARTS[n:]]:
+        pairs = found.between(first, second)
+        where = f"within {first}" if first == second else f"between {first} and {second}"
+        some = ", ".join(f"{one} = {other}" for one, other in pairs[:examples])
+        if pairs:
+            parts.append(f"{len(pairs)} {where} ({some}{', ...' if len(pairs) > examples else ''})")
+    return f"pairs that are nearly the same: {'; '.join(parts)}" if parts else "no two images are nearly the same"

@@ -16,6 +16,7 @@ from flowersweep.evaluation.scores import Labels, Logits, accuracy, confusion, m
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.audit import Finding, audit
 from flowersweep.report.importance import Importance, importances
+from flowersweep.report.leakage import leakage
 from flowersweep.report.noise import Band, band, objective_error, optimism, paired, paired_objective_error
 from flowersweep.report.reading import Predictions, Reading
 from flowersweep.search.history import claim
@@ -82,7 +83,7 @@ def facts(study: Reading) -> Facts:
     next_best = dict(_next_best(study)) if kept else {}
     errors = [paired_objective_error(study.objective, kept, other) for other in next_best.values()] if kept else []
     differences = {number: paired(kept, other) for number, other in next_best.items()} if kept else {}
-    flattery = optimism(study, errors)
+    flattery, leaked = optimism(study, errors), leakage(study, kept)
     return Facts(
         study=study,
         claim=claim(study.folder, best if kept else None, len(study.records), study.objective) if kept or not best else UNKNOWN,
@@ -91,7 +92,7 @@ def facts(study: Reading) -> Facts:
         optimism=flattery,
         differences=differences,
         importances=importances(study),
-        findings=audit(study, differences, flattery),
+        findings=[*audit(study, differences, flattery), *([leaked] if leaked else [])],
         scores=_scores(kept) if kept else [],
         pairs=_pairs(study, kept) if kept else [],
         classes=_classes(study, kept) if kept else [],

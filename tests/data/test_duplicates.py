@@ -19,7 +19,7 @@ SIZE = (96, 96)
 
 @pytest.fixture(scope="module")
 def flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(synthetic.write(classes=20, train=16, val=10, test=4, image_size=96, cache=tmp_path_factory.mktemp("generated")))
+    return Path(synthetic.write(classes=10, train=12, val=8, test=2, image_size=96, cache=tmp_path_factory.mktemp("generated")))
 
 
 def jpegs(folder: Path, split: str) -> list[tuple[bytes, int]]:
