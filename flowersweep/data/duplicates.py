@@ -85,7 +85,7 @@ def of_folder(folder: str, digest: str, cache: Path, *, split_seed: int, largest
     try:
         files = find_files(folder)
         inventory = take_inventory(files, cache)
-    except (FlowersweepError, OSError):
+    except (FlowersweepError, tf.errors.OpError, OSError):
         return None
     counts = {name: len(records.ids) for name, records in inventory.splits.items()}
     if inventory.digest != digest or (sum(counts.values()) > largest and not _kept(cache, digest).exists()):

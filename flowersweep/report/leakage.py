@@ -48,7 +48,7 @@ def finding(found: Duplicates, kept: Predictions | None) -> Finding:
     if kept is not None and len(kept.report_labels) == len(leaked):
         scores = [macro_f1(kept.report[rows], kept.report_labels[rows], kept.report.shape[1]) for rows in (np.ones_like(leaked), ~leaked)]
         text += (
-            f" On all {len(leaked)} images the best trial has a macro F1 of {scores[0]:.4f}, on the {(~leaked).sum()} others {scores[1]:.4f}: "
-            f"so much of the score is from images that were seen before ({scores[0] - scores[1]:+.4f})."
+            f" The best trial has a macro F1 of {scores[0]:.4f} on all {len(leaked)} images and of {scores[1]:.4f} on the "
+            f"{(~leaked).sum()} that are new: {scores[0] - scores[1]:+.4f} is owed to the others."
         )
     return Finding("warning", title, text)
