@@ -44,11 +44,11 @@ def finding(found: Duplicates, kept: Predictions | None) -> Finding:
     if not leaked.any():
         return Finding("note", "No held-out image is nearly the same as one of train or tune", f"By hash; {rest}.")
     title = f"{leaked.sum()} of {len(leaked)} held-out images are nearly the same as one of train or tune"
-    text = f"By hash; {rest}."
+    text = ""
     if kept is not None and len(kept.report_labels) == len(leaked):
         scores = [macro_f1(kept.report[rows], kept.report_labels[rows], kept.report.shape[1]) for rows in (np.ones_like(leaked), ~leaked)]
-        text += (
-            f" The best trial has a macro F1 of {scores[0]:.4f} on all {len(leaked)} images and of {scores[1]:.4f} on the "
-            f"{(~leaked).sum()} that are new: {scores[0] - scores[1]:+.4f} is owed to the others."
+        text = (
+            f"The best trial has a macro F1 of {scores[0]:.4f} on all {len(leaked)} images and of {scores[1]:.4f} on the "
+            f"{(~leaked).sum()} that are new: {scores[0] - scores[1]:+.4f} is owed to the others. "
         )
-    return Finding("warning", title, text)
+    return Finding("warning", title, f"{text}By hash; {rest}.")
