@@ -187,6 +187,8 @@ def promote(config: Config, overrides: Sequence[str]) -> int:
     """Train a study's best configurations anew and make the chosen model `champion` if the evidence carries it; else exit code 3."""
     if config.force != bool(config.reason):
         raise ConfigError('force=true wants a reason, and a reason wants force=true: promote study=NAME force=true reason="..."')
+    if config.version is not None:
+        return _restored(config)
     if not config.study and not config.run:
         raise ConfigError(f"whose best model? {RUN} promote study=NAME. " + did_you_mean("", _studies(config), "Studies"))
     if config.force:
@@ -258,13 +260,26 @@ def _promoted(
 
     alias, dir = registry.CHAMPION if better else registry.CHALLENGER, Path(config.dir)
     run = run or config.run
-    noted = {**({} if run else evidence(config)), **tags}
+    noted, before = {**({} if run else evidence(config)), **tags}, registry.holder(config.tracking, dir, alias)
     version = registry.promote(config.study or "", config.tracking, dir, run=run, alias=alias, evidence=noted)
     if description or files:
         registry.attach(version, config.tracking, dir, description=description, files=files or {})
     print(f"{version.name} version {version.version} is now {alias} (run {version.run_id})")
     print(f"predict with it:     {RUN} predict alias={alias} split=test{_same(config)}")
+    if better and before and str(before.version) != str(version.version):
+        print(f'go back:             {RUN} promote version={before.version} force=true reason="..."{_same(config)}')
     return 0 if better else 3
+
+
+def _restored(config: Config) -> int:
+    """Make a version that was champion before the champion again."""
+    from flowersweep.tracking import registry
+
+    if not config.force or config.study or config.run:
+        raise ConfigError(f'no gate is asked to go back to a version: {RUN} promote version={config.version} force=true reason="..."')
+    version = registry.restore(int(config.version or 0), config.tracking, Path(config.dir), reason=str(config.reason))
+    print(f"{version.name} version {version.version} is {registry.CHAMPION} again (run {version.run_id})")
+    return 0
 
 
 def predict(config: Config, overrides: Sequence[str]) -> None:
@@ -323,6 +338,7 @@ def sync(config: Config, overrides: Sequence[str]) -> None:
 def data(config: Config, overrides: Sequence[str]) -> None:
     """Fetch the images if need be, verify every record, and say what is there."""
     from flowersweep.data.dataset import open_dataset
+    from flowersweep.data.duplicates import duplicates, told
 
     found = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
     height, width = found.image_size
@@ -330,6 +346,7 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     halves = f"val: tune {len(found.tune)}, report {len(found.report)}"
     print(f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} ({halves})")
     print(f"every record is sound; digest {found.digest}")
+    print(told(duplicates(found, Path(config.dir) / "cache"), 5))
 
 
 def check(config: Config, overrides: Sequence[str]) -> int:

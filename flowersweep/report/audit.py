@@ -63,7 +63,9 @@ def _resolution(study: Reading, differences: Mapping[int, Difference]) -> Findin
     if found.resolved:
         return Finding("warning", f"Trial {best} is best on tune, but worse than trial {second} on the held-out half", f"{gap}.")
     tied = sum(not each.resolved for each in differences.values())
-    text = f"{gap}: less than two of these. Of the {len(differences)} next best trials, {tied} cannot be told from trial {best}."
+    same = found.value == found.standard_error == 0
+    seen = "On the held-out half both score the same" if same else f"{gap}: less than two of these"
+    text = f"{seen}. Of the {len(differences)} next best trials, {tied} cannot be told from trial {best}."
     return Finding(
         "warning",
         f"Unresolved: is trial {best} better than trial {second}?",

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from flowersweep.config import flatten
-from flowersweep.evaluation.scores import macro_f1
-from flowersweep.evaluation.statistics import Difference, macro_f1_interval
+from flowersweep.evaluation.scores import accuracy, macro_f1
+from flowersweep.evaluation.statistics import Difference, McNemar, macro_f1_interval, mcnemar, wilson
 from flowersweep.report.charts import history
 from flowersweep.report.marks import LOG, Chart
 from flowersweep.report.noise import paired
 from flowersweep.report.page import Column, Section, grid, paragraph, table
+from flowersweep.report.ranks import Ranks, order, ranks
 from flowersweep.report.reading import Predictions, Reading
 from flowersweep.tracking.masking import masked
 
@@ -35,12 +36,26 @@ class Comparison:
 
     entries: list[Entry]
     differences: list[tuple[str, str, Difference | None]]
+    tests: list[McNemar | None]  # of the same pairs: how many images only one of them gets right
+    ranks: list[Ranks]
 
 
 def compare(studies: Sequence[Reading]) -> Comparison:
     """Compare the best trials of studies on the held-out half."""
     entries = [Entry(study, study.predictions(study.best.number) if study.best else None) for study in studies]
-    return Comparison(entries, [(a.study.name, b.study.name, _difference(a, b)) for a, b in combinations(entries, 2)])
+    pairs = [(a, b, _difference(a, b)) for a, b in combinations(entries, 2)]
+    return Comparison(
+        entries,
+        [(a.study.name, b.study.name, difference) for a, b, difference in pairs],
+        [None if difference is None else _test(a, b) for a, b, difference in pairs],
+        [ranks(a, b) for a, b in combinations(studies, 2)],
+    )
+
+
+def _test(first: Entry, second: Entry) -> McNemar:
+    assert first.kept is not None
+    assert second.kept is not None
+    return mcnemar(first.kept.report.argmax(axis=1), second.kept.report.argmax(axis=1), first.kept.report_labels)
 
 
 def _difference(first: Entry, second: Entry) -> Difference | None:
@@ -57,13 +72,15 @@ def sections(found: Comparison) -> list[Section]:
     return [
         Section("best", "Best of each", _bests(found.entries)),
         Section("differences", "Differences", _differences(found)),
+        Section("ranks", "Order", order(found.ranks)),
         Section("progress", "Histories", grid(charts), tuple(charts)),
         Section("settings", "Settings", _settings([entry.study for entry in found.entries])),
     ]
 
 
 def _bests(entries: Sequence[Entry]) -> str:
-    heads = [Column("study", False), Column("macro F1, held-out"), Column("95 % from"), Column("to"), Column("images")]
+    heads = [Column("study", False), Column("macro F1, held-out"), Column("95 % from"), Column("to")]
+    heads += [Column("accuracy"), Column("95 % from"), Column("to"), Column("images")]
     heads += [Column("best trial"), Column("of trials"), Column("complete"), Column("objective", False), Column("value")]
     note = "Each best trial was picked by the tune half; these scores are on the other half. One seed each."
     return table("The best trial of each study", heads, [_best(entry) for entry in entries]) + paragraph(note, "soft")
@@ -71,12 +88,15 @@ def _bests(entries: Sequence[Entry]) -> str:
 
 def _best(entry: Entry) -> list[Any]:
     study, kept, best = entry.study, entry.kept, entry.study.best
-    scores: list[Any] = [None] * 4
+    scores: list[Any] = [None] * 7
     if kept is not None:
+        guessed, right = kept.report.argmax(axis=1), accuracy(kept.report, kept.report_labels)
         scores = [
             macro_f1(kept.report, kept.report_labels, kept.report.shape[1]),
-            *macro_f1_interval(kept.report.argmax(axis=1), kept.report_labels, kept.report.shape[1]),
-            len(kept.report_labels),
+            *macro_f1_interval(guessed, kept.report_labels, kept.report.shape[1]),
+            right,
+            *wilson(round(right * len(guessed)), len(guessed)),
+            len(guessed),
         ]
     end = [study.objective, best.value if best else None]
     return [study.name, *scores, best.number if best else None, len(study.records), len(study.complete), *end]
@@ -84,16 +104,21 @@ def _best(entry: Entry) -> list[Any]:
 
 def _differences(found: Comparison) -> str:
     rows: list[list[Any]] = []
-    for first, second, each in found.differences:
-        if each is None:
-            rows.append([first, second, None, None, None, None, "not the same held-out images"])
+    for (first, second, each), test in zip(found.differences, found.tests, strict=True):
+        if each is None or test is None:
+            rows.append([first, second, *[None] * 7, "not the same held-out images"])
             continue
         better = first if each.value > 0 else second
         verdict = f"{better} is better" if each.resolved else "unresolved"
-        rows.append([first, second, each.value, each.standard_error, each.low, each.high, verdict])
+        ends = [each.value, each.standard_error, each.low, each.high]
+        rows.append([first, second, *ends, test.only_first, test.only_second, test.mid_p, verdict])
     heads = [Column("study", False), Column("less", False), Column("macro F1"), Column("standard error")]
-    heads += [Column("95 % from"), Column("to"), Column("so", False)]
-    note = "Paired: both models saw the same images. Below two standard errors a difference is unresolved. Other seeds would add to it."
+    heads += [Column("95 % from"), Column("to"), Column("only the first right"), Column("only the second")]
+    heads += [Column("McNemar's p"), Column("so", False)]
+    note = (
+        "Paired: both models saw the same images. Below two standard errors a difference is unresolved. McNemar's test (mid-p) is of "
+        "accuracy: images that only one of them gets right. Other seeds would add to it."
+    )
     return table("Differences of the best trials", heads, rows) + paragraph(note, "soft")
 
 

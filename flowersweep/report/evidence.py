@@ -26,6 +26,8 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
     if "members" in evidence:
         weights = (f"{each['name']} {each['weight']:.3f} ({each['low']:.3f} to {each['high']:.3f})" for each in evidence["members"])
         found.append(f"Weights in {evidence['weighed']}, with the interval of the solver's over the images of tune: {', '.join(weights)}.")
+    if "promoted" in evidence:
+        found.append(_accuracy(evidence["promoted"]))
     if against is None:
         return [*found, "There was no champion to compare with."]
     gained = f"{against['value']:+.4f} macro F1 (95 % interval {against['low']:+.4f} to {against['high']:+.4f})"
@@ -73,6 +75,16 @@ def _unsettled(against: Mapping[str, Any]) -> str:
     ways = [f"{against[f'more_{what}']} more {what}" for what in ("images", "seeds") if against[f"more_{what}"] is not None]
     would = f"{' or '.join(ways)} would settle it, if the difference is the one seen." if ways else "Neither images nor seeds alone would."
     return f"Not settled. {would}"
+
+
+def _accuracy(promoted: Mapping[str, Any]) -> str:
+    low, high = promoted["interval"]
+    told = f"The model itself, one seed, has an accuracy of {promoted['report/accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})."
+    test = promoted["mcnemar"]
+    if test is None:
+        return told
+    alone = f"It alone is right on {test['only_first']} images, the champion alone on {test['only_second']}"
+    return f"{told} {alone} (McNemar's p {test['mid_p']:.3f})."
 
 
 def _settings(evidence: Mapping[str, Any]) -> str:

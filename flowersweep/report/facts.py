@@ -15,7 +15,9 @@ from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import Labels, Logits, accuracy, confusion, macro_f1, nll, per_class
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.audit import Finding, audit
+from flowersweep.report.baseline import baseline
 from flowersweep.report.importance import Importance, importances
+from flowersweep.report.leakage import leakage
 from flowersweep.report.mistakes import Mistake, gallery, keep, stored
 from flowersweep.report.noise import Band, band, objective_error, optimism, paired, paired_objective_error
 from flowersweep.report.reading import Predictions, Reading
@@ -86,6 +88,7 @@ def facts(study: Reading) -> Facts:
     errors = [paired_objective_error(study.objective, kept, other) for other in next_best.values()] if kept else []
     differences = {number: paired(kept, other) for number, other in next_best.items()} if kept else {}
     flattery = optimism(study, errors)
+    more = [each for each in (baseline(study), leakage(study, kept)) if each is not None]
     return Facts(
         study=study,
         claim=claim(study.folder, best if kept else None, len(study.records), study.objective) if kept or not best else UNKNOWN,
@@ -94,7 +97,7 @@ def facts(study: Reading) -> Facts:
         optimism=flattery,
         differences=differences,
         importances=importances(study),
-        findings=audit(study, differences, flattery),
+        findings=[*audit(study, differences, flattery), *more],
         scores=scores(kept) if kept else [],
         pairs=pairs(kept, names_of(study.begun.get("provenance", {}), kept)) if kept else [],
         classes=class_scores(kept, names_of(study.begun.get("provenance", {}), kept)) if kept else [],

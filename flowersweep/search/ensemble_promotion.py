@@ -25,9 +25,9 @@ from flowersweep.search.findings import usual_ways
 from flowersweep.search.history import Record, best
 from flowersweep.search.identity import replicate_seed
 from flowersweep.search.members import Members, members_of
+from flowersweep.search.pools import Round, Rounds
 from flowersweep.search.promotion import Champion, Decision, decided, require_all, study_of
 from flowersweep.search.restored import configured
-from flowersweep.search.pools import Round, Rounds
 from flowersweep.search.run import folder_of, search
 from flowersweep.search.space import Params
 from flowersweep.search.study import Study

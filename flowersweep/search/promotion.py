@@ -22,6 +22,8 @@ from flowersweep.compose import compose, parse
 from flowersweep.config import Config, differences, flatten
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.gate import Candidate, Verdict, choose, judge, plain
+from flowersweep.evaluation.scores import accuracy
+from flowersweep.evaluation.statistics import mcnemar, wilson
 from flowersweep.journal import Event, read
 from flowersweep.runtime import start
 from flowersweep.search.history import Record, records
@@ -209,6 +211,7 @@ def decided(config: Config, points: Candidates, trials: Sequence[Record], agains
         "objective": config.sweep.objective,
         "candidates": [_told(each, complete[each.name]) for each in found],
         "images": {"tune": len(kept[chosen.name][0]["tune_labels"]), "report": len(labels)},
+        "promoted": _promoted(kept[chosen.name][complete[chosen.name].index(best)], against),
         "against_champion": None if verdict is None else {"metric": "report/macro_f1", "confidence": 0.95, **plain(verdict)},
     }
     workshop = Workshop(start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules)
@@ -220,6 +223,14 @@ def _candidate(name: str, trials: Sequence[Record], kept: Sequence[Mapping[str, 
     return Candidate(
         name, points.changes(name), [trial.value or 0.0 for trial in trials], [each["report"].astype(np.float32) for each in kept]
     )
+
+
+def _promoted(kept: Mapping[str, np.ndarray], against: np.ndarray | None) -> dict[str, Any]:
+    """What the one model that is registered has on report: its accuracy with Wilson's interval, and McNemar's test with the champion."""
+    logits, labels = kept["report"].astype(np.float32), kept["report_labels"]
+    right = accuracy(logits, labels)
+    test = None if against is None else mcnemar(logits.argmax(axis=1), against.argmax(axis=1), labels)._asdict()
+    return {"report/accuracy": right, "interval": [*wilson(round(right * len(labels)), len(labels))], "mcnemar": test}
 
 
 def _kept(folder: Path, trial: Record) -> dict[str, np.ndarray]:

@@ -54,6 +54,7 @@ FREE = (
     "studies",
     "run",
     "alias",
+    "version",
     "split",
     "output",
     "views",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from flowersweep.config import Tracking
 from flowersweep.errors import TrackingError, did_you_mean
 from flowersweep.tracking import runs
 from flowersweep.tracking.logged import fetch, find_model, log_model
+from flowersweep.tracking.masking import masked_text
 from flowersweep.tracking.store import address, client, unreachable
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["attach", "facts", "holder", "load", "log_model", "promote"]
+__all__ = ["attach", "facts", "holder", "load", "log_model", "promote", "restore"]
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +51,34 @@ def promote(
         version = _version(store, tracking.registered_model, chosen, logged, study)
         for key, value in (evidence or {}).items():
             store.set_model_version_tag(version.name, version.version, key, value)
-        store.set_registered_model_alias(version.name, alias, version.version)
+        told = evidence or {}
+        _move(store, version, alias, told.get("flowersweep.forced") or told.get("flowersweep.claim") or "promoted")
         return store.get_model_version(version.name, version.version)
     except MlflowException as error:
         raise unreachable(address(tracking, dir), error) from error
+
+
+def restore(version: int, tracking: Tracking, dir: Path, *, reason: str, alias: str = CHAMPION) -> ModelVersion:
+    """Give ``alias`` back to a version that there is, and note why. Raises TrackingError if there is none, naming those there are."""
+    from mlflow.exceptions import MlflowException
+
+    store = client(tracking, dir)
+    chosen = _chosen(store, tracking.registered_model, None, version)
+    try:
+        _move(store, chosen, alias, reason)
+        return store.get_model_version(chosen.name, chosen.version)
+    except MlflowException as error:
+        raise unreachable(address(tracking, dir), error) from error
+
+
+def _move(store: MlflowClient, version: ModelVersion, alias: str, why: str) -> None:
+    """Move an alias, and keep a tag of the registered model for every time that it went to another version."""
+    before = dict(store.get_registered_model(version.name).aliases).get(alias)
+    store.set_registered_model_alias(version.name, alias, version.version)
+    if str(before) != str(version.version):
+        when = datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ")
+        told = f"version {version.version} in place of {before or 'none'}: {masked_text(why)}"
+        store.set_registered_model_tag(version.name, f"flowersweep.{alias}.{when}", told[:5000])
 
 
 def holder(tracking: Tracking, dir: Path, alias: str = CHAMPION) -> ModelVersion | None:

@@ -65,6 +65,7 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
     quiet()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     uri = address(tracking, dir)
     if remote(uri):
@@ -76,9 +77,20 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not tracking.uri and not (dir / "mlflow.db").exists():
                 _make_database(dir / "mlflow.db")
+            if tracking.uri:
+                _knock(uri)
             return MlflowClient(uri, registry_uri=uri)
-    except (MlflowException, OSError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise unreachable(uri, error) from error
+
+
+def _knock(uri: str) -> None:
+    """Connect once, and raise what stands against it: MLflow would try again for a minute and a half."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(uri)
+    engine.connect().close()
+    engine.dispose()
 
 
 def _make_database(path: Path) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from flowersweep.evaluation.statistics import wilson
 from flowersweep.report.comparison import compare, sections
 from flowersweep.report.reading import Reading, reading
 from flowersweep.report.write import write
@@ -40,7 +43,7 @@ def test_other_images_cannot_be_paired(tmp_path: Path) -> None:
 def test_histories_of_one_objective_share_their_scale(tmp_path: Path) -> None:
     first = reading(MadeUp([Play(smoothed(0.1, 0.01), 0.3)], name="first").write(tmp_path))
     second = reading(MadeUp([Play(smoothed(0.1, 0.01), value) for value in (0.4, 3.0)], name="second").write(tmp_path))
-    [one, two] = sections(compare([first, second]))[2].charts
+    [one, two] = sections(compare([first, second]))[3].charts
     assert one.figure["layout"]["yaxis"] == two.figure["layout"]["yaxis"]
     assert one.figure["layout"]["yaxis"]["range"][0] < one.figure["layout"]["yaxis"]["range"][1]
     assert one.name != two.name
@@ -51,3 +54,43 @@ def test_the_page_says_what_differs(tmp_path: Path) -> None:
     text = write(folders, tmp_path / "page.html").read_text()
     assert "data.digest" in text
     assert "train.epochs" not in text.partition("<script")[0]
+
+
+def test_each_best_has_its_accuracy_with_wilsons_interval_and_each_pair_mcnemars_test(tmp_path: Path) -> None:
+    good, bad = (of_skill(tmp_path, name, skill) for name, skill in (("good", 3.0), ("bad", 1.0)))
+    found = compare([good, bad])
+    [test] = found.tests
+    kept = [entry.kept for entry in found.entries]
+    assert kept[0] is not None
+    assert kept[1] is not None
+    right = [each.report.argmax(axis=1) == each.report_labels for each in kept]
+    assert test is not None
+    assert (test.only_first, test.only_second) == (int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))
+    html = sections(found)[0].html
+    assert all(f"{number:.4f}" in html for number in (right[0].mean(), *wilson(int(right[0].sum()), 200)))
+    assert f"{test.mid_p:.4g}" in sections(found)[1].html
+
+
+def trained(tmp_path: Path, name: str, values: list[float], rate: float) -> Reading:
+    """A study of the same smoothings as another, at a rate and with results of its own."""
+    plays = [Play(smoothed(n / 100, rate), value) for n, value in enumerate(values)]
+    return reading(MadeUp(plays, name=name).write(tmp_path))
+
+
+def test_the_order_of_shared_configurations_is_compared_whatever_the_training(tmp_path: Path) -> None:
+    cheap = trained(tmp_path, "cheap", [1, 2, 3, 4, 5, 6], 0.01)
+    costly, opposite = trained(tmp_path, "costly", [0.1, 0.2, 0.3, 0.5, 0.4], 0.001), trained(tmp_path, "opposite", [3, 2, 1, 0], 0.001)
+    found = {(each.first, each.second): each for each in compare([cheap, costly, opposite]).ranks}
+    assert found["cheap", "costly"].shared == 5
+    assert (agreed := found["cheap", "costly"].correlation) is not None
+    assert agreed.value == pytest.approx(0.9)
+    assert agreed.low < 0.9 < agreed.high < 1
+    assert (turned := found["cheap", "opposite"].correlation) is not None
+    assert turned.value == pytest.approx(-1)
+    assert "0.9000" in sections(compare([cheap, costly]))[2].html
+
+
+def test_too_few_shared_configurations_are_counted_and_no_more(tmp_path: Path) -> None:
+    one, other = trained(tmp_path, "one", [1, 2, 3], 0.01), trained(tmp_path, "other", [1, 2, 3, 4], 0.01)
+    [found] = compare([one, other]).ranks
+    assert (found.shared, found.correlation) == (3, None)

@@ -57,6 +57,11 @@ def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_cham
     told = json.loads(next(project.glob("mlruns/artifacts/bad/*/artifacts/promotion/evidence.json")).read_text())
     assert told["champion"]["version"] == 1
     assert told["picked_from"] == 2
+    low, high = told["promoted"]["interval"]
+    assert low < told["promoted"]["report/accuracy"] < high
+    test = told["promoted"]["mcnemar"]
+    alone = f"right on {test['only_first']} images, the champion alone on {test['only_second']} (McNemar's p {test['mid_p']:.3f})"
+    assert alone in refused.stdout
     assert "| candidate |" in str(holder.description)
 
     unreasoned = command("promote", "study=bad", "force=true")

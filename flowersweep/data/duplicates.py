@@ -1,0 +1,193 @@
+"""Images that are in the data more than once, nearly or quite: found by hash, so that no score rests on images that were trained on.
+
+What is compared is the brightness of a tiny version of each image: bytes, quality, size, colours and contrast may differ. A mirrored,
+cropped or rotated image is not found.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from flowersweep.data.dataset import Dataset
+from flowersweep.data.folders import find_files
+from flowersweep.data.inventory import take_inventory
+from flowersweep.data.records import jpeg_of, raw_records
+from flowersweep.data.splits import halve
+from flowersweep.errors import FlowersweepError
+
+_log = logging.getLogger(__name__)
+
+REACH = 10  # bits of 128: among 10,368 photographs of flowers the first two that are not the same one differ in 13
+ALIKE = 0.9  # the correlation that confirms it: plain images have hashes of chance
+SIDE = 16  # pixels of the tiny version
+BLOCK = 512  # images that are compared with all others at once
+_VERSION = 1
+
+Hashes = npt.NDArray[np.uint64]  # (n, 2)
+Tiny = npt.NDArray[np.float32]  # (n, SIDE, SIDE), brightness
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Place:
+    """An image: the part that it is used for (train, tune, report, test), and its record's number in its split."""
+
+    part: str
+    record: int
+
+    def __str__(self) -> str:
+        return f"{'val' if self.part in ('tune', 'report') else self.part} {self.record}"
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """The pairs of images that are nearly the same; the part of the first comes before that of the second, or is it."""
+
+    pairs: list[tuple[Place, Place]]
+    report: Rows  # the records of val that are the report half, as the logits of a trial have them
+
+    def between(self, first: str, second: str) -> list[tuple[Place, Place]]:
+        """Return the pairs of two parts."""
+        return [pair for pair in self.pairs if (pair[0].part, pair[1].part) == (first, second)]
+
+    def leaked(self) -> npt.NDArray[np.bool_]:
+        """Say which images of report, (n,), are also in train or tune."""
+        known = {second.record for first, second in self.pairs if second.part == "report" and first.part in ("train", "tune")}
+        return np.isin(self.report, list(known))
+
+
+PARTS = ("train", "tune", "report", "test")
+
+
+def duplicates(dataset: Dataset, cache: Path) -> Duplicates:
+    """Return the near-duplicates of a data set; they are looked for once, and remembered under ``cache`` by its digest."""
+    files = {name: split.files for name, split in dataset.splits.items()}
+    counts = {name: len(split) for name, split in dataset.splits.items()}
+    return _placed(_found(files, counts, dataset.digest, cache), counts, dataset.tune, dataset.report)
+
+
+def of_folder(folder: str, digest: str, cache: Path, *, split_seed: int, largest: int) -> Duplicates | None:
+    """Return the same for images that a study was begun with; None where they are not there any more, or not the same.
+
+    Nothing is fetched; more than ``largest`` images, and those of a network address, are not read for it, only what is remembered is told.
+    """
+    try:
+        files = find_files(folder)
+        inventory = take_inventory(files, cache)
+    except (FlowersweepError, tf.errors.OpError, OSError):
+        return None
+    counts = {name: len(records.ids) for name, records in inventory.splits.items()}
+    if inventory.digest != digest or (sum(counts.values()) > largest and not _kept(cache, digest).exists()):
+        return None
+    return _placed(_found(files, counts, digest, cache), counts, *halve(inventory.splits["val"].labels, split_seed))
+
+
+def _placed(pairs: Rows, counts: dict[str, int], tune: Rows, report: Rows) -> Duplicates:
+    """Say of each pair (m, 2), counted through all splits, where its images are."""
+    starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
+    places = [Place(name, record) for name, count in counts.items() for record in range(count)]
+    for half, rows in (("tune", tune), ("report", report)):
+        for record in rows.tolist():
+            places[starts["val"] + record] = Place(half, record)
+    order = PARTS.index
+    both = [sorted((places[a], places[b]), key=lambda place: (order(place.part), place.record)) for a, b in pairs.tolist()]
+    return Duplicates([(first, second) for first, second in both], report)
+
+
+def _kept(cache: Path, digest: str) -> Path:
+    return cache / "verified" / f"duplicates-{digest}-v{_VERSION}.npz"
+
+
+def _found(files: dict[str, tuple[str, ...]], counts: dict[str, int], digest: str, cache: Path) -> Rows:
+    kept = _kept(cache, digest)
+    try:
+        with np.load(kept, allow_pickle=False) as held:
+            pairs: Rows = held["pairs"]
+            return pairs
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        _log.warning("%s cannot be read: looking for duplicates again", kept)
+    _log.info("looking for duplicates among %d images, once", sum(counts.values()))
+    images = np.concatenate([tiny(paths) for paths in files.values()])
+    pairs = near(hashes(images), images)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".tmp", delete=False) as file:
+        np.savez(file, pairs=pairs)
+    os.replace(file.name, kept)
+    return pairs
+
+
+def tiny(files: Sequence[str]) -> Tiny:
+    """Return the images of some files in file order as (n, 16, 16) brightness, decoded no larger than is needed for it."""
+
+    def decoded(raw: Any) -> Any:
+        jpeg = jpeg_of(raw)
+        short = tf.reduce_min(tf.io.extract_jpeg_shape(jpeg)[:2])
+        enough = tf.reduce_sum(tf.cast(short >= 2 * SIDE * np.array([2, 4, 8]), tf.int32))  # halvings that leave 32 pixels or more
+        image = tf.switch_case(enough, [lambda part=part: tf.io.decode_jpeg(jpeg, channels=3, ratio=part) for part in (1, 2, 4, 8)])
+        return tf.tensordot(tf.image.resize(image, (SIDE, SIDE), method="area"), tf.constant([0.299, 0.587, 0.114]), 1)
+
+    images = raw_records(files).map(decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(1024)
+    return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *images.as_numpy_iterator()])
+
+
+def hashes(images: Tiny) -> Hashes:
+    """Return the difference hash of images: whether brightness rises from cell to cell, 64 times across and 64 times down."""
+    eight, nine = _cells(8), _cells(9)
+    across = np.diff(np.einsum("ij,njk,lk->nil", eight, images, nine), axis=2) > 0
+    down = np.diff(np.einsum("ij,njk,lk->nil", nine, images, eight), axis=1) > 0
+    bits = np.concatenate([across.reshape(len(images), 64), down.reshape(len(images), 64)], axis=1)
+    found: Hashes = np.packbits(bits, axis=1).view(np.uint64)
+    return found
+
+
+def near(found: Hashes, images: Tiny) -> Rows:
+    """Return the pairs (m, 2) of images whose hashes differ in few bits, and whose tiny versions correlate; the smaller index first."""
+    pairs = [np.empty((0, 2), np.int64)]
+    for start in range(0, len(found), BLOCK):
+        block, rest = found[start : start + BLOCK, np.newaxis], found[np.newaxis, start:]
+        apart = np.bitwise_count(block[..., 0] ^ rest[..., 0])
+        apart += np.bitwise_count(block[..., 1] ^ rest[..., 1])
+        one, other = np.nonzero(apart <= REACH)
+        pairs.append(np.stack([one, other], axis=1)[one < other] + start)
+    both = np.concatenate(pairs)
+    flat = images.reshape(len(images), -1)
+    centred = flat - flat.mean(axis=1, keepdims=True)
+    lengths = np.sqrt((centred**2).sum(axis=1))
+    product = (centred[both[:, 0]] * centred[both[:, 1]]).sum(axis=1)
+    confirmed: Rows = both[product > ALIKE * lengths[both[:, 0]] * lengths[both[:, 1]]]
+    return confirmed
+
+
+def _cells(count: int) -> npt.NDArray[np.float32]:
+    """Return the weights (count, 16) that average 16 pixels in so many cells of the same width."""
+    ends = np.linspace(0, SIDE, count + 1)
+    pixels = np.arange(SIDE)
+    overlap = np.minimum(ends[1:, np.newaxis], pixels + 1) - np.maximum(ends[:-1, np.newaxis], pixels)
+    weights = np.maximum(overlap, 0)
+    shares: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return shares
+
+
+def told(found: Duplicates, examples: int = 2) -> str:
+    """Return in words how many pairs there are between which parts, with some of them by split and record."""
+    parts = []
+    for first, second in [(a, b) for n, a in enumerate(PARTS) for b in PARTS[n:]]:
+        pairs = found.between(first, second)
+        where = f"within {first}" if first == second else f"between {first} and {second}"
+        some = ", ".join(f"{one} = {other}" for one, other in pairs[:examples])
+        if pairs:
+            parts.append(f"{len(pairs)} {where} ({some}{', ...' if len(pairs) > examples else ''})")
+    return f"pairs that are nearly the same: {'; '.join(parts)}" if parts else "no two images are nearly the same"

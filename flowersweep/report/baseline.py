@@ -1,0 +1,70 @@
+"""What the same number of trials without a sampler that follows anything would have given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from optuna.distributions import CategoricalDistribution
+
+from flowersweep.evaluation.baseline import best_of_points
+from flowersweep.evaluation.scores import Reals
+from flowersweep.report.audit import Finding
+from flowersweep.report.reading import Reading
+from flowersweep.search.history import Record
+from flowersweep.search.objectives import direction
+from flowersweep.search.points import quasi_random, share_below
+from flowersweep.search.space import Parameter, Space
+
+FEWEST, MOST = 10, 300  # complete trials: fewer say nothing of the space, more take long
+SETS = 20
+PLAIN = ("qmc", "random", "grid")  # samplers that follow nothing themselves
+
+
+def baseline(study: Reading) -> Finding | None:
+    """Compare the best trial with the best of as many quasi-random ones; None where nothing can be said, or the search was plain itself."""
+    best, ended = study.best, [r for r in study.records if r.state in ("complete", "pruned") and r.value is not None]
+    ranged = tuple(p for p in study.parameters if not p.distribution.single() and p.path != "seed")
+    named = study.begun["config"].get("sampler", {}).get("name")
+    if best is None or named in PLAIN or not ranged or len(study.complete) < FEWEST or len(ended) > MOST:
+        return None
+    maximize = direction(study.objective) == "maximize"
+    values = np.array([_worth(record, study, maximize=maximize) for record in ended])
+    logged = not maximize and bool((values > 0).all())  # a likelihood can be many times another
+    space, count = Space(ranged, _fixed(study), (), frozenset()), len(ended)
+    others = [np.array([_coordinates(ranged, quasi_random(space, n, seed)) for n in range(count)]) for seed in range(SETS)]
+    points = np.array([_coordinates(ranged, record.params) for record in ended])
+    found = best_of_points(points, np.log(values) if logged else values, others, maximize=maximize)
+    value, low, high = (float(np.exp(each)) if logged else each for each in found)
+    assert best.value is not None
+    surer = best.value > high if maximize else best.value < low
+    title = f"{'Better than' if surer else 'Not surely better than'} {count} quasi-random trials"
+    text = (
+        f"The best trial has {study.objective} {best.value:.4g}; the best of {count} quasi-random trials would have had about {value:.4g} "
+        f"(95 % interval {low:.4g} to {high:.4g}). Estimated by a Gaussian process over these trials: it assumes that the objective "
+        "changes smoothly with the parameters, and takes pruned trials for no better than the worst complete one."
+    )
+    return Finding("note", title, text)
+
+
+def _worth(record: Record, study: Reading, *, maximize: bool) -> float:
+    value, worst = float(record.value or 0.0), float(study.complete[-1].value or 0.0)
+    return value if record.state == "complete" else min(value, worst) if maximize else max(value, worst)
+
+
+def _fixed(study: Reading) -> dict[str, Any]:
+    """What conditions may depend on that is not searched: the names of the options that were chosen."""
+    return {group: each["name"] for group, each in study.begun["config"].items() if isinstance(each, Mapping) and "name" in each}
+
+
+def _coordinates(parameters: tuple[Parameter, ...], params: Mapping[str, Any]) -> Reals:
+    """Return a point in the unit cube: a number by its share of the range, a choice by one coordinate each, inactive ones 0.5."""
+    found: list[float] = []
+    for parameter in parameters:
+        value, ranged = params.get(parameter.name), parameter.distribution
+        if isinstance(ranged, CategoricalDistribution):
+            found += [float(choice == value) for choice in ranged.choices]
+        else:
+            found.append(0.5 if value is None else min(max(share_below(ranged, value), 0.0), 1.0))
+    return np.array(found)

@@ -1,0 +1,73 @@
+"""The page says which held-out images were not held out, and what a plain search would have found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from optuna.distributions import FloatDistribution
+
+from flowersweep.data.duplicates import Duplicates, Place
+from flowersweep.evaluation.scores import macro_f1
+from flowersweep.report.baseline import baseline
+from flowersweep.report.facts import Facts
+from flowersweep.report.leakage import finding, leakage
+from flowersweep.report.reading import Reading, reading
+from flowersweep.search.points import quasi_random
+from flowersweep.search.space import Parameter, Space
+from tests.report.made_up import MadeUp, Play
+
+
+def test_leaked_images_are_counted_named_and_left_out_of_the_score(study: Reading) -> None:
+    assert study.best is not None
+    kept = study.predictions(study.best.number)
+    assert kept is not None
+    wrong = np.flatnonzero(kept.report.argmax(axis=1) != kept.report_labels)[:3]
+    rows = np.arange(1000, 1000 + len(kept.report_labels))
+    pairs = [(Place("train", 5), Place("report", int(rows[at]))) for at in wrong]
+    found = finding(Duplicates([*pairs, (Place("train", 1), Place("test", 2))], rows), kept)
+    assert (found.kind, found.title[:16]) == ("warning", "3 of 200 held-ou")
+    assert f"train 5 = val {rows[wrong[0]]}" in found.text
+    assert "1 between train and test (train 1 = test 2)" in found.text
+    rest = np.delete(np.arange(len(rows)), wrong)
+    assert f"{macro_f1(kept.report[rest], kept.report_labels[rest], 4):.4f} on the 197 that are new" in found.text
+
+
+def test_pairs_that_do_not_touch_the_held_out_half_are_a_note(study: Reading) -> None:
+    found = finding(Duplicates([(Place("train", 1), Place("test", 2))], np.arange(200)), None)
+    assert (found.kind, "No held-out image" in found.title) == ("note", True)
+
+
+def test_images_that_are_not_there_any_more_are_said_not_to_be(found: Facts, tmp_path: Path) -> None:
+    assert [each.title for each in found.findings if "Near-duplicates" in each.title] == ["Near-duplicates were not looked for"]
+    silent = reading(MadeUp([Play({}, 0.3)], name="silent").write(tmp_path))
+    assert leakage(replace(silent, begun={**silent.begun, "provenance": {}}), None) is None
+
+
+SPACE = {name: {"path": f"train.{name}", "values": FloatDistribution(0, 1)} for name in "abc"}
+PARAMETERS = tuple(Parameter(name, str(entry["path"]), FloatDistribution(0, 1), {}) for name, entry in SPACE.items())
+
+
+def searched(tmp_path: Path, near: float) -> Reading:
+    """A study of 12 quasi-random points and 12 around the optimum, which are ``near`` it."""
+    rng = np.random.default_rng(0)
+    points = [quasi_random(Space(PARAMETERS, {}, (), frozenset()), n, 0) for n in range(12)]
+    points += [{name: 0.4 + near * float(rng.uniform(-1, 1)) for name in SPACE} for _ in range(12)]
+    plays = [Play(each, 0.1 + sum((value - 0.4) ** 2 for value in each.values())) for each in points]
+    return reading(MadeUp(plays, space=SPACE).write(tmp_path))
+
+
+@pytest.mark.parametrize(("near", "said"), [(0.05, "Better than 24 quasi"), (0.5, "Not surely better")])
+def test_a_search_is_compared_with_a_plain_one_of_as_many_trials(near: float, said: str, tmp_path: Path) -> None:
+    found = baseline(searched(tmp_path, near))
+    assert found is not None
+    assert found.title.startswith(said), found.text
+
+
+def test_of_few_trials_and_of_a_plain_search_nothing_is_said(study: Reading, tmp_path: Path) -> None:
+    assert baseline(study) is None
+    plain = searched(tmp_path, 0.3)
+    config = {**plain.begun["config"], "sampler": {"name": "qmc"}}
+    assert baseline(replace(plain, begun={**plain.begun, "config": config})) is None
