@@ -21,16 +21,19 @@ from flowersweep.errors import StudyError
 Event = dict[str, Any]
 
 
-def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+def read(path: Path, offset: int = 0, most: int | None = None) -> tuple[list[Event], int]:
     """Return the whole events of ``path`` from byte ``offset`` on, and the offset just behind the last of them.
 
-    A torn last line is left for later. Raises StudyError for a broken line in the middle, which no kill can make.
+    ``most``: only as many as fit into so many bytes, but one at least. A torn last line is left for later.
+    Raises StudyError for a broken line in the middle, which no kill can make.
     """
     if not path.exists():
         return [], 0
     with path.open("rb") as file:
         file.seek(offset)
-        data = file.read()
+        data = file.read(-1 if most is None else most)
+        if len(data) == most and b"\n" not in data:
+            data += file.readline()
     whole = data[: data.rfind(b"\n") + 1]
     try:
         return [json.loads(line) for line in whole.splitlines()], offset + len(whole)

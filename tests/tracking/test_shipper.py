@@ -163,10 +163,31 @@ def test_shipping_again_changes_nothing(study, lost):
     if lost == "the cursor":
         cursor.unlink()
     if lost == "all but the runs":  # killed in the middle of the first batch: the runs are there, the cursor is as before
-        cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"events": 1, "runs": {}}))
+        first = len(study.path.read_bytes().splitlines(keepends=True)[0])
+        cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"offset": first, "runs": {}}))
     assert (sync(study.path, LOCAL, study.dir) == 0) == (lost == "nothing")
     assert snapshot(study.dir) == before
     assert len(before) == 4
+
+
+def test_the_cursor_does_not_grow_with_the_study_and_news_of_an_ended_trial_still_find_its_run(study):
+    study.write(study.begin(), *(step for trial in range(5) for step in study.whole(trial)), study.ask(5))
+    sync(study.path, LOCAL, study.dir)
+    assert json.loads(study.path.with_name("shipped.json").read_text())["runs"].keys() == {"study", "5"}
+    study.write(study.report(3, 4))
+    assert sync(study.path, LOCAL, study.dir) == 1
+    assert len(snapshot(study.dir)) == 7
+    run = run_ids(study.path, LOCAL, study.dir).trials[3]
+    assert len(store.client(LOCAL, study.dir).get_metric_history(run, "train/loss")) == 4
+
+
+def test_a_cursor_of_another_study_of_this_name_is_not_believed(study):
+    study.write(study.begin(), *study.whole(0))
+    sync(study.path, LOCAL, study.dir)
+    study.path.unlink()
+    study.write(study.begin(), *study.whole(0), *study.whole(1))
+    assert sync(study.path, LOCAL, study.dir) == 9
+    assert len(snapshot(study.dir)) == 5
 
 
 @pytest.mark.parametrize("calls", [1, 4, 7, 11])
