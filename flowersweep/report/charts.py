@@ -134,8 +134,8 @@ def gap(facts: Facts) -> Chart | None:
     ends = [min(x + y), max(x + y)]
     line = {"color": COLOURS["pruned"], "dash": "dot", "width": 1.5}
     shown = [r for r in facts.study.drawn if r.state == "complete" and {"tune/macro_f1", "report/macro_f1"} <= r.metrics.keys()]
-    drawn = ([r.metrics[f"{half}/macro_f1"] for r in shown] for half in ("tune", "report"))
-    points = of_state("complete", *drawn, [told(r) for r in shown], showlegend=False)
+    across, up = ([r.metrics[f"{half}/macro_f1"] for r in shown] for half in ("tune", "report"))
+    points = of_state("complete", across, up, [told(r) for r in shown], showlegend=False)
     star = {**starred(both[0], x[0]), "y": [y[0]], "showlegend": False}
     traces = [scatter(ends, ends, mode="lines", line=line, hoverinfo="skip", showlegend=False), points, star]
     figure = {"data": traces, "layout": {"xaxis": axis("tune/macro_f1"), "yaxis": axis("report/macro_f1"), "height": 320}}

@@ -119,11 +119,12 @@ def _trials(facts: Facts) -> Section:
     rows = [_row(facts, record, names) + ([_reason(record)] if failed else []) for record in ranked]
     note = paragraph("Best less this: the difference in macro F1 on the held-out half, with its paired standard error.", "soft")
     note += paragraph(study.sampled.replace("drawn", "listed") + " The journal has all." if study.sampled else "", "soft")
+    caption = "Trials, the best first" if study.sampled else "All trials, the best first"
     return Section(
         "trials",
         "Trials",
         table(
-            "The trials, the best first" if study.sampled else "All trials, the best first",
+            caption,
             heads,
             rows,
             best=0 if study.best else None,
