@@ -41,6 +41,22 @@ def read(path: Path, offset: int = 0, most: int | None = None) -> tuple[list[Eve
         raise StudyError(f"{path} is damaged ({error}): restore it from a copy, or begin a study of another name") from error
 
 
+def holder(folder: Path) -> str | None:
+    """Return who holds the lock of the study in ``folder``, as the lock says; None if nobody does.
+
+    To find out, the lock is taken for an instant together with other readers; a sweep that begins in that instant is refused.
+    """
+    try:
+        with (folder / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().strip() or "another process"
+    except OSError:
+        return None
+    return None
+
+
 class Journal:
     """The one writer of a study's events; a context manager that holds the study's lock.
 

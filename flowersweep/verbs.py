@@ -248,12 +248,16 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
 
 def sync(config: Config, overrides: Sequence[str]) -> None:
     """Ship what MLflow does not have yet of one study, or of all."""
+    from flowersweep.journal import holder
     from flowersweep.tracking.shipper import sync as ship
 
     for name in [config.study] if config.study else _studies(config):
         journal = Path(config.dir) / "studies" / name / "journal.jsonl"
         if not journal.exists():
             raise ConfigError(f'no study "{name}" in {config.dir}/. ' + did_you_mean(name, _studies(config), "Studies"))
+        if not config.study and (running := holder(journal.parent)):
+            print(f"{name}: left to {running}; to send it beside that: sync study={name}")
+            continue
         print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")
 
 

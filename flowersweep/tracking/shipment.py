@@ -66,6 +66,19 @@ class Shipment:
         self._cursor.write(self.journal.with_name("shipped.json"), self._fold.asks.keys() - self._fold.tells.keys())
         return shipped
 
+    def heal(self) -> bool:
+        """Tell the runs of a study that was killed that they no longer run; say whether there were any.
+
+        Only for a study that is shipped whole. One that a process holds is left alone: its runs are that process's.
+        """
+        if journals.holder(self.journal.parent) is not None:
+            return False
+        newest = self.journal.stat().st_mtime
+        changes = [change for change in self._fold.killed(newest) if change.trial in self._cursor.runs]
+        for change in changes:
+            runs.write(self._client or self._open(), self._cursor.runs[change.trial], change, self._fold, self.journal.parent)
+        return bool(changes)
+
     def close(self) -> None:
         """Let other processes ship this journal."""
         if self._lock is not None:
