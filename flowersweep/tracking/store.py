@@ -67,6 +67,7 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
     quiet()
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     uri = address(tracking, dir)
     if remote(uri):
@@ -79,7 +80,7 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
             if not tracking.uri and not (dir / "mlflow.db").exists():
                 _make_database(dir / "mlflow.db")
             return MlflowClient(uri, registry_uri=uri)
-    except (MlflowException, OSError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
         raise unreachable(uri, error) from error
 
 
