@@ -21,21 +21,40 @@ from flowersweep.errors import StudyError
 Event = dict[str, Any]
 
 
-def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
+def read(path: Path, offset: int = 0, most: int | None = None) -> tuple[list[Event], int]:
     """Return the whole events of ``path`` from byte ``offset`` on, and the offset just behind the last of them.
 
-    A torn last line is left for later. Raises StudyError for a broken line in the middle, which no kill can make.
+    ``most``: only as many as fit into so many bytes, but one at least. A torn last line is left for later.
+    Raises StudyError for a broken line in the middle, which no kill can make.
     """
     if not path.exists():
         return [], 0
     with path.open("rb") as file:
         file.seek(offset)
-        data = file.read()
+        data = file.read(-1 if most is None else most)
+        if len(data) == most and b"\n" not in data:
+            data += file.readline()
     whole = data[: data.rfind(b"\n") + 1]
     try:
         return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
     except ValueError as error:
         raise StudyError(f"{path} is damaged ({error}): restore it from a copy, or begin a study of another name") from error
+
+
+def holder(folder: Path) -> str | None:
+    """Return who holds the lock of the study in ``folder``, as the lock says; None if nobody does.
+
+    To find out, the lock is taken for an instant together with other readers; a sweep that begins in that instant is refused.
+    """
+    try:
+        with (folder / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().strip() or "another process"
+    except OSError:
+        return None
+    return None
 
 
 class Journal:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from flowersweep.compose import options
 from flowersweep.config import Config, Data, flatten
-from flowersweep.errors import ConfigError, DataError, did_you_mean
+from flowersweep.errors import ConfigError, DataError, TrackingError, did_you_mean
 from flowersweep.tracking.masking import masked_text
 
 if TYPE_CHECKING:
@@ -317,21 +317,37 @@ def replay(config: Config, overrides: Sequence[str]) -> int:
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:
-    """Serve the MLflow pages of this store on 127.0.0.1 until interrupted."""
-    from flowersweep.tracking.server import serve
+    """Serve the MLflow pages of this store, and optuna-dashboard where it is installed, on 127.0.0.1 until interrupted."""
+    from flowersweep.search.dashboard import dashboard
+    from flowersweep.tracking.server import served
 
-    said = f"MLflow at http://127.0.0.1:{config.port} (first start up to half a minute; Ctrl-C ends it)"
-    serve(config.tracking, Path(config.dir), config.port, lambda: print(said, flush=True))
+    names = [_folder(config, config.study).name] if config.study else _studies(config)
+    journals = [Path(config.dir) / "studies" / name / "journal.jsonl" for name in names]
+    print("MLflow's server starts, which may take half a minute", flush=True)
+    try:
+        with served(config.tracking, Path(config.dir), config.port) as server, dashboard(journals, config.port + 1) as other:
+            print(f"MLflow:            http://127.0.0.1:{config.port}")
+            print(f"optuna-dashboard:  {other or 'not installed (pip install optuna-dashboard)'}")
+            print("Ctrl-C ends " + ("both" if other else "it"), flush=True)
+            server.wait()
+    except KeyboardInterrupt:
+        print("ended")
+    else:
+        raise TrackingError(f"MLflow's server has ended; what it said: {config.dir}/ui.log")
 
 
 def sync(config: Config, overrides: Sequence[str]) -> None:
     """Ship what MLflow does not have yet of one study, or of all."""
+    from flowersweep.journal import holder
     from flowersweep.tracking.shipper import sync as ship
 
     for name in [config.study] if config.study else _studies(config):
         journal = Path(config.dir) / "studies" / name / "journal.jsonl"
         if not journal.exists():
             raise ConfigError(f'no study "{name}" in {config.dir}/. ' + did_you_mean(name, _studies(config), "Studies"))
+        if not config.study and (running := holder(journal.parent)):
+            print(f"{name}: left to {running}; to send it beside that: sync study={name}")
+            continue
         print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")
 
 

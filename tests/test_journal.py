@@ -51,6 +51,21 @@ def test_reading_goes_on_from_an_offset(path: Path) -> None:
     assert [event["event"] for event in read(path, offset)[0]] == ["two"]
 
 
+def test_a_long_journal_is_read_in_pieces_of_whole_events(path: Path) -> None:
+    with Journal(path) as journal:
+        for number in range(20):
+            journal.append("one", number=number, text="x" * (1 + 97 * (number % 3)))
+    found, offset = [], 0
+    while events_and_offset := read(path, offset, 150):
+        events, offset = events_and_offset
+        if not events:
+            break
+        assert len(events) <= 3
+        found += events
+    assert [event["number"] for event in found] == [*range(20)]
+    assert offset == path.stat().st_size
+
+
 def test_numbers_come_back_to_the_last_bit(path: Path) -> None:
     values = [0.1, 1 / 3, 1e-300, 123456789.123456789]
     with Journal(path) as journal:

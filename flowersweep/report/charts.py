@@ -34,21 +34,29 @@ def history(study: Reading, band: Band | None) -> Chart:
     worst = (max if direction(study.objective) == "minimize" else min)(edge, default=0.0)
     traces = [] if best is None or band is None else [_band(best, band, study)]
     for state in STATES:
-        chosen = [r for r in study.records if r.state == state and (r.value is not None or state == "failed")]
+        chosen = [r for r in study.drawn if r.state == state and (r.value is not None or state == "failed")]
         if chosen:
             at = [worst if r.value is None else r.value for r in chosen]
             traces.append(of_state(state, [r.number for r in chosen], at, [told(r) for r in chosen]))
     if best is not None:
         last = max(r.number for r in study.records)
         line = {"shape": "hv", "color": COLOURS["best"], "width": 2}
+        numbers, values = _steps(numbers, values) if study.sampled else (numbers, values)
         traces.append(scatter([*numbers, last], [*values, values[-1]], mode="lines", name="best so far", line=line, hoverinfo="skip"))
         traces.append(starred(best, best.number))
     note = f"Within chance: two standard errors of a difference, from {band.source}." if band else ""
     if any(r.state == "failed" for r in study.records):
         note += " Failed trials have no value and stand at the worst one."
+    note = f"{note} {study.sampled}".strip()
     figure = {"data": traces, "layout": {"xaxis": axis("trial"), "yaxis": value_axis(study), "height": 400}}
     said = f"{study.objective} of {len(edge)} trials" + (f"; the best is {best.value:.4g}, trial {best.number}" if best else "")
     return Chart("history", figure, said, note)
+
+
+def _steps(numbers: list[int], values: list[float]) -> tuple[list[int], list[float]]:
+    """Keep the trials that were better than all before: the line is flat between them."""
+    found = [n for n, value in enumerate(values) if n == 0 or value != values[n - 1]]
+    return [numbers[n] for n in found], [values[n] for n in found]
 
 
 def _band(best: Record, band: Band, study: Reading) -> Trace:
@@ -99,9 +107,10 @@ def slices(study: Reading) -> list[Chart]:
 def _slice(study: Reading, name: str) -> Chart:
     [parameter] = [p for p in study.parameters if p.name == name]
     active = [r for r in study.records if name in r.params and r.value is not None]
+    shown = [r for r in study.drawn if name in r.params and r.value is not None]
     traces = []
     for state in STATES:
-        chosen = [r for r in active if r.state == state]
+        chosen = [r for r in shown if r.state == state]
         if chosen:
             values = [r.params[name] for r in chosen]
             traces.append(of_state(state, values, [r.value for r in chosen], [told(r) for r in chosen], showlegend=False))
@@ -124,10 +133,13 @@ def gap(facts: Facts) -> Chart | None:
     x, y = ([r.metrics[f"{half}/macro_f1"] for r in both] for half in ("tune", "report"))
     ends = [min(x + y), max(x + y)]
     line = {"color": COLOURS["pruned"], "dash": "dot", "width": 1.5}
-    points = of_state("complete", x, y, [told(r) for r in both], showlegend=False)
+    shown = [r for r in facts.study.drawn if r.state == "complete" and {"tune/macro_f1", "report/macro_f1"} <= r.metrics.keys()]
+    across, up = ([r.metrics[f"{half}/macro_f1"] for r in shown] for half in ("tune", "report"))
+    points = of_state("complete", across, up, [told(r) for r in shown], showlegend=False)
     star = {**starred(both[0], x[0]), "y": [y[0]], "showlegend": False}
     traces = [scatter(ends, ends, mode="lines", line=line, hoverinfo="skip", showlegend=False), points, star]
     figure = {"data": traces, "layout": {"xaxis": axis("tune/macro_f1"), "yaxis": axis("report/macro_f1"), "height": 320}}
     rank = float(np.corrcoef(np.argsort(np.argsort(x)), np.argsort(np.argsort(y)))[0, 1])
     note = f"Each complete trial on both halves; rank correlation {rank:.2f}. On the dotted line both are equal."
+    note = f"{note} {facts.study.sampled}".strip()
     return Chart("gap", figure, f"macro F1 on tune and on report of {len(both)} trials, rank correlation {rank:.2f}", note)

@@ -65,7 +65,7 @@ def timeline(study: Reading) -> Chart | None:
     unit, seconds = ("seconds", 1.0) if longest < 300 else ("minutes", 60.0) if longest < 5 * 3600 else ("hours", 3600.0)
     traces = []
     for state in STATES:
-        chosen = [r for r in study.records if r.state == state and r.number in study.spans]
+        chosen = [r for r in study.drawn if r.state == state and r.number in study.spans]
         spans = [study.spans[r.number] for r in chosen]
         if chosen:
             traces.append(
@@ -89,6 +89,7 @@ def timeline(study: Reading) -> Chart | None:
     rows = axis("", type="category") if by_worker else axis("trial", autorange="reversed")
     layout = {"xaxis": axis(f"running time, {unit}"), "yaxis": rows, "barmode": "overlay", "bargap": 0.1, "height": 360, "shapes": lines}
     note = "Dotted: the study was gone on with; pauses are left out." if lines else ""
+    note = f"{note} {study.sampled}".strip()
     return Chart("timeline", {"data": traces, "layout": layout}, f"{len(study.spans)} trials in {longest / seconds:.3g} {unit}", note)
 
 

@@ -15,6 +15,7 @@ from flowersweep.report.reading import Reading
 
 FEWEST = 10  # trials, below which an importance says nothing
 SAMPLES = 30
+MOST = 1000  # trials that are looked at: more change little, and each half of them is given to Optuna again
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,10 @@ def importances(study: Reading, seed: int = 0) -> list[Importance]:
     trials = _trials(study)
     if len(trials) < FEWEST:
         return []
-    whole = _shares(trials, study)
     rng = np.random.default_rng(seed)
+    if len(trials) > MOST:
+        trials = [trials[i] for i in sorted(rng.permutation(len(trials))[:MOST])]
+    whole = _shares(trials, study)
     halves = [rng.permutation(len(trials))[: len(trials) // 2] for _ in range(SAMPLES)]
     drawn = [_shares([trials[i] for i in half], study) for half in halves]
     found = []

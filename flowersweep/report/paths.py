@@ -19,6 +19,7 @@ from flowersweep.search.space import Parameter
 GRID = 30  # cells of the map along each side
 GOOD_TO_BAD = [[0, "#2b7bd6"], [0.5, "#86aedb"], [1, "#c3c9d1"]]
 INK = {"complete": "#ffffff", "running": "#ffffff", "failed": "#d6455d", "pruned": "#4b5561"}  # of dots on coloured ground
+MOST_BOLD = 30  # of the lines through all parameters; more would be a surface
 WIDTH = 0.12  # of the kernel that smooths the map, as a share of a range
 
 
@@ -28,12 +29,15 @@ def parallel(study: Reading) -> Chart | None:
     if len(ranked) < 2 or len(study.parameters) < 2:
         return None
     rank = {r.number: 1 - n / (len(ranked) - 1) for n, r in enumerate(ranked)}
-    pruned = [r for r in study.records if r.state == "pruned"]
-    few = max(1, round(len(ranked) / 10))
+    shown = {r.number for r in study.drawn}
+    drawn = [r for r in ranked if r.number in shown]
+    pruned = [r for r in study.drawn if r.state == "pruned"]
+    tenth = max(1, round(len(ranked) / 10))
+    few = min(tenth, MOST_BOLD)
     parts = (
         ("pruned", pruned, COLOURS["pruned"], 0.15, 1),
-        ("complete", ranked[few:], COLOURS["complete"], 0.4, 1),
-        ("best tenth", ranked[few - 1 :: -1], COLOURS["best"], 0.95, 2.5),
+        ("complete", drawn[few:], COLOURS["complete"], 0.4, 1),
+        ("best tenth" if few == tenth else f"best {few}", drawn[few - 1 :: -1], COLOURS["best"], 0.95, 2.5),
     )
     names = [*(p.name for p in study.parameters), "rank"]
     traces = []
@@ -50,7 +54,8 @@ def parallel(study: Reading) -> Chart | None:
     layout = {"xaxis": axis("", **ticks), "yaxis": upright, "height": 420, "annotations": [*_ends(study)]}
     broken = any(p.when for p in study.parameters)
     note = "A line has no dot where a parameter was not active in the trial." if broken else ""
-    return Chart("parallel", {"data": traces, "layout": layout}, f"{len(ranked)} complete and {len(pruned)} pruned trials", note)
+    note = f"{note} {study.sampled}".strip()
+    return Chart("parallel", {"data": traces, "layout": layout}, f"{len(drawn)} complete and {len(pruned)} pruned trials", note)
 
 
 def _places(study: Reading, record: Record) -> list[tuple[int, float | None]]:
@@ -89,6 +94,7 @@ def contour(facts: Facts) -> Chart | None:
         return None
     (first, second), study = chosen, facts.study
     trials = [r for r in study.records if first.name in r.params and second.name in r.params and r.value is not None]
+    numbers = {r.number for r in trials}
     at = np.array([[place(p, r.params[p.name]) or 0.0 for p in (first, second)] for r in trials])
     values = np.array([float(r.value or 0) for r in trials])
     map_ = {
@@ -106,7 +112,7 @@ def contour(facts: Facts) -> Chart | None:
     }
     traces: list[Trace] = [map_]
     for state in STATES:
-        some = [r for r in trials if r.state == state]
+        some = [r for r in study.drawn if r.state == state and r.number in numbers]
         if some:
             points = of_state(state, *_columns(some, first, second), [told(r) for r in some], showlegend=False)
             points["marker"] |= {"color": INK[state], "size": 7, "line": {"width": 1.2, "color": "#10233a"}}
@@ -156,9 +162,11 @@ def _scale(parameter: Parameter) -> list[float]:
 def _smoothed(at: np.ndarray, values: np.ndarray) -> list[list[float | None]]:
     """Average trials (n, 2) in the unit square by their nearness to each cell (Nadaraya 1964, Watson 1964)."""
     steps = np.linspace(0, 1, GRID)
-    x, y = np.meshgrid(steps, steps)
-    distance = (x[..., None] - at[:, 0]) ** 2 + (y[..., None] - at[:, 1]) ** 2
-    weights = np.exp(-distance / (2 * WIDTH**2))
-    means = (weights @ values) / np.maximum(weights.sum(axis=-1), 1e-300)
-    near = distance.min(axis=-1) < (2 * WIDTH) ** 2
-    return [[float(mean) if here else None for mean, here in zip(*row, strict=True)] for row in zip(means, near, strict=True)]
+    rows = []
+    for y in steps:  # one row at a time: of ten thousand trials all cells together would be much memory
+        distance = (steps[:, None] - at[:, 0]) ** 2 + (y - at[:, 1]) ** 2
+        weights = np.exp(-distance / (2 * WIDTH**2))
+        means = (weights @ values) / np.maximum(weights.sum(axis=-1), 1e-300)
+        near = distance.min(axis=-1) < (2 * WIDTH) ** 2
+        rows.append([float(mean) if here else None for mean, here in zip(means, near, strict=True)])
+    return rows

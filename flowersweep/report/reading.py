@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -19,6 +20,8 @@ from flowersweep.search.objectives import better
 from flowersweep.search.space import Parameter
 
 log = logging.getLogger(__name__)
+
+BEST_DRAWN, OTHERS_DRAWN = 300, 700  # trials in a chart of all of them; more would be a surface, and a page that a phone cannot open
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,32 @@ class Reading:
     def objective(self) -> str:
         return str(self.begun["objective"])
 
-    @property
+    @cached_property
     def best(self) -> Record | None:
         return best(self.records, self.objective)
 
-    @property
+    @cached_property
     def complete(self) -> list[Record]:
         """The trials that were completed, the best first."""
         sign = -1 if better(1, 0, self.objective) else 1
         return sorted((r for r in self.records if r.state == "complete"), key=lambda r: sign * float(r.value or 0))
+
+    @cached_property
+    def drawn(self) -> list[Record]:
+        """The trials that charts and tables show, by number: all of them, or the best and an even choice of the others."""
+        if len(self.records) <= BEST_DRAWN + OTHERS_DRAWN:
+            return self.records
+        chosen = {r.number for r in self.complete[:BEST_DRAWN]}
+        others = [r.number for r in self.records if r.number not in chosen]
+        chosen |= {others[n * len(others) // OTHERS_DRAWN] for n in range(OTHERS_DRAWN)} | {r.number for r in self.records[-1:]}
+        return [r for r in self.records if r.number in chosen]
+
+    @property
+    def sampled(self) -> str:
+        """What is to be said of a chart that does not show all trials; nothing if it does."""
+        if len(self.drawn) == len(self.records):
+            return ""
+        return f"{len(self.drawn)} of {len(self.records)} trials are drawn: the {BEST_DRAWN} best, and an even choice of the others."
 
     def predictions(self, number: int) -> Predictions | None:
         """Return what a trial predicted; None if its file is not there or cannot be read."""

@@ -161,11 +161,25 @@ def _trials(facts: Facts) -> Section:
     heads = [Column("trial"), Column("state", False), Column(study.objective), Column("tune F1"), Column("report F1")]
     heads += [Column("best less this"), Column("epochs"), Column("seconds"), *(Column(name, numeric[name]) for name in names)]
     heads += [Column("reason", False)] if failed else []
-    ended = [r for r in study.records if r.state != "complete"]
-    ranked = [*study.complete, *ended]
+    shown = {r.number for r in study.drawn}
+    ended = [r for r in study.drawn if r.state != "complete"]
+    ranked = [*(r for r in study.complete if r.number in shown), *ended]
     rows = [_row(facts, record, names) + ([_reason(record)] if failed else []) for record in ranked]
     note = paragraph("Best less this: the difference in macro F1 on the held-out half, with its paired standard error.", "soft")
-    return Section("trials", "Trials", table("All trials, the best first", heads, rows, best=0 if study.best else None, tall=True) + note)
+    note += paragraph(study.sampled.replace("drawn", "listed") + " The journal has all." if study.sampled else "", "soft")
+    caption = "Trials, the best first" if study.sampled else "All trials, the best first"
+    return Section(
+        "trials",
+        "Trials",
+        table(
+            caption,
+            heads,
+            rows,
+            best=0 if study.best else None,
+            tall=True,
+        )
+        + note,
+    )
 
 
 def _row(facts: Facts, record: Record, names: list[str]) -> list[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import time
 from collections import Counter
@@ -10,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowersweep.journal import Event, read
+from flowersweep.journal import Event, holder, read
 from flowersweep.search.history import Record, best, records
 
 STATES = ("complete", "pruned", "failed", "running")
@@ -60,22 +59,6 @@ def wanted(events: Iterable[Event]) -> int:
         elif event["event"] == "resume" and (found := re.search(r"sweep\.n_trials=(\d+)", event.get("command", ""))):
             number = int(found[1])
     return number
-
-
-def holder(folder: Path) -> str | None:
-    """Return who holds the study's lock, as the lock says; None if nobody does.
-
-    To find out, the lock is taken for an instant together with other readers; a sweep that begins in that instant is refused.
-    """
-    try:
-        with (folder / "lock").open() as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return lock.read().strip() or "another process"
-    except OSError:
-        return None
-    return None
 
 
 def _rate(events: Sequence[Event]) -> float | None:

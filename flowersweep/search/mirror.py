@@ -23,20 +23,25 @@ class Mirror:
 
     into = "the mirror"
 
-    def __init__(self, journal: Path, url: str) -> None:
-        """Open the storage and find the study of ``journal`` in it, or make it. Raises StudyError if that cannot be."""
+    def __init__(self, journal: Path, url: str | BaseStorage) -> None:
+        """Open the storage, or take the one given, and find the study of ``journal`` in it, or make it.
+
+        Raises StudyError if that cannot be.
+        """
         self.journal, self.later = journal, "the study's next start catches up"
         self._events, self._offset = journals.read(journal)  # what is to be mirrored; bytes of the journal that were read
         self._trials: dict[int, int] = {}  # number -> id in the storage
         self._ended: set[int] = set()
         try:
-            self._storage: BaseStorage = RDBStorage(url)
+            self._storage = RDBStorage(url) if isinstance(url, str) else url
             self._begin(self._events[0])
         except StudyError:
             raise
         except Exception as error:  # whatever SQLAlchemy and the driver of a database raise
             reason = masked_text(str(error)).splitlines()[0]
-            raise StudyError(f"sweep.mirror={masked_text(url)} is no address of a storage, such as sqlite:///FILE: {reason}") from error
+            raise StudyError(
+                f"sweep.mirror={masked_text(str(url))} is no address of a storage, such as sqlite:///FILE: {reason}"
+            ) from error
 
     def step(self) -> int:
         """Mirror the events that are new; return how many."""
@@ -66,7 +71,7 @@ class Mirror:
 
     def _begin(self, event: Event) -> None:
         """Open the study of that name in the storage, and see which of its trials are there."""
-        self._names = event["config"]["sweep"]["objectives"] or [event["objective"]]
+        self._names = event.get("config", {}).get("sweep", {}).get("objectives") or [event["objective"]]
         directions = [objectives.direction(name) for name in self._names]
         study = optuna.create_study(storage=self._storage, study_name=event["study"], directions=directions, load_if_exists=True)
         if study.user_attrs.get("begun", event["time"]) != event["time"] or (study.trials and "begun" not in study.user_attrs):

@@ -55,6 +55,7 @@ class Fold:
         self._times: dict[int, dict[int, float]] = {}  # of trials that run: epoch -> when it ended
         self._samples = 0
         self._code: str | None = None  # a digest of what trains now
+        self._running = False  # no stop has been told since the last start
 
     def add(self, events: Iterable[Event]) -> list[Change]:
         """Take in events and return what they change, the study's run first; none of it for events of unknown kind."""
@@ -63,7 +64,18 @@ class Fold:
             take = getattr(self, f"_{event['event']}", None)
             if take is not None:
                 take(event, changes)
+            self._running = event["event"] != "stop" and (self._running or event["event"] in ("study", "resume"))
         return sorted(changes.values(), key=lambda change: -1 if change.trial is None else change.trial)
+
+    def killed(self, ended: float) -> list[Change]:
+        """Return what the runs must be told of a study whose process was killed, at ``ended`` seconds since 1970; nothing if it was not.
+
+        A study that ended in order has said so. One that goes on says that too, and its runs are running again.
+        """
+        changes: dict[int | None, Change] = {}
+        if self._running:
+            self._stop({"state": "interrupted", "time": ended}, changes)
+        return [*changes.values()]
 
     def identity(self) -> dict[str, str]:
         """Return the tags by which the runs of this study are told from those of an earlier one of the same name."""

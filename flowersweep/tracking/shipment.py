@@ -9,7 +9,6 @@ from typing import IO, TYPE_CHECKING
 
 from flowersweep import journal as journals
 from flowersweep.config import Tracking
-from flowersweep.journal import Event
 from flowersweep.tracking import cursor, runs, store
 from flowersweep.tracking.fold import Change, Fold
 from flowersweep.tracking.masking import masked_text
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 200  # events between two writes of the cursor
+AT_ONCE = 1 << 17  # bytes of the journal between two writes of the cursor, about 200 events: a long journal is never held in memory
 HOUR = 3_600_000
 
 
@@ -36,10 +35,9 @@ class Shipment:
         self._lock: IO[str] | None = None
         self._cursor = cursor.Cursor("")
         self._fold = Fold()
-        self._waiting = deque[Event]()  # read, not folded yet
         self._changes = deque[Change]()  # folded, not in the store yet
         self._folded = 0  # events since the cursor was written
-        self._offset = 0  # bytes of the journal that were read
+        self._offset = 0  # bytes of the journal that were folded
         self._looked = False  # whether runs that the cursor does not know were searched
         self._experiment: str | None = None
 
@@ -64,10 +62,22 @@ class Shipment:
                 self._begin(cursor.Cursor(self._cursor.store))
             raise
         shipped, self._folded = self._folded, 0
-        self._cursor.events += shipped
-        self._cursor.offset = self._offset
-        self._cursor.write(self.journal.with_name("shipped.json"))
+        self._cursor.begun, self._cursor.offset = self._fold.study["time"], self._offset
+        self._cursor.write(self.journal.with_name("shipped.json"), self._fold.asks.keys() - self._fold.tells.keys())
         return shipped
+
+    def heal(self) -> bool:
+        """Tell the runs of a study that was killed that they no longer run; say whether there were any.
+
+        Only for a study that is shipped whole. One that a process holds is left alone: its runs are that process's.
+        """
+        if journals.holder(self.journal.parent) is not None:
+            return False
+        newest = self.journal.stat().st_mtime
+        changes = [change for change in self._fold.killed(newest) if change.trial in self._cursor.runs]
+        for change in changes:
+            runs.write(self._client or self._open(), self._cursor.runs[change.trial], change, self._fold, self.journal.parent)
+        return bool(changes)
 
     def close(self) -> None:
         """Let other processes ship this journal."""
@@ -79,8 +89,7 @@ class Shipment:
         self._lock = self._lock or cursor.claim(self.journal.parent)
         client = store.client(self.tracking, self.dir)
         address = masked_text(client.tracking_uri)
-        length = self.journal.stat().st_size if self.journal.exists() else 0
-        found = cursor.read(self.journal.with_name("shipped.json"), address, length)
+        found = cursor.read(self.journal.with_name("shipped.json"), address, self.journal)
         if found.runs and not runs.exists(client, found.runs.get(None, "")):
             found = cursor.Cursor(address)
         self._begin(found)
@@ -89,29 +98,25 @@ class Shipment:
 
     def _begin(self, reached: cursor.Cursor) -> None:
         """Take up the journal behind what ``reached`` says is in the store."""
-        events, self._offset = journals.read(self.journal)
-        self._cursor = reached if reached.events <= len(events) else cursor.Cursor(reached.store)
+        self._cursor, self._offset = reached, 0
         self._fold, self._folded, self._looked = Fold(), 0, False
         self._changes.clear()
-        self._waiting = deque(events[self._cursor.events :])
-        for start in range(0, self._cursor.events, AT_ONCE):
-            self._fold.add(events[start : min(start + AT_ONCE, self._cursor.events)])
+        while self._offset < reached.offset:
+            events, self._offset = journals.read(self.journal, self._offset, min(AT_ONCE, reached.offset - self._offset))
+            self._fold.add(events)
 
     def _fold_next(self) -> bool:
-        if not self._waiting:
-            events, self._offset = journals.read(self.journal, self._offset)
-            self._waiting.extend(events)
-        batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
-        self._changes.extend(self._fold.add(batch))
-        self._folded += len(batch)
-        return bool(batch)
+        events, self._offset = journals.read(self.journal, self._offset, AT_ONCE)
+        self._changes.extend(self._fold.add(events))
+        self._folded += len(events)
+        return bool(events)
 
     def _find_runs(self, client: MlflowClient) -> None:
         """Look for runs that a killed process, or a lost answer, left without an entry in the cursor."""
         missing = [change.started for change in self._changes if change.trial not in self._cursor.runs]
         if self._looked or not missing:
             return
-        since = min(missing) - HOUR if self._cursor.events else None  # clocks are set back, but not by more
+        since = min(missing) - HOUR if self._cursor.offset else None  # clocks are set back, but not by more
         found = runs.find(client, self._fold.study["experiment"], self._fold.identity(), since)
         self._cursor.runs = found | self._cursor.runs
         self._looked = True

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 GATHER = 3.0  # seconds from the first news to shipping: a short trial is then one batch, not three
 LOOK = 5.0  # seconds between two looks at a journal of which nobody said that there is more
 PATIENCE = 3  # failed attempts until drain gives up
+LONGEST_WAIT = 15.0  # seconds after which drain gives up at a failure: a server that hangs fails after 30, a locked database after 20
+SAID_AFTER = 10.0  # seconds of waiting in drain that are worth a word
 BREATH = 0.5  # seconds between two attempts at least, however urgent
 LONGEST_PAUSE = 60.0
 NICE = 10  # the thread's priority: it works in the gaps that training leaves
@@ -87,14 +90,24 @@ class Shipper:
     def drain(self, timeout: float | None) -> bool:
         """Wait until everything journaled so far is in MLflow; False if it could not be, which is logged.
 
-        With no timeout in seconds, it gives up after three attempts that failed.
+        With no timeout in seconds, it gives up after three attempts that failed, or at one that took long to fail.
         """
+        begun = time.monotonic()
+
+        def over() -> bool:
+            failed = self._failures - before
+            late = time.monotonic() - begun > LONGEST_WAIT
+            return self._reached >= mine or failed >= (1 if late else PATIENCE)
+
         with self._news:
-            mine, enough = self._attempts + 1, self._failures + PATIENCE  # an attempt under way may have read too early
+            mine, before = self._attempts + 1, self._failures  # an attempt under way may have read too early
             self._drains += 1
             self._news.notify_all()
             try:
-                self._news.wait_for(lambda: self._reached >= mine or self._failures >= enough, timeout)
+                if not self._news.wait_for(over, SAID_AFTER if timeout is None else timeout) and timeout is None:
+                    # a server that hangs is waited for half a minute; a slow one as long as it takes more
+                    log.warning("waiting for %s to take what is left; you may end it, nothing is lost: %s", self._way.into, self._way.later)
+                    self._news.wait_for(over)
             finally:
                 self._drains -= 1
             done = self._reached >= mine
@@ -159,13 +172,17 @@ class Shipper:
 
 
 def sync(journal: Path, tracking: Tracking, dir: Path) -> int:
-    """Ship what was not yet shipped and return the number of events. Raises TrackingError if the store cannot take it."""
+    """Ship what was not yet shipped, close the runs of a killed process, and return the number of events.
+
+    Raises TrackingError if the store cannot take it.
+    """
     _begun(journal)
     shipment = Shipment(journal, tracking, dir)
     total = 0
     try:
         while shipped := shipment.step():
             total += shipped
+        shipment.heal()
     except OSError as error:
         raise store.unreachable(store.address(tracking, dir), error) from error
     except Exception as error:

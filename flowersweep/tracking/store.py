@@ -35,6 +35,8 @@ def quiet() -> None:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+    # whatever it raises is told in a line; it prints pages of traceback and SQL beside that
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
 def address(tracking: Tracking, dir: Path) -> str:

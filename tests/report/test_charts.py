@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +129,22 @@ def test_the_map_covers_both_ranges_and_is_empty_far_from_trials(tmp_path: Path)
     known = [cell for cell in cells if cell is not None]
     assert known
     assert 0.3 < min(known) < max(known) < 1.6
+
+
+def test_of_very_many_trials_the_best_and_an_even_choice_are_drawn_and_it_is_said(tmp_path: Path) -> None:
+    plays = [Play(smoothed(0.1, 0.01), 1 - (n * 7919 % 3000) / 3000, curve=(0.9,)) for n in range(3000)]
+    study = reading(MadeUp(plays).write(tmp_path))
+    drawn = {record.number for record in study.drawn}
+    assert len(drawn) <= 1001
+    assert {record.number for record in study.complete[:300]} | {2999} <= drawn
+    assert max(b - a for a, b in pairwise(sorted(drawn))) <= 8
+    chart = charts.history(study, None)
+    assert f"{len(drawn)} of 3000 trials are drawn" in chart.note
+    assert "of 3000 trials" in chart.label
+    points = traces(chart)
+    assert len(points["complete"]["x"]) == len(drawn)
+    assert points["best so far"]["y"][-1] == study.complete[0].value
+    assert len(points["best so far"]["y"]) < 100
+    for each in (curves.timeline(study), paths.parallel(study), *charts.slices(study)):
+        assert each is not None
+        assert sum(len(trace["x"]) for trace in each.figure["data"]) < 7 * 1001

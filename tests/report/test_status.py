@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.journal import Journal
-from flowersweep.report.status import holder, line, screen, status
+from flowersweep.journal import Journal, holder
+from flowersweep.report.status import line, screen, status
 from tests.conftest import environment
 from tests.report.made_up import MadeUp, Play, of_all_kinds, smoothed
 

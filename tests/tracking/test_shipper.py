@@ -9,14 +9,18 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
+from flowersweep.__main__ import main
 from flowersweep.config import Tracking
 from flowersweep.errors import TrackingError
+from flowersweep.journal import Journal
 from flowersweep.tracking import shipment, store
 from flowersweep.tracking.shipment import Shipment
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
@@ -61,7 +65,8 @@ def test_a_study_becomes_one_parent_run_with_a_nested_run_for_each_trial(study):
     study.write(
         study.begin(), *study.whole(0), *study.whole(1, state="pruned"), *study.whole(2, state="failed", reason="loss is not finite")
     )
-    assert sync(study.path, LOCAL, study.dir) == 13
+    with Journal(study.path):  # the study still runs
+        assert sync(study.path, LOCAL, study.dir) == 13
     runs = run_ids(study.path, LOCAL, study.dir)
     client = store.client(LOCAL, study.dir)
     parent = client.get_run(runs.parent)
@@ -107,8 +112,9 @@ def test_a_study_resumed_after_an_interruption_runs_again_and_may_find_a_better_
     runs = run_ids(study.path, LOCAL, study.dir)
     statuses = [client.get_run(run).info.status for run in (runs.parent, runs.trials[1])]
     assert statuses == ["KILLED", "KILLED"]
-    study.write(lambda journal: journal.append("resume"))
-    sync(study.path, LOCAL, study.dir)
+    with Journal(study.path) as journal:
+        journal.append("resume")
+        sync(study.path, LOCAL, study.dir)
     statuses = [client.get_run(run).info.status for run in (runs.parent, runs.trials[1])]
     assert statuses == ["RUNNING", "RUNNING"]
     study.write(study.report(1, 1), study.tell(1), study.stop(best=1))
@@ -117,6 +123,77 @@ def test_a_study_resumed_after_an_interruption_runs_again_and_may_find_a_better_
     assert (parent.info.status, parent.data.tags["flowersweep.best_trial"]) == ("FINISHED", "1")
     assert parent.data.metrics["tune/macro_f1"] == 0.51
     assert client.get_run(runs.trials[1]).info.status == "FINISHED"
+
+
+def test_the_runs_of_a_killed_study_are_closed_and_run_again_when_it_goes_on(study):
+    study.write(study.begin(), *study.whole(0), study.ask(1), study.report(1, 1))  # no stop: it was killed
+    with Journal(study.path):
+        sync(study.path, LOCAL, study.dir)
+        assert states(study) == [("smoothing", "RUNNING"), ("smoothing-0000", "FINISHED"), ("smoothing-0001", "RUNNING")]
+    sync(study.path, LOCAL, study.dir)
+    closed = snapshot(study.dir)
+    assert states(study) == [("smoothing", "KILLED"), ("smoothing-0000", "FINISHED"), ("smoothing-0001", "KILLED")]
+    assert sync(study.path, LOCAL, study.dir) == 0
+    assert snapshot(study.dir) == closed
+    with Journal(study.path) as journal:
+        journal.append("resume")
+        sync(study.path, LOCAL, study.dir)
+        assert [status for _, status in states(study)] == ["RUNNING", "FINISHED", "RUNNING"]
+    study.write(study.report(1, 2), study.tell(1), study.stop(best=1))
+    sync(study.path, LOCAL, study.dir)
+    assert {status for _, status in states(study)} == {"FINISHED"}
+    history = store.client(LOCAL, study.dir).get_metric_history(run_ids(study.path, LOCAL, study.dir).trials[1], "train/loss")
+    assert [metric.step for metric in history] == [1, 2]
+
+
+def test_syncing_everything_leaves_the_study_of_a_live_process_alone(study, capsys, monkeypatch):
+    other = replace(study, name="other")
+    for each in (study, other):
+        each.write(each.begin(), each.ask(0))
+    monkeypatch.chdir(study.dir.parent)
+    code = "import sys; from pathlib import Path; from flowersweep.journal import Journal\n"
+    code += "j = Journal(Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    live = subprocess.Popen([sys.executable, "-c", code, str(study.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        live.stdout.readline()
+        assert main(["sync"]) == 0
+    finally:
+        live.communicate("")
+    assert f"smoothing: left to process {live.pid}" in capsys.readouterr().out
+    assert states(study) == [("other", "KILLED"), ("other-0000", "KILLED")]
+    assert not study.path.with_name("shipped.json").exists()
+
+
+def states(study):
+    """Return names and statuses of all runs."""
+    return sorted((info[0], info[1]) for info, *_ in snapshot(study.dir).values())
+
+
+def test_files_of_a_run_that_were_written_in_part_are_replaced_before_it_counts_as_finished(study, monkeypatch):
+    upload = LocalArtifactRepository.log_artifacts
+    whole = []
+
+    def torn(self, folder, path=None):
+        if not whole:
+            whole.append(True)
+            upload(self, folder, path)
+            Path(self.artifact_dir, "evaluation", "logits.npz").write_bytes(b"half")
+            raise OSError("the disk went away")
+        upload(self, folder, path)
+
+    study.write(study.begin())
+    sync(study.path, LOCAL, study.dir)
+    study.write(*study.whole(0, logits=True))
+    monkeypatch.setattr(LocalArtifactRepository, "log_artifacts", torn)
+    with pytest.raises(TrackingError):
+        sync(study.path, LOCAL, study.dir)
+    run = run_ids(study.path, LOCAL, study.dir).trials[0]
+    client = store.client(LOCAL, study.dir)
+    assert client.get_run(run).info.status == "RUNNING"
+    sync(study.path, LOCAL, study.dir)
+    assert client.get_run(run).info.status == "FINISHED"
+    kept = Path(client.get_run(run).info.artifact_uri.removeprefix("file://"), "evaluation", "logits.npz")
+    assert kept.read_bytes() == (study.path.parent / "trials/0/logits.npz").read_bytes()
 
 
 def test_a_trial_keeps_its_whole_configuration_and_what_it_confused(study):
@@ -218,10 +295,31 @@ def test_shipping_again_changes_nothing(study, lost):
     if lost == "the cursor":
         cursor.unlink()
     if lost == "all but the runs":  # killed in the middle of the first batch: the runs are there, the cursor is as before
-        cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"events": 1, "runs": {}}))
+        first = len(study.path.read_bytes().splitlines(keepends=True)[0])
+        cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"offset": first, "runs": {}}))
     assert (sync(study.path, LOCAL, study.dir) == 0) == (lost == "nothing")
     assert snapshot(study.dir) == before
     assert len(before) == 4
+
+
+def test_the_cursor_does_not_grow_with_the_study_and_news_of_an_ended_trial_still_find_its_run(study):
+    study.write(study.begin(), *(step for trial in range(5) for step in study.whole(trial)), study.ask(5))
+    sync(study.path, LOCAL, study.dir)
+    assert json.loads(study.path.with_name("shipped.json").read_text())["runs"].keys() == {"study", "5"}
+    study.write(study.report(3, 4))
+    assert sync(study.path, LOCAL, study.dir) == 1
+    assert len(snapshot(study.dir)) == 7
+    run = run_ids(study.path, LOCAL, study.dir).trials[3]
+    assert len(store.client(LOCAL, study.dir).get_metric_history(run, "train/loss")) == 4
+
+
+def test_a_cursor_of_another_study_of_this_name_is_not_believed(study):
+    study.write(study.begin(), *study.whole(0))
+    sync(study.path, LOCAL, study.dir)
+    study.path.unlink()
+    study.write(study.begin(), *study.whole(0), *study.whole(1))
+    assert sync(study.path, LOCAL, study.dir) == 9
+    assert len(snapshot(study.dir)) == 5
 
 
 @pytest.mark.parametrize("calls", [1, 4, 7, 11])
@@ -336,6 +434,40 @@ def test_a_store_that_cannot_be_opened_costs_a_warning_and_not_the_training(stud
     with pytest.raises(TrackingError, match="does not answer"):
         sync(study.path, nowhere, study.dir)
     assert sync(study.path, LOCAL, study.dir) == 5
+
+
+def test_a_database_that_another_process_locks_holds_up_nothing_and_gets_all_of_it(study, caplog, capfd):
+    study.write(study.begin())
+    code = "import sys, sqlite3; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN EXCLUSIVE'); print(flush=True); sys.stdin.read()"
+    with Shipper(Shipment(study.path, LOCAL, study.dir)) as shipper:
+        study.write(*study.whole(0))
+        assert shipper.drain(60)
+        command = [sys.executable, "-c", code, str(study.dir / "mlflow.db")]
+        locker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            locker.stdout.readline()
+            study.write(*study.whole(1))
+            assert not shipper.drain(None)  # MLflow has SQLite try for 20 seconds
+            assert "database is locked" in caplog.text
+            assert "Traceback" not in capfd.readouterr().err
+            study.write(*study.whole(2))
+        finally:
+            locker.communicate("")
+        study.write(study.stop())
+        assert shipper.drain(60)
+    assert states(study) == [(name, "FINISHED") for name in ("smoothing", "smoothing-0000", "smoothing-0001", "smoothing-0002")]
+    trials = [values for values in snapshot(study.dir).values() if values[0][0] != "smoothing"]
+    assert [[len(history[key]) for key in ("train/loss", "tune/nll", "tune/macro_f1")] for *_, history, _, _ in trials] == [[3, 3, 1]] * 3
+
+
+def test_a_torn_last_line_is_left_for_later_and_the_rest_is_shipped(study):
+    study.write(study.begin(), *study.whole(0))
+    whole = study.path.read_bytes()
+    study.path.write_bytes(whole[:-9])
+    assert sync(study.path, LOCAL, study.dir) == 4
+    study.path.write_bytes(whole)
+    assert sync(study.path, LOCAL, study.dir) == 1
+    assert len(snapshot(study.dir)) == 2
 
 
 def test_two_processes_do_not_ship_one_study_at_once(study):

@@ -1,0 +1,70 @@
+"""`ui` serves MLflow, and optuna-dashboard where it is installed; it says where and nothing else, and leaves nothing running."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+
+from flowersweep.config import Tracking
+from flowersweep.errors import TrackingError
+from flowersweep.search.dashboard import dashboard
+from flowersweep.tracking.server import served
+from tests.conftest import environment
+from tests.report.made_up import of_all_kinds
+
+
+def test_one_command_serves_both_says_where_and_ends_both(study, free_port):
+    of_all_kinds(name="flowers").write(study.dir / "studies")
+    command = [sys.executable, "-m", "flowersweep", "ui", f"port={free_port}", f"dir={study.dir}"]
+    process = subprocess.Popen(
+        command, env=environment(), cwd=study.dir, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    said, ports = [], []
+    try:
+        for line in process.stdout:
+            said.append(line)
+            ports += [int(line.rpartition(":")[2])] if "http://" in line else []
+            if line.startswith("Ctrl-C"):
+                break
+        assert ports[:1] == [free_port], said
+        with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/health", timeout=30) as answer:
+            assert answer.status == 200
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert len(said) == 4
+    assert rest == "ended\n"
+    for port in ports:
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("optuna_dashboard") is None, reason="optuna-dashboard is not installed")
+def test_the_dashboard_has_the_studies_of_the_journals_and_follows_them(study, free_port):
+    study.write(lambda journal: None)  # one that has not begun
+    folder = of_all_kinds(name="flowers").write(study.dir / "studies")
+    with dashboard([study.path, folder / "journal.jsonl"], free_port) as address, socket.socket() as taken:
+        assert address == f"http://127.0.0.1:{free_port}"
+        with urllib.request.urlopen(f"{address}/api/studies", timeout=30) as answer:
+            [found] = json.load(answer)["study_summaries"]
+        assert found["study_name"] == "flowers"
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with dashboard([], taken.getsockname()[1]) as other:  # another port than the one that is taken
+            assert other is not None
+            assert not other.endswith(f":{taken.getsockname()[1]}")
+
+
+def test_a_server_that_cannot_start_is_told_with_its_reason(study, free_port):
+    (study.dir / "mlflow.db").write_bytes(b"this is no database, and never was" * 100)
+    with pytest.raises(TrackingError), served(Tracking(), study.dir, free_port):
+        pass
