@@ -122,7 +122,9 @@ def promotion(
     against = champion(base) if champion else None  # before minutes of training: what does not fit is said now
     what = hashlib.sha256(json.dumps([begun["time"], entries], sort_keys=True).encode()).hexdigest()
     fresh = replicate_seed(what, 0)
-    points = Candidates(space.parameters, space.fixed, space.overrides, space.groups, entries=tuple(entries.items()), seed=fresh, home=config)
+    points = Candidates(
+        space.parameters, space.fixed, space.overrides, space.groups, entries=tuple(entries.items()), seed=fresh, home=config
+    )
     count = len(entries) * config.promotion.seeds
     again = replace(
         base,
