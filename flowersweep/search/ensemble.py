@@ -22,7 +22,7 @@ from flowersweep.search.findings import Findings, told, usual_ways
 from flowersweep.search.history import Record
 from flowersweep.search.members import Members
 from flowersweep.search.space import Params, Space
-from flowersweep.search.study import Study
+from flowersweep.search.study import Study, Turns
 
 
 @dataclass
@@ -41,8 +41,8 @@ class Pooling(Study):
             self.optuna.enqueue_trial(self.usual[number])
         return super().ask(number)
 
-    def evaluate(self, record: Record, trial: optuna.Trial) -> None:
-        """Pool the members with the weights of a trial, keep the logits, and tell."""
+    def tasks(self, record: Record, trial: optuna.Trial) -> Turns:
+        """Pool the members with the weights of a trial, keep the logits, and tell: there is no task for anybody else."""
         config = self.space.config(record.params)
         weights = weights_of(config)
         if not sum(weights) > 0:
@@ -55,6 +55,7 @@ class Pooling(Study):
         value = metrics[self.config.sweep.objective]
         folder = self.shelf.put_result(record.number, value, metrics, {**arrays, **labels})
         self.tell(record, trial, "complete", value=value, metrics=metrics, folder=folder)
+        yield from ()
 
     def findings(self) -> Findings | None:
         """Tell what the best trial gains over the best member, beside the usual ways; keep it in ``ensemble.json``."""
