@@ -195,9 +195,12 @@ def _crew(config: Config, journal: Journal) -> Crew | None:
     left = config.sweep.n_trials - sum(record.tell is not None for record in records(journal.events))
     if not several(config) or left < 1:
         return None
-    workers = min(config.sweep.workers, left)
-    staff = resolve(config.executor, config.trusted_modules)(**arguments(config.executor), workers=workers)
-    return Crew(staff, workers, Setting(os.getcwd(), (*sys.path,), Path(config.dir) / "cache", tuple(config.trusted_modules)))
+    staff = resolve(config.executor, config.trusted_modules)(**arguments(config.executor), workers=config.sweep.workers)
+    return Crew(
+        staff,
+        min(config.sweep.workers, left),
+        Setting(os.getcwd(), (*sys.path,), Path(config.dir) / "cache", tuple(config.trusted_modules)),
+    )
 
 
 def evidence(config: Config) -> dict[str, str]:
