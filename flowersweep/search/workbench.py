@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import jax
-
 from flowersweep import trial as one
 from flowersweep.config import Config
 from flowersweep.errors import ConfigError
@@ -146,8 +144,3 @@ class Workbench:
 def images_and_weights(config: Config, workshop: Workshop) -> str:
     """Return what must be the same wherever trials of a study run."""
     return f"{workshop.dataset(config.data).digest} and {workshop.classifier(config).pretrained}"
-
-
-def detached(checkpoint: Checkpoint) -> Checkpoint:
-    """Return a checkpoint off the device, for another process."""
-    return Checkpoint(checkpoint.epoch, jax.device_get(checkpoint.state), jax.device_get([*checkpoint.losses]), checkpoint.done)

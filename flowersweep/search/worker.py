@@ -16,7 +16,7 @@ from typing import Any
 from flowersweep.errors import FlowersweepError, TrialFailed
 from flowersweep.runtime import compiles, start
 from flowersweep.search.executors import Answered, Leave, Left, Passed, Ready, Setting
-from flowersweep.search.workbench import Begin, Leaving, Workbench, detached
+from flowersweep.search.workbench import Begin, Leaving, Workbench
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.workshop import Workshop
 
@@ -37,7 +37,7 @@ class Away:
             self._told = time.monotonic()
 
     def store(self, number: int, checkpoint: Checkpoint) -> None:
-        self._send(detached(checkpoint))
+        self._send(checkpoint.detached())
 
     def late(self) -> bool:
         return self.asked_to_leave.is_set()
@@ -98,7 +98,7 @@ def _plain(answer: Any) -> Any:
     """The answer off the device."""
     match answer:
         case (result, Checkpoint() as trained):
-            return result, detached(trained)
+            return result, trained.detached()
     return answer
 
 
