@@ -86,6 +86,7 @@ class Sweep:
     objective: str = "tune/calibrated_nll"  # a metric of the tune half; likelihoods are minimised, the others maximised
     objectives: list[str] = field(default_factory=list)  # several instead of one: metrics of the tune half, or time
     segment_epochs: int = 2  # the pruner decides after every so many epochs
+    workers: int = 1  # trials at a time, each in a process of its own; 1: one after the other in this process
     repeats: str = "replicate"  # the same training again: replicate trains it with another seed, reuse takes the earlier result
     keep: int = 20  # of so many trials, the best, the logits are kept
     budget: Budget = field(default_factory=Budget)
@@ -162,6 +163,7 @@ class Config:
     sampler: dict[str, Any] = field(default_factory=dict)
     oracle: dict[str, Any] = field(default_factory=dict)
     pruner: dict[str, Any] = field(default_factory=dict)
+    executor: dict[str, Any] = field(default_factory=dict)
     sweep: Sweep = field(default_factory=Sweep)
     ensemble: Ensemble = field(default_factory=Ensemble)
     promotion: Promotion = field(default_factory=Promotion)
@@ -221,6 +223,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "sweep.segment_epochs": (1, math.inf),
     "ensemble.top": (1, math.inf),
     "sweep.keep": (1, math.inf),
+    "sweep.workers": (1, math.inf),
     "promotion.top": (0, math.inf),
     "promotion.seeds": (2, math.inf),
     "sweep.budget.minutes": (0, math.inf),
@@ -287,11 +290,20 @@ def check(config: Config) -> Config:
         problems.append("cluster.hosts: several hosts need cluster.coordinator=ADDRESS:PORT, of host 0")
     if cluster.coordinator != "auto" and cluster.host >= cluster.hosts:
         problems.append(f"cluster.host={cluster.host}: hosts are counted from 0, and cluster.hosts={cluster.hosts}")
+    if cluster.coordinator is not None and several(config):
+        problems.append(
+            "cluster.coordinator: hosts that train one trial together have no workers for others: sweep.workers=1 executor=local"
+        )
     if problems:
         raise ConfigError("; ".join(problems))
     if config.sweep.objectives:
         return dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, objective=config.sweep.objectives[0]))
     return config
+
+
+def several(config: Config) -> bool:
+    """Say whether trials are trained by workers, and not in this process."""
+    return config.sweep.workers > 1 or config.executor.get("name", "local") != "local"
 
 
 def _wrong_objectives(names: list[str]) -> list[str]:

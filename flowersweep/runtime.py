@@ -97,12 +97,14 @@ class Runtime:
 
 
 @lru_cache(maxsize=1)
-def start(cache: Path | None = None, *, coordinator: str | None = None, hosts: int = 1, host: int = 0) -> Runtime:
+def start(
+    cache: Path | None = None, *, coordinator: str | None = None, hosts: int = 1, host: int = 0, platform: str | None = None
+) -> Runtime:
     """Choose JAX, leave the accelerator to it, keep compiled programs in ``cache``; return what there is.
 
     With a ``coordinator`` (the address of host 0 and a free port there, or ``auto`` on a TPU pod, which knows its own hosts) this
-    process joins the others, and returns when all ``hosts`` are there. Raises ConfigError if Keras already runs on another backend,
-    or if the hosts do not find each other.
+    process joins the others, and returns when all ``hosts`` are there. With a ``platform`` (cpu) it leaves other devices alone.
+    Raises ConfigError if Keras already runs on another backend, or if the hosts do not find each other.
     """
     import jax
 
@@ -110,6 +112,8 @@ def start(cache: Path | None = None, *, coordinator: str | None = None, hosts: i
         jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if platform is not None:
+        jax.config.update("jax_platforms", platform)
     _count_compiles()
     _require_jax()
     if coordinator is not None:

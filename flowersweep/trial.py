@@ -20,7 +20,7 @@ from flowersweep.evaluation.scores import accuracy, macro_f1, nll
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.targets import arguments
 from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
-from flowersweep.training.fit import Pass, Stage, images_of
+from flowersweep.training.fit import Finetune, Frozen, Pass, Stage, images_of
 from flowersweep.training.step import Hyperparameters, State
 from flowersweep.training.workshop import CONSTANT, Workshop, parts_of
 
@@ -96,16 +96,19 @@ def model_of(config: Config, trained: Checkpoint, workshop: Workshop) -> keras.M
 def classifier_of(config: Config, trained: Checkpoint, workshop: Workshop) -> Classifier:
     """Return the trained classifier and its parts, in Keras' own layers."""
     assert trained.state is not None
-    shared = workshop.shared(config)
-    size, classes = shared.dataset.image_size, len(shared.dataset.classes)
+    dataset, classifier = (
+        workshop.dataset(config.data),
+        workshop.classifier(config),
+    )  # and no features: this may not be where it was trained
+    size, classes = dataset.image_size, len(dataset.classes)
     made = build(replace(config.model, weights="none"), image_size=size, classes=classes, lower=False, trusted=workshop.trusted)
-    made.backbone.set_weights(shared.classifier.backbone.get_weights())
+    made.backbone.set_weights(classifier.backbone.get_weights())
     for variable, value in zip(made.backbone.trainable_variables, trained.state.weights[:-2], strict=False):  # none after a frozen stage
         variable.assign(value)
     for variable, value in zip(made.backbone.non_trainable_variables, trained.state.non_trainable, strict=False):
         variable.assign(value)
-    stage, _ = stage_at(config, trained.epoch - 1, workshop)
-    made.set_heads(*stage.head(trained.state))
+    tuned = config.train.finetune and trained.epoch > config.train.head_epochs
+    made.set_heads(*(Finetune if tuned else Frozen).head(trained.state))
     return made
 
 

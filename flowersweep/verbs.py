@@ -46,7 +46,7 @@ def train(config: Config, overrides: Sequence[str]) -> None:
     settings = {path: value for path, value in flatten(config) if not path.startswith((*FREE, "sweep"))}
     name = "train-" + hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:8]
     named = any(word.startswith("study=") for word in overrides)
-    once = replace(config.sweep, n_trials=1, space={}, constraints=[])
+    once = replace(config.sweep, n_trials=1, workers=1, space={}, constraints=[])
     alone = replace(config, study=config.study if named else name, engine="optuna", sweep=once)
     _search(alone, overrides, experiment=None if named else "train")
 

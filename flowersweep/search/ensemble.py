@@ -25,7 +25,7 @@ from flowersweep.search.history import Record
 from flowersweep.search.members import Members
 from flowersweep.search.restored import at_hand, restored, united
 from flowersweep.search.space import Params, Space
-from flowersweep.search.study import Study
+from flowersweep.search.study import Study, Turns
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,14 @@ class Pooling(Study):
             self.optuna.enqueue_trial(self.usual[number])
         return super().ask(number)
 
-    def evaluate(self, record: Record, trial: optuna.Trial) -> None:
-        """Pool the members with the weights of a trial, keep the logits, and tell."""
+    def tasks(self, record: Record, trial: optuna.Trial) -> Turns:
+        """Pool the members with the weights of a trial, keep the logits, and tell: there is no task for anybody else."""
         config = self.space.config(record.params)
         weights = weights_of(config)
         if not sum(weights) > 0:
             raise TrialFailed("all weights are 0")
         tell(self, record, trial, self.members, self.members.pool(weights, config.ensemble.pooling))
+        yield from ()
 
     def configured(self, record: Record) -> Config:
         return replace(super().configured(record), data=self.config.data)  # which the words need not name

@@ -72,12 +72,14 @@ def ensemble_promotion(
 def _again(config: Config, base: Config, objective: str, what: str, count: int) -> Config:
     """Return the study that trains ``count`` members and pools, as one of the first member's configuration ``base``."""
     # logits are never removed, or asking for fewer seeds would remove what was trained
-    sweep = replace(config.sweep, objective=objective, objectives=[], n_trials=count, keep=2**31, space={}, repeats="replicate")
+    sweep = replace(config.sweep, objective=objective, objectives=[], n_trials=count, keep=2**31, space={}, repeats="replicate", workers=1)
     return replace(
         base,
         study=f"{config.study}-promotion-{what[:6]}",
         seed=replicate_seed(what, 0),
         data=config.data,
+        engine="optuna",
+        executor={},  # a pool needs the members of its round: one after the other, here
         sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
         pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
         sweep=sweep,

@@ -43,6 +43,8 @@ class Record:
     times: list[float] = field(default_factory=list)  # when it was asked for, and when each epoch ended: seconds since 1970
     metrics: dict[str, float] = field(default_factory=dict)  # the newest there are
     tell: Event | None = None
+    notes: dict[str, Any] | None = None  # what samplers and pruners had noted on it, if others ran beside it
+    pruned: bool = False  # whether the pruner has ended it, and it is to be told
     at: tuple[int, int] = (0, 0)  # while it runs here: epochs done, and steps of the next
 
     @property
@@ -76,6 +78,8 @@ def records(events: Iterable[Event]) -> list[Record]:
                 found[event["trial"]].reports[newest["epoch"]] = event["value"]
                 found[event["trial"]].times += [epoch["time"] for epoch in event["epochs"] if "time" in epoch]
                 found[event["trial"]].metrics = newest.get("metrics", {})
+                found[event["trial"]].notes = event.get("attributes", found[event["trial"]].notes)
+                found[event["trial"]].pruned = event.get("pruned", False)
             case "tell":
                 if (first := found[event["trial"]].reused) is not None:
                     found[event["trial"]].reports = dict(found[first].reports)
@@ -89,16 +93,25 @@ def begun(ask: Event, trials: Sequence[Record] = ()) -> Record:
     noted = ask.get("noted", {})
     reports = dict(trials[noted["continues"]].reports) if "continues" in noted else {}
     meaning = (ask.get("identity"), ask.get("repeats"), ask.get("seed"))
-    return Record(ask["trial"], ask["params"], *meaning, noted=noted, reports=reports, times=[ask.get("time", 0.0)])
+    times, notes = [ask.get("time", 0.0)], ask.get("attributes")
+    return Record(ask["trial"], ask["params"], *meaning, noted=noted, reports=reports, times=times, notes=notes)
 
 
-def rebuilt(trials: Iterable[Record], space: Space, config: Config) -> optuna.Study:
-    """Return an Optuna study in memory that holds every trial that has ended."""
+def rebuilt(trials: Sequence[Record], space: Space, config: Config) -> optuna.Study:
+    """Return an Optuna study in memory that holds every trial that has ended, and those in flight that others ran beside.
+
+    One that was in flight alone is asked for again: then the sampler and the pruner see what they saw.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Hyperband takes the bracket of a trial from this name and the trial's number: it must not change with what a user calls a study
     names = objectives(config)
     study = optuna.create_study(study_name=str(config.seed), directions=[*map(direction, names)], pruner=pruner(config))
-    study.add_trials([_frozen(trial, trial.tell, space, names) for trial in trials if trial.tell])
+    told = [
+        _frozen(t, t.tell, space, names) if t.tell else _open(t, space)
+        for t in trials
+        if t.tell or t.notes is not None or t is not trials[-1]
+    ]
+    study.add_trials(told)
     if isinstance(study.pruner, optuna.pruners.HyperbandPruner):
         # it makes its brackets when it is first asked, and samplers may see them: asked here, a study that goes on has them as soon as any
         study.pruner.prune(study, optuna.trial.create_trial(value=0.0))
@@ -129,6 +142,22 @@ def _frozen(trial: Record, tell: Event, space: Space, names: Sequence[str]) -> F
         intermediate_values=trial.reports,
         system_attrs=tell["attributes"],
     )
+
+
+def _open(trial: Record, space: Space) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=TrialState.RUNNING,
+        params=trial.params,
+        distributions=space.distributions(trial.params),
+        intermediate_values={} if trial.notes is None else trial.reports,
+        system_attrs=trial.notes or {},
+    )
+
+
+def running(study: optuna.Study) -> dict[int, optuna.Trial]:
+    """Return the trials of a rebuilt study that are in flight, by number."""
+    open_ = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+    return {trial.number: optuna.Trial(study, trial._trial_id) for trial in open_}
 
 
 def attributes(study: optuna.Study, number: int) -> dict[str, Any]:

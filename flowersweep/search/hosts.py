@@ -51,11 +51,13 @@ def follow(space: Space, workshop: Workshop) -> None:
                 one.finish(config, checkpoint, workshop)
 
 
-def loaded(path: Path | None, runtime: Runtime) -> Checkpoint:
-    """Return, on all hosts, the checkpoint that host 0 has at ``path``; the one before the first epoch if there is none."""
-    if runtime.hosts == 1 and path is not None:
-        return Checkpoint.load(path, runtime.whole)
-    content = runtime.told(path.read_bytes() if path is not None and path.exists() else None)
+def loaded(source: Path | bytes | None, runtime: Runtime) -> Checkpoint:
+    """Return, on all hosts, the checkpoint that host 0 has: a file or what was in it; the one before the first epoch if there is none."""
+    if runtime.hosts == 1 and isinstance(source, Path):
+        return Checkpoint.load(source, runtime.whole)
+    content = runtime.told(
+        source.read_bytes() if isinstance(source, Path) and source.exists() else source if isinstance(source, bytes) else None
+    )
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "checkpoint.npz"
         if content:

@@ -7,7 +7,7 @@ for it; only a trial that trained on such images and is the best so far has one,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -40,13 +40,19 @@ class Course:
     rates: np.ndarray  # at even distances from begin to end
 
 
-def draw(folder: Path, config: Config, workshop: Workshop, *, best: bool) -> None:
-    """Write the pictures of a trial into its folder: the schedule and, if it is the best so far, the augmentation."""
-    with replacing(folder / PICTURES[0]) as file:
-        file.write(schedule(courses(config, workshop)).encode())
+def drawn(config: Config, workshop: Workshop, *, best: bool) -> dict[str, bytes]:
+    """Return the pictures of a trial by name: the schedule and, if it is the best so far, the augmentation."""
+    found = {PICTURES[0]: schedule(courses(config, workshop)).encode()}
     if best and (sheet := augmentation(config, workshop)) is not None:
-        with replacing(folder / PICTURES[1]) as file:
-            file.write(compress(sheet))
+        found[PICTURES[1]] = compress(sheet)
+    return found
+
+
+def write(folder: Path, drawn: Mapping[str, bytes]) -> None:
+    """Write the pictures of a trial into its folder."""
+    for name, content in drawn.items():
+        with replacing(folder / name) as file:
+            file.write(content)
 
 
 def courses(config: Config, workshop: Workshop) -> list[Course]:

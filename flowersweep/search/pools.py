@@ -21,6 +21,7 @@ from flowersweep.search.members import PARTS, Arrays, Members
 from flowersweep.search.promotion import Candidates, Replication, network
 from flowersweep.search.restored import united
 from flowersweep.search.space import Params
+from flowersweep.search.study import Turns
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.workshop import Workshop
 
@@ -88,12 +89,12 @@ class Rounds(Candidates):
 class Round(Replication):
     """A study that trains members, and pools what it trained in the same round."""
 
-    def evaluate(self, record: Record, trial: optuna.Trial) -> None:
+    def tasks(self, record: Record, trial: optuna.Trial) -> Turns:
         assert isinstance(self.space, Rounds)
         if record.params["candidate"] not in dict(self.space.entries):
-            super().evaluate(record, trial)
-            return
-        tell(self, record, trial, *self.space.pool(record, self.folder, self.config))
+            yield from super().tasks(record, trial)
+        else:
+            tell(self, record, trial, *self.space.pool(record, self.folder, self.config))
 
 
 def _members(arrays: Mapping[str, Arrays], home: Config) -> Members:

@@ -31,7 +31,7 @@ from flowersweep.search.identity import identity, replicate_seed
 from flowersweep.search.objectives import direction, objectives, score, values
 from flowersweep.search.run import FREE, Outcome, folder_of, log_network, search
 from flowersweep.search.space import Params, Space, space_of
-from flowersweep.search.study import Study
+from flowersweep.search.study import Study, Turns
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.features import Progress
 from flowersweep.training.workshop import Workshop
@@ -82,10 +82,9 @@ class Candidates(Space):
 class Replication(Study):
     """A study that keeps the weights of every trial: which is promoted is known only when all are trained."""
 
-    def complete(self, record: Record, trial: optuna.Trial, result: one.Result, checkpoint: Checkpoint) -> None:
-        assert checkpoint.state is not None
-        Checkpoint(checkpoint.epoch, checkpoint.state._replace(optimizer=[])).save(network(self.folder, record.number))
-        super().complete(record, trial, result, checkpoint)
+    def complete(self, record: Record, trial: optuna.Trial, result: one.Result, trained: Checkpoint) -> Turns:
+        trained.save(network(self.folder, record.number))
+        yield from super().complete(record, trial, result, trained)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import optuna
 
 from flowersweep import trial as one
 from flowersweep.compose import parse
-from flowersweep.config import Config, differences, flatten
+from flowersweep.config import Config, differences, flatten, several
 from flowersweep.data.pipeline import read_images
 from flowersweep.errors import ConfigError, StudyError
 from flowersweep.journal import Event, Journal, read
@@ -21,6 +23,7 @@ from flowersweep.machine import Sampler
 from flowersweep.provenance import code, diff, provenance
 from flowersweep.runtime import Runtime, start, undisturbed
 from flowersweep.search.ensemble import Pooling, require_images, with_weights
+from flowersweep.search.executors import Crew, Setting
 from flowersweep.search.findings import Findings
 from flowersweep.search.forecast import known_refusal
 from flowersweep.search.history import Record, best, claim, pruner, records, sampler
@@ -32,7 +35,7 @@ from flowersweep.search.oracles import require
 from flowersweep.search.points import feasible_share
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
-from flowersweep.targets import resolve
+from flowersweep.targets import arguments, resolve
 from flowersweep.tracking.masking import masked, masked_text
 from flowersweep.tracking.registry import log_model
 from flowersweep.tracking.shipment import Shipment
@@ -46,6 +49,7 @@ from flowersweep.training.workshop import Workshop
 FREE = (
     "topology",
     "cluster",
+    "executor",
     "data.dir",
     "data.cache_bytes",
     "data.disk_cache_bytes",
@@ -68,6 +72,7 @@ FREE = (
     "sweep.n_trials",
     "sweep.mirror",
     "sweep.keep",
+    "sweep.workers",
     "sweep.budget",
     "train.checkpoint_seconds",
 )
@@ -120,7 +125,9 @@ def search(
     dir = Path(config.dir)
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
-        workshop = Workshop(_begun(config), dir / "cache", features, config.trusted_modules)
+        crew = None if members else _crew(config, journal)
+        runtime = _with_workers(config, open_.enter_context(crew) if crew else None, journal) if several(config) else _begun(config)
+        workshop = Workshop(runtime, dir / "cache", features, config.trusted_modules)
         if members:
             require_images(members, workshop.dataset(config.data).digest, config.data.split_seed)
         common = not members and not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters)
@@ -140,8 +147,9 @@ def search(
                 if follower:
                     follower.wake()
 
-        study = Pooling(config, space, journal, workshop, wake, members) if members else kind(config, space, journal, workshop, wake)
-        if study.remaining and common and not study.clock.over:
+        opened = config, space, journal, workshop, wake
+        study = Pooling(*opened, members) if members else kind(*opened, executor=crew)
+        if study.remaining and common and not study.clock.over and (crew is None or crew.local):
             order(workshop.runtime, SHARE, {})
             workshop.shared(config)  # before the first trial, so that none of them waits for features
         wake(None)
@@ -175,8 +183,36 @@ def followed(config: Config, overrides: Sequence[str]) -> bool:
     return True
 
 
-def _begun(config: Config) -> Runtime:
-    return start(Path(config.dir) / "cache" / "compiled", **asdict(config.cluster))
+def _begun(config: Config, platform: str | None = None) -> Runtime:
+    return start(Path(config.dir) / "cache" / "compiled", **asdict(config.cluster), platform=platform)
+
+
+def _with_workers(config: Config, crew: Crew | None, journal: Journal) -> Runtime:
+    """Leave the accelerators to the workers; return what they compute on, as far as a study depends on it."""
+    runtime = _begun(config, platform="cpu")
+    if crew is None:  # there is nothing to train: what the study was begun on
+        settings = journal.events[0]["settings"] if journal.events else {}
+        return replace(runtime, replicas=settings.get("replicas", runtime.replicas))
+    facts = crew.begun()
+    if crew.local and facts.platform != "cpu":
+        raise ConfigError(
+            f"sweep.workers={config.sweep.workers} shares the cores of this machine, and its {facts.device_kind} belongs to one process: "
+            "executor=ray hands devices out, sweep.workers=1 trains in this process, JAX_PLATFORMS=cpu before the command leaves them alone"
+        )
+    return replace(runtime, platform=facts.platform, device_kind=facts.device_kind, replicas=facts.replicas)
+
+
+def _crew(config: Config, journal: Journal) -> Crew | None:
+    """Return the workers that a study needs, which are not there yet; None if it trains in this process, or nothing is left to train."""
+    left = config.sweep.n_trials - sum(record.tell is not None for record in records(journal.events))
+    if not several(config) or left < 1:
+        return None
+    staff = resolve(config.executor, config.trusted_modules)(**arguments(config.executor), workers=config.sweep.workers)
+    return Crew(
+        staff,
+        min(config.sweep.workers, left),
+        Setting(os.getcwd(), (*sys.path,), Path(config.dir) / "cache", tuple(config.trusted_modules)),
+    )
 
 
 def evidence(config: Config) -> dict[str, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -18,17 +18,32 @@ from flowersweep.journal import Journal
 from flowersweep.runtime import compiles
 from flowersweep.search import history, pictures
 from flowersweep.search.budget import BudgetUsed, Clock, foretold
+from flowersweep.search.executors import Executor, InProcess, Left, Lost
 from flowersweep.search.history import Record
-from flowersweep.search.hosts import ADVANCE, FINISH, LOAD, SHARE, loaded, order
 from flowersweep.search.identity import identity, replicate_seed
 from flowersweep.search.objectives import objectives, seconds, values
 from flowersweep.search.retention import Shelf
 from flowersweep.search.rounds import Noted
 from flowersweep.search.space import Params, Space
+from flowersweep.search.workbench import Advance, Begin, Draw, Finish, Job, Keep, Task, images_and_weights
 from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
 from flowersweep.training.workshop import Workshop
 
 Watch = Callable[[Record], None]  # is told whenever the journal has something new of a trial
+Turns = Generator[Task, Any, None]  # the tasks of a trial, each sent the answer of the one before
+DEATHS = 3  # of workers, after which the trial that they had counts as their cause
+
+
+@dataclass
+class Flight:
+    """A trial that somebody trains."""
+
+    record: Record
+    trial: optuna.Trial
+    turns: Turns
+    fresh: bool  # whether it began in this process
+    begun: float  # minutes used when it did
+    compiled: int  # programs that this process had compiled then
 
 
 @dataclass
@@ -41,19 +56,27 @@ class Study:
     workshop: Workshop
     watch: Watch
 
+    executor: Executor | None = field(default=None, kw_only=True)  # None: trials are trained in this process
+
     def __post_init__(self) -> None:
         self.folder = self.journal.path.parent
+        self.does: Executor = self.executor or InProcess(self.workshop)
         self.trials: list[Record] = []
         self.alike: defaultdict[str | None, list[int]] = defaultdict(list)  # identity of a training -> trials that asked for it
         for record in history.records(self.journal.events):
             self._remember(record)
         self.optuna = history.rebuilt(self.trials, self.space, self.config)
+        self.open = history.running(self.optuna)  # trials that are in flight in the Optuna study
+        self.flights: dict[int, Flight] = {}
+        self.held: defaultdict[int, list[tuple[Record, optuna.Trial]]] = defaultdict(list)  # trial -> those that wait for its result
+        self.deaths = Counter(event["trial"] for event in self.journal.events if event["event"] == "lost")
         self.shelf = Shelf(self.folder, self.config, self.trials)
         self.clock = Clock(self.config, self.journal.events)
         self.ended = sum(record.tell is not None for record in self.trials)
         self.forecast = foretold(self.journal.events, self.config.sweep.n_trials)
         self.stopped: str | None = None  # why it ended before its last trial
         self.compiled: dict[int, int] = {}  # trial -> programs compiled while it ran
+        self.told = time.monotonic()  # when a training last said how far it is
 
     @property
     def best(self) -> Record | None:
@@ -61,32 +84,101 @@ class Study:
         return self.shelf.best
 
     @property
-    def remaining(self) -> range:
+    def remaining(self) -> list[int]:
         """The numbers of the trials that have not ended."""
-        return range(self.ended, self.config.sweep.n_trials)
+        known = len(self.trials)
+        return [number for number in range(self.config.sweep.n_trials) if number >= known or self.trials[number].tell is None]
 
     def run(self) -> None:
-        """Run trials until there are ``sweep.n_trials`` or the minutes are used up, going on with the one that was interrupted."""
+        """Run trials until there are ``sweep.n_trials`` or the minutes are used up, going on with those that were interrupted."""
+        waiting = iter(self.remaining)
         try:
-            for number in self.remaining:
+            while True:
+                while len(self.flights) < self.does.slots and not (self.flights and self.clock.over):
+                    if (number := next(waiting, None)) is None:
+                        break
+                    self.clock.require(self.ended, self.config.sweep.n_trials)
+                    signals.require_none()
+                    self._begin(number)
+                if not self.flights:
+                    break
+                self._turn()
+            if self.remaining:
                 self.clock.require(self.ended, self.config.sweep.n_trials)
-                signals.require_none()
-                self._run(number)
         except BudgetUsed as used:
             self.stopped = str(used)
 
-    def _run(self, number: int) -> None:
+    def _begin(self, number: int) -> None:
         record, trial = self.ask(number)
-        before, begun, fresh = compiles(), self.clock.minutes, not record.reports
+        if record.reused is None:
+            self.fly(record, trial)
+        elif self.trials[record.reused].tell is not None:
+            self.reuse(record, trial)
+        else:
+            self.held[record.reused].append((record, trial))
+
+    def evaluate(self, record: Record, trial: optuna.Trial) -> None:
+        """Run one trial to its end."""
+        self.fly(record, trial)
+        while record.number in self.flights:
+            self._turn()
+
+    def fly(self, record: Record, trial: optuna.Trial) -> None:
+        """Have a trial taken up where it stands."""
+        turns, minutes = self.tasks(record, trial), self.clock.minutes
+        self.flights[record.number] = Flight(record, trial, turns, not record.reports, minutes, compiles())
+        self._send(record.number, None)
+
+    def _turn(self) -> None:
+        """Wait for an answer, and act on it; nothing may have been answered yet."""
+        if self.clock.over:
+            self.does.leave()
+        answered = self.does.answer(self)
+        signals.require_none()
+        match answered:
+            case (number, Left()):
+                del self.flights[number]
+            case (number, Lost(reason)):
+                self._lost(self.flights[number], reason)
+            case (number, answer):
+                self._send(number, answer)
+
+    def _send(self, number: int, answer: Any) -> None:
+        """Go on with a trial that has its answer, up to its next task or its end."""
+        flight = self.flights[number]
         try:
-            self.evaluate(record, trial) if record.reused is None else self.reuse(record, trial)
+            self.does.give(number, flight.turns.throw(answer) if isinstance(answer, TrialFailed) else flight.turns.send(answer))
+            return
+        except StopIteration:
+            pass
         except TrialFailed as failure:
-            self.tell(record, trial, "failed", reason=str(failure))
-        self.compiled[number] = compiles() - before
+            self.tell(flight.record, flight.trial, "failed", reason=str(failure))
+        self._landed(flight)
+
+    def _lost(self, flight: Flight, reason: str) -> None:
+        """Have a trial whose worker is gone taken up by another, as after a restart; unless it is the trial that kills them."""
+        number = flight.record.number
+        self.journal.append("lost", trial=number, reason=reason)
+        self.deaths[number] += 1
+        if self.deaths[number] < DEATHS:
+            self.fly(flight.record, flight.trial)
+            return
+        self.tell(flight.record, flight.trial, "failed", reason=f"its worker was lost {DEATHS} times; the last {reason}")
+        self._landed(flight)
+
+    def _landed(self, flight: Flight) -> None:
+        number = flight.record.number
+        del self.flights[number]
+        self.does.release(number)
+        self.compiled[number] = self.does.compiled.pop(number, compiles() - flight.compiled)
         if self.compiled[number]:
             self.journal.append("compiled", trial=number, programs=self.compiled[number])
-        if self.forecast is None and fresh and number and record.state == "complete":  # the first trial compiles, a pruned one is short
-            self.foretell(self.clock.minutes + (self.clock.minutes - begun) * len(self.remaining))
+        for record, trial in self.held.pop(number, []):
+            self.reuse(record, trial)
+        # the first trial compiles, a pruned one is short
+        if self.forecast is None and flight.fresh and number >= self.does.slots and flight.record.state == "complete":
+            left = (self.config.sweep.n_trials - self.ended) / self.does.slots
+            self.foretell(self.clock.minutes + (self.clock.minutes - flight.begun) * left)
 
     def foretell(self, minutes: float) -> None:
         """Journal how many minutes the study is expected to take, all in all."""
@@ -96,13 +188,38 @@ class Study:
     def ask(self, number: int) -> tuple[Record, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""
         known, noted = (self.trials[number].params, self.trials[number].noted) if number < len(self.trials) else (None, None)
-        trial, params = history.ask(self.optuna, number, space=self.space, config=self.config, known=known, noted=noted)
-        if number == len(self.trials):
+        if (trial := self.open.pop(number, None)) is None:
+            trial, params = history.ask(self.optuna, number, space=self.space, config=self._liar, known=known, noted=noted)
+        if known is None:
             noted = history.noted(self.optuna, number)
-            event = self.journal.append("ask", trial=number, params=params, **self._meaning(params, noted))
+            event = self.journal.append("ask", trial=number, params=params, **self._meaning(params, noted), **self._notes(number))
             self._remember(history.begun(event, self.trials))
             self.watch(self.trials[number])
+        if known is None or self.trials[number].notes is None:
+            self._relive(self.trials[number], trial)
         return self.trials[number], trial
+
+    @property
+    def _liar(self) -> Config:
+        """The configuration to ask with.
+
+        Where trials run beside each other, TPE takes those in flight for bad ones (Optuna's constant liar), or it would suggest nearly
+        the same to all workers at once. It costs nothing: without others in flight it suggests what it does without the lie.
+        """
+        if self.does.slots == 1 or "constant_liar" not in self.config.sampler:
+            return self.config
+        return replace(self.config, sampler={**self.config.sampler, "constant_liar": True})
+
+    def _notes(self, number: int) -> dict[str, Any]:
+        """What an event must say of a trial that has others beside it: by the time it is rebuilt they have gone on."""
+        beside = self.does.slots > 1 or (number < len(self.trials) and self.trials[number].notes is not None)
+        return {"attributes": history.attributes(self.optuna, number)} if beside else {}
+
+    def _relive(self, record: Record, trial: optuna.Trial) -> None:
+        """Tell the pruner what the journal has of a trial that had none beside it, or takes another further: it decides as it did."""
+        last = one.epochs(self.configured(record))
+        for epoch, value in record.reports.items():
+            record.pruned = self._prunes(trial, epoch, value, last)
 
     def _remember(self, record: Record) -> None:
         self.trials.append(record)
@@ -143,67 +260,58 @@ class Study:
         reason = " ".join(filter(None, [first.tell["reason"], f"(the result of trial {first.number}, which trained the same)"]))
         self.tell(record, trial, first.state, value=first.value, metrics=first.metrics, reason=reason)
 
-    def evaluate(self, record: Record, trial: optuna.Trial) -> None:
-        """Advance a trial segment by segment until it is pruned or done, and tell.
+    def tasks(self, record: Record, trial: optuna.Trial) -> Turns:
+        """Yield the tasks of a trial, segment by segment, until it is pruned or done; then tell.
 
         What the journal has of it already is not written again: the same segment gives the same numbers.
         """
-        config = self.configured(record)
-        last, length = one.epochs(config), self.config.sweep.segment_epochs
-        runtime, params = self.workshop.runtime, record.params
-        order(runtime, SHARE, params)
-        self.workshop.shared(config)  # may take minutes, which no checkpoint can save
-        pruned = False
-        for epoch, value in record.reports.items():
-            pruned = self._prunes(trial, epoch, value, last)
-        order(runtime, LOAD, params)
-        checkpoint, keep = loaded(self.shelf.begin(record), runtime), self._keeper(record, config)
-        while not pruned and checkpoint.epoch < last:
-            until = min((checkpoint.epoch // length + 1) * length, last)
-            order(runtime, ADVANCE, params, until, record.seed)
-            checkpoint, epochs = one.advance(config, checkpoint, until, self.workshop, keep)
-            if checkpoint.epoch not in record.reports:
-                pruned = self.report(record, trial, epochs, last)
-            if not pruned or record.noted:  # by an oracle, which may take it further
-                keep(checkpoint)
-        if pruned:
+        config, length = self.configured(record), self.config.sweep.segment_epochs
+        last, path = one.epochs(config), self.shelf.begin(record)
+        same = images_and_weights(config, self.workshop) if self.does.remote else None
+        job = Job(record.number, config, record.params, record.seed, same)
+        epoch: int = yield Begin(job, (path.read_bytes() if path.exists() else None) if self.does.remote else path)
+        while not record.pruned and epoch < last:
+            epoch = min((epoch // length + 1) * length, last)
+            epochs: list[Epoch] = yield Advance(epoch)
+            if epoch not in record.reports:
+                self.report(record, trial, epochs, last)
+        if record.pruned:
+            if record.noted:  # by an oracle, which may take it further
+                yield Keep()
             self.tell(record, trial, "pruned", value=list(record.reports.values())[-1])
         else:
-            order(runtime, FINISH, params)
-            self.complete(record, trial, one.finish(config, checkpoint, self.workshop), checkpoint)
+            result, trained = yield Finish()
+            yield from self.complete(record, trial, result, trained)
 
-    def _keeper(self, record: Record, config: Config) -> Callable[[Checkpoint], None]:
-        """Return a function that writes a checkpoint when so much training would be lost that it is worth it, and says where it is.
+    def passed(self, number: int, epoch: int, steps: int) -> None:
+        """Take note of how far a training is."""
+        signals.require_none()
+        record = self.trials[number]
+        record.at = epoch, steps
+        if time.monotonic() - self.told > 1:
+            self.watch(record)
+            self.told = time.monotonic()
 
-        When the minutes are used up it writes one and raises BudgetUsed.
-        """
-        saved = told = time.monotonic()
+    def store(self, number: int, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint of a trial in flight."""
+        self.shelf.put_checkpoint(self.trials[number], checkpoint)
 
-        def keep(checkpoint: Checkpoint) -> None:
-            nonlocal saved, told
-            signals.require_none()
-            record.at = checkpoint.epoch, len(checkpoint.losses)
-            if time.monotonic() - told > 1:
-                self.watch(record)
-                told = time.monotonic()
-            late = self.clock.over and checkpoint.epoch < one.epochs(config)
-            late = late and (self.workshop.runtime.hosts == 1 or not checkpoint.losses)  # other hosts are in the middle of the epoch
-            if late or time.monotonic() - saved > config.train.checkpoint_seconds:
-                self.shelf.put_checkpoint(record, checkpoint)
-                saved = time.monotonic()
-            if late:
-                self.clock.require(self.ended, self.config.sweep.n_trials)
+    def late(self) -> bool:
+        """Say whether the minutes are used up."""
+        return self.clock.over
 
-        return keep
-
-    def report(self, record: Record, trial: optuna.Trial, epochs: list[Epoch], last: int) -> bool:
-        """Journal what a segment gave; return whether the pruner ends the trial here."""
+    def report(self, record: Record, trial: optuna.Trial, epochs: list[Epoch], last: int) -> None:
+        """Journal what a segment gave, and note whether the pruner ends the trial here."""
         epoch, value = epochs[-1].epoch, epochs[-1].metrics[self.config.sweep.objective]
-        self.journal.append("report", trial=record.number, epochs=[asdict(each) for each in epochs], value=value)
+        if notes := self._notes(record.number):  # the decision and what it was made with: nothing has acted on it yet
+            record.pruned = self._prunes(trial, epoch, value, last)
+            notes = {"attributes": history.attributes(self.optuna, record.number), "pruned": record.pruned}
+        self.journal.append("report", trial=record.number, epochs=[asdict(each) for each in epochs], value=value, **notes)
         record.reports[epoch], record.metrics = value, epochs[-1].metrics
         record.times += [each.time for each in epochs]
         self.watch(record)
-        return self._prunes(trial, epoch, value, last)
+        if not notes:
+            record.pruned = self._prunes(trial, epoch, value, last)
 
     def _prunes(self, trial: optuna.Trial, epoch: int, value: float, last: int) -> bool:
         if self.config.sweep.objectives:
@@ -211,19 +319,18 @@ class Study:
         trial.report(value, epoch)
         return epoch < last and trial.should_prune()
 
-    def complete(self, record: Record, trial: optuna.Trial, result: one.Result, checkpoint: Checkpoint) -> None:
+    def complete(self, record: Record, trial: optuna.Trial, result: one.Result, trained: Checkpoint) -> Turns:
         """Keep logits and pictures of one of the best, and the weights of the best; then tell."""
-        assert checkpoint.state is not None
         config = self.configured(record)
         value, metrics = result.metrics[self.config.sweep.objective], result.metrics
         if "time" in objectives(self.config):
             metrics = {**metrics, "time": seconds(record.times, one.epochs(config) - config.train.epochs)}
         arrays = {name: logits.astype("float16") for name, logits in result.logits.items()}
         labels = {f"{name}_labels": labels for name, labels in result.labels.items()}
-        weights = Checkpoint(checkpoint.epoch, checkpoint.state._replace(optimizer=[]))
-        folder = self.shelf.put_result(record.number, value, metrics, {**arrays, **labels}, weights)
+        folder = self.shelf.put_result(record.number, value, metrics, {**arrays, **labels}, trained)
         if self.shelf.logits(record).exists():
-            pictures.draw(self.folder / folder, config, self.workshop, best=self.shelf.weights(record).exists())
+            drawn: dict[str, bytes] = yield Draw(self.shelf.weights(record).exists())
+            pictures.write(self.folder / folder, drawn)
         self.tell(record, trial, "complete", value=value, metrics=metrics, folder=folder)
 
     def tell(

@@ -41,6 +41,10 @@ class Checkpoint:
         """The bytes of its arrays."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
 
+    def detached(self) -> Checkpoint:
+        """Return it off the device, for another process."""
+        return Checkpoint(self.epoch, jax.device_get(self.state), jax.device_get([*self.losses]), self.done)
+
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was there before."""
         assert self.state is not None

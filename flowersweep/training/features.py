@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -47,9 +49,11 @@ def place(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Pat
 
 
 def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
-    """Return the features, memory-mapped; computed and kept if they are not there."""
+    """Return the features, memory-mapped; computed and kept if they are not there, by one process of this machine while others wait."""
     if not path.exists():
-        _keep(path, np.concatenate(list(rows)))
+        with _alone(path):
+            if not path.exists():
+                _keep(path, np.concatenate(list(rows)))
     kept: np.ndarray = np.load(path, mmap_mode="r")
     return kept
 
@@ -64,6 +68,19 @@ def _common(path: Path, rows: Iterator[np.ndarray], runtime: Runtime) -> np.ndar
     if runtime.host == 0:
         _keep(path, computed)
     return computed
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process of this machine computes what belongs at ``path``."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock").open("a")
+    except OSError as error:
+        raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _keep(path: Path, computed: np.ndarray) -> None:

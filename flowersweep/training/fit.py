@@ -62,7 +62,8 @@ class Stage(Protocol):
     def logits(self, state: State, part: str) -> np.ndarray:
         """Return float32 logits (n, K) of the images of tune, report or test."""
 
-    def head(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+    @staticmethod
+    def head(state: State) -> tuple[np.ndarray, np.ndarray]:
         """Return the head to predict with: kernel (D, K) and bias (K,), of m members (m K,)."""
 
 
@@ -115,7 +116,8 @@ class Frozen:
     def logits(self, state: State, part: str) -> np.ndarray:
         return np.asarray(self._predict(state.weights, self.shared.features[part]))
 
-    def head(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+    @staticmethod
+    def head(state: State) -> tuple[np.ndarray, np.ndarray]:
         kernel, bias = (np.asarray(weight) for weight in state.weights)
         return np.ascontiguousarray(kernel.T), bias
 
@@ -169,7 +171,8 @@ class Finetune:
         found = [runtime.fetch(self._predict(state, runtime.place(images))) for images in batches]
         return np.concatenate(found)[: len(rows)]
 
-    def head(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+    @staticmethod
+    def head(state: State) -> tuple[np.ndarray, np.ndarray]:
         kernel, bias = (np.asarray(weight) for weight in state.weights[-2:])
         return kernel, bias
 

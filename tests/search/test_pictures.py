@@ -26,7 +26,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(config: Config, workshop: Workshop, folder: Path, *, best: bool = True) -> ElementTree.Element:
-    pictures.draw(folder, config, workshop, best=best)
+    pictures.write(folder, pictures.drawn(config, workshop, best=best))
     return ElementTree.fromstring((folder / "schedule.svg").read_text())
 
 

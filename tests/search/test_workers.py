@@ -1,0 +1,266 @@
+"""Several workers, one study: no trial is lost, doubled or stuck, whoever is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowersweep.compose import compose
+from flowersweep.errors import ConfigError
+from flowersweep.runtime import start
+from flowersweep.search.cluster import require_room
+from flowersweep.search.executors import Crew, InProcess, Left, Lost, Setting
+from flowersweep.search.processes import Processes, shares
+from flowersweep.search.workbench import Advance, Begin, Job, images_and_weights
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.workshop import Workshop
+from tests.conftest import TINY, Command, environment
+from tests.postgres import postgres, postgres_server  # noqa: F401
+from tests.search.test_resume import KILLED, story
+
+WORDS = ["+sweep=smoothing", "sampler.n_startup_trials=4", "train.checkpoint_seconds=0", *TINY]
+
+
+def children(process: int) -> list[int]:
+    """The workers of a coordinator, by their command lines."""
+    found = []
+    for each in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((each / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == process and b"flowersweep.search.worker" in (each / "cmdline").read_bytes():
+                found.append(int(each.name))
+        except OSError:  # it has ended
+            continue
+    return found
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def events(study: Path) -> list[dict[str, Any]]:
+    path = study / "journal.jsonl"
+    whole = path.read_text().rpartition("\n")[0] if path.exists() else ""
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def require_whole(study: Path, trials: int) -> list[dict[str, Any]]:
+    """Every trial was asked for once, in order, and told once; return what was told."""
+    happened = story(study)
+    assert [event["trial"] for event in happened if event["event"] == "ask"] == list(range(trials))
+    tells = [event for event in happened if event["event"] == "tell"]
+    assert sorted(event["trial"] for event in tells) == list(range(trials))
+    reported = Counter((event["trial"], event["epochs"][-1]["epoch"]) for event in happened if event["event"] == "report")
+    assert set(reported.values()) == {1}
+    return tells
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest) -> str:
+    """The words for a real database server; for MLflow's usual one where there is no PostgreSQL."""
+    if [*Path("/usr/lib/postgresql").glob("*/bin/initdb")] and find_spec("psycopg"):
+        return f"tracking.uri={request.getfixturevalue('postgres')}"
+    return "tracking.enabled=true"
+
+
+@pytest.mark.slow
+def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(project: Path, command: Command, store: str) -> None:
+    words = [*WORDS, "sweep.workers=2", "sweep.n_trials=8", "study=killed", store]
+    study = project / "mlruns" / "studies" / "killed"
+    chance = np.random.default_rng()
+    last, worker = int(chance.integers(9, 18)), int(chance.integers(3, 8))  # events: the coordinator's last, and the one a worker dies at
+    line = [sys.executable, str(KILLED), "event", str(last), str(chance.choice([0.0, 0.5, 1.0])), *words]
+    process = subprocess.Popen(line, cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    workers: list[int] = []
+    while process.poll() is None and len(events(study)) < worker:
+        workers = children(process.pid) or workers
+        time.sleep(0.01)
+    os.kill(int(chance.choice(workers)), signal.SIGKILL)
+    while process.poll() is None:
+        workers += children(process.pid)
+        time.sleep(0.05)
+    assert process.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 60
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))  # they notice by themselves
+    before = [event for event in events(study) if event["event"] == "ask"]
+
+    again = command(*words)
+    assert again.returncode == 0, again.stderr
+    kill = f"a worker at event {worker}, the coordinator at {last}"
+    assert [event for event in events(study) if event["event"] == "ask"][: len(before)] == before, kill
+    tells = require_whole(study, 8)
+    assert {tell["state"] for tell in tells} <= {"complete", "pruned"}, kill
+    assert any(event["event"] == "lost" for event in events(study)), kill
+    assert "8 trials: " in again.stdout
+    assert not [*study.glob("checkpoints/*")]
+
+    from flowersweep.config import Tracking
+    from flowersweep.tracking.store import client
+
+    uri = store.removeprefix("tracking.uri=") if store.startswith("tracking.uri") else None
+    found = client(Tracking(uri=uri), project / "mlruns")
+    runs = found.search_runs([experiment.experiment_id for experiment in found.search_experiments()])
+    assert sorted(int(run.data.tags["flowersweep.trial"]) for run in runs if "flowersweep.trial" in run.data.tags) == list(range(8))
+    assert not [run for run in runs if run.info.status == "RUNNING"]
+
+
+@pytest.mark.slow
+def test_a_trial_that_kills_its_workers_fails_and_the_others_go_on(project: Path, command: Command) -> None:
+    (project / "deadly.py").write_text("import os\n\ndef loss(logits, labels):\n    os.kill(os.getpid(), 9)\n")
+    (project / "conf" / "loss").mkdir()
+    (project / "conf" / "loss" / "deadly.yaml").write_text("_target_: deadly.loss\nname: deadly\n")
+    space = '+sweep.space.loss={path: loss, values: "choice(smoothed_cross_entropy, deadly)"}'
+    words = ["+sweep=quick", *TINY, "~sweep.space.learning_rate", space]
+    words += ["trusted_modules=[deadly]", "sampler=grid", "sweep.n_trials=2", "sweep.workers=2", "tracking.enabled=false", "study=deadly"]
+    run = command(*words)
+    assert run.returncode == 0, run.stderr
+    study = project / "mlruns" / "studies" / "deadly"
+    tells = {tell["state"]: tell for tell in require_whole(study, 2)}
+    assert set(tells) == {"complete", "failed"}
+    assert "lost 3 times" in tells["failed"]["reason"]
+    assert "SIGKILL" in tells["failed"]["reason"]
+    assert [event["trial"] for event in events(study) if event["event"] == "lost"] == [tells["failed"]["trial"]] * 3
+
+
+class Kept:
+    """Keeps the checkpoints of a training."""
+
+    def __init__(self) -> None:
+        self.checkpoints: list[Checkpoint] = []
+
+    def passed(self, number: int, epoch: int, steps: int) -> None:
+        pass
+
+    def store(self, number: int, checkpoint: Checkpoint) -> None:
+        self.checkpoints.append(checkpoint)
+
+    def late(self) -> bool:
+        return False
+
+
+def answered(crew: Crew | InProcess, task: Any, kept: Kept) -> Any:
+    crew.give(0, task)
+    while (found := crew.answer(kept)) is None:
+        pass
+    assert found[0] == 0
+    return found[1]
+
+
+@pytest.mark.slow
+def test_another_worker_goes_on_from_the_checkpoint_and_gives_the_same(project: Path) -> None:
+    config = compose([*TINY, "train.checkpoint_seconds=0"])
+    cache = project / "mlruns" / "cache"
+    workshop = Workshop(start(cache / "compiled"), cache, lambda what, done, total: None)
+    job = Job(0, config, {}, None, images_and_weights(config, workshop))
+    whole, kept = InProcess(workshop), Kept()
+    assert answered(whole, Begin(job, None), kept) == 0
+    expected = [epoch.metrics for until in (2, 3, 4) for epoch in answered(whole, Advance(until), kept)]
+    with Crew(Processes(1), 1, Setting(str(project), tuple(sys.path), cache, ())) as crew:
+        assert crew.begun().platform == "cpu"
+        kept = Kept()
+        assert answered(crew, Begin(job, None), kept) == 0
+        first = [*answered(crew, Advance(2), kept), *answered(crew, Advance(3), kept)]
+        assert [each.epoch for each in kept.checkpoints] == [2]
+        (worker,) = children(os.getpid())
+        os.kill(worker, signal.SIGKILL)
+        lost = answered(crew, Advance(4), kept)
+        assert isinstance(lost, Lost)
+        assert "SIGKILL" in lost.reason
+        kept.checkpoints[-1].save(project / "kept.npz")
+        assert answered(crew, Begin(job, (project / "kept.npz").read_bytes()), kept) == 2  # and not from epoch 0
+        second = [*answered(crew, Advance(3), kept)]
+        assert children(os.getpid()) != [worker]
+        crew.leave()
+        assert isinstance(answered(crew, Advance(4), kept), Left)  # the minutes are used up
+        assert kept.checkpoints[-1].epoch == 3
+    found = [epoch.metrics for epoch in [*first, *second]]
+    for one_, other in zip([*expected[:3], expected[2]], found, strict=True):
+        assert one_ == pytest.approx(other, rel=1e-4)
+    assert found[2] == found[3]  # the same worker or another: the same numbers
+
+
+@pytest.mark.slow
+def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(project: Path) -> None:
+    pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_DEDUP_LOGS"] = "0"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    try:
+        nodes = [cluster.add_node(num_cpus=1, resources={"chip": 4}) for _ in range(3)]
+        words = [*WORDS, "sweep.workers=2", "sweep.n_trials=6", "study=ray", "tracking.enabled=false"]
+        words += ["executor=ray", f"executor.address={cluster.address}"]
+        line = [sys.executable, "-m", "flowersweep", *words]
+        refused = subprocess.run([*line, "executor.resources={chip: 8}"], cwd=project, env=environment(), capture_output=True, text=True)
+        assert refused.returncode == 1
+        assert "executor.resources={chip: 8} is more than any node of the Ray cluster has" in refused.stderr
+        assert "CPU: 1, chip: 4 (3 x)" in refused.stderr
+        study = project / "mlruns" / "studies" / "ray"
+        assert not events(study)
+        fits = [*line, "executor.resources={chip: 3}"]
+        going = subprocess.Popen(
+            fits,
+            cwd=project,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while going.poll() is None and not any(event["event"] == "report" for event in events(study)):
+            time.sleep(0.05)
+        cluster.remove_node(nodes[0], allow_graceful=False)
+        cluster.remove_node(nodes[1], allow_graceful=False)  # one of the two had a worker at least
+        printed, said = going.communicate(timeout=240)
+        assert going.returncode == 0, said
+        assert "6 trials: " in printed
+        tells = require_whole(study, 6)
+        assert {tell["state"] for tell in tells} <= {"complete", "pruned"}
+    finally:
+        cluster.shutdown()
+
+
+def test_without_ray_the_command_to_install_it_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flowersweep.search.cluster import Actors
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match=r"pip install 'flowersweep\[ray\]'"):
+        Actors(1, "auto")
+
+
+@pytest.mark.parametrize(
+    ("resources", "room"),
+    [({"TPU": 4}, True), ({"TPU": 4, "CPU": 8}, True), ({"TPU": 8}, False), ({"TPU": 4, "GPU": 1}, False), ({"gpu": 1}, False)],
+)
+def test_what_no_node_has_is_refused_with_what_there_is(resources: dict[str, float], room: bool) -> None:
+    nodes = [{"CPU": 8.0, "TPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}] * 2 + [{"CPU": 16.0, "GPU": 1.0}]
+    if room:
+        require_room(resources, nodes, 2)
+    else:
+        with pytest.raises(ConfigError, match=r"Nodes: CPU: 8, TPU: 4 \(2 x\); CPU: 16, GPU: 1 \(1 x\)"):
+            require_room(resources, nodes, 2)
+
+
+@pytest.mark.parametrize(("cores", "workers", "expected"), [(4, 2, [[0, 1], [2, 3]]), (5, 2, [[0, 1], [2, 3]]), (2, 3, [[0], [1], [0]])])
+def test_workers_have_equal_shares_of_the_cores(cores: int, workers: int, expected: list[list[int]]) -> None:
+    assert shares(range(cores), workers) == expected
+
+
+def test_hosts_that_train_together_have_no_workers() -> None:
+    with pytest.raises(ConfigError, match=r"sweep\.workers=1 executor=local"):
+        compose(["cluster.coordinator=a:1", "cluster.hosts=2", "sweep.workers=2"])
