@@ -115,6 +115,13 @@ MOMENTS: dict[str, Callable[[Path, dict[int | None, Any]], bool]] = {
 }
 
 
+def scores(metrics: dict[str, float]) -> dict[str, float]:
+    """Metrics without those that a clock or the process that trained decides."""
+    return {
+        name: value for name, value in metrics.items() if name not in ("images_per_second", "compiles") and not name.startswith("system/")
+    }
+
+
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_a_moment_and_resumed_equals_never_killed(moment: str, run: Run, whole: str, folder: Path) -> None:
     name = moment.replace(" ", "-")
@@ -139,6 +146,6 @@ def test_killed_at_a_moment_and_resumed_equals_never_killed(moment: str, run: Ru
     assert mine.keys() == others.keys() == {None, 0, 1, 2, 3, 4}
     for trial in mine:
         assert mine[trial].info.status == others[trial].info.status != "RUNNING"
-        assert mine[trial].data.metrics == others[trial].data.metrics
+        assert scores(mine[trial].data.metrics) == scores(others[trial].data.metrics)
         assert mine[trial].data.params == others[trial].data.params
         assert len(mine[trial].outputs.model_outputs) == len(others[trial].outputs.model_outputs), trial

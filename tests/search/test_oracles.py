@@ -91,7 +91,7 @@ def test_bayesian_optimization_finds_what_chance_does_not(objective: str) -> Non
         few = ["oracle.num_initial_points=6"] if oracle == "bayesian" else []
         config, space = made("+sweep=smoothing", "loss=focal", f"oracle={oracle}", f"sweep.objective={objective}", *few)
         study = history.rebuilt([], space, config)
-        for number in range(14):
+        for number in range(22):
             trial, params = history.ask(study, number, space=space, config=config)
             lost = (params["gamma"] - 2) ** 2 / 5 + (np.log10(params["learning_rate"]) + 2) ** 2 + (params["warmup"] - 0.1) ** 2 * 40
             study.tell(trial, lost if objective == "tune/nll" else -lost)
