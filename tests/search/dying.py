@@ -1,7 +1,8 @@
 """A process whose children run sweeps and kill themselves with SIGKILL at a moment that has a name.
 
-It reads lines of JSON from standard input, ``{"moment": NAME or null, "words": [...], "out": FILE}``; for each it forks a child that runs
-the command, and prints how the child ended. What takes seconds to import is imported once.
+It reads lines of JSON from standard input, ``{"moment": NAME or null, "words": [...], "folder": FOLDER, "out": FILE, "error": FILE}``; for
+each it forks a child that runs the command in the folder, and prints how the child ended. What takes seconds to import is imported once.
+A moment is one of those below, or ``KIND NUMBER SHARE`` (see killed.py).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from flowersweep.__main__ import main
 from flowersweep.journal import Journal
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.fit import Frozen
+from tests.search.killed import die_at
 
 Before = Callable[..., bool]  # does what is still done before the end; False if it is not the moment yet
 
@@ -100,15 +102,19 @@ MOMENTS: dict[str, Callable[[], None]] = {
 }
 
 
-def child(moment: str | None, words: list[str], out: str) -> None:
+def child(asked: dict[str, Any]) -> None:
     """Run one command to its end, or to the moment; does not return."""
-    file = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(file, 1)
-    if moment:
+    for stream, name in ((1, "out"), (2, "error")):
+        os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    os.chdir(asked["folder"])
+    if (moment := asked["moment"]) in MOMENTS:
         MOMENTS[moment]()
+    elif moment:
+        kind, number, share = moment.split()
+        die_at(kind, int(number), float(share))
     code = 1
     try:
-        code = main(words)
+        code = main(asked["words"])
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -117,8 +123,7 @@ def child(moment: str | None, words: list[str], out: str) -> None:
 
 if __name__ == "__main__":
     for line in sys.stdin:
-        asked = json.loads(line)
         if (pid := os.fork()) == 0:
-            child(asked["moment"], asked["words"], asked["out"])
+            child(json.loads(line))
         _, status = os.waitpid(pid, 0)
         print(os.waitstatus_to_exitcode(status), flush=True)

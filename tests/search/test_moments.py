@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pytest
 
 from flowersweep.config import Tracking
 from flowersweep.tracking import runs, store
-from tests.conftest import TINY, environment, tiny_model
+from tests.conftest import TINY, tiny_model
+from tests.search.conftest import Fork
 from tests.search.test_resume import story
 
 WORDS = ["+sweep=smoothing", "sweep.n_trials=5", "sampler.n_startup_trials=3", "train.checkpoint_seconds=0", *TINY]
@@ -30,25 +29,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def started(folder: Path, log: TextIO) -> subprocess.Popen[str]:
-    line, pipe = [sys.executable, str(Path(__file__).with_name("dying.py"))], subprocess.PIPE
-    return subprocess.Popen(line, cwd=folder, env=environment(), stdin=pipe, stdout=pipe, stderr=log, text=True)
-
-
 @pytest.fixture(scope="module")
-def run(folder: Path) -> Iterator[Run]:
+def run(folder: Path, fork: Fork) -> Run:
     """Run the sweep under a name of its own, to its end or to a moment; return its exit code and what it printed."""
-    with (folder / "log").open("w") as log, started(folder, log) as process:
-        assert process.stdin
-        assert process.stdout
 
-        def one(study: str, moment: str | None = None) -> tuple[int, str]:
-            words = [*WORDS, f"study={study}"]
-            print(json.dumps({"moment": moment, "words": words, "out": str(folder / "out")}), file=process.stdin, flush=True)
-            return int(process.stdout.readline()), (folder / "out").read_text()  # type: ignore[union-attr]
+    def one(study: str, moment: str | None = None) -> tuple[int, str]:
+        ended = fork(folder, [*WORDS, f"study={study}"], moment)
+        return ended.returncode, ended.stdout
 
-        yield one
-        process.stdin.close()
+    return one
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from flowersweep.search import history, oracles, rounds, scales
 from flowersweep.search.history import records
 from flowersweep.search.retention import Shelf
 from flowersweep.search.space import Space, distribution, space_of
-from tests.conftest import TINY, Command
+from tests.conftest import TINY
+from tests.search.conftest import Fork
 from tests.search.test_history import play
 from tests.search.test_resume import story, until_it_ends
 
@@ -178,12 +179,11 @@ def settings_of(study: Path, number: int) -> dict[str, Any]:
     return groups | {path: value for path, value in settings.items() if not path.endswith(".name")}
 
 
-@pytest.mark.slow
-def test_hyperband_killed_at_random_events_and_resumed_equals_never_killed(project: Path, command: Command) -> None:
+def test_hyperband_killed_at_random_events_and_resumed_equals_never_killed(project: Path, fork: Fork) -> None:
     words = [*WORDS, "train.checkpoint_seconds=0"]
-    whole = command(*words, "study=whole")
+    whole = fork(project, [*words, "study=whole"])
     assert whole.returncode == 0, whole.stderr
-    kills, _ = until_it_ends(project, "event", 14, [*words, "study=killed"])
+    kills, _ = until_it_ends(fork, project, "event", 14, [*words, "study=killed"])
     studies = project / "mlruns" / "studies"
     assert story(studies / "killed") == story(studies / "whole"), f"after kills at (event, share of its line) {kills}"
 

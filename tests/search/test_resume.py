@@ -14,6 +14,7 @@ import optuna
 import pytest
 
 from tests.conftest import TINY, Command, environment
+from tests.search.conftest import Fork
 
 KILLED = Path(__file__).parent / "killed.py"
 WORDS = [
@@ -35,14 +36,13 @@ def story(study: Path) -> list[dict[str, Any]]:
     return [event for event in events if event["event"] in ("ask", "report", "tell")]
 
 
-def until_it_ends(project: Path, kind: str, most: int, words: list[str]) -> tuple[list[Any], subprocess.CompletedProcess[str]]:
+def until_it_ends(fork: Fork, project: Path, kind: str, most: int, words: list[str]) -> tuple[list[Any], subprocess.CompletedProcess[str]]:
     """Run a command that dies at a random writing, again and again; return when it died, and the run that did not."""
     chance = np.random.default_rng()
     kills: list[Any] = []
     while True:
         kill = int(chance.integers(1, most)), float(chance.choice([0.0, 0.3, 0.9, 1.0]))
-        line = [sys.executable, str(KILLED), kind, *map(str, kill), *words]
-        run = subprocess.run(line, cwd=project, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+        run = fork(project, words, f"{kind} {kill[0]} {kill[1]}")
         if run.returncode == 0:
             assert kills
             return kills, run
@@ -51,13 +51,12 @@ def until_it_ends(project: Path, kind: str, most: int, words: list[str]) -> tupl
         assert len(kills) < 40
 
 
-@pytest.mark.slow
-def test_killed_in_the_middle_of_epochs_and_resumed_ends_bit_for_bit_the_same(project: Path, command: Command) -> None:
+def test_killed_in_the_middle_of_epochs_and_resumed_ends_bit_for_bit_the_same(project: Path, fork: Fork) -> None:
     words = ["train", "tracking.enabled=false", "train.checkpoint_seconds=0", *TINY]
     words += ["train=finetune", "train.head_epochs=1", "train.epochs=4", "train.ema_half_life=0.1"]
-    whole = command(*words, "study=whole")
+    whole = fork(project, [*words, "study=whole"])
     assert whole.returncode == 0, whole.stderr
-    kills, _ = until_it_ends(project, "checkpoint", 12, [*words, "study=killed"])
+    kills, _ = until_it_ends(fork, project, "checkpoint", 12, [*words, "study=killed"])
     studies = project / "mlruns" / "studies"
     assert story(studies / "killed") == story(studies / "whole"), f"after kills at (checkpoint, share of it) {kills}"
     for name in ("weights.npz", "logits.npz"):
@@ -67,11 +66,10 @@ def test_killed_in_the_middle_of_epochs_and_resumed_ends_bit_for_bit_the_same(pr
                     np.testing.assert_array_equal(one[leaf], other[leaf], err_msg=f"{name}: {leaf}")
 
 
-@pytest.mark.slow
-def test_killed_at_random_events_and_resumed_equals_never_killed(project: Path, command: Command) -> None:
-    whole = command(*WORDS, "study=whole")
+def test_killed_at_random_events_and_resumed_equals_never_killed(project: Path, fork: Fork) -> None:
+    whole = fork(project, [*WORDS, "study=whole"])
     assert whole.returncode == 0, whole.stderr
-    kills, run = until_it_ends(project, "event", 14, [*WORDS, "study=killed"])
+    kills, run = until_it_ends(fork, project, "event", 14, [*WORDS, "study=killed"])
     studies = project / "mlruns" / "studies"
     assert story(studies / "killed") == story(studies / "whole"), f"after kills at (event, share of its line) {kills}"
     tells = [event for event in story(studies / "killed") if event["event"] == "tell"]
