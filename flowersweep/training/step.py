@@ -103,7 +103,10 @@ def _gradients(
     def loss_of(trainable: list[Array], non_trainable: list[Array], key: Array, inputs: Array, targets: Array) -> tuple[Array, list[Array]]:
         drop = partial(dropout, key, rate=hyperparameters["train"]["dropout"])
         logits, non_trainable = program.forward(trainable, non_trainable, inputs, True, drop)
-        loss = partial(program.recipe.loss, targets=targets, **hyperparameters["loss"])
+
+        def loss(logits: Array) -> Array:
+            return program.recipe.loss(logits, targets, **hyperparameters["loss"])
+
         return loss(logits) if logits.ndim == 2 else joint_loss(loss, logits, hyperparameters["train"]["ensemble_loss"]), non_trainable
 
     gradient = jax.value_and_grad(loss_of, has_aux=True)
