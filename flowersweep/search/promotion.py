@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 
 from flowersweep import trial as one
 from flowersweep.compose import compose, parse
-from flowersweep.config import Config, differences, flatten
+from flowersweep.config import Config, flatten
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.gate import Candidate, Verdict, choose, judge, plain
 from flowersweep.evaluation.scores import accuracy
@@ -29,7 +29,7 @@ from flowersweep.runtime import start
 from flowersweep.search.history import Record, records
 from flowersweep.search.identity import identity, replicate_seed
 from flowersweep.search.objectives import direction, objectives, score, values
-from flowersweep.search.run import FREE, Outcome, folder_of, log_network, search
+from flowersweep.search.run import FREE, Outcome, folder_of, log_network, moved, search
 from flowersweep.search.space import Params, Space, space_of
 from flowersweep.search.study import Study, Turns
 from flowersweep.training.checkpoint import Checkpoint
@@ -185,8 +185,7 @@ def _require_same(begun: Event, now: Config) -> None:
     apart = (*FREE, "sweep", "data.digest", "replicas")
     old = {path: value for path, value in begun["settings"].items() if not path.startswith(apart)}
     new = {path: value for path, value in json.loads(json.dumps(dict(flatten(now)))).items() if not path.startswith(apart)}
-    changed = [f"{path}: {one!r} -> {other!r}" for path, (one, other) in differences(old, new).items()]
-    if changed:
+    if changed := moved(old, new):
         raise StudyError(f"the study was begun with other settings than its words mean now ({'; '.join(changed)}): take the changes back")
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import optuna
 
 from flowersweep import trial as one
-from flowersweep.compose import parse
-from flowersweep.config import Config, differences, flatten, several
+from flowersweep.compose import composed, parse
+from flowersweep.config import Config, Settings, differences, flatten, several
 from flowersweep.data.pipeline import read_images
 from flowersweep.errors import ConfigError, StudyError
 from flowersweep.journal import Event, Journal, read
@@ -266,11 +266,17 @@ def _begin(journal: Journal, config: Config, experiment: str, space: Space, over
 
 def _require_same(begun: Event, meaning: dict[str, Any], name: str) -> None:
     old, new = (dict(flatten({"space": each["space"], **each["settings"]})) for each in (begun, meaning))
-    changed = [f"{path}: {a!r} -> {b!r}" for path, (a, b) in differences(old, new).items()]
-    if changed:
+    if changed := moved(old, new):
         raise StudyError(
             f'study "{name}" was begun with other settings ({"; ".join(changed)}). Take them back, or begin another: study=NAME'
         )
+
+
+def moved(old: Settings, new: Settings) -> list[str]:
+    """Return which settings are not what they were. A key that is newer than the study was then what it is where nobody sets it."""
+    apart = differences(old, new)
+    usual = json.loads(json.dumps(dict(flatten(composed(()))))) if apart else {}
+    return [f"{path}: {a!r} -> {b!r}" for path, (a, b) in apart.items() if path in old or b != usual.get(path)]
 
 
 def _log_model(study: Study) -> None:

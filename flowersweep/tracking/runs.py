@@ -76,9 +76,10 @@ def create(client: MlflowClient, experiment: str, change: Change, study: Event, 
         "flowersweep.objective": study.get("objective"),
         "flowersweep.direction": study.get("direction"),
     }
-    tags = change.identity | change.tags | {key: value[:5000] for key, value in facts.items() if value}
-    change.tags.clear()  # with the run itself they cost nothing
-    return str(client.create_run(experiment, start_time=change.started, tags=tags, run_name=change.name).info.run_id)
+    tags = {key: value[:5000] for key, value in facts.items() if value} | change.tags | change.identity
+    run = client.create_run(experiment, start_time=change.started, tags=tags, run_name=change.name)
+    change.tags.clear()  # told with the run itself they cost nothing
+    return str(run.info.run_id)
 
 
 def write(client: MlflowClient, run: str, change: Change, fold: Fold, folder: Path) -> None:

@@ -63,7 +63,7 @@ class Shipper:
         self._stopping = False
         self._attempts = self._failures = self._reached = 0  # reached: the last attempt that shipped all there was
         self._drains = 0
-        self._gave_up = False
+        self._gave_up = self._ended = False
         self._troubles: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
 
@@ -97,7 +97,7 @@ class Shipper:
         def over() -> bool:
             failed = self._failures - before
             late = time.monotonic() - begun > LONGEST_WAIT
-            return self._reached >= mine or failed >= (1 if late else PATIENCE)
+            return self._reached >= mine or failed >= (1 if late else PATIENCE) or self._ended
 
         with self._news:
             mine, before = self._attempts + 1, self._failures  # an attempt under way may have read too early
@@ -119,11 +119,14 @@ class Shipper:
     def _run(self) -> None:
         pause = 0.0
         if sys.platform == "linux":  # where a thread has a priority of its own: training goes first
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICE)
+            os.setpriority(os.PRIO_PROCESS, me := threading.get_native_id(), max(NICE, os.getpriority(os.PRIO_PROCESS, me)))
         try:
             while self._wait(pause):
                 pause = 0.0 if self._ship() else min(max(1.0, 2 * pause), LONGEST_PAUSE)
         finally:
+            with self._news:
+                self._ended = True
+                self._news.notify_all()
             self._way.close()
 
     def _wait(self, pause: float) -> bool:

@@ -78,30 +78,45 @@ def test_killed_at_random_events_and_resumed_equals_never_killed(project: Path, 
     assert run.stdout.splitlines()[:12] == whole.stdout.splitlines()[:12]  # the same table, the same best
 
 
-def test_a_finished_study_is_not_run_again_but_shown_again(project: Path, command: Command) -> None:
+def test_a_finished_study_is_not_run_again_but_shown_again(project: Path, fork: Fork) -> None:
     words = ["+sweep=quick", "tracking.enabled=false", *TINY]
-    first = command(*words)
+    first = fork(project, words)
     assert first.returncode == 0, first.stderr
     before = story(project / "mlruns" / "studies" / "quick")
-    second = command(*words)
+    second = fork(project, words)
     assert second.returncode == 0, second.stderr
     assert story(project / "mlruns" / "studies" / "quick") == before
     assert first.stdout.splitlines()[:6] == second.stdout.splitlines()[:6]
 
 
-def test_more_trials_go_on_where_the_study_ended_and_other_settings_are_refused(project: Path, command: Command) -> None:
+def test_more_trials_go_on_where_the_study_ended_and_other_settings_are_refused(project: Path, fork: Fork) -> None:
     words = ["+sweep=quick", "tracking.enabled=false", *TINY]
     mirror = "sweep.mirror=sqlite:///mirror.db"  # may be added when a study is gone on with
-    assert command(*words, "sweep.n_trials=2").returncode == 0
-    assert command(*words, "sweep.n_trials=3", mirror).returncode == 0
+    assert fork(project, [*words, "sweep.n_trials=2"]).returncode == 0
+    assert fork(project, [*words, "sweep.n_trials=3", mirror]).returncode == 0
     tells = [event for event in story(project / "mlruns" / "studies" / "quick") if event["event"] == "tell"]
     assert [event["trial"] for event in tells] == [0, 1, 2]
     mirrored = optuna.load_study(storage="sqlite:///mirror.db", study_name="quick").trials
     assert [trial.value for trial in mirrored if trial.state.name == "COMPLETE"] == [e["value"] for e in tells if e["state"] == "complete"]
-    refused = command(*words, "model.dropout=0.5")
+    refused = fork(project, [*words, "model.dropout=0.5"])
     assert refused.returncode == 1
     assert "model.dropout: 0.2 -> 0.5" in refused.stderr
     assert "study=NAME" in refused.stderr
+
+
+def test_a_study_that_is_older_than_a_key_goes_on_where_nobody_sets_it(project: Path, fork: Fork) -> None:
+    words = ["+sweep=quick", "tracking.enabled=false", *TINY]
+    assert fork(project, [*words, "sweep.n_trials=1"]).returncode == 0
+    journal = project / "mlruns" / "studies" / "quick" / "journal.jsonl"
+    begun, *others = journal.read_text().splitlines()
+    older = json.loads(begun)
+    older["settings"] = {path: value for path, value in older["settings"].items() if not path.startswith(("engine", "oracle"))}
+    journal.write_text("\n".join([json.dumps(older), *others, ""]))
+    again = fork(project, [*words, "sweep.n_trials=2"])
+    assert again.returncode == 0, again.stderr
+    other = fork(project, [*words, "engine=keras_tuner", "sweep.n_trials=3"])
+    assert other.returncode == 1
+    assert "engine: None -> 'keras_tuner'" in other.stderr
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
 from flowersweep.__main__ import main
@@ -59,6 +61,27 @@ def _files(client: Any, run: str, path: str | None = None) -> list[str]:
 def artifact(dir: Path, run: str, path: str) -> str:
     client = store.client(LOCAL, dir)
     return (Path(client.get_run(run).info.artifact_uri.removeprefix("file://")) / path).read_text()
+
+
+def test_a_run_that_could_not_be_made_at_first_has_the_tags_of_its_trial(study, monkeypatch):
+    def asked(journal: Journal) -> Any:
+        return journal.append("ask", trial=0, params={"gamma": 1.0}, settings={"loss.gamma": 1.0, "seed": 777}, seed=777)
+
+    study.write(study.begin(), asked, *study.whole(0)[1:])
+    whole, tries = MlflowClient.create_run, []
+
+    def refusing(client: MlflowClient, *args: Any, **more: Any) -> Any:
+        tries.append(more["run_name"])
+        if tries == ["smoothing", "smoothing-0000"]:
+            raise MlflowException("not now")
+        return whole(client, *args, **more)
+
+    monkeypatch.setattr(MlflowClient, "create_run", refusing)
+    with pytest.raises(TrackingError):
+        sync(study.path, LOCAL, study.dir)
+    sync(study.path, LOCAL, study.dir)
+    tags = store.client(LOCAL, study.dir).get_run(run_ids(study.path, LOCAL, study.dir).trials[0]).data.tags
+    assert (tags["flowersweep.state"], tags["flowersweep.seed"]) == ("complete", "777")
 
 
 def test_a_study_becomes_one_parent_run_with_a_nested_run_for_each_trial(study):
