@@ -147,3 +147,13 @@ def test_a_group_that_another_option_replaces_leaves_no_key_behind() -> None:
     settings = {"loss.name": "b", "loss.tau": 2, "loss.gamma": None, "model.name": "n", "model.preprocess._target_": None}
     found = merged(base, {**settings, "train.clip_norm": None})
     assert found == {"loss": {"name": "b", "tau": 2}, "model": {"name": "n", "preprocess": None}, "train": {"clip_norm": None}}
+
+
+def test_of_members_that_another_option_does_not_have_no_shell_is_left() -> None:
+    one, two = ({"backbone": {"_target_": name}, "preprocess": None} for name in ("f", "g"))
+    base = {"model": {"name": "joint", "members": {"one": one, "two": two}}}
+    gone = {f"model.members.{name}.backbone._target_": None for name in ("one", "two")}
+    alone = merged(base, {**gone, "model.name": "alone", "model.backbone._target_": "f"})
+    assert alone == {"model": {"name": "alone", "backbone": {"_target_": "f"}, "members": None}}
+    fewer = merged(base, {"model.name": "other", "model.members.two.backbone._target_": None})
+    assert fewer == {"model": {"name": "other", "members": {"one": one}}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 
 from flowersweep import verbs
 from flowersweep.compose import compose, parse
-from flowersweep.config import Tracking
+from flowersweep.config import Tracking, differences, flatten
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.pipeline import in_order
 from flowersweep.errors import StudyError
@@ -30,6 +30,7 @@ from tests.search.test_ensemble import IMAGES, QUIET, run
 
 SWEEP = ["+sweep=ensemble", "ensemble.members=[one,small:0]", "ensemble.top=2", "sweep.n_trials=3", "study=both", "progress=false"]
 STUDIES = Path("mlruns/studies")
+MODELS = ("efficientnet_lite0", "efficientnet_b7", "joint")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,15 @@ def test_a_trials_configuration_is_read_from_its_journal_alone(words: list[str])
     assert len({event["settings"].get("loss.name") for event in asked}) > 1
     for event in asked:
         assert from_journal(events[0], event) == space.config(event["params"])
+
+
+@pytest.mark.parametrize("base", MODELS)
+def test_a_trial_whose_network_has_other_keys_than_the_studys_is_read_from_its_journal(base: str) -> None:
+    configs = {model: compose([f"model={model}"]) for model in MODELS}
+    begun = json.loads(json.dumps({"config": asdict(configs[base])}))
+    for config in configs.values():
+        settings = {path: new for path, (_, new) in differences(dict(flatten(configs[base])), dict(flatten(config))).items()}
+        assert from_journal(begun, json.loads(json.dumps({"settings": settings}))) == config
 
 
 def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:
