@@ -188,7 +188,7 @@ def _how(found: Recorded, config: Config, folder: Path) -> str:
     """Say how the code of a run is had again."""
     commit, known = found.provenance.get("git_commit"), found.provenance
     if found.tags.get("flowersweep.code", known.get("code")) != known.get("code"):
-        return f"The study was begun at commit {commit or 'unknown'} and went on with other code before this run; of that code the digest alone is kept"
+        return f"Its study was begun at commit {commit} and went on with other code before this run, of which only the digest is kept"
     if not commit:
         return f"The run was not begun in a git checkout; flowersweep was {known.get('versions', {}).get('flowersweep', 'not installed')}"
     steps = [f"git worktree add --detach ../replay {commit}", "cd ../replay"]

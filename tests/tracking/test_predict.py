@@ -79,7 +79,7 @@ def test_a_version_that_is_named_predicts_in_place_of_the_champion(champion: Con
     asked = replace(champion, alias=None, version=1)
     predict(asked, [])
     assert submitted(champion) == network.predict(pictures(champion), verbose=0).argmax(axis=1).tolist()
-    with pytest.raises(TrackingError, match="has no version 7. Versions: 1"):
+    with pytest.raises(TrackingError, match=r"has no version 7\. Versions: 1"):
         predict(replace(asked, version=7), [])
     with pytest.raises(ConfigError, match="version=1 names a model, and so does alias"):
         predict(replace(champion, version=1), [])
