@@ -105,6 +105,19 @@ def test_a_member_that_is_not_what_it_was_is_refused(words: list[str], workshop:
         configured(config, "both:0")
 
 
+def test_a_member_that_cannot_be_rebuilt_costs_the_model_alone(words: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    journals = {path: path.read_text() for path in (STUDIES / name / "journal.jsonl" for name in ("one", "small"))}
+    try:
+        for path, text in journals.items():
+            path.write_text(text.replace("flowersweep.training.losses.", "own.losses."))
+        outcome = run(*words, "study=unlogged")
+    finally:
+        for path, text in journals.items():
+            path.write_text(text)
+    assert outcome.findings is not None
+    assert "no model was logged: " in caplog.text
+
+
 def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_say(words: list[str]) -> None:
     members = members_of(compose(words))
     assert members is not None
