@@ -42,7 +42,7 @@ class UserConf(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         own = Path.cwd() / "conf"
         if own.is_dir() and own != folder("conf"):
-            search_path.prepend("user", own.as_uri())
+            search_path.prepend("user", f"file://{own}")  # no as_uri(): Hydra does not decode what it escapes
 
 
 def sweep_files() -> dict[str, Path]:

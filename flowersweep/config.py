@@ -140,7 +140,7 @@ class Config:
     studies: list[str] = field(default_factory=list)  # that `report` compares
     run: str | None = None
     alias: str | None = None
-    version: int | None = None  # of the registered model, that `promote` goes back to
+    version: int | None = None  # of the registered model, that `predict` takes, or `promote` goes back to
     split: str = "test"
     output: str | None = None
     views: int = 1  # of each image, over which `predict` averages

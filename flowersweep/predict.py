@@ -43,9 +43,13 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     path = Path(config.output or "submission.csv")
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"output={path}: must be a file in a folder that exists")
+    if config.version is not None and (config.alias or config.run):
+        raise ConfigError(
+            f"version={config.version} names a model, and so does {'alias' if config.alias else 'run'}: leave one of them out"
+        )
     dir, alias = Path(config.dir), config.alias if config.run is None else None
-    model = loaded(config, alias=alias, run=config.run)
-    facts = registry.facts(config.tracking, dir, alias=alias, run=config.run)
+    model = loaded(config, alias=alias, version=config.version, run=config.run)
+    facts = registry.facts(config.tracking, dir, alias=alias, version=config.version, run=config.run)
     named = any(word.lstrip("+").startswith("data") for word in overrides)
     height, width = model.input_shape[1:3]
     dataset = open_dataset(config.data if named else Data(**facts["data"]), dir / "cache", trusted=tuple(config.trusted_modules))
@@ -62,10 +66,10 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     return Submission(path, len(split), changed)
 
 
-def loaded(config: Config, *, alias: str | None = None, run: str | None = None) -> Any:
+def loaded(config: Config, *, alias: str | None = None, version: int | None = None, run: str | None = None) -> Any:
     """Return a registered model or that of a run, as fast as this machine can run it. Raises TrackingError if there is none."""
     runtime = start(Path(config.dir) / "cache" / "compiled")
-    model = registry.load(config.tracking, Path(config.dir), alias=alias, run=run)
+    model = registry.load(config.tracking, Path(config.dir), alias=alias, version=version, run=run)
     return lower_for_cpu(model) if runtime.platform == "cpu" else model
 
 

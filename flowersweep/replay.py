@@ -13,7 +13,7 @@ import numpy as np
 from flowersweep import provenance
 from flowersweep import trial as one
 from flowersweep.compose import compose, parse, restored
-from flowersweep.config import Config, flatten
+from flowersweep.config import Config, flatten, several
 from flowersweep.errors import ConfigError, DataError, StudyError, TrackingError
 from flowersweep.machine import described
 from flowersweep.runtime import Runtime, start
@@ -83,6 +83,8 @@ def replay(found: Recorded, config: Config, overrides: Sequence[str], *, feature
     trained = _configured(found, config, overrides)
     runtime = start(Path(config.dir) / "cache" / "compiled")
     elsewhere = _required(found, runtime, config, refused)
+    if several(trained):
+        elsewhere.append("it was trained by one of several workers, whose cores are not known")
     workshop = Workshop(runtime, Path(config.dir) / "cache", features, config.trusted_modules)
     now, then = workshop.dataset(trained.data).digest, found.provenance.get("data", {}).get("digest")
     if now != then:
@@ -185,6 +187,8 @@ def _other_code(found: Recorded, trusted: Sequence[str]) -> list[str]:
 def _how(found: Recorded, config: Config, folder: Path) -> str:
     """Say how the code of a run is had again."""
     commit, known = found.provenance.get("git_commit"), found.provenance
+    if found.tags.get("flowersweep.code", known.get("code")) != known.get("code"):
+        return f"Its study was begun at commit {commit} and went on with other code before this run, of which only the digest is kept"
     if not commit:
         return f"The run was not begun in a git checkout; flowersweep was {known.get('versions', {}).get('flowersweep', 'not installed')}"
     steps = [f"git worktree add --detach ../replay {commit}", "cd ../replay"]

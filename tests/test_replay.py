@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -29,7 +30,7 @@ sweep: {n_trials: 2, space: {loss: {path: loss, values: 'choice(focal, smoothed_
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A project with a sweep over two losses, of which MLflow alone is left."""
-    folder = tmp_path_factory.mktemp("project")
+    folder = tmp_path_factory.mktemp("mein Gärtner")
     tiny_model(folder)
     (folder / "sweeps").mkdir()
     (folder / "sweeps" / "losses.yaml").write_text(SWEEP)
@@ -48,7 +49,7 @@ def runs(folder: Path) -> dict[str, Any]:
 
 
 def artifacts(run: Any) -> Path:
-    return Path(run.info.artifact_uri.removeprefix("file://"))
+    return Path(unquote(run.info.artifact_uri).removeprefix("file://"))
 
 
 def replay(run: Any, *words: str) -> int:
@@ -78,13 +79,19 @@ def test_digits_that_do_not_agree_are_counted_and_end_in_code_3(swept: Path, cap
     try:
         assert replay(run) == 3
         assert "at least 6 digits agree, and all should" in capsys.readouterr().out
+        config = artifacts(run) / "config.yaml"
+        kept = config.read_text()
+        config.write_text(kept.replace("workers: 1", "workers: 2"))
+        assert replay(run) == 0
+        assert "3 are enough, since it was trained by one of several workers" in capsys.readouterr().out
+        config.write_text(kept)
     finally:
         store.log_metric(run.info.run_id, metric, before, step=10)
 
 
 def test_other_images_are_refused(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = write(swept / "other", classes=5, train=8, val=7, test=2, image_size=32)
-    assert replay(runs(swept)["losses-0000"], f"data.dir={other}") == 1
+    assert replay(runs(swept)["losses-0000"], f"data.dir='{other}'") == 1
     said = capsys.readouterr().err
     assert "holds other images" in said
     assert "data.dir=PATH" in said
@@ -99,6 +106,11 @@ def test_other_code_is_refused_with_how_to_get_it_unless_forced(
     said = capsys.readouterr().err
     assert "the code is another" in said
     assert "force=true" in said
+    store, key, known = client(Tracking(), swept / "mlruns"), "flowersweep.code", run.data.tags["flowersweep.code"]
+    store.set_tag(run.info.run_id, key, "1" * 16)
+    assert replay(run) == 1
+    assert "went on with other code before this run" in capsys.readouterr().err
+    store.set_tag(run.info.run_id, key, known)
     assert replay(run, "force=true") == 0
     assert "every digit agrees" in capsys.readouterr().out
     monkeypatch.undo()
@@ -147,3 +159,13 @@ def test_a_group_that_another_option_replaces_leaves_no_key_behind() -> None:
     settings = {"loss.name": "b", "loss.tau": 2, "loss.gamma": None, "model.name": "n", "model.preprocess._target_": None}
     found = merged(base, {**settings, "train.clip_norm": None})
     assert found == {"loss": {"name": "b", "tau": 2}, "model": {"name": "n", "preprocess": None}, "train": {"clip_norm": None}}
+
+
+def test_of_members_that_another_option_does_not_have_no_shell_is_left() -> None:
+    one, two = ({"backbone": {"_target_": name}, "preprocess": None} for name in ("f", "g"))
+    base = {"model": {"name": "joint", "members": {"one": one, "two": two}}}
+    gone = {f"model.members.{name}.backbone._target_": None for name in ("one", "two")}
+    alone = merged(base, {**gone, "model.name": "alone", "model.backbone._target_": "f"})
+    assert alone == {"model": {"name": "alone", "backbone": {"_target_": "f"}, "members": None}}
+    fewer = merged(base, {"model.name": "other", "model.members.two.backbone._target_": None})
+    assert fewer == {"model": {"name": "other", "members": {"one": one}}}

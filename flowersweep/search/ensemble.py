@@ -17,7 +17,7 @@ import optuna
 
 from flowersweep.compose import composed
 from flowersweep.config import Config
-from flowersweep.errors import StudyError, TrialFailed
+from flowersweep.errors import FlowersweepError, StudyError, TrialFailed
 from flowersweep.evaluation.ensemble import Pool
 from flowersweep.evaluation.final import final_scores
 from flowersweep.search.findings import Findings, told, usual_ways
@@ -70,10 +70,10 @@ class Pooling(Study):
                 log.warning("no model was logged, for %s; promoting the study does", why)
                 return None
             trained = {n: restored(config, self.members.names[n], self.members.logits["tune"][n], self.workshop) for n in used}
-        except StudyError as error:
+            return united(trained, pool, self.workshop)
+        except FlowersweepError as error:  # the pool is what was asked for: its table and page must not wait for the model
             log.warning("no model was logged: %s", error)
             return None
-        return united(trained, pool, self.workshop)
 
     def findings(self) -> Findings | None:
         """Tell what the best trial gains over the best member, beside the usual ways; keep it in ``ensemble.json``."""

@@ -49,8 +49,9 @@ def ensemble_promotion(
     Raises StudyError if the study has no complete trial, if the members' studies are not there any more, or if the images are others.
     """
     begun, trials = study_of(config)
-    ensemble = Ensemble(**{key: value for key, value in begun["config"]["ensemble"].items() if key != "weights"})
-    known = members_of(replace(config, ensemble=ensemble, sweep=replace(config.sweep, space={})))
+    # the trials that were pooled: those that the study's words name by now may be others
+    names = [name for name, entry in begun["space"].items() if entry["path"].startswith("ensemble.weights.")]
+    known = members_of(replace(config, ensemble=Ensemble(members=names), sweep=replace(config.sweep, space={})))
     assert known is not None
     named = any(word.startswith("data") for word in overrides)
     config = config if named else replace(config, data=known.data)

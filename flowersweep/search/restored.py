@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import numpy as np
 
 from flowersweep import trial as one
+from flowersweep.compose import restored as whole
 from flowersweep.config import Config
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.calibration import probabilities
@@ -17,6 +18,7 @@ from flowersweep.evaluation.ensemble import Pool
 from flowersweep.journal import Event, read
 from flowersweep.models.classifier import digest
 from flowersweep.models.pooled import Part, pooled
+from flowersweep.tracking.artifacts import merged
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.workshop import Workshop
 
@@ -42,17 +44,7 @@ def configured(config: Config, member: str) -> Config:
 
 def from_journal(begun: Event, asked: Event) -> Config:
     """Return the configuration of a trial from what its journal says of the study and of it, whatever ``conf`` says by now."""
-    plain = _copied(begun["config"])
-    for path, value in sorted(asked["settings"].items()):
-        *parents, last = path.split(".")
-        node = plain
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        if value is None:
-            node.pop(last, None)  # a key that the trial's choice does not have; what may be None is None unless it is said
-        else:
-            node[last] = value
-    return _typed(Config, plain)  # type: ignore[no-any-return]
+    return whole(merged(begun["config"], asked["settings"]))
 
 
 def at_hand(config: Config, member: str) -> bool:
@@ -111,14 +103,3 @@ def united(members: Mapping[int, Trained], pool: Pool, workshop: Workshop) -> An
         recalibration=pool.recalibration,
         image_size=stored,
     )
-
-
-def _copied(plain: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _copied(value) if isinstance(value, Mapping) else value for key, value in plain.items()}
-
-
-def _typed(kind: type[Any], plain: Mapping[str, Any]) -> Any:
-    """Return a configuration dataclass of plain data; what an older journal does not know has its default."""
-    hints = get_type_hints(kind)
-    known = {field.name for field in fields(kind)} & {*plain}
-    return kind(**{name: _typed(hints[name], plain[name]) if is_dataclass(hints[name]) else plain[name] for name in known})

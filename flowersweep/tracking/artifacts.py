@@ -55,7 +55,7 @@ def write_trial(target: Path, study: Event, ask: Event, folder: Path | None) -> 
 def merged(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``config`` with dotted paths set: ``merged({"a": {"b": 1}}, {"a.b": 2}) == {"a": {"b": 2}}``.
 
-    Where the settings choose another option of a group, None means that the option has no such key.
+    Where the settings choose another option of a group, None means that the option has no such key: what is left empty by it goes too.
     """
     whole = deepcopy(dict(config))
     for path, value in settings.items():
@@ -65,12 +65,16 @@ def merged(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
             if not isinstance(chain[-1].get(name), dict):
                 chain[-1][name] = {}
             chain.append(chain[-1][name])
-        if value is None and any(f"{path.split('.')[0]}.{key}" in settings for key in ("name", "_target_")):
-            chain[-1].pop(last, None)
-            if len(parents) > 1 and not chain[-1]:
-                chain[-2][parents[-1]] = None
-        else:
-            chain[-1][last] = value
+        chain[-1][last] = value
+        if value is None and any(f"{parents[0]}.{key}" in settings for key in ("name", "_target_")):
+            del chain[-1][last]
+            for depth in range(len(parents) - 1, 0, -1):  # up to the group, whose own keys are there in every option
+                if any(inner is not None for inner in chain[depth + 1].values()):
+                    break
+                if depth > 1:
+                    del chain[depth][parents[depth]]
+                else:
+                    chain[depth][parents[depth]] = None
     return whole
 
 

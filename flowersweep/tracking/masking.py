@@ -15,8 +15,13 @@ _KINDS = "hf_|gh[opsu]_|github_pat_|glpat-|sk-|xox[abp]-|AKIA|ASIA|AIza|dapi"  #
 _TOKEN = re.compile(rf"\b(?:{_KINDS})[\w-]{{12,}}|(?<=\bBearer )[\w.~+/-]{{8,}}=*")
 _PRIVATE = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 _NAME = re.compile(r"""([\w.~-]+)(?:['"]?\]?\s*[=:]\s*|(?<=\w)\s+)(?=\S)""")
-_NAME_IN_CODE = re.compile(r"""([\w.]+)['"]?\]?(?:\s*:\s*[\w.\[\] |]+?\s*=|\s*[=:])\s*(?=['"])""")  # token: str = "abc" too
-_VALUE = re.compile(r"""\{[^{}]*\}|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^\s,;&}\]'"]+""")
+_NAME_IN_CODE = re.compile(  # token: str = "abc" too, and TOKEN = ( with the text on the next line
+    r"""([\w.]+)['"]?\]?(?:\s*:\s*[\w.\[\] |]+?\s*=|\s*[=:])\s*(?:\(\s*(?:[+-]\s*)?)?(?=[rbfuRBFU]{0,2}['"])"""
+)
+_TRIPLE = r"""(?:\"{3}(?:.|\n)*?(?:\"{3}|(?=\n@@|\Z))|'{3}(?:.|\n)*?(?:'{3}|(?=\n@@|\Z)))"""  # it may end outside the hunk
+_TEXT = rf"""[rbfuRBFU]{{0,2}}(?:{_TRIPLE}|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
+_VALUE_IN_CODE = re.compile(rf"{_TEXT}(?:\s*(?:[+-]\s*)?{_TEXT})*")
+_VALUE = re.compile(rf"""{_TRIPLE}|\{{[^{{}}]*\}}|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^\s,;&}}\]'"]+""")
 
 
 def secret(name: str) -> bool:
@@ -27,13 +32,16 @@ def secret(name: str) -> bool:
 
 def masked_text(text: str) -> str:
     """Mask ``user:password@`` in addresses, the values in ``name=value`` and ``--name value`` of secret names, and tokens by their look."""
-    return _named(_shapes(text), _NAME)
+    return _named(_shapes(text), _NAME, _VALUE)
 
 
 def masked_diff(text: str) -> str:
     """Mask a diff. In Python code what a secret name is given counts only where it is a text: ``key=lambda ...`` stays as it is."""
     parts = re.split(r"(?m)^(?=diff --git )", text)
-    return "".join(_named(_shapes(part), _NAME_IN_CODE) if part.partition("\n")[0].endswith(".py") else masked_text(part) for part in parts)
+    return "".join(
+        _named(_shapes(part), _NAME_IN_CODE, _VALUE_IN_CODE) if part.partition("\n")[0].endswith(".py") else masked_text(part)
+        for part in parts
+    )
 
 
 def _shapes(text: str) -> str:
@@ -42,13 +50,15 @@ def _shapes(text: str) -> str:
     return _PRIVATE.sub(lambda found: f"{found[1]}{MASK}{found[2]}", _TOKEN.sub(MASK, text))
 
 
-def _named(text: str, names: re.Pattern[str]) -> str:
+def _named(text: str, names: re.Pattern[str], values: re.Pattern[str]) -> str:
     done, start = "", 0
     while found := names.search(text, start):
         name, end = found[1], found.end()
         option = not text[found.end(1) : end].strip()  # "--token abc" is an option and its value; "the token abc" is prose
-        value = _VALUE.match(text, end) if secret(name) and (not option or name.startswith("--")) else None
-        done += text[start:end] + (MASK if value else "")
+        value = values.match(text, end) if secret(name) and (not option or name.startswith("--")) else None
+        done += text[start:end]
+        if value:  # the lines of a patch are counted, and what they begin with is no secret
+            done += MASK + "".join(re.findall(r"\n[+ -]?", value[0]))
         start = value.end() if value else end
     return done + text[start:]
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import yaml
 
@@ -81,7 +83,7 @@ def recorded(run: str, tracking: Tracking, dir: Path, into: Path) -> Recorded:
         metrics=metrics,
         config=yaml.safe_load((files / "config.yaml").read_text()),
         provenance=json.loads((files / "provenance.json").read_text()),
-        curves={key: {m.step: m.value for m in points if m.step} for key, points in history.items() if len(points) > 1},
+        curves={key: {m.step: m.value for m in points if m.step} for key, points in history.items() if _by_epoch(key, points)},
         files=files,
     )
 
@@ -125,6 +127,11 @@ def changes(found: Recorded, tracking: Tracking, dir: Path, into: Path) -> Path 
         return None
 
 
+def _by_epoch(key: str, points: Sequence[Any]) -> bool:
+    """Say whether a metric was logged epoch by epoch, be it one; of tune/ some come at the end alone."""
+    return len(points) > 1 or key.startswith("train/")
+
+
 def _trial(client: MlflowClient, run: str) -> Run:
     found = client.get_run(run)
     if found.data.tags.get("flowersweep.kind") != "study":
@@ -143,5 +150,5 @@ def _downloaded(client: MlflowClient, run: str, into: Path) -> str:
     """Return a folder with the files of a run; one that lies on this machine is not copied."""
     location = str(client.get_run(run).info.artifact_uri)
     if location.startswith("file://"):
-        return location.removeprefix("file://")
+        return url2pathname(urlparse(location).path)
     return str(client.download_artifacts(run, "", str(into)))

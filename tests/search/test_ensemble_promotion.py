@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,12 @@ import pytest
 
 from flowersweep import verbs
 from flowersweep.compose import compose, parse
-from flowersweep.config import Tracking
+from flowersweep.config import Tracking, differences, flatten
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.pipeline import in_order
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.calibration import probabilities
-from flowersweep.journal import read
+from flowersweep.journal import Journal, read
 from flowersweep.search.history import records
 from flowersweep.search.members import members_of
 from flowersweep.search.restored import configured, from_journal, restored
@@ -30,6 +31,7 @@ from tests.search.test_ensemble import IMAGES, QUIET, run
 
 SWEEP = ["+sweep=ensemble", "ensemble.members=[one,small:0]", "ensemble.top=2", "sweep.n_trials=3", "study=both", "progress=false"]
 STUDIES = Path("mlruns/studies")
+MODELS = ("efficientnet_lite0", "efficientnet_b7", "joint")
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,15 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def went_on(study: Path) -> None:
+    """Give a study a further trial, better than all before."""
+    number = len(records(read(study / "journal.jsonl")[0]))
+    with Journal(study / "journal.jsonl") as journal:
+        for event in [event for event in journal.events if event["event"] in ("ask", "tell") and event["trial"] == 0]:
+            journal.append(**{**event, "trial": number, **({"value": -1.0} if event["event"] == "tell" else {})})
+    shutil.copytree(study / "trials" / "0", study / "trials" / str(number))
+
+
 @pytest.fixture
 def words(pooled: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(pooled)
@@ -59,6 +70,15 @@ def test_a_trials_configuration_is_read_from_its_journal_alone(words: list[str])
     assert len({event["settings"].get("loss.name") for event in asked}) > 1
     for event in asked:
         assert from_journal(events[0], event) == space.config(event["params"])
+
+
+@pytest.mark.parametrize("base", MODELS)
+def test_a_trial_whose_network_has_other_keys_than_the_studys_is_read_from_its_journal(base: str) -> None:
+    configs = {model: compose([f"model={model}"]) for model in MODELS}
+    begun = json.loads(json.dumps({"config": asdict(configs[base])}))
+    for config in configs.values():
+        settings = {path: new for path, (_, new) in differences(dict(flatten(configs[base])), dict(flatten(config))).items()}
+        assert from_journal(begun, json.loads(json.dumps({"settings": settings}))) == config
 
 
 def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:
@@ -85,7 +105,23 @@ def test_a_member_that_is_not_what_it_was_is_refused(words: list[str], workshop:
         configured(config, "both:0")
 
 
+def test_a_member_that_cannot_be_rebuilt_costs_the_model_alone(words: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    journals = {path: path.read_text() for path in (STUDIES / name / "journal.jsonl" for name in ("one", "small"))}
+    try:
+        for path, text in journals.items():
+            path.write_text(text.replace("flowersweep.training.losses.", "own.losses."))
+        outcome = run(*words, "study=unlogged")
+    finally:
+        for path, text in journals.items():
+            path.write_text(text)
+    assert outcome.findings is not None
+    assert "no model was logged: " in caplog.text
+
+
 def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_say(words: list[str]) -> None:
+    members = members_of(compose(words))
+    assert members is not None
+    went_on(STUDIES / "one")
     asked = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
     assert verbs.promote(compose(asked), asked) == 0
     folder = next(STUDIES.glob("both-promotion-*"))
@@ -93,7 +129,7 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     trials = records(events)
     round_ = len(trials) // 2
     names = [trial.params["candidate"] for trial in trials]
-    assert names[:3] == list(members_of(compose(words)).names)  # type: ignore[union-attr]
+    assert names[:3] == list(members.names)
     assert names[:round_] == names[round_:]
     assert names[3:5] == ["best single", "uniform"]
     assert all(trial.state == "complete" for trial in trials)

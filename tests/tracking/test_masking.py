@@ -27,6 +27,7 @@ def test_other_names_are_left_alone(name):
         ("tracking.uri=http://me:pw@host:5/x?token=abc&b=1", "tracking.uri=http://***@host:5/x?token=***&b=1"),
         ("postgresql://me:p@w@host/db", "postgresql://***@host/db"),
         ("+data.fetch={api_key:abc,b:2}", "+data.fetch={api_key:***,b:2}"),
+        ('password = """abc"""', "password = ***"),
         ("fetch --api-key abc", "fetch --api-key ***"),
         ("the token was bad: see http://host/a@b", "the token was bad: see http://host/a@b"),
         ('-    key = "abc"\n+    "api_token": \'abc\',\n+x = 1', '-    key = ***\n+    "api_token": ***,\n+x = 1'),
@@ -71,3 +72,22 @@ def test_in_a_diff_code_stays_code_and_texts_of_secret_names_are_masked():
     assert "abc" not in found
     assert [line for line in text.splitlines() if line not in found.splitlines()] == [code[1], code[2], code[3], code[5], other[0]]
     assert len(found.splitlines()) == len(text.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        ('+token = b"abc"', "+token = ***"),
+        ('+token = f"abc{x}"', "+token = ***"),
+        ("+api_key: str = Rb'abc'", "+api_key: str = ***"),
+        ('+password = """abc"""', "+password = ***"),
+        ('+password = "a\\"abc"  # why', "+password = ***  # why"),
+        ('+password = """\n+abc\n+"""\n+x = """y"""', '+password = ***\n+\n+\n+x = """y"""'),
+        ('+password = """\n+abc\n@@ -9 +9 @@\n+x = 1', "+password = ***\n+\n@@ -9 +9 @@\n+x = 1"),
+        ('+TOKEN = (\n+    "abc"\n+    "abc"\n+)', "+TOKEN = (\n+    ***\n+\n+)"),
+        ('+names = sorted(x, key=by)\n+words = ("y", b"z")', '+names = sorted(x, key=by)\n+words = ("y", b"z")'),
+    ],
+)
+def test_in_a_diff_a_text_of_any_kind_is_masked_whole_and_no_line_is_lost(code, shown):
+    begin = "diff --git a/x.py b/x.py\n"
+    assert masked_diff(begin + code) == begin + shown

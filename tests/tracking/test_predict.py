@@ -14,7 +14,7 @@ from flowersweep.compose import compose
 from flowersweep.config import Config, Data, Tracking
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.pipeline import in_order
-from flowersweep.errors import ConfigError
+from flowersweep.errors import ConfigError, TrackingError
 from flowersweep.predict import labels, predict
 from flowersweep.tracking import registry, store
 from flowersweep.tracking.shipper import run_ids, sync
@@ -73,6 +73,16 @@ def test_one_view_is_the_plain_prediction_and_two_the_mean_with_the_mirror_image
     wanted = (softmax(straight) + softmax(mirrored)).argmax(axis=1)
     assert submitted(champion) == wanted.tolist()
     assert two.changed == (wanted != straight.argmax(axis=1)).sum() > 0
+
+
+def test_a_version_that_is_named_predicts_in_place_of_the_champion(champion: Config, network: Any) -> None:
+    asked = replace(champion, alias=None, version=1)
+    predict(asked, [])
+    assert submitted(champion) == network.predict(pictures(champion), verbose=0).argmax(axis=1).tolist()
+    with pytest.raises(TrackingError, match=r"has no version 7\. Versions: 1"):
+        predict(replace(asked, version=7), [])
+    with pytest.raises(ConfigError, match="version=1 names a model, and so does alias"):
+        predict(replace(champion, version=1), [])
 
 
 @pytest.mark.parametrize("count", [2, 4, 6])
