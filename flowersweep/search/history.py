@@ -150,7 +150,7 @@ def _open(trial: Record, space: Space) -> FrozenTrial:
         params=trial.params,
         distributions=space.distributions(trial.params),
         intermediate_values={} if trial.notes is None else trial.reports,
-        system_attrs=trial.notes or {},
+        system_attrs=trial.notes or ({KEY: trial.noted} if trial.noted else {}),
     )
 
 

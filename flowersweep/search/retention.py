@@ -94,6 +94,8 @@ class Shelf:
             insort(self._kept, record, key=self._rank)
         if before is not None and before is not self.best:
             self.weights(before).unlink(missing_ok=True)
+        if record is not self.best:  # it was when it was put here, and another ended before it
+            self.weights(record).unlink(missing_ok=True)
         self._shrink(self.keep)
 
     def _drop(self, numbers: Iterable[int]) -> None:
