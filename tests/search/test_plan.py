@@ -114,6 +114,14 @@ def test_minutes_follow_from_what_was_timed() -> None:
     assert finetune.most == (certain + 11 * (whole + 4 * 2)) / 60
 
 
+def test_workers_that_share_no_cores_share_the_minutes() -> None:
+    certain, whole = 2 * 30 + 3000 * 0.01, 10 * 10 + 5
+    cluster = planned("pruner=none", "executor=ray", "sweep.workers=4")
+    assert (cluster.most, cluster.least) == ((certain + 3 * whole) / 60, (certain + 11 / 4 * whole) / 60)
+    assert planned("pruner=none", "executor=ray", "sweep.workers=99").most == (certain + whole) / 60
+    assert planned("pruner=none", "sweep.workers=4") == planned("pruner=none")  # on this machine's cores
+
+
 def test_bytes_follow_from_what_is_kept() -> None:
     few, many = planned("sweep.keep=3"), planned("sweep.keep=20")
     assert many.most_bytes - few.most_bytes == (11 - 3) * COSTS.logits
