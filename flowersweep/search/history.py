@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,6 +86,17 @@ def records(events: Iterable[Event]) -> list[Record]:
                     found[event["trial"]].reports = dict(found[first].reports)
                 found[event["trial"]].tell = event
                 found[event["trial"]].metrics = event.get("metrics") or found[event["trial"]].metrics
+    return found
+
+
+def deaths(events: Iterable[Event]) -> Counter[int]:
+    """Count the workers that were lost with each trial since it last reported: then it had gone on, whatever took them."""
+    found = Counter[int]()
+    for event in events:
+        if event["event"] == "lost":
+            found[event["trial"]] += 1
+        elif event["event"] == "report":
+            found.pop(event["trial"], None)
     return found
 
 

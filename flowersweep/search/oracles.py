@@ -84,8 +84,8 @@ def _require_rounds(config: Config, bracket: Sequence[tuple[int, int]]) -> None:
         raise ConfigError("oracle=hyperband needs epochs, and an ensemble trains none: oracle=random or bayesian")
     if epochs[-1] < config.train.all_epochs:
         raise ConfigError(
-            f"oracle.max_epochs={config.oracle['max_epochs']} is less than the {config.train.all_epochs} epochs of a trial, so that none would "
-            "be trained to its end: leave it out, or lower train.epochs"
+            f"oracle.max_epochs={config.oracle['max_epochs']} is less than the {config.train.all_epochs} epochs of a trial, so that none "
+            "would be trained to its end: leave it out, or lower train.epochs"
         )
     if len({*epochs}) < len(epochs):
         raise ConfigError(

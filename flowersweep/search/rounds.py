@@ -68,7 +68,7 @@ def first_bracket(oracle: Any, config: Config) -> list[tuple[int, int]]:
 def waiting(told: Sequence[Any], rank: Callable[[Any], Any]) -> set[int]:
     """Return the trials that may go on in the next round, of those that were told: the best of each round of each bracket.
 
-    With workers a bracket begins before the one before it has ended. A trial whose continuation was told has gone on, and its place is taken.
+    With workers a bracket begins before the one before it has ended. A trial whose continuation was told has gone on; its place is taken.
     """
     inside = [record for record in told if record.noted]
     gone = {record.continues for record in inside}

@@ -12,16 +12,19 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from flowersweep import signals
 from flowersweep.compose import compose
 from flowersweep.errors import ConfigError
 from flowersweep.runtime import start
 from flowersweep.search.cluster import require_room
 from flowersweep.search.executors import Crew, InProcess, Left, Lost, Setting
+from flowersweep.search.history import deaths
 from flowersweep.search.processes import Processes, shares
 from flowersweep.search.workbench import Advance, Begin, Job, images_and_weights
 from flowersweep.training.checkpoint import Checkpoint
@@ -236,6 +239,34 @@ def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(project: Path, clu
     assert "6 trials: " in printed
     tells = require_whole(study, 6)
     assert {tell["state"] for tell in tells} <= {"complete", "pruned"}
+
+
+def test_what_ray_lost_with_a_node_is_a_worker_that_is_gone() -> None:
+    exceptions = pytest.importorskip("ray.exceptions")
+    from flowersweep.search.cluster import Actor
+
+    def lost(message: str) -> None:
+        raise exceptions.ObjectLostError(message, None, "")
+
+    actor = SimpleNamespace(hear=SimpleNamespace(remote=lambda: "0" * 56))
+    with pytest.raises(EOFError, match="lost"):
+        Actor(SimpleNamespace(get=lost, exceptions=exceptions), actor).receive()
+
+
+def test_a_library_that_listens_to_signals_does_not_take_them_away() -> None:
+    before = signal.signal(signal.SIGTERM, signals._end)
+    try:
+        with signals.kept():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        assert signal.getsignal(signal.SIGTERM) is signals._end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_trial_that_reports_between_them_does_not_kill_its_workers() -> None:
+    happened: list[dict[str, Any]] = [{"event": event, "trial": 0} for event in ("ask", "lost", "lost", "report", "lost")]
+    assert deaths(happened) == {0: 1}
+    assert deaths([*happened, {"event": "lost", "trial": 1}]) == {0: 1, 1: 1}
 
 
 def test_without_ray_the_command_to_install_it_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
