@@ -56,8 +56,10 @@ def test_the_samples_are_the_trials_that_the_sweep_begins_with(project: Path, ca
     for number, settings in enumerate(asked):
         shown = ", ".join(f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}" for path, value in settings.items())
         assert f"  {number}: {shown}\n" in said
-    assert main(["plan", *WORDS]) == 0
-    assert "6 trials: 2 of them ended, in " in capsys.readouterr().out
+    assert main(["plan", *WORDS, "sweep.workers=2"]) == 0
+    said = capsys.readouterr().out
+    assert "6 trials: 2 of them ended, in " in said
+    assert "sweep.workers=2 share the cores of this machine: the minutes are those of one trial after the other" in said
 
 
 GROUPS = {
