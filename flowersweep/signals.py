@@ -7,6 +7,9 @@ it ignores, as shells do for what runs in the background.
 from __future__ import annotations
 
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _asked = False
@@ -18,6 +21,17 @@ def listen() -> None:
     _asked = False
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, _end)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Within it a library may listen to SIGTERM in its own way; afterwards it is listened to as before."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def require_none() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
+from flowersweep.config import flatten
+from flowersweep.errors import ConfigError
 from flowersweep.evaluation.baseline import best_of_points
 from flowersweep.evaluation.scores import Reals
 from flowersweep.report.audit import Finding
 from flowersweep.report.reading import Reading
+from flowersweep.search.constraints import Constraint, constraint
 from flowersweep.search.history import Record
 from flowersweep.search.objectives import direction
-from flowersweep.search.points import quasi_random, share_below
+from flowersweep.search.points import sequence, share_below
 from flowersweep.search.space import Parameter, Space
 
 FEWEST, MOST = 10, 300  # complete trials: fewer say nothing of the space, more take long
@@ -31,9 +35,14 @@ def baseline(study: Reading) -> Finding | None:
         return None
     maximize = direction(study.objective) == "maximize"
     values = np.array([_worth(record, study, maximize=maximize) for record in ended])
+    try:
+        wanted = _wanted(study)
+    except ConfigError:  # an expression that is no longer understood
+        return None
     logged = not maximize and bool((values > 0).all())  # a likelihood can be many times another
-    space, count = Space(ranged, _fixed(study), (), frozenset()), len(ended)
-    others = [np.array([_coordinates(ranged, quasi_random(space, n, seed)) for n in range(count)]) for seed in range(SETS)]
+    space, count = Space(study.parameters, _fixed(study), (), frozenset(), wanted), len(ended)
+    drawn = [islice(filter(space.feasible, sequence(space, seed)), count) for seed in range(SETS)]
+    others = [np.array([_coordinates(ranged, point) for point in points]) for points in drawn]
     points = np.array([_coordinates(ranged, record.params) for record in ended])
     found = best_of_points(points, np.log(values) if logged else values, others, maximize=maximize)
     value, low, high = (float(np.exp(each)) if logged else each for each in found)
@@ -51,6 +60,17 @@ def baseline(study: Reading) -> Finding | None:
 def _worth(record: Record, study: Reading, *, maximize: bool) -> float:
     value, worst = float(record.value or 0.0), float(study.complete[-1].value or 0.0)
     return value if record.state == "complete" else min(value, worst) if maximize else max(value, worst)
+
+
+def _wanted(study: Reading) -> tuple[Constraint, ...]:
+    """The study's constraints: points that they do not allow would have been in no search."""
+    config = study.begun["config"]
+    names = {known: p.name for p in study.parameters for known in (p.name, p.path)}
+    settings = dict(flatten(config))
+    settings |= {path.removesuffix(".name"): value for path, value in settings.items() if path.endswith(".name")}
+    searched = config.get("sweep", {}).get("space", {})
+    settings |= {name: settings.get(entry["path"]) for name, entry in searched.items() if name not in names}
+    return tuple(constraint(text, names, settings, ()) for text in config.get("sweep", {}).get("constraints") or ())
 
 
 def _fixed(study: Reading) -> dict[str, Any]:

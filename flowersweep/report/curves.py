@@ -57,10 +57,9 @@ def _lines(study: Reading, numbers: Sequence[int], **more: Any) -> Trace:
 
 
 def timeline(study: Reading) -> Chart | None:
-    """When each trial ran: by worker where the journal names them, else one row a trial."""
+    """When each trial ran, one row a trial."""
     if not study.spans:
         return None
-    by_worker = any(span.worker is not None for span in study.spans.values())
     longest = max(span.end for span in study.spans.values())
     unit, seconds = ("seconds", 1.0) if longest < 300 else ("minutes", 60.0) if longest < 5 * 3600 else ("hours", 3600.0)
     traces = []
@@ -75,7 +74,7 @@ def timeline(study: Reading) -> Chart | None:
                     "name": state,
                     "base": [span.start / seconds for span in spans],
                     "x": [(span.end - span.start) / seconds for span in spans],
-                    "y": [f"worker {span.worker}" if by_worker else r.number for r, span in zip(chosen, spans, strict=True)],
+                    "y": [r.number for r in chosen],
                     "text": [f"trial {r.number}, {span.end - span.start:.3g} s" for r, span in zip(chosen, spans, strict=True)],
                     "textposition": "none",
                     "hovertemplate": "%{text}<extra></extra>",
@@ -86,7 +85,7 @@ def timeline(study: Reading) -> Chart | None:
     lines = [
         {"type": "line", "yref": "paper", "x0": at / seconds, "x1": at / seconds, "y0": 0, "y1": 1, "line": DOTTED} for at in study.resumes
     ]
-    rows = axis("", type="category") if by_worker else axis("trial", autorange="reversed")
+    rows = axis("trial", autorange="reversed")
     layout = {"xaxis": axis(f"running time, {unit}"), "yaxis": rows, "barmode": "overlay", "bargap": 0.1, "height": 360, "shapes": lines}
     note = "Dotted: the study was gone on with; pauses are left out." if lines else ""
     note = f"{note} {study.sampled}".strip()

@@ -27,7 +27,7 @@ from flowersweep.tracking.masking import masked_text
 NEXT_BEST = 10  # trials that are compared with the best one
 PAIRS = 15  # that are shown of the classes taken for each other
 # what a single training does not need of a sweep's command
-OF_A_SWEEP = re.compile(r"[+~]*(study=|sweep\.|verb=|progress=|sampler|pruner|engine=|oracle|studies=|output=)")
+OF_A_SWEEP = re.compile(r"[+~]*(study=|sweep\.|verb=|progress=|sampler|pruner|engine=|oracle|executor|studies=|output=)")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def facts(study: Reading) -> Facts:
 
 def mistakes(study: Reading) -> list[Mistake] | str:
     """Return the worst mistakes of the best trial; made now and kept if there are none yet and the images are at hand."""
-    assert study.best is not None
+    if study.best is None:
+        return "no trial was completed"
     folder = study.folder / "trials" / str(study.best.number)
     known, kept = stored(folder), study.predictions(study.best.number)
     if known is not None or kept is None:

@@ -30,7 +30,6 @@ class Span:
 
     start: float
     end: float
-    worker: str | None
 
 
 @dataclass(frozen=True)
@@ -141,8 +140,7 @@ def _spans(timed: Iterable[tuple[Event, float]]) -> dict[int, Span]:
     for event, moment in timed:
         if event["event"] in ("ask", "report", "tell"):
             known = found.get(event["trial"])
-            worker = event.get("worker", known.worker if known else None)
-            found[event["trial"]] = Span(known.start if known else moment, moment, None if worker is None else str(worker))
+            found[event["trial"]] = Span(known.start if known else moment, moment)
     return found
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from flowersweep import signals
 from flowersweep.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class Actor:
     def receive(self) -> Any:
         try:
             message = self.ray.get(self.awaited)
-        except self.ray.exceptions.RayActorError as error:
+        except (self.ray.exceptions.RayActorError, self.ray.exceptions.ObjectLostError) as error:
             said = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise EOFError(" ".join(dict.fromkeys([said[0], said[-1]]))) from None
         self.awaited = self.actor.hear.remote()
@@ -78,7 +79,8 @@ class Actors:
         self._joined = not ray.is_initialized()
         if self._joined:
             try:
-                ray.init(address=address, runtime_env=dict(runtime_env or {}) or None, log_to_driver=True, logging_level="WARNING")
+                with signals.kept():  # Ray would end this process by sys.exit
+                    ray.init(address=address, runtime_env=dict(runtime_env or {}) or None, log_to_driver=True, logging_level="WARNING")
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ConfigError(
                     f"executor.address={address}: no Ray cluster is found there ({error}). Start one: ray start --head"

@@ -45,12 +45,22 @@ def forecast_of(config: Config, found: Calibration, trials: int, groups: int, mi
     full, first = _first_decision(config)
     short = min(first, last - train.epochs) * found.head + max(0, first - (last - train.epochs)) * found.main
     certain = found.compiling * groups + found.image * missing
-    most = certain + trials * whole
-    least = certain + min(trials, full) * whole + max(0, trials - full) * min(short, whole)
+    beside = max(1, min(beside_each_other(config), trials))
+    most = certain + -(-trials // beside) * whole
+    least = certain + (min(trials, full) * whole + max(0, trials - full) * min(short, whole)) / beside
     running = 2 * (found.weights + found.checkpoint) + JOURNAL  # while one is written, the one before is there
     journal = config.sweep.n_trials * (LINE + EPOCH_LINE * last)
     kept = min(config.sweep.n_trials, config.sweep.keep)
     return Forecast(least / 60, most / 60, running + journal + 2 * found.logits, running + journal + (kept + 1) * found.logits)
+
+
+def beside_each_other(config: Config) -> int:
+    """Return how many trials at a time are to take as long as one alone would.
+
+    Workers of other machines, or with devices of their own, are taken not to slow each other. Those of this machine share its cores: one
+    trial alone uses all of them, so that several take as long as one after the other, or longer.
+    """
+    return config.sweep.workers if config.executor.get("name", "local") != "local" else 1
 
 
 def known_refusal(config: Config, workshop: Workshop) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,6 +89,17 @@ def records(events: Iterable[Event]) -> list[Record]:
     return found
 
 
+def deaths(events: Iterable[Event]) -> Counter[int]:
+    """Count the workers that were lost with each trial since it last reported: then it had gone on, whatever took them."""
+    found = Counter[int]()
+    for event in events:
+        if event["event"] == "lost":
+            found[event["trial"]] += 1
+        elif event["event"] == "report":
+            found.pop(event["trial"], None)
+    return found
+
+
 def begun(ask: Event, trials: Sequence[Record] = ()) -> Record:
     """Return the trial that an event of asking begins; one that takes another of ``trials`` further has its reports already."""
     noted = ask.get("noted", {})
@@ -150,7 +162,7 @@ def _open(trial: Record, space: Space) -> FrozenTrial:
         params=trial.params,
         distributions=space.distributions(trial.params),
         intermediate_values={} if trial.notes is None else trial.reports,
-        system_attrs=trial.notes or {},
+        system_attrs=trial.notes or ({KEY: trial.noted} if trial.noted else {}),
     )
 
 

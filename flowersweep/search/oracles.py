@@ -82,6 +82,11 @@ def _require_rounds(config: Config, bracket: Sequence[tuple[int, int]]) -> None:
         raise ConfigError("oracle=hyperband compares trials of as many epochs, and sweep.repeats=reuse takes results of fewer: replicate")
     if config.ensemble.members:
         raise ConfigError("oracle=hyperband needs epochs, and an ensemble trains none: oracle=random or bayesian")
+    if epochs[-1] < config.train.all_epochs:
+        raise ConfigError(
+            f"oracle.max_epochs={config.oracle['max_epochs']} is less than the {config.train.all_epochs} epochs of a trial, so that none "
+            "would be trained to its end: leave it out, or lower train.epochs"
+        )
     if len({*epochs}) < len(epochs):
         raise ConfigError(
             f"oracle=hyperband: its rounds end where a trial may be stopped, after {', '.join(map(str, epochs))} epochs, so two are one: "
@@ -132,7 +137,8 @@ def _tell(oracle: Any, before: Sequence[FrozenTrial], space: Space) -> None:
         told = Trial(known, str(each.number), STATES[each.state])
         told.score = each.value
         if told.status == "RUNNING":
-            if not oracle.ongoing_trials and hasattr(oracle, "gpr") and oracle.trials:
+            known_values = any(each.status == "COMPLETED" for each in oracle.trials.values())
+            if not oracle.ongoing_trials and hasattr(oracle, "gpr") and known_values:
                 oracle.gpr.fit(*oracle._vectorize_trials())  # by which it guesses what those that run will give
             oracle.ongoing_trials[told.trial_id] = told
         oracle.trials[told.trial_id] = told

@@ -19,7 +19,7 @@ from flowersweep.search import history
 from flowersweep.search.budget import spent
 from flowersweep.search.calibration import Calibration, Rehearsal, calibrate
 from flowersweep.search.feasible import Feasible
-from flowersweep.search.forecast import Forecast, forecast_of, lasting, span
+from flowersweep.search.forecast import Forecast, beside_each_other, forecast_of, lasting, span
 from flowersweep.search.oracles import require
 from flowersweep.search.points import feasible_share
 from flowersweep.search.space import Params, Space, space_of
@@ -110,6 +110,10 @@ def _costs(config: Config, found: Calibration, missing: int, say: Say) -> None:
     if missing:
         say(f"\nfeatures of {missing} images: {lasting(found.image * missing / 60)}, once")
     head = f", {found.head:.3g} s for one of the frozen stage before it" if found.head else ""
+    if config.sweep.workers > beside_each_other(config):
+        say(f"\nsweep.workers={config.sweep.workers} share the cores of this machine: the minutes are those of one trial after the other")
+    elif config.sweep.workers > 1:
+        say(f"\nsweep.workers={config.sweep.workers}: the minutes are right if each is as fast as this machine, and none slows another")
     say(f"timed here: {found.main:.3g} s an epoch{head}, {found.finish:.3g} s at a trial's end; {found.compiling:.3g} s to compile or load")
 
 

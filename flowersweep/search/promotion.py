@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 
 from flowersweep import trial as one
 from flowersweep.compose import compose, parse
-from flowersweep.config import Config, flatten
+from flowersweep.config import Config, flatten, several
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.gate import Candidate, Verdict, choose, judge, plain
 from flowersweep.evaluation.scores import accuracy
@@ -118,6 +118,8 @@ def promotion(
     searched = begun["config"]["sweep"]["space"]
     space = space_of(base, [*words, *own], parse(words)) if searched else Space((), {}, (*words, *own), frozenset())
     entries = candidates(base, space, trials, config.promotion.top, begun["settings"]["replicas"])
+    if several(base):  # JAX takes the accelerators when it first computes, and they are the workers'
+        start(Path(config.dir) / "cache" / "compiled", platform="cpu")
     against = champion(base) if champion else None  # before minutes of training: what does not fit is said now
     what = hashlib.sha256(json.dumps([begun["time"], entries], sort_keys=True).encode()).hexdigest()
     fresh = replicate_seed(what, 0)

@@ -92,6 +92,8 @@ class Shelf:
         before = self.best
         if self.logits(record).exists():
             insort(self._kept, record, key=self._rank)
+            if record is not self.best:  # it was when it was put here, and another ended before it
+                self.weights(record).unlink(missing_ok=True)
         if before is not None and before is not self.best:
             self.weights(before).unlink(missing_ok=True)
         self._shrink(self.keep)

@@ -66,15 +66,19 @@ def first_bracket(oracle: Any, config: Config) -> list[tuple[int, int]]:
 
 
 def waiting(told: Sequence[Any], rank: Callable[[Any], Any]) -> set[int]:
-    """Return the trials that may go on in the next round, of those that were told: the best of each round of the newest bracket.
+    """Return the trials that may go on in the next round, of those that were told: the best of each round of each bracket.
 
-    A trial whose continuation was told has gone on.
+    With workers a bracket begins before the one before it has ended. A trial whose continuation was told has gone on; its place is taken.
     """
     inside = [record for record in told if record.noted]
-    newest = max((record.noted["bracket"] for record in inside), default=0)
     gone = {record.continues for record in inside}
+    places: defaultdict[tuple[int, int], list[Any]] = defaultdict(list)
+    for record in inside:
+        places[record.noted["bracket"], record.noted["round"]].append(record)
     found: set[int] = set()
-    for turn in {record.noted["round"] for record in inside}:
-        same = [r for r in inside if r.noted["bracket"] == newest and r.noted["round"] == turn and r.state == "pruned"]
-        found |= {record.number for record in sorted(same, key=rank)[: same[0].noted["next"] if same else 0]}
-    return found - gone
+    for same in places.values():
+        paused = [record for record in same if record.state == "pruned" and record.number not in gone]
+        # one that failed is one that goes on less: KerasTuner leaves out as many as ever
+        left = same[0].noted["next"] - sum(record.number in gone or record.state == "failed" for record in same)
+        found |= {record.number for record in sorted(paused, key=rank)[: max(0, left)]}
+    return found

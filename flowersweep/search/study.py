@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -31,7 +31,7 @@ from flowersweep.training.workshop import Workshop
 
 Watch = Callable[[Record], None]  # is told whenever the journal has something new of a trial
 Turns = Generator[Task, Any, None]  # the tasks of a trial, each sent the answer of the one before
-DEATHS = 3  # of workers, after which the trial that they had counts as their cause
+DEATHS = 3  # of workers since it last reported, after which the trial that they had counts as their cause
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Study:
         self.open = history.running(self.optuna)  # trials that are in flight in the Optuna study
         self.flights: dict[int, Flight] = {}
         self.held: defaultdict[int, list[tuple[Record, optuna.Trial]]] = defaultdict(list)  # trial -> those that wait for its result
-        self.deaths = Counter(event["trial"] for event in self.journal.events if event["event"] == "lost")
+        self.deaths = history.deaths(self.journal.events)
         self.shelf = Shelf(self.folder, self.config, self.trials)
         self.clock = Clock(self.config, self.journal.events)
         self.ended = sum(record.tell is not None for record in self.trials)
@@ -308,6 +308,7 @@ class Study:
             notes = {"attributes": history.attributes(self.optuna, record.number), "pruned": record.pruned}
         self.journal.append("report", trial=record.number, epochs=[asdict(each) for each in epochs], value=value, **notes)
         record.reports[epoch], record.metrics = value, epochs[-1].metrics
+        self.deaths.pop(record.number, None)
         record.times += [each.time for each in epochs]
         self.watch(record)
         if not notes:

@@ -26,7 +26,6 @@ class Play:
     curve: Sequence[float] = ()
     skill: float | None = None
     reason: str | None = None
-    worker: str | None = None
 
 
 SPACE = {
@@ -85,7 +84,7 @@ class MadeUp:
         }
 
     def _trial(self, number: int, play: Play, now: float) -> list[dict[str, Any]]:
-        common = {"trial": number, **({"worker": play.worker} if play.worker else {})}
+        common = {"trial": number}
         events: list[dict[str, Any]] = [{"event": "ask", "time": now, "params": play.params, "settings": {}, **common}]
         for epoch, value in enumerate(play.curve, start=1):
             point = {"epoch": epoch, "time": now + epoch, "metrics": {self.objective: value, "tune/macro_f1": 0.5}}

@@ -30,10 +30,7 @@ def drawn(found: Facts) -> Iterable[Chart]:
 
 def many(tmp_path: Path) -> Facts:
     """Enough trials for importances and a map."""
-    plays = [
-        Play((smoothed if n % 2 else focal)(0.5 + n / 100, 0.001 * (n + 1)), 1.5 - n / 20, curve=(2.0,), worker=f"w{n % 2}")
-        for n in range(24)
-    ]
+    plays = [Play((smoothed if n % 2 else focal)(0.5 + n / 100, 0.001 * (n + 1)), 1.5 - n / 20, curve=(2.0,)) for n in range(24)]
     return facts(reading(MadeUp(plays, name="many").write(tmp_path)))
 
 
@@ -110,9 +107,8 @@ def test_of_very_many_curves_some_of_each_kind_are_drawn(tmp_path: Path) -> None
     assert len(found["pruned"]["x"]) > 50 * 3
 
 
-def test_the_timeline_has_a_row_a_trial_or_a_row_a_worker(study: Reading, tmp_path: Path) -> None:
+def test_the_timeline_has_a_row_a_trial(study: Reading) -> None:
     assert traces(curves.timeline(study))["complete"]["y"] == [0, 3, 4]
-    assert set(traces(curves.timeline(many(tmp_path).study))["complete"]["y"]) == {"worker w0", "worker w1"}
 
 
 def test_a_resumed_study_says_where_it_was_gone_on_with(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from flowersweep.__main__ import overrides
 from flowersweep.compose import compose
 from flowersweep.config import flatten
 from flowersweep.errors import StudyError
-from flowersweep.report.facts import Facts, command, facts
+from flowersweep.report.facts import Facts, command, facts, mistakes
 from flowersweep.report.reading import Reading, reading
 from tests.report.made_up import CLASSES, IMAGES, MadeUp, Play, focal, of_all_kinds, smoothed
 
@@ -37,9 +37,9 @@ def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
 
 
 def test_pauses_are_no_running_time(tmp_path: Path) -> None:
-    plays = [Play(smoothed(0.1, 0.01), 0.5 - 0.1 * n, worker=str(n % 2)) for n in range(3)]
+    plays = [Play(smoothed(0.1, 0.01), 0.5 - 0.1 * n) for n in range(3)]
     study = reading(MadeUp(plays, pauses={2: 3600.0}, wanted=3).write(tmp_path))
-    assert [(span.start, span.end, span.worker) for span in study.spans.values()] == [(0, 9, "0"), (10, 19, "1"), (19, 28, "0")]
+    assert [(span.start, span.end) for span in study.spans.values()] == [(0, 9), (10, 19), (19, 28)]
     assert study.resumes == [19]
 
 
@@ -55,7 +55,17 @@ def test_the_command_of_the_best_trial_composes_to_its_configuration(study: Read
 
 def test_the_command_keeps_words_with_spaces_drops_the_sweeps_own_and_masks_secrets(tmp_path: Path) -> None:
     fetch = "data.fetch={_target_: flowersweep.data.synthetic.write, classes: 5}"
-    words = ["+sweep=smoothing", "study=mine", "sweep.n_trials=30", "sampler=random", fetch, "tracking.uri=http://me:secret@host"]
+    words = [
+        "+sweep=smoothing",
+        "study=mine",
+        "sweep.n_trials=30",
+        "sampler=random",
+        "executor=ray",
+        "executor.address=auto",
+        "sweep.workers=4",
+        fetch,
+        "tracking.uri=http://me:secret@host",
+    ]
     begun = shlex.join(["python", "-m", "flowersweep", *words])
     study = reading(MadeUp([Play(smoothed(0.1, 0.01), 0.3)], command=begun).write(tmp_path))
     told = command(study)
@@ -63,7 +73,7 @@ def test_the_command_keeps_words_with_spaces_drops_the_sweeps_own_and_masks_secr
     assert "secret" not in told
     kept = shlex.split(told)
     assert fetch in kept
-    assert not [word for word in kept if re.match("study|sweep|sampler", word)]
+    assert not [word for word in kept if re.match("study|sweep|sampler|executor", word)]
 
 
 def test_scores_of_both_halves_come_from_the_logits(found: Facts) -> None:
@@ -110,6 +120,7 @@ def test_classes_without_names_are_numbered(tmp_path: Path) -> None:
 def test_there_are_facts_of_a_study_that_has_little(plays: list[Play], tmp_path: Path) -> None:
     found = facts(reading(MadeUp(plays).write(tmp_path)))
     assert found.scores == found.importances == []
+    assert mistakes(found.study) == ([] if found.study.best else "no trial was completed")
     assert found.claim
     assert [finding.title for finding in found.findings if "Picked from" in finding.title]
 

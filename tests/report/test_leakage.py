@@ -66,6 +66,17 @@ def test_a_search_is_compared_with_a_plain_one_of_as_many_trials(near: float, sa
     assert found.title.startswith(said), found.text
 
 
+def test_a_search_is_compared_with_points_that_its_constraints_allow(tmp_path: Path) -> None:
+    study = searched(tmp_path, 0.05)
+    config = {**study.begun["config"], "sweep": {"constraints": ["a < 0.401 and train.b < 0.401"]}}  # what is left is near the optimum
+    found, free = baseline(replace(study, begun={**study.begun, "config": config})), baseline(study)
+    assert found is not None
+    assert free is not None
+    assert found.text != free.text
+    unknown = {**config, "sweep": {"constraints": ["nothing < 1"]}}
+    assert baseline(replace(study, begun={**study.begun, "config": unknown})) is None
+
+
 def test_of_few_trials_and_of_a_plain_search_nothing_is_said(study: Reading, tmp_path: Path) -> None:
     assert baseline(study) is None
     plain = searched(tmp_path, 0.3)

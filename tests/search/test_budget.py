@@ -186,6 +186,18 @@ def test_what_a_kill_left_is_cleared_when_the_study_goes_on(tmp_path: Path) -> N
     assert again.best is done[1]
 
 
+def test_of_two_that_end_beside_each_other_the_better_ones_weights_are_kept(tmp_path: Path) -> None:
+    kept_here = shelf(tmp_path)
+    ends(kept_here, 0, 3.0)
+    both = [Record(number, {}, tell={"state": "complete", "value": value}) for number, value in ((1, 1.0), (2, 2.0))]
+    for record in both:  # each is better than the best so far
+        kept_here.put_result(record.number, record.value or 0, {}, {"tune": np.zeros(10, np.int8)}, trained(10))
+    for record in both:
+        kept_here.ended(record)
+    assert kept(tmp_path, "weights") == {1}
+    assert kept(tmp_path, "logits") == {0, 1, 2}
+
+
 @pytest.mark.parametrize("objective", ["tune/nll", "tune/accuracy"])
 def test_the_best_is_the_first_of_equals(objective: str, tmp_path: Path) -> None:
     values = [0.5, 0.2, 0.9, 0.2, 0.9]

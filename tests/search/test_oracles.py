@@ -100,6 +100,32 @@ def test_bayesian_optimization_finds_what_chance_does_not(objective: str) -> Non
     assert best["bayesian"] < best["random"] / 2
 
 
+def test_beside_others_a_trial_that_failed_teaches_the_bayesian_oracle_nothing() -> None:
+    config, space = made("+sweep=smoothing", "oracle=bayesian", "oracle.num_initial_points=2")
+    study = history.rebuilt([], space, config)
+    first, _ = history.ask(study, 0, space=space, config=config)
+    history.ask(study, 1, space=space, config=config)
+    study.tell(first, state=optuna.trial.TrialState.FAIL)
+    for number in (2, 3):
+        _, params = history.ask(study, number, space=space, config=config)
+        assert params
+
+
+def test_a_round_ends_a_trial_that_was_begun_alone_and_went_on_beside_others() -> None:
+    """Killed in flight, gone on with by workers, and killed again before it reported: the journal has its round, but no notes of it."""
+    config, space = made("+sweep=smoothing", "oracle=hyperband", "sweep.segment_epochs=2")
+    study = history.rebuilt([], space, config)
+    events = []
+    for number in range(2):
+        _, params = history.ask(study, number, space=space, config=config)
+        beside = {"attributes": history.attributes(study, number)} if number else {}
+        events.append({"event": "ask", "trial": number, "params": params, "noted": history.noted(study, number), **beside})
+    again = history.rebuilt(history.records(events), space, config)
+    trial = history.running(again)[0]
+    trial.report(0.5, events[0]["noted"]["epochs"])
+    assert trial.should_prune()
+
+
 ACCUMULATE = "+sweep.space.a={path: train.accumulate, values: 'choice(1, 2, 4, 8)'}"
 
 
@@ -195,6 +221,7 @@ REFUSED = {
     "engine=keras_tuner oracle=hyperband pruner=median": "ends trials itself, and pruner=median would too: pruner=none",
     "engine=keras_tuner oracle=hyperband sweep.repeats=reuse": "takes results of fewer",
     "engine=keras_tuner oracle=hyperband sweep.segment_epochs=8": "so two are one: lower sweep.segment_epochs=8",
+    "engine=keras_tuner oracle=hyperband oracle.max_epochs=6": "max_epochs=6 is less than the 10 epochs of a trial",
     "engine=keras_tuner oracle=hyperband sweep.n_trials=5": r"12 of 2 epochs, then 4 of 4 epochs, .* first whole trial is the 17th",
     "engine=keras_tuner oracle._target_=keras_tuner.oracles.GridSearchOracle": "A grid is sampler=grid",
     "engine=keras": "must be one of optuna, keras_tuner",
@@ -233,4 +260,8 @@ def test_checkpoints_wait_only_for_those_that_may_go_on(tmp_path: Path) -> None:
     assert shelf.begin(child) == folder / "3.npz"
     assert end(child) == {"1", "4"}  # its own takes the place of what it went on from
     assert rounds.waiting(shelf._told, shelf._rank) == {1, 4}
-    assert end(paused(5, 0.9, bracket=1)) == {"5"}
+    assert end(paused(5, 0.9, bracket=1)) == {"1", "4", "5"}  # a worker began the next bracket
+    assert end(paused(6, 0.1, round=1, next=1, epochs=4, continues=1)) == {"5", "6"}  # none of round 0 goes on any more
+    lost = history.Record(7, {}, noted={"bracket": 1, "round": 0, "epochs": 2, "next": 2}, tell={"state": "failed", "value": None})
+    assert end(lost) == {"5", "6"}
+    assert end(paused(8, 0.8, bracket=1)) == {"6", "8"}  # one goes on instead of two

@@ -56,8 +56,10 @@ def test_the_samples_are_the_trials_that_the_sweep_begins_with(project: Path, ca
     for number, settings in enumerate(asked):
         shown = ", ".join(f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}" for path, value in settings.items())
         assert f"  {number}: {shown}\n" in said
-    assert main(["plan", *WORDS]) == 0
-    assert "6 trials: 2 of them ended, in " in capsys.readouterr().out
+    assert main(["plan", *WORDS, "sweep.workers=2"]) == 0
+    said = capsys.readouterr().out
+    assert "6 trials: 2 of them ended, in " in said
+    assert "sweep.workers=2 share the cores of this machine: the minutes are those of one trial after the other" in said
 
 
 GROUPS = {
@@ -112,6 +114,14 @@ def test_minutes_follow_from_what_was_timed() -> None:
     assert median.least == (certain + 5 * whole + 6 * 40) / 60
     finetune = planned("pruner=none", "train=finetune", "train.epochs=10", "train.head_epochs=4")
     assert finetune.most == (certain + 11 * (whole + 4 * 2)) / 60
+
+
+def test_workers_that_share_no_cores_share_the_minutes() -> None:
+    certain, whole = 2 * 30 + 3000 * 0.01, 10 * 10 + 5
+    cluster = planned("pruner=none", "executor=ray", "sweep.workers=4")
+    assert (cluster.most, cluster.least) == ((certain + 3 * whole) / 60, (certain + 11 / 4 * whole) / 60)
+    assert planned("pruner=none", "executor=ray", "sweep.workers=99").most == (certain + whole) / 60
+    assert planned("pruner=none", "sweep.workers=4") == planned("pruner=none")  # on this machine's cores
 
 
 def test_bytes_follow_from_what_is_kept() -> None:

@@ -9,18 +9,22 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from flowersweep import signals
 from flowersweep.compose import compose
 from flowersweep.errors import ConfigError
 from flowersweep.runtime import start
 from flowersweep.search.cluster import require_room
 from flowersweep.search.executors import Crew, InProcess, Left, Lost, Setting
+from flowersweep.search.history import deaths
 from flowersweep.search.processes import Processes, shares
 from flowersweep.search.workbench import Advance, Begin, Job, images_and_weights
 from flowersweep.training.checkpoint import Checkpoint
@@ -195,44 +199,74 @@ def test_another_worker_goes_on_from_the_checkpoint_and_gives_the_same(project: 
     assert found[2] == found[3]  # the same worker or another: the same numbers
 
 
-@pytest.mark.slow
-def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(project: Path) -> None:
+@pytest.fixture
+def cluster() -> Iterator[subprocess.Popen[str]]:
+    """A Ray cluster with two nodes for workers."""
     pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+    line = [sys.executable, str(Path(__file__).with_name("cluster.py")), "2"]
+    quiet = {**environment(), "RAY_DEDUP_LOGS": "0"}
+    with subprocess.Popen(line, env=quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        yield process
+        assert process.stdin
+        process.stdin.close()
 
-    os.environ["RAY_DEDUP_LOGS"] = "0"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+
+@pytest.mark.slow
+def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(project: Path, cluster: subprocess.Popen[str]) -> None:
+    assert cluster.stdin
+    assert cluster.stdout
+    words = [*WORDS, "sweep.workers=2", "sweep.n_trials=6", "tracking.enabled=false"]
+    words += ["executor=ray", f"executor.address={cluster.stdout.readline().strip()}"]
+
+    def begun(name: str, chips: int) -> subprocess.Popen[str]:
+        line = [sys.executable, "-m", "flowersweep", *words, f"study={name}", f"executor.resources={{chip: {chips}}}"]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(line, cwd=project, env=environment(), stdout=pipe, stderr=pipe, text=True)
+
+    going, refused = begun("ray", 3), begun("refused", 8)
+    _, said = refused.communicate(timeout=120)
+    assert refused.returncode == 1
+    assert "executor.resources={chip: 8} is more than any node of the Ray cluster has" in said
+    assert "CPU: 1, chip: 4 (2 x)" in said
+    assert not events(project / "mlruns" / "studies" / "refused")
+
+    study = project / "mlruns" / "studies" / "ray"
+    while going.poll() is None and not any(event["event"] == "report" for event in events(study)):
+        time.sleep(0.05)
+    print("remove 0", file=cluster.stdin, flush=True)
+    printed, said = going.communicate(timeout=240)
+    assert going.returncode == 0, said
+    assert "6 trials: " in printed
+    tells = require_whole(study, 6)
+    assert {tell["state"] for tell in tells} <= {"complete", "pruned"}
+
+
+def test_what_ray_lost_with_a_node_is_a_worker_that_is_gone() -> None:
+    exceptions = pytest.importorskip("ray.exceptions")
+    from flowersweep.search.cluster import Actor
+
+    def lost(message: str) -> None:
+        raise exceptions.ObjectLostError(message, None, "")
+
+    actor = SimpleNamespace(hear=SimpleNamespace(remote=lambda: "0" * 56))
+    with pytest.raises(EOFError, match="lost"):
+        Actor(SimpleNamespace(get=lost, exceptions=exceptions), actor).receive()
+
+
+def test_a_library_that_listens_to_signals_does_not_take_them_away() -> None:
+    before = signal.signal(signal.SIGTERM, signals._end)
     try:
-        nodes = [cluster.add_node(num_cpus=1, resources={"chip": 4}) for _ in range(3)]
-        words = [*WORDS, "sweep.workers=2", "sweep.n_trials=6", "study=ray", "tracking.enabled=false"]
-        words += ["executor=ray", f"executor.address={cluster.address}"]
-        line = [sys.executable, "-m", "flowersweep", *words]
-        refused = subprocess.run([*line, "executor.resources={chip: 8}"], cwd=project, env=environment(), capture_output=True, text=True)
-        assert refused.returncode == 1
-        assert "executor.resources={chip: 8} is more than any node of the Ray cluster has" in refused.stderr
-        assert "CPU: 1, chip: 4 (3 x)" in refused.stderr
-        study = project / "mlruns" / "studies" / "ray"
-        assert not events(study)
-        fits = [*line, "executor.resources={chip: 3}"]
-        going = subprocess.Popen(
-            fits,
-            cwd=project,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        while going.poll() is None and not any(event["event"] == "report" for event in events(study)):
-            time.sleep(0.05)
-        cluster.remove_node(nodes[0], allow_graceful=False)
-        cluster.remove_node(nodes[1], allow_graceful=False)  # one of the two had a worker at least
-        printed, said = going.communicate(timeout=240)
-        assert going.returncode == 0, said
-        assert "6 trials: " in printed
-        tells = require_whole(study, 6)
-        assert {tell["state"] for tell in tells} <= {"complete", "pruned"}
+        with signals.kept():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        assert signal.getsignal(signal.SIGTERM) is signals._end
     finally:
-        cluster.shutdown()
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_trial_that_reports_between_them_does_not_kill_its_workers() -> None:
+    happened: list[dict[str, Any]] = [{"event": event, "trial": 0} for event in ("ask", "lost", "lost", "report", "lost")]
+    assert deaths(happened) == {0: 1}
+    assert deaths([*happened, {"event": "lost", "trial": 1}]) == {0: 1, 1: 1}
 
 
 def test_without_ray_the_command_to_install_it_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
