@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tqdm import tqdm
@@ -96,19 +96,22 @@ def summary(outcome: Outcome) -> str:
     failed = [
         f"trial {record.number} failed: {record.tell['reason']}" for record in outcome.trials if record.tell and record.state == "failed"
     ]
-    compiled = list(outcome.compiled.values())
-    programs = (
-        [
-            f"programs compiled: {compiled[0]} in the first trial"
-            + f", {sum(compiled[1:])} in the {len(compiled) - 1} after it" * (len(compiled) > 1)
-        ]
-        if compiled
-        else []
-    )
+    programs = [f"programs compiled: {_compiled(outcome.compiled)}"] if outcome.compiled else []
     total = f"{len(outcome.trials)} trial{'s' * (len(outcome.trials) != 1)}"
     forecast = f", forecast {outcome.forecast:.1f}" if outcome.forecast is not None else ""
     lasted = [f"minutes: {outcome.minutes:.1f}{forecast}"]
     return "\n".join([f"{total}: {counted}", *failed[:5], *programs, *lasted])
+
+
+def _compiled(programs: Mapping[int, int]) -> str:
+    """Say which trials of this command programs were compiled for: the first, and with workers the first of each."""
+    first, *others = programs.items()
+    late = {number: count for number, count in others if count}
+    if not late:
+        return f"{first[1]} in the first trial" + f", 0 in the {len(others)} after it" * bool(others)
+    told = ", ".join(f"{count} in trial {number}" for number, count in [first, *late.items()][:5])
+    rest = len(programs) - 1 - len(late)
+    return told + (f" and more in {len(late) - 4} others" if len(late) > 4 else f", 0 in the {rest} others" * (rest > 0))
 
 
 def findings_text(found: Findings) -> str:

@@ -57,11 +57,12 @@ def _lines(study: Reading, numbers: Sequence[int], **more: Any) -> Trace:
 
 
 def timeline(study: Reading) -> Chart | None:
-    """When each trial ran, one row a trial."""
+    """When each trial ran: one row a trial, or a worker where there were several."""
     if not study.spans:
         return None
     longest = max(span.end for span in study.spans.values())
     unit, seconds = ("seconds", 1.0) if longest < 300 else ("minutes", 60.0) if longest < 5 * 3600 else ("hours", 3600.0)
+    crew = any(span.worker for span in study.spans.values())
     traces = []
     for state in STATES:
         chosen = [r for r in study.drawn if r.state == state and r.number in study.spans]
@@ -74,18 +75,18 @@ def timeline(study: Reading) -> Chart | None:
                     "name": state,
                     "base": [span.start / seconds for span in spans],
                     "x": [(span.end - span.start) / seconds for span in spans],
-                    "y": [r.number for r in chosen],
+                    "y": [span.worker or 0 if crew else r.number for r, span in zip(chosen, spans, strict=True)],
                     "text": [f"trial {r.number}, {span.end - span.start:.3g} s" for r, span in zip(chosen, spans, strict=True)],
                     "textposition": "none",
                     "hovertemplate": "%{text}<extra></extra>",
-                    "marker": {"color": COLOURS[state], "line": {"width": 0}},
+                    "marker": {"color": COLOURS[state], "line": {"width": int(crew), "color": "white"}},
                     "width": 0.8,
                 }
             )
     lines = [
         {"type": "line", "yref": "paper", "x0": at / seconds, "x1": at / seconds, "y0": 0, "y1": 1, "line": DOTTED} for at in study.resumes
     ]
-    rows = axis("trial", autorange="reversed")
+    rows = axis("worker (0: none)", autorange="reversed", dtick=1) if crew else axis("trial", autorange="reversed")
     layout = {"xaxis": axis(f"running time, {unit}"), "yaxis": rows, "barmode": "overlay", "bargap": 0.1, "height": 360, "shapes": lines}
     note = "Dotted: the study was gone on with; pauses are left out." if lines else ""
     note = f"{note} {study.sampled}".strip()

@@ -30,6 +30,7 @@ class Span:
 
     start: float
     end: float
+    worker: int | None = None  # that had it last, in the order that they were started; None: the command's own process
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,8 @@ def _spans(timed: Iterable[tuple[Event, float]]) -> dict[int, Span]:
     for event, moment in timed:
         if event["event"] in ("ask", "report", "tell"):
             known = found.get(event["trial"])
-            found[event["trial"]] = Span(known.start if known else moment, moment)
+            worker = event.get("worker", known.worker if known else None)
+            found[event["trial"]] = Span(known.start if known else moment, moment, worker)
     return found
 
 

@@ -53,6 +53,9 @@ class Executor(Protocol):
     def release(self, number: int) -> None:
         """Say that a trial has ended."""
 
+    def who(self, number: int) -> int | None:
+        """Return the worker that has a trial, counted from 1 in the order that they were started; None: this process."""
+
     def leave(self) -> None:
         """Have all trials left where they can be gone on from."""
 
@@ -83,6 +86,9 @@ class InProcess:
 
     def release(self, number: int) -> None:
         pass
+
+    def who(self, number: int) -> int | None:
+        return None
 
     def leave(self) -> None:
         pass
@@ -172,6 +178,7 @@ class Crew:
         self._staff, self._setting, self._stillborn, self._leaving = staff, setting, 0, False
         self._links: dict[Link, int | None] = {}  # that are ready -> their trial
         self._starting: set[Link] = set()
+        self._numbers: dict[Link, int] = {}
         self.local = staff.local
         self._queue: deque[tuple[int, Task]] = deque()  # trials that wait for a worker
 
@@ -223,6 +230,10 @@ class Crew:
         link = self._staff.start()
         link.send(self._setting)
         self._starting.add(link)
+        self._numbers[link] = len(self._numbers) + 1
+
+    def who(self, number: int) -> int | None:
+        return next((self._numbers[link] for link, other in self._links.items() if other == number), None)
 
     def _assign(self) -> None:
         for link in [link for link, number in self._links.items() if number is None]:

@@ -305,7 +305,11 @@ class Study:
         epoch, value = epochs[-1].epoch, epochs[-1].metrics[self.config.sweep.objective]
         if notes := self._notes(record.number):  # the decision and what it was made with: nothing has acted on it yet
             record.pruned = self._prunes(trial, epoch, value, last)
-            notes = {"attributes": history.attributes(self.optuna, record.number), "pruned": record.pruned}
+            notes = {
+                "attributes": history.attributes(self.optuna, record.number),
+                "pruned": record.pruned,
+                "worker": self.does.who(record.number),
+            }
         self.journal.append("report", trial=record.number, epochs=[asdict(each) for each in epochs], value=value, **notes)
         record.reports[epoch], record.metrics = value, epochs[-1].metrics
         self.deaths.pop(record.number, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,11 @@ def test_of_very_many_curves_some_of_each_kind_are_drawn(tmp_path: Path) -> None
     assert "The best 150" in chart.note
     assert 150 * 3 <= len(found["complete"]["x"]) < 400 * 3
     assert len(found["pruned"]["x"]) > 50 * 3
+
+
+def test_the_timeline_of_several_workers_has_a_row_a_worker(study: Reading) -> None:
+    spans = {number: replace(span, worker=number % 2 + 1 if number else None) for number, span in study.spans.items()}
+    assert traces(curves.timeline(replace(study, spans=spans)))["complete"]["y"] == [0, 2, 1]
 
 
 def test_the_timeline_has_a_row_a_trial(study: Reading) -> None:

@@ -111,6 +111,7 @@ def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(projec
     tells = require_whole(study, 8)
     assert {tell["state"] for tell in tells} <= {"complete", "pruned"}, kill
     assert any(event["event"] == "lost" for event in events(study)), kill
+    assert {event["worker"] for event in events(study) if event["event"] == "report"} <= {1, 2, 3}
     assert "8 trials: " in again.stdout
     assert not [*study.glob("checkpoints/*")]
 
