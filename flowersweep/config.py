@@ -290,7 +290,7 @@ def check(config: Config) -> Config:
         problems.append("cluster.hosts: several hosts need cluster.coordinator=ADDRESS:PORT, of host 0")
     if cluster.coordinator != "auto" and cluster.host >= cluster.hosts:
         problems.append(f"cluster.host={cluster.host}: hosts are counted from 0, and cluster.hosts={cluster.hosts}")
-    if cluster.coordinator is not None and several(config):
+    if cluster.coordinator is not None and (several(config) or threaded(config)):
         problems.append(
             "cluster.coordinator: hosts that train one trial together have no workers for others: sweep.workers=1 executor=local"
         )
@@ -303,7 +303,12 @@ def check(config: Config) -> Config:
 
 def several(config: Config) -> bool:
     """Say whether trials are trained by workers, and not in this process."""
-    return config.sweep.workers > 1 or config.executor.get("name", "local") != "local"
+    return not threaded(config) and (config.sweep.workers > 1 or config.executor.get("name", "local") != "local")
+
+
+def threaded(config: Config) -> bool:
+    """Say whether several trials are trained beside each other in this process."""
+    return config.sweep.workers > 1 and config.executor.get("name") == "threads"
 
 
 def _wrong_objectives(names: list[str]) -> list[str]:

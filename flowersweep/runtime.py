@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _GOODBYE = 30  # seconds that a host which has ended waits for the others to end too
 _SHORT = 4096  # bytes of a message between hosts
 _compiles = 0
+_here = threading.local()
 
 
 @dataclass(frozen=True)
@@ -179,11 +181,17 @@ def _count(event: str, duration_secs: float, **_: str | int) -> None:
     global _compiles
     if event == "/jax/core/compile/backend_compile_duration":
         _compiles += 1
+        _here.compiles = compiles_here() + 1
 
 
 def compiles() -> int:
     """Return how many programs this process has compiled, or loaded from the compile cache, since `start`."""
     return _compiles
+
+
+def compiles_here() -> int:
+    """Return how many of them this thread has compiled."""
+    return getattr(_here, "compiles", 0)
 
 
 def device_memory() -> dict[str, float]:

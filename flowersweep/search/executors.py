@@ -42,6 +42,7 @@ class Executor(Protocol):
 
     slots: int  # trials at a time
     remote: bool
+    moment: int | None  # of the last answer, by a count that does not depend on the clock; None: answers are handed over as they come
     compiled: dict[int, int]  # trial -> programs that workers compiled for it
 
     def give(self, number: int, task: Task) -> None:
@@ -63,7 +64,7 @@ class Executor(Protocol):
 class InProcess:
     """Does tasks in this process, with the other hosts if there are any; a TPU belongs to one process."""
 
-    slots, remote = 1, False
+    slots, remote, moment = 1, False, None
 
     def __init__(self, workshop: Workshop) -> None:
         self.workshop, self.compiled = workshop, dict[int, int]()
@@ -170,7 +171,7 @@ class Staff(Protocol):
 class Crew:
     """Workers that train a trial each. A worker that is gone is replaced, and its trial handed back as Lost."""
 
-    remote = True
+    remote, moment = True, None
 
     def __init__(self, staff: Staff, slots: int, setting: Setting) -> None:
         self.slots, self.compiled = slots, dict[int, int]()

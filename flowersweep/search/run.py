@@ -15,7 +15,7 @@ import optuna
 
 from flowersweep import trial as one
 from flowersweep.compose import composed, parse
-from flowersweep.config import Config, Settings, differences, flatten, several
+from flowersweep.config import Config, Settings, differences, flatten, several, threaded
 from flowersweep.data.pipeline import read_images
 from flowersweep.errors import ConfigError, StudyError
 from flowersweep.journal import Event, Journal, read
@@ -35,6 +35,7 @@ from flowersweep.search.oracles import require
 from flowersweep.search.points import feasible_share
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
+from flowersweep.search.threads import Threads
 from flowersweep.targets import arguments, resolve
 from flowersweep.tracking.masking import masked, masked_text
 from flowersweep.tracking.registry import log_model
@@ -148,7 +149,8 @@ def search(
                     follower.wake()
 
         opened = config, space, journal, workshop, wake
-        study = Pooling(*opened, members) if members else kind(*opened, executor=crew)
+        beside = open_.enter_context(Threads(workshop, config.sweep.workers, journal.events)) if threaded(config) and not members else None
+        study = Pooling(*opened, members) if members else kind(*opened, executor=crew or beside)
         if study.remaining and common and not study.clock.over and (crew is None or crew.local):
             order(workshop.runtime, SHARE, {})
             workshop.shared(config)  # before the first trial, so that none of them waits for features

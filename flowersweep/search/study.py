@@ -213,7 +213,12 @@ class Study:
     def _notes(self, number: int) -> dict[str, Any]:
         """What an event must say of a trial that has others beside it: by the time it is rebuilt they have gone on."""
         beside = self.does.slots > 1 or (number < len(self.trials) and self.trials[number].notes is not None)
-        return {"attributes": history.attributes(self.optuna, number)} if beside else {}
+        return {"attributes": history.attributes(self.optuna, number), **self._moment} if beside else {}
+
+    @property
+    def _moment(self) -> dict[str, int]:
+        """When something is journaled, where that does not depend on the clock."""
+        return {} if self.does.moment is None else {"moment": self.does.moment}
 
     def _relive(self, record: Record, trial: optuna.Trial) -> None:
         """Tell the pruner what the journal has of a trial that had none beside it, or takes another further: it decides as it did."""
@@ -309,6 +314,7 @@ class Study:
                 "attributes": history.attributes(self.optuna, record.number),
                 "pruned": record.pruned,
                 "worker": self.does.who(record.number),
+                **self._moment,
             }
         self.journal.append("report", trial=record.number, epochs=[asdict(each) for each in epochs], value=value, **notes)
         record.reports[epoch], record.metrics = value, epochs[-1].metrics
@@ -360,6 +366,7 @@ class Study:
             reason=reason,
             folder=folder,
             attributes=history.attributes(self.optuna, record.number),
+            **self._moment,
         )
         record.metrics = metrics or record.metrics
         self.optuna.tell(trial, found, state=history.STATES[state])
