@@ -303,7 +303,8 @@ def check(config: Config) -> Config:
 
 def several(config: Config) -> bool:
     """Say whether trials are trained by workers, and not in this process."""
-    return not threaded(config) and (config.sweep.workers > 1 or config.executor.get("name", "local") != "local")
+    name = config.executor.get("name", "local")
+    return name not in ("local", "threads") or (name == "local" and config.sweep.workers > 1)
 
 
 def threaded(config: Config) -> bool:

@@ -42,8 +42,11 @@ class Executor(Protocol):
 
     slots: int  # trials at a time
     remote: bool
-    moment: int | None  # of the last answer, by a count that does not depend on the clock; None: answers are handed over as they come
     compiled: dict[int, int]  # trial -> programs that workers compiled for it
+
+    @property
+    def moment(self) -> int | None:
+        """When the last answer was handed over, by a count that does not depend on the clock; None: they are as they come."""
 
     def give(self, number: int, task: Task) -> None:
         """Have a task of a trial done."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from flowersweep import trial as one
-from flowersweep.config import Config
+from flowersweep.config import Config, several
 from flowersweep.search.calibration import Calibration, remembered
 from flowersweep.search.oracles import is_hyperband, oracle_of
 from flowersweep.search.retention import JOURNAL
@@ -60,7 +60,7 @@ def beside_each_other(config: Config) -> int:
     Workers of other machines, or with devices of their own, are taken not to slow each other. Those of this machine share its cores: one
     trial alone uses all of them, so that several take as long as one after the other, or longer.
     """
-    return config.sweep.workers if config.executor.get("name", "local") != "local" else 1
+    return config.sweep.workers if several(config) and config.executor["name"] != "local" else 1
 
 
 def known_refusal(config: Config, workshop: Workshop) -> str | None:

@@ -1,0 +1,122 @@
+"""Trials beside each other in one process: what each gives, what is told of them and in which order does not depend on the clock."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowersweep.compose import compose
+from flowersweep.errors import ConfigError, TrialFailed
+from flowersweep.search.executors import Left
+from flowersweep.search.threads import Threads
+from flowersweep.search.workbench import Advance, Begin, Finish, Job, Task, Workbench
+from flowersweep.training.workshop import Workshop
+from tests.conftest import TINY
+from tests.search.conftest import Fork
+from tests.training.conftest import tiny
+
+WORDS = ["+sweep=smoothing", "sampler=qmc", "sweep.n_trials=6", "tracking.enabled=false", "train.checkpoint_seconds=0", *TINY]
+BESIDE = ["executor=threads", "sweep.workers=3"]
+
+
+class Nobody:
+    """Has no wishes, but the one to be late."""
+
+    def __init__(self, late: bool = False) -> None:
+        self.stored: list[int] = []
+        self.is_late = late
+
+    def passed(self, number: int, epoch: int, steps: int) -> None:
+        pass
+
+    def store(self, number: int, checkpoint: Any) -> None:
+        self.stored.append(number)
+
+    def late(self) -> bool:
+        return self.is_late
+
+
+def events(study: Path, kind: str) -> list[dict[str, Any]]:
+    found = [json.loads(line) for line in (study / "journal.jsonl").read_text().splitlines()]
+    return [event for event in found if event["event"] == kind]
+
+
+def answered(does: Threads, attendant: Nobody) -> tuple[int, Any]:
+    while (found := does.answer(attendant)) is None:
+        pass
+    return found
+
+
+def job(number: int, **train: Any) -> Job:
+    return Job(number, tiny(train=replace(tiny().train, **train)), {}, None)
+
+
+@pytest.mark.parametrize("stage", ["train=frozen", "train=finetune"])
+def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles(stage: str, project: Path, fork: Fork) -> None:
+    for words in (["study=alone"], [*BESIDE, "study=beside"]):
+        run = fork(project, [*WORDS, "pruner=none", stage, *words])
+        assert run.returncode == 0, run.stderr
+    alone, beside = (project / "mlruns" / "studies" / name for name in ("alone", "beside"))
+    told = [{event["trial"]: event["metrics"] for event in events(study, "tell")} for study in (alone, beside)]
+    assert told[0] == told[1]
+    assert len(told[1]) == 6
+    moments = [event["moment"] for event in events(beside, "report")]
+    assert moments == sorted(moments)
+    assert len({event["worker"] for event in events(beside, "report")}) == 3
+    counted = [sum(event["programs"] for event in events(study, "compiled")) for study in (alone, beside)]
+    assert counted[0] == counted[1] > 0
+
+
+def test_answers_come_in_the_order_of_their_moments_however_long_they_take(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    perform = Workbench.perform
+
+    def slowly(bench: Workbench, task: Task) -> Any:
+        time.sleep(0.2 if hasattr(bench, "job") and bench.job.number == 0 else 0)  # the first trial is the last to answer
+        return perform(bench, task)
+
+    monkeypatch.setattr(Workbench, "perform", slowly)
+    with Threads(workshop, 2) as does:
+        for number in (0, 1):
+            does.give(number, Begin(job(number), None))
+        order = []
+        for _ in range(8):
+            number, _answer = answered(does, Nobody())
+            order.append((number, does.moment))
+            done = sum(each == number for each, _ in order)
+            if done < 4:
+                does.give(number, (Advance(1), Advance(2), Finish())[done - 1])
+    assert order == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (1, 3)]
+
+
+def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_asked_for(workshop: Workshop) -> None:
+    with Threads(workshop, 2) as does:
+        does.give(0, Begin(job(0, learning_rate=1e38, weight_decay=1e38), None))
+        does.give(1, Begin(job(1, batch_per_replica=100000), None))
+        assert {answered(does, Nobody())[0], answered(does, Nobody())[0]} == {0, 1}
+        does.give(0, Advance(2))
+        assert isinstance(answered(does, Nobody())[1], TrialFailed)
+        does.give(1, Advance(1))
+        with pytest.raises(ConfigError, match="100000 is more than"):
+            answered(does, Nobody())
+
+
+def test_a_training_that_is_late_is_left_at_its_checkpoint(workshop: Workshop) -> None:
+    attendant = Nobody(late=True)
+    with Threads(workshop, 2) as does:
+        does.give(4, Begin(job(4, epochs=3), None))
+        assert answered(does, attendant) == (4, 0)
+        does.give(4, Advance(1))
+        assert answered(does, attendant)[0] == 4
+        does.give(4, Advance(2))
+        assert answered(does, attendant) == (4, Left())
+    assert attendant.stored == [4]
+
+
+def test_hosts_that_train_together_have_no_trials_beside_each_other() -> None:
+    with pytest.raises(ConfigError, match=r"sweep\.workers=1"):
+        compose([*BESIDE, "cluster.coordinator=localhost:1", "cluster.hosts=2"])
