@@ -41,7 +41,7 @@ RUN = f"{_python()} -m flowersweep"
 
 def train(config: Config, overrides: Sequence[str]) -> None:
     """Train one configuration: a sweep of one trial, named by what it is, so that the same training is not done twice."""
-    from flowersweep.search.run import FREE
+    from flowersweep.search.opening import FREE
 
     settings = {path: value for path, value in flatten(config) if not path.startswith((*FREE, "sweep"))}
     name = "train-" + hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:8]
@@ -255,7 +255,7 @@ def _promoted(
     config: Config, run: str | None, tags: Mapping[str, str], *, better: bool, description: str = "", files: Mapping[str, str] | None = None
 ) -> int:
     """Register a model as champion or challenger, with what carries it; return the exit code."""
-    from flowersweep.search.run import evidence
+    from flowersweep.search.promotion import evidence
     from flowersweep.tracking import registry
 
     alias, dir = registry.CHAMPION if better else registry.CHALLENGER, Path(config.dir)
