@@ -29,6 +29,7 @@ from flowersweep.config import Config
 from flowersweep.journal import Journal
 from flowersweep.runtime import start
 from flowersweep.search import history
+from flowersweep.search.flights import Flights
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.training.checkpoint import Checkpoint, Epoch
@@ -135,10 +136,11 @@ def ours(words: list[str], workshop: Workshop, trials: int, dir: Path) -> tuple[
     spent, computed, sampled = [], [], []
     with Journal(path) as journal, untrained(watch):
         study = Study(config, space, journal, workshop, lambda record: None)
-        study.evaluate(*study.ask(trials))  # what is imported and composed once
+        flights = Flights(study)
+        flights.evaluate(*study.ask(trials))  # what is imported and composed once
         for number in range(trials + 1, trials + 1 + TIMED):
             watch.seconds, watch.computing, begun, worked = 0.0, 0.0, time.perf_counter(), time.thread_time()
-            study.evaluate(*study.ask(number))
+            flights.evaluate(*study.ask(number))
             spent.append(time.perf_counter() - begun - watch.seconds)
             computed.append(time.thread_time() - worked - watch.computing)
             sampled.append(watch.seconds)

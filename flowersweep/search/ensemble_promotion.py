@@ -25,10 +25,11 @@ from flowersweep.search.findings import usual_ways
 from flowersweep.search.history import Record, best
 from flowersweep.search.identity import replicate_seed
 from flowersweep.search.members import Members, members_of
+from flowersweep.search.opening import folder_of, objectives_of
 from flowersweep.search.pools import Round, Rounds
 from flowersweep.search.promotion import Champion, Decision, decided, require_all, study_of
 from flowersweep.search.restored import configured
-from flowersweep.search.run import folder_of, search
+from flowersweep.search.run import search
 from flowersweep.search.space import Params
 from flowersweep.search.study import Study
 from flowersweep.training.features import Progress
@@ -96,11 +97,6 @@ def pooled(config: Config) -> bool:
     """Say whether a study is one of an ensemble."""
     events, _ = read(folder_of(config) / "journal.jsonl")
     return bool(events and events[0]["config"].get("ensemble", {}).get("members"))
-
-
-def objectives_of(begun: Mapping[str, Any]) -> list[str]:
-    """Return what a study optimises, from its journal."""
-    return begun["config"]["sweep"].get("objectives") or [str(begun["objective"])]
 
 
 def _entries(trials: Sequence[Record], members: Members, fixed: str, names: Sequence[str]) -> dict[str, Params]:

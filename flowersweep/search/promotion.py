@@ -26,10 +26,12 @@ from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.statistics import mcnemar, wilson
 from flowersweep.journal import Event, read
 from flowersweep.runtime import start
-from flowersweep.search.history import Record, records
+from flowersweep.search.history import Record, best, claim, records
 from flowersweep.search.identity import identity, replicate_seed
+from flowersweep.search.model import log_network
 from flowersweep.search.objectives import direction, objectives, score, values
-from flowersweep.search.run import FREE, Outcome, folder_of, log_network, moved, search
+from flowersweep.search.opening import FREE, folder_of, moved, objectives_of
+from flowersweep.search.run import Outcome, search
 from flowersweep.search.space import Params, Space, space_of
 from flowersweep.search.study import Study, Turns
 from flowersweep.training.checkpoint import Checkpoint
@@ -180,6 +182,15 @@ def study_of(config: Config) -> tuple[Event, list[Record]]:
     if "overrides" not in events[0]:
         raise StudyError(f'the study "{config.study}" cannot be trained again from its journal: name a run (run=ID), or begin it anew')
     return events[0], trials
+
+
+def evidence(config: Config) -> dict[str, str]:
+    """Return what may be said of a study's best trial, from its journal; nothing if the journal is not here."""
+    folder = folder_of(config)
+    events, _ = read(folder / "journal.jsonl")
+    trials = records(events)
+    told = claim(folder, best(trials, *objectives_of(events[0])), len(trials), events[0]["objective"]) if events else None
+    return {"flowersweep.claim": told} if told else {}
 
 
 def _require_same(begun: Event, now: Config) -> None:

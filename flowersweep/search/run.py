@@ -3,80 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 
-from flowersweep import trial as one
-from flowersweep.compose import composed, parse
-from flowersweep.config import Config, Settings, differences, flatten, several, threaded
-from flowersweep.data.pipeline import read_images
-from flowersweep.errors import ConfigError, StudyError
-from flowersweep.journal import Event, Journal, read
-from flowersweep.machine import Sampler
-from flowersweep.provenance import code, diff, provenance
-from flowersweep.runtime import Runtime, start, undisturbed
+from flowersweep.compose import parse
+from flowersweep.config import Config, threaded
+from flowersweep.errors import StudyError
+from flowersweep.journal import Journal
+from flowersweep.runtime import undisturbed
 from flowersweep.search.ensemble import Pooling, require_images, with_weights
-from flowersweep.search.executors import Crew, Setting
+from flowersweep.search.executors import Crew
 from flowersweep.search.findings import Findings
-from flowersweep.search.forecast import known_refusal
-from flowersweep.search.history import Record, best, claim, pruner, records, sampler
+from flowersweep.search.flights import Flights
+from flowersweep.search.followers import Followers
+from flowersweep.search.history import Record, claim, pruner, sampler
 from flowersweep.search.hosts import END, SHARE, follow, order
-from flowersweep.search.members import members_of
-from flowersweep.search.mirror import Mirror
-from flowersweep.search.objectives import direction
+from flowersweep.search.members import Members, members_of
+from flowersweep.search.model import log_best
+from flowersweep.search.opening import begin, folder_of
 from flowersweep.search.oracles import require
 from flowersweep.search.points import feasible_share
+from flowersweep.search.resources import begun, staffed
 from flowersweep.search.space import Space, space_of
 from flowersweep.search.study import Study
 from flowersweep.search.threads import Threads
-from flowersweep.targets import arguments, resolve
-from flowersweep.tracking.masking import masked, masked_text
-from flowersweep.tracking.registry import log_model
-from flowersweep.tracking.shipment import Shipment
-from flowersweep.tracking.shipper import Shipper, run_ids
-from flowersweep.tracking.store import address, client
-from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.targets import resolve
 from flowersweep.training.features import Progress
 from flowersweep.training.workshop import Workshop
-
-# a study goes on whatever these are: they do not change what a trial means
-FREE = (
-    "topology",
-    "cluster",
-    "executor",
-    "data.dir",
-    "data.cache_bytes",
-    "data.disk_cache_bytes",
-    "verb",
-    "study",
-    "studies",
-    "run",
-    "alias",
-    "version",
-    "split",
-    "output",
-    "views",
-    "port",
-    "dir",
-    "progress",
-    "promotion",
-    "force",
-    "reason",
-    "tracking",
-    "sweep.n_trials",
-    "sweep.mirror",
-    "sweep.keep",
-    "sweep.workers",
-    "sweep.budget",
-    "train.checkpoint_seconds",
-)
 
 
 @dataclass(frozen=True)
@@ -115,209 +71,108 @@ def search(
     members = members_of(config)
     config, words = with_weights(config, overrides, members) if members else (config, tuple(overrides))
     sweep, space = space is None, space or space_of(config, words, parse(overrides))
+    _require_sound(config, space, overrides if sweep else None)
+    with contextlib.ExitStack() as open_:
+        journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
+        crew, runtime = staffed(config, journal, open_, trains=not members)
+        workshop = Workshop(runtime, Path(config.dir) / "cache", features, config.trusted_modules)
+        _require_networks(config, space, members, workshop)
+        begin(journal, config, experiment or str(config.study), space, overrides, workshop)
+        followers = Followers(config, journal, open_)
+
+        def wake(record: Record | None) -> None:
+            watch(study, record)
+            followers.wake()
+
+        opened = config, space, journal, workshop, wake
+        beside = open_.enter_context(Threads(workshop, config.sweep.workers, journal.events)) if threaded(config) else None
+        study = Pooling(*opened, members) if members else kind(*opened, executor=crew or beside)
+        _share(study, crew)
+        wake(None)
+        flights = _flown(study, followers)
+        return _outcome(flights, _shipped(study, followers, sweep))
+
+
+def _require_sound(config: Config, space: Space, overrides: Sequence[str] | None) -> None:
+    """Raise ConfigError if a sweep cannot be what it was asked to be; ``overrides`` are None where its points were chosen before."""
     for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule, config.augment):
         if spec.get("_target_"):
             resolve(spec, config.trusted_modules)
-    if sweep:
+    if overrides is not None:
         require(config, space, parse(overrides))
     feasible_share(space)
     sampler(config, config.sweep.n_trials - 1, space)  # a package that is missing, or a grid that is too small
     pruner(config)
-    dir = Path(config.dir)
-    with contextlib.ExitStack() as open_:
-        journal = open_.enter_context(Journal(folder_of(config) / "journal.jsonl"))
-        crew = None if members else _crew(config, journal)
-        runtime = _with_workers(config, open_.enter_context(crew) if crew else None, journal) if several(config) else _begun(config)
-        workshop = Workshop(runtime, dir / "cache", features, config.trusted_modules)
-        if members:
-            require_images(members, workshop.dataset(config.data).digest, config.data.split_seed)
-        common = not members and not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters)
-        for model in [] if members else space.choices("model"):
-            workshop.classifier(space.config(model))  # what is wrong with it is said before anything is written
-        _begin(journal, config, experiment or str(config.study), space, overrides, workshop)
-        shipper = open_.enter_context(Shipper(Shipment(journal.path, config.tracking, dir))) if config.tracking.enabled else None
-        mirror = open_.enter_context(Shipper(Mirror(journal.path, config.sweep.mirror))) if config.sweep.mirror else None
-
-        machine = Sampler(journal.path.parent)
-
-        def wake(record: Record | None) -> None:
-            watch(study, record)
-            if machine.due:
-                journal.append("machine", metrics=machine.sample())
-            for follower in (shipper, mirror):
-                if follower:
-                    follower.wake()
-
-        opened = config, space, journal, workshop, wake
-        beside = open_.enter_context(Threads(workshop, config.sweep.workers, journal.events)) if threaded(config) and not members else None
-        study = Pooling(*opened, members) if members else kind(*opened, executor=crew or beside)
-        if study.remaining and common and not study.clock.over and (crew is None or crew.local):
-            order(workshop.runtime, SHARE, {})
-            workshop.shared(config)  # before the first trial, so that none of them waits for features
-        wake(None)
-        with _ended_in_order(study), undisturbed():
-            study.run()
-            journal.append("machine", metrics=machine.sample())
-        shipped = shipper is None or shipper.drain(None)
-        if shipper and shipped and sweep:
-            _log_model(study)
-        order(workshop.runtime, END)
-        return Outcome(
-            study.optuna,
-            study.trials,
-            study.best,
-            study.compiled,
-            shipped,
-            claim(study.folder, study.best, len(study.trials), config.sweep.objective),
-            study.findings() if isinstance(study, Pooling) else None,
-            study.clock.minutes,
-            study.forecast,
-            study.stopped,
-        )
 
 
-def followed(config: Config, overrides: Sequence[str]) -> bool:
-    """Return False on the host that keeps the study; on another host of a cluster compute with it until it has ended, and return True."""
-    if config.cluster.coordinator is None or _begun(config).host == 0:
-        return False
-    workshop = Workshop(_begun(config), Path(config.dir) / "cache", lambda what, done, total: None, config.trusted_modules)
-    follow(space_of(config, overrides, parse(overrides)), workshop)
-    return True
-
-
-def _begun(config: Config, platform: str | None = None) -> Runtime:
-    return start(Path(config.dir) / "cache" / "compiled", **asdict(config.cluster), platform=platform)
-
-
-def _with_workers(config: Config, crew: Crew | None, journal: Journal) -> Runtime:
-    """Leave the accelerators to the workers; return what they compute on, as far as a study depends on it."""
-    runtime = _begun(config, platform="cpu")
-    if crew is None:  # there is nothing to train: what the study was begun on
-        settings = journal.events[0]["settings"] if journal.events else {}
-        return replace(runtime, replicas=settings.get("replicas", runtime.replicas))
-    facts = crew.begun()
-    if crew.local and facts.platform != "cpu":
-        raise ConfigError(
-            f"sweep.workers={config.sweep.workers} shares the cores of this machine, and its {facts.device_kind} belongs to one process: "
-            "executor=ray hands devices out, sweep.workers=1 trains in this process, JAX_PLATFORMS=cpu before the command leaves them alone"
-        )
-    return replace(runtime, platform=facts.platform, device_kind=facts.device_kind, replicas=facts.replicas)
-
-
-def _crew(config: Config, journal: Journal) -> Crew | None:
-    """Return the workers that a study needs, which are not there yet; None if it trains in this process, or nothing is left to train."""
-    left = config.sweep.n_trials - sum(record.tell is not None for record in records(journal.events))
-    if not several(config) or left < 1:
-        return None
-    staff = resolve(config.executor, config.trusted_modules)(**arguments(config.executor), workers=config.sweep.workers)
-    return Crew(
-        staff,
-        min(config.sweep.workers, left),
-        Setting(os.getcwd(), (*sys.path,), Path(config.dir) / "cache", tuple(config.trusted_modules)),
-    )
-
-
-def evidence(config: Config) -> dict[str, str]:
-    """Return what may be said of a study's best trial, from its journal; nothing if the journal is not here."""
-    folder = folder_of(config)
-    events, _ = read(folder / "journal.jsonl")
-    trials = records(events)
-    told = claim(folder, best(trials, *_objectives(events[0])), len(trials), events[0]["objective"]) if events else None
-    return {"flowersweep.claim": told} if told else {}
-
-
-def _objectives(study: Event) -> list[str]:
-    return study.get("config", {}).get("sweep", {}).get("objectives") or [study["objective"]]
-
-
-def folder_of(config: Config) -> Path:
-    """Return the folder of a configuration's study."""
-    return Path(config.dir) / "studies" / str(config.study)
-
-
-def _begin(journal: Journal, config: Config, experiment: str, space: Space, overrides: Sequence[str], workshop: Workshop) -> None:
-    """Verify the images, and open the journal with what the study is; or make sure that it still is the same."""
-    dataset = workshop.dataset(config.data)
-    if not config.ensemble.members:
-        workshop.batch(config)
-    meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}}
-    meaning["settings"] |= {"data.digest": dataset.digest, "replicas": workshop.runtime.replicas}
-    meaning = json.loads(json.dumps(meaning))
-    if not journal.events and (refusal := known_refusal(config, workshop)):
-        raise ConfigError(refusal)
-    if journal.events:
-        _require_same(journal.events[0], meaning, str(config.study))
-        journal.append("resume", command=" ".join(overrides), code=code(config.trusted_modules))
+def _require_networks(config: Config, space: Space, members: Members | None, workshop: Workshop) -> None:
+    """Raise what is wrong with the images of the members, or with a network that may be trained."""
+    if members:
+        require_images(members, workshop.dataset(config.data).digest, config.data.split_seed)
         return
-    changes = diff()
-    if changes is not None:
-        (journal.path.parent / "code.diff").write_text(changes)
-    journal.append(
-        "study",
-        study=config.study,
-        experiment=experiment,
-        seed=config.seed,
-        objective=config.sweep.objective,
-        direction=direction(config.sweep.objective),
-        config=asdict(config),
-        overrides=list(overrides),
-        provenance=provenance(tuple(overrides), workshop.runtime, dataset, trusted=config.trusted_modules, changes=changes),
-        **meaning,
-    )
+    for model in space.choices("model"):
+        workshop.classifier(space.config(model))  # what is wrong with it is said before anything is written
 
 
-def _require_same(begun: Event, meaning: dict[str, Any], name: str) -> None:
-    old, new = (dict(flatten({"space": each["space"], **each["settings"]})) for each in (begun, meaning))
-    if changed := moved(old, new):
-        raise StudyError(
-            f'study "{name}" was begun with other settings ({"; ".join(changed)}). Take them back, or begin another: study=NAME'
-        )
+def _share(study: Study, crew: Crew | None) -> None:
+    """Prepare what all trials share before the first of them, so that none waits for features."""
+    common = not isinstance(study, Pooling) and not any(each.path.startswith(("model", "data")) for each in study.space.parameters)
+    if study.remaining and common and not study.clock.over and (crew is None or crew.local):
+        order(study.workshop.runtime, SHARE, {})
+        study.workshop.shared(study.config)
 
 
-def moved(old: Settings, new: Settings) -> list[str]:
-    """Return which settings are not what they were. A key that is newer than the study was then what it is where nobody sets it."""
-    apart = differences(old, new)
-    usual = json.loads(json.dumps(dict(flatten(composed(()))))) if apart else {}
-    return [f"{path}: {a!r} -> {b!r}" for path, (a, b) in apart.items() if path in old or b != usual.get(path)]
+def _flown(study: Study, followers: Followers) -> Flights:
+    """Run the trials that are left."""
+    flights = Flights(study)
+    with _ended_in_order(flights), undisturbed():
+        flights.run()
+        followers.sample()
+    return flights
 
 
-def _log_model(study: Study) -> None:
-    """Log the model of the best trial to its MLflow run, once."""
-    best = study.best
-    if best is None:
-        return
-    config = study.configured(best)
-    store = masked_text(address(config.tracking, Path(config.dir)))
-    if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
-        return
-    if isinstance(study, Pooling):
-        model = study.model(best)
-    else:
-        order(study.workshop.runtime, SHARE, best.params)
-        model = one.model_of(config, Checkpoint.load(study.shelf.weights(best)), study.workshop)
-    if model is None:
-        return
-    run = log_network(config, best.number, model, study.workshop)
-    study.journal.append("model", trial=best.number, run=run, store=store)
-
-
-def log_network(config: Config, trial: int, model: Any, workshop: Workshop) -> str:
-    """Log a Keras model to the MLflow run of a trial; return the run's id."""
-    dataset = workshop.dataset(config.data)
-    example = read_images(dataset.splits["val"], [0], model.input_shape[1:3])
-    run = run_ids(folder_of(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[trial]
-    facts = {"classes": list(dataset.classes), "data": masked(asdict(config.data)), "study": config.study, "trial": trial}
-    log_model(run, model, example, client(config.tracking, Path(config.dir)), facts=facts)
-    return run
+def _shipped(study: Study, followers: Followers, sweep: bool) -> bool:
+    """Return whether MLflow has everything, the best model of a sweep among it; then the other hosts may go."""
+    shipped = followers.drain()
+    if sweep and shipped and study.config.tracking.enabled:
+        log_best(study)
+    order(study.workshop.runtime, END)
+    return shipped
 
 
 @contextlib.contextmanager
-def _ended_in_order(study: Study) -> Iterator[None]:
+def _ended_in_order(flights: Flights) -> Iterator[None]:
     """Journal how the run of a study ended, so that its records do not stay open."""
+    study = flights.study
     try:
         yield
     except BaseException:
         with contextlib.suppress(StudyError):  # the disk may be full
             study.journal.append("stop", state="interrupted", best=study.best.number if study.best else None)
         raise
-    study.journal.append("stop", state="interrupted" if study.stopped else "finished", best=study.best.number if study.best else None)
+    study.journal.append("stop", state="interrupted" if flights.stopped else "finished", best=study.best.number if study.best else None)
+
+
+def _outcome(flights: Flights, shipped: bool) -> Outcome:
+    study = flights.study
+    return Outcome(
+        study.optuna,
+        study.trials,
+        study.best,
+        flights.compiled,
+        shipped,
+        claim(study.folder, study.best, len(study.trials), study.config.sweep.objective),
+        study.findings() if isinstance(study, Pooling) else None,
+        study.clock.minutes,
+        flights.forecast,
+        flights.stopped,
+    )
+
+
+def followed(config: Config, overrides: Sequence[str]) -> bool:
+    """Return False on the host that keeps the study; on another host of a cluster compute with it until it has ended, and return True."""
+    if config.cluster.coordinator is None or begun(config).host == 0:
+        return False
+    workshop = Workshop(begun(config), Path(config.dir) / "cache", lambda what, done, total: None, config.trusted_modules)
+    follow(space_of(config, overrides, parse(overrides)), workshop)
+    return True

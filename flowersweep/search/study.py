@@ -1,4 +1,4 @@
-"""The coordinator of a study: ask, compose, advance, tell, with every event in the journal before anything acts on it."""
+"""The trials of a study: what is asked, journaled and told of each, with every event in the journal before anything acts on it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ import optuna
 from flowersweep import signals
 from flowersweep import trial as one
 from flowersweep.config import Config
-from flowersweep.errors import TrialFailed
 from flowersweep.journal import Journal
-from flowersweep.runtime import compiles
 from flowersweep.search import history, pictures
-from flowersweep.search.budget import BudgetUsed, Clock, foretold
-from flowersweep.search.executors import Executor, InProcess, Left, Lost
+from flowersweep.search.budget import Clock
+from flowersweep.search.executors import Executor, InProcess
 from flowersweep.search.history import Record
 from flowersweep.search.identity import identity, replicate_seed
 from flowersweep.search.objectives import objectives, seconds, values
@@ -31,19 +29,6 @@ from flowersweep.training.workshop import Workshop
 
 Watch = Callable[[Record], None]  # is told whenever the journal has something new of a trial
 Turns = Generator[Task, Any, None]  # the tasks of a trial, each sent the answer of the one before
-DEATHS = 3  # of workers since it last reported, after which the trial that they had counts as their cause
-
-
-@dataclass
-class Flight:
-    """A trial that somebody trains."""
-
-    record: Record
-    trial: optuna.Trial
-    turns: Turns
-    fresh: bool  # whether it began in this process
-    begun: float  # minutes used when it did
-    compiled: int  # programs that this process had compiled then
 
 
 @dataclass
@@ -67,15 +52,10 @@ class Study:
             self._remember(record)
         self.optuna = history.rebuilt(self.trials, self.space, self.config)
         self.open = history.running(self.optuna)  # trials that are in flight in the Optuna study
-        self.flights: dict[int, Flight] = {}
-        self.held: defaultdict[int, list[tuple[Record, optuna.Trial]]] = defaultdict(list)  # trial -> those that wait for its result
         self.deaths = history.deaths(self.journal.events)
         self.shelf = Shelf(self.folder, self.config, self.trials)
         self.clock = Clock(self.config, self.journal.events)
         self.ended = sum(record.tell is not None for record in self.trials)
-        self.forecast = foretold(self.journal.events, self.config.sweep.n_trials)
-        self.stopped: str | None = None  # why it ended before its last trial
-        self.compiled: dict[int, int] = {}  # trial -> programs compiled while it ran
         self.told = time.monotonic()  # when a training last said how far it is
 
     @property
@@ -88,102 +68,6 @@ class Study:
         """The numbers of the trials that have not ended."""
         known = len(self.trials)
         return [number for number in range(self.config.sweep.n_trials) if number >= known or self.trials[number].tell is None]
-
-    def run(self) -> None:
-        """Run trials until there are ``sweep.n_trials`` or the minutes are used up, going on with those that were interrupted."""
-        waiting = iter(self.remaining)
-        try:
-            while True:
-                while len(self.flights) < self.does.slots and not (self.flights and self.clock.over):
-                    if (number := next(waiting, None)) is None:
-                        break
-                    self.clock.require(self.ended, self.config.sweep.n_trials)
-                    signals.require_none()
-                    self._begin(number)
-                if not self.flights:
-                    break
-                self._turn()
-            if self.remaining:
-                self.clock.require(self.ended, self.config.sweep.n_trials)
-        except BudgetUsed as used:
-            self.stopped = str(used)
-
-    def _begin(self, number: int) -> None:
-        record, trial = self.ask(number)
-        if record.reused is None:
-            self.fly(record, trial)
-        elif self.trials[record.reused].tell is not None:
-            self.reuse(record, trial)
-        else:
-            self.held[record.reused].append((record, trial))
-
-    def evaluate(self, record: Record, trial: optuna.Trial) -> None:
-        """Run one trial to its end."""
-        self.fly(record, trial)
-        while record.number in self.flights:
-            self._turn()
-
-    def fly(self, record: Record, trial: optuna.Trial) -> None:
-        """Have a trial taken up where it stands."""
-        turns, minutes = self.tasks(record, trial), self.clock.minutes
-        self.flights[record.number] = Flight(record, trial, turns, not record.reports, minutes, compiles())
-        self._send(record.number, None)
-
-    def _turn(self) -> None:
-        """Wait for an answer, and act on it; nothing may have been answered yet."""
-        if self.clock.over:
-            self.does.leave()
-        answered = self.does.answer(self)
-        signals.require_none()
-        match answered:
-            case (number, Left()):
-                del self.flights[number]
-            case (number, Lost(reason)):
-                self._lost(self.flights[number], reason)
-            case (number, answer):
-                self._send(number, answer)
-
-    def _send(self, number: int, answer: Any) -> None:
-        """Go on with a trial that has its answer, up to its next task or its end."""
-        flight = self.flights[number]
-        try:
-            self.does.give(number, flight.turns.throw(answer) if isinstance(answer, TrialFailed) else flight.turns.send(answer))
-            return
-        except StopIteration:
-            pass
-        except TrialFailed as failure:
-            self.tell(flight.record, flight.trial, "failed", reason=str(failure))
-        self._landed(flight)
-
-    def _lost(self, flight: Flight, reason: str) -> None:
-        """Have a trial whose worker is gone taken up by another, as after a restart; unless it is the trial that kills them."""
-        number = flight.record.number
-        self.journal.append("lost", trial=number, reason=reason)
-        self.deaths[number] += 1
-        if self.deaths[number] < DEATHS:
-            self.fly(flight.record, flight.trial)
-            return
-        self.tell(flight.record, flight.trial, "failed", reason=f"its worker was lost {DEATHS} times; the last {reason}")
-        self._landed(flight)
-
-    def _landed(self, flight: Flight) -> None:
-        number = flight.record.number
-        del self.flights[number]
-        self.does.release(number)
-        self.compiled[number] = self.does.compiled.pop(number, compiles() - flight.compiled)
-        if self.compiled[number]:
-            self.journal.append("compiled", trial=number, programs=self.compiled[number])
-        for record, trial in self.held.pop(number, []):
-            self.reuse(record, trial)
-        # the first trial compiles, a pruned one is short
-        if self.forecast is None and flight.fresh and number >= self.does.slots and flight.record.state == "complete":
-            left = (self.config.sweep.n_trials - self.ended) / self.does.slots
-            self.foretell(self.clock.minutes + (self.clock.minutes - flight.begun) * left)
-
-    def foretell(self, minutes: float) -> None:
-        """Journal how many minutes the study is expected to take, all in all."""
-        self.forecast = round(minutes, 3)
-        self.journal.append("forecast", minutes=self.forecast, trials=self.config.sweep.n_trials)
 
     def ask(self, number: int) -> tuple[Record, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""

@@ -9,7 +9,7 @@ import pytest
 
 from flowersweep.__main__ import main
 from flowersweep.compose import compose
-from flowersweep.verbs import _page
+from flowersweep.verbs.searching import _page
 from tests.report.made_up import of_all_kinds
 
 

@@ -1,0 +1,51 @@
+"""From a trial to its model in MLflow: the network as it was trained, with an example and what it needs to be used."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flowersweep import trial as one
+from flowersweep.config import Config
+from flowersweep.data.pipeline import read_images
+from flowersweep.search.ensemble import Pooling
+from flowersweep.search.hosts import SHARE, order
+from flowersweep.search.opening import folder_of
+from flowersweep.search.study import Study
+from flowersweep.tracking.masking import masked, masked_text
+from flowersweep.tracking.registry import log_model
+from flowersweep.tracking.shipper import run_ids
+from flowersweep.tracking.store import address, client
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.workshop import Workshop
+
+
+def log_best(study: Study) -> None:
+    """Log the model of the best trial to its MLflow run, once."""
+    best = study.best
+    if best is None:
+        return
+    config = study.configured(best)
+    store = masked_text(address(config.tracking, Path(config.dir)))
+    if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
+        return
+    if isinstance(study, Pooling):
+        model = study.model(best)
+    else:
+        order(study.workshop.runtime, SHARE, best.params)
+        model = one.model_of(config, Checkpoint.load(study.shelf.weights(best)), study.workshop)
+    if model is None:
+        return
+    run = log_network(config, best.number, model, study.workshop)
+    study.journal.append("model", trial=best.number, run=run, store=store)
+
+
+def log_network(config: Config, trial: int, model: Any, workshop: Workshop) -> str:
+    """Log a Keras model to the MLflow run of a trial; return the run's id."""
+    dataset = workshop.dataset(config.data)
+    example = read_images(dataset.splits["val"], [0], model.input_shape[1:3])
+    run = run_ids(folder_of(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[trial]
+    facts = {"classes": list(dataset.classes), "data": masked(asdict(config.data)), "study": config.study, "trial": trial}
+    log_model(run, model, example, client(config.tracking, Path(config.dir)), facts=facts)
+    return run
