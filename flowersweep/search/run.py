@@ -132,7 +132,7 @@ def search(
             require_images(members, workshop.dataset(config.data).digest, config.data.split_seed)
         common = not members and not any(parameter.path.startswith(("model", "data")) for parameter in space.parameters)
         for model in [] if members else space.choices("model"):
-            workshop.classifier(space.config(model))  # what is wrong with it is said before anything is written
+            workshop.require_networks(space.config(model))  # what is wrong with it is said before anything is written
         _begin(journal, config, experiment or str(config.study), space, overrides, workshop)
         shipper = open_.enter_context(Shipper(Shipment(journal.path, config.tracking, dir))) if config.tracking.enabled else None
         mirror = open_.enter_context(Shipper(Mirror(journal.path, config.sweep.mirror))) if config.sweep.mirror else None
@@ -151,7 +151,7 @@ def search(
         study = Pooling(*opened, members) if members else kind(*opened, executor=crew)
         if study.remaining and common and not study.clock.over and (crew is None or crew.local):
             order(workshop.runtime, SHARE, {})
-            workshop.shared(config)  # before the first trial, so that none of them waits for features
+            workshop.prepare(config)  # before the first trial, so that none of them waits for features
         wake(None)
         with _ended_in_order(study), undisturbed():
             study.run()
