@@ -35,7 +35,8 @@ from tests.training.test_trial import FINETUNE
 folder, coordinator, hosts, host = Path(sys.argv[1]), sys.argv[2] or None, int(sys.argv[3]), int(sys.argv[4])
 runtime = start(coordinator=coordinator, hosts=hosts, host=host)
 assert (runtime.replicas, runtime.hosts, runtime.host) == (8, hosts, host)
-settings = {"train.batch_per_replica": 2, "train.batch_statistics": True, "train.head_epochs": 2, "data.cache_bytes": 0, "train.image_sizes": [16, 32]}
+settings = {"train.batch_per_replica": 2, "train.batch_statistics": True, "train.head_epochs": 2, "data.cache_bytes": 0}
+settings["train.image_sizes"] = [16, 32]
 config = with_settings(FINETUNE, settings)
 workshop = Workshop(runtime, folder / str(host), lambda what, done, total: None)
 frozen, begun = trial.advance(config, Checkpoint(), 2, workshop)
