@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from flowersweep.config import Config
+from flowersweep.config import Config, at_sizes
 from flowersweep.data.classes import read_classes
 from flowersweep.data.dataset import Dataset, Split, open_dataset
 from flowersweep.errors import ConfigError
 from flowersweep.training import tpu
 from flowersweep.training.blueprint import Blueprint, Program
 from flowersweep.training.tpu import GIB, Chip, Cost, TooLarge
+from flowersweep.training.workshop import require_size
 from flowersweep.trial import epochs, hyperparameters
 
 CLASSES, IMAGES = 104, 12_753  # of the published data set, where there is no other to count
@@ -30,18 +31,24 @@ def check(config: Config, say: Say) -> bool:
     """
     chip = tpu.chip_of(config.topology)
     runtime = tpu.slice_of(str(config.topology))
-    dataset = dataset_of(config, runtime.replicas)
-    blueprint = Blueprint(config, dataset, runtime)
+    require_size(config, dataset_of(config, runtime.replicas))
+    first, *others = at_sizes(config).values()
+    dataset = dataset_of(first, runtime.replicas)
+    blueprint = Blueprint(first, dataset, runtime)
     size = "x".join(map(str, dataset.image_size))
     say(f"{config.topology}: {runtime.replicas} chips ({runtime.device_kind}) with {chip.memory / GIB:g} GiB each")
     say(f"{config.model.name}, {size} pixels, {len(dataset.classes)} classes; backbone {runtime.precision}, head and loss float32")
     fit = isinstance(_told("features", *blueprint.extraction(), chip, say), Cost)
     if not config.train.finetune or config.train.head_epochs:
         numbers = hyperparameters(config, 0, 1)
-        epoch = blueprint.epoch(config, numbers, main=not config.train.finetune)
+        epoch = blueprint.epoch(first, numbers, main=not config.train.finetune)
         fit &= isinstance(_told("frozen step", *epoch, chip, say), Cost)
     if config.train.finetune:
-        fit &= _step_told(config, blueprint, chip, say)
+        fit &= _step_told(first, blueprint, chip, say)
+        for now in others:
+            larger = Blueprint(now, dataset_of(now, runtime.replicas), runtime)
+            say(f"\nthen at {'x'.join(map(str, larger.dataset(now.data).image_size))} pixels")
+            fit &= _step_told(now, larger, chip, say)
     doubt = " when compiled quickly, which takes more memory; to be sure, set JAX_OPTIMIZATION_LEVEL=O2 and wait" if tpu.quick() else ""
     say("it fits" if fit else f"it does not fit{doubt}")
     return fit

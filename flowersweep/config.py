@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from flowersweep.errors import ConfigError
 
 Settings = dict[str, Any]  # dotted path -> value
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,16 @@ class Train:
     ema_half_life: float = 0.0  # of the average of the weights, as a fraction of the run; 0: none is kept
     accumulate: int = 1  # parts that a batch is cut into, when it does not fit
     checkpoint_seconds: float = 20.0  # a checkpoint is written when this much training would be lost
+    image_sizes: list[int] | None = None  # sides in pixels, growing while all layers train, up to that of the images; None: that alone
 
     @property
     def all_epochs(self) -> int:
         """The epochs of all stages together."""
         return self.epochs + (self.head_epochs if self.finetune else 0)
+
+    def spread(self, values: Sequence[T]) -> list[T]:
+        """Return one of these values for each epoch of the main stage, which is cut into a part for each, as even as may be."""
+        return [values[epoch * len(values) // self.epochs] for epoch in range(self.epochs)]
 
 
 @dataclass(frozen=True)
@@ -254,6 +260,25 @@ def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, value
 
 
+def at_epoch(config: Config, epoch: int) -> Config:
+    """Return what a training is in one epoch, counted from 0: on images of one size. A stage before fine-tuning has the first."""
+    train, sizes = config.train, config.train.image_sizes
+    if not sizes:
+        return config
+    side = train.spread(sizes)[max(0, epoch - train.all_epochs + train.epochs)]
+    data = config.data if side == sizes[-1] else dataclasses.replace(config.data, image_size=side)
+    return dataclasses.replace(config, data=data, train=dataclasses.replace(train, image_sizes=None))
+
+
+def at_sizes(config: Config) -> dict[int, Config]:
+    """Return what a training is on images of each size, by the epoch, counted from 0, that begins with it."""
+    found: dict[int, Config] = {}
+    for epoch in range(config.train.all_epochs):
+        if (now := at_epoch(config, epoch)) not in found.values():
+            found[epoch] = now
+    return found
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return the paths whose values differ, with the old and the new value (``None`` where there is none)."""
     paths = sorted({**old, **new})
@@ -282,7 +307,7 @@ def check(config: Config) -> Config:
     problems = [problem for path, value in leaves.items() if (problem := _problem(path, value))]
     for group in ("loss", "schedule", "augment"):
         problems += [f"{path}: expected a number, got {value!r}" for path, value in leaves.items() if _wrong(group, path, value)]
-    problems += _wrong_objectives(config.sweep.objectives)
+    problems += [*_wrong_objectives(config.sweep.objectives), *_wrong_sizes(config.train)]
     cluster, verb = config.cluster, str((config.verb or {}).get("_target_", ""))
     if cluster.coordinator is not None and verb.startswith("flowersweep.verbs.") and not verb.endswith((".train", ".search", ".show")):
         problems.append(f"cluster.coordinator: several hosts train and search together; leave it out for {verb.rpartition('.')[2]}")
@@ -317,6 +342,18 @@ def _wrong_objectives(names: list[str]) -> list[str]:
     if not names or (len({*names}) == len(names) > 1 and names[0] in known and {*names} <= {*known, "time"}):
         return []
     return [f"sweep.objectives={names}: must be two or more of {', '.join(known)} and time, which must not be the first"]
+
+
+def _wrong_sizes(train: Train) -> Iterator[str]:
+    sizes, (low, high) = train.image_sizes, LIMITS["data.image_size"]
+    if sizes is None:
+        return
+    if not sizes or sizes != sorted(sizes) or not low <= sizes[0] <= sizes[-1] <= high:
+        yield f"train.image_sizes={sizes}: must be sizes from {low:g} to {high:g}, the smallest first, as in [96, 192]; or null"
+    if not train.finetune:
+        yield f"train.image_sizes={sizes}: a head on cached features costs the same for small images; use train=finetune, or leave it out"
+    elif len(sizes) > train.epochs:
+        yield f"train.image_sizes={sizes}: each wants an epoch, and train.epochs={train.epochs}"
 
 
 def _problem(path: str, value: Any) -> str | None:

@@ -12,7 +12,7 @@ import jax
 import keras
 import numpy as np
 
-from flowersweep.config import SCALING, Config
+from flowersweep.config import SCALING, Config, at_epoch
 from flowersweep.errors import TrialFailed
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.final import final_scores
@@ -113,9 +113,9 @@ def classifier_of(config: Config, trained: Checkpoint, workshop: Workshop) -> Cl
 
 
 def stage_at(config: Config, epoch: int, workshop: Workshop) -> tuple[Stage, int]:
-    """Return the stage that trains this epoch, and the epoch that it begins with."""
-    head = epochs(config) - config.train.epochs
-    return (workshop.head_stage(config), 0) if epoch < head else (workshop.main_stage(config), head)
+    """Return the stage that trains this epoch, for images of the size that they have then, and the epoch that the stage begins with."""
+    head, now = epochs(config) - config.train.epochs, at_epoch(config, epoch)
+    return (workshop.head_stage(now), 0) if epoch < head else (workshop.main_stage(now), head)
 
 
 def steps_at(config: Config, epoch: int, full: int) -> int:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from flowersweep import trial as one
-from flowersweep.config import Config, flatten
+from flowersweep.config import Config, at_epoch, at_sizes, flatten
 from flowersweep.data.dataset import Dataset
 from flowersweep.data.pipeline import in_order
 from flowersweep.errors import ConfigError
@@ -35,7 +35,7 @@ class Calibration:
 
     compiling: float  # seconds of its programs, or of loading them
     head: float  # seconds an epoch of the frozen stage before fine-tuning, scoring included
-    main: float  # seconds an epoch of the main stage, scoring included
+    main: list[float]  # seconds an epoch of the main stage, scoring included; one for each of train.image_sizes
     finish: float  # seconds of the logits and scores of all parts at the end
     image: float  # seconds of the features of one image; 0 if they were not needed
     logits: int  # bytes
@@ -48,6 +48,7 @@ class Rehearsal(Workshop):
 
     def missing(self, config: Config) -> int:
         """Return how many images have no features yet."""
+        config = at_epoch(config, 0)
         dataset, classifier = self.dataset(config.data), self.classifier(config)
         networks = classifier.members or (classifier,)
         folders = [place(dataset, each, self.runtime, self.cache / "features") for each in networks]
@@ -67,18 +68,23 @@ class Rehearsal(Workshop):
 def calibrate(config: Config, workshop: Rehearsal) -> Calibration:
     """Train a few steps of each stage and time them. Raises TrialFailed or ConfigError if the machine cannot."""
     dataset, kept = workshop.dataset(config.data), Path(config.dir) / "cache" / "plans" / f"{key_of(config, workshop)}.json"
-    compiling, image = _image(config, workshop) if config.train.finetune or workshop.missing(config) else (0.0, 0.0)
+    needed, sizes = config.train.finetune or workshop.missing(config) > 0, at_sizes(config)
+    images = {epoch: _image(now, workshop) if needed else (0.0, 0.0) for epoch, now in sizes.items()}
     (first, seconds), head = _frozen(config, workshop) if _has_head(config) else ((0.0, 0.0), Checkpoint())
     if config.train.finetune:
-        (second, main), trained = _finetune(config, workshop, head, image)
+        timed = {epoch: _finetune(config, max(epoch, config.train.head_epochs), workshop, head, images[epoch][1]) for epoch in sizes}
+        second, trained = sum(compiling for (compiling, _), _ in timed.values()), timed[0][1]
+        sides = config.train.image_sizes or [0]
+        each = dict(zip(dict.fromkeys(sides), [lasts for (_, lasts), _ in timed.values()], strict=True))
+        main = [each[side] for side in sides]
+        image = images[max(sizes)][1]
         finish = image * sum(len(dataset.splits[name]) for name in parts_of(dataset) if name in dataset.splits)
         finish += image * len(dataset.splits["val"]) * 2  # tune and report read all of val, each
     else:
-        (second, main), trained = _frozen(config, workshop)
-        finish = _timed(lambda: one.finish(config, trained, workshop))[0]
-    found = Calibration(
-        compiling + first + second, seconds, main, finish, image, _logits(dataset), _weights(trained).nbytes, trained.nbytes
-    )
+        (second, lasts), trained = _frozen(config, workshop)
+        main, finish = [lasts], _timed(lambda: one.finish(config, trained, workshop))[0]
+    compiling = first + second + sum(compiling for compiling, _ in images.values())
+    found = Calibration(compiling, seconds, main, finish, images[0][1], _logits(dataset), _weights(trained).nbytes, trained.nbytes)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(asdict(found)))
     return found
@@ -133,9 +139,9 @@ def _frozen(config: Config, workshop: Rehearsal) -> tuple[tuple[float, float], C
     return (max(0.0, first - again), again), trained
 
 
-def _finetune(config: Config, workshop: Rehearsal, head: Checkpoint, image: float) -> tuple[tuple[float, float], Checkpoint]:
-    """Time a few steps of fine-tuning; an epoch's scoring is that of so many images."""
-    epoch, (batch, full) = one.epochs(config) - 1, workshop.batch(config)
+def _finetune(config: Config, epoch: int, workshop: Rehearsal, head: Checkpoint, image: float) -> tuple[tuple[float, float], Checkpoint]:
+    """Time a few steps of an epoch of fine-tuning; its scoring is that of so many images."""
+    batch, full = workshop.batch(config)
     stage, _ = one.stage_at(config, epoch, workshop)
     steps = one.steps_at(config, epoch, full)
     numbers, begun = one.hyperparameters(config, epoch, steps, workshop.runtime.replicas), stage.begin(head.state, config.seed)

@@ -41,9 +41,10 @@ class Forecast:
 def forecast_of(config: Config, found: Calibration, trials: int, groups: int, missing: int) -> Forecast:
     """Return what so many trials cost that are like the one that was timed."""
     train, last = config.train, one.epochs(config)
-    whole = (last - train.epochs) * found.head + train.epochs * found.main + found.finish
+    head, main = last - train.epochs, train.spread(found.main)
+    whole = head * found.head + sum(main) + found.finish
     full, first = _first_decision(config)
-    short = min(first, last - train.epochs) * found.head + max(0, first - (last - train.epochs)) * found.main
+    short = min(first, head) * found.head + sum(main[: max(0, first - head)])
     certain = found.compiling * groups + found.image * missing
     beside = max(1, min(beside_each_other(config), trials))
     most = certain + -(-trials // beside) * whole

@@ -42,7 +42,7 @@ def follow(space: Space, workshop: Workshop) -> None:
         config = config if seed is None else replace(config, seed=seed)
         with contextlib.suppress(TrialFailed):  # host 0 has it too, and tells it
             if what == SHARE:
-                workshop.shared(config)
+                workshop.prepare(config)
             elif what == LOAD:
                 checkpoint = loaded(None, workshop.runtime)
             elif what == ADVANCE:

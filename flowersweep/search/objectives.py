@@ -35,11 +35,12 @@ def score(found: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
     return tuple(value if direction(name) == "minimize" else -value for value, name in zip(found, names, strict=True))
 
 
-def seconds(times: Sequence[float], head: int) -> float:
-    """Return how long a training took, from when it was asked for and when each epoch ended, of which the first ``head`` are a stage apart.
+def seconds(times: Sequence[float], *cuts: int) -> float:
+    """Return how long a training took, from when it was asked for and when each epoch ended; after so many a stage or a size begins.
 
     An epoch counts with the median of its stage, without the stage's first if there are more: what was compiled, prepared or waited for
     between two commands is not training.
     """
     gaps = [end - begin for begin, end in pairwise(times)]
-    return sum(len(stage) * median(stage[1:] or stage) for stage in (gaps[:head], gaps[head:]) if stage)
+    stages = [gaps[begin:end] for begin, end in pairwise(sorted({0, *cuts, len(gaps)}))]
+    return sum(len(stage) * median(stage[1:] or stage) for stage in stages if stage)

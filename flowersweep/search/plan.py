@@ -39,6 +39,7 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     require(config, space, parse(overrides))
     workshop = Rehearsal(start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules)
     workshop.batch(config)
+    workshop.require_networks(config)
     events, _ = read(Path(config.dir) / "studies" / str(config.study) / "journal.jsonl")
     ended = sum(event["event"] == "tell" for event in events)
     left = max(0, config.sweep.n_trials - ended)
@@ -114,7 +115,9 @@ def _costs(config: Config, found: Calibration, missing: int, say: Say) -> None:
         say(f"\nsweep.workers={config.sweep.workers} share the cores of this machine: the minutes are those of one trial after the other")
     elif config.sweep.workers > 1:
         say(f"\nsweep.workers={config.sweep.workers}: the minutes are right if each is as fast as this machine, and none slows another")
-    say(f"timed here: {found.main:.3g} s an epoch{head}, {found.finish:.3g} s at a trial's end; {found.compiling:.3g} s to compile or load")
+    sizes = config.train.image_sizes or []
+    main = ", ".join(f"{lasts:.3g} s an epoch" + (f" at {sizes[n]} pixels" if sizes else "") for n, lasts in enumerate(found.main))
+    say(f"timed here: {main}{head}, {found.finish:.3g} s at a trial's end; {found.compiling:.3g} s to compile or load")
 
 
 def _saving(config: Config, forecast: Forecast) -> str:

@@ -111,7 +111,7 @@ def _require_networks(config: Config, space: Space, members: Members | None, wor
         require_images(members, workshop.dataset(config.data).digest, config.data.split_seed)
         return
     for model in space.choices("model"):
-        workshop.classifier(space.config(model))  # what is wrong with it is said before anything is written
+        workshop.require_networks(space.config(model))  # what is wrong with it is said before anything is written
 
 
 def _share(study: Study, crew: Crew | None) -> None:
@@ -119,7 +119,7 @@ def _share(study: Study, crew: Crew | None) -> None:
     common = not isinstance(study, Pooling) and not any(each.path.startswith(("model", "data")) for each in study.space.parameters)
     if study.remaining and common and not study.clock.over and (crew is None or crew.local):
         order(study.workshop.runtime, SHARE, {})
-        study.workshop.shared(study.config)
+        study.workshop.prepare(study.config)
 
 
 def _flown(study: Study, followers: Followers) -> Flights:

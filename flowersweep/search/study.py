@@ -12,7 +12,7 @@ import optuna
 
 from flowersweep import signals
 from flowersweep import trial as one
-from flowersweep.config import Config
+from flowersweep.config import Config, at_sizes
 from flowersweep.journal import Journal
 from flowersweep.search import history, pictures
 from flowersweep.search.budget import Clock
@@ -219,7 +219,7 @@ class Study:
         config = self.configured(record)
         value, metrics = result.metrics[self.config.sweep.objective], result.metrics
         if "time" in objectives(self.config):
-            metrics = {**metrics, "time": seconds(record.times, one.epochs(config) - config.train.epochs)}
+            metrics = {**metrics, "time": seconds(record.times, one.epochs(config) - config.train.epochs, *at_sizes(config))}
         arrays = {name: logits.astype("float16") for name, logits in result.logits.items()}
         labels = {f"{name}_labels": labels for name, labels in result.labels.items()}
         folder = self.shelf.put_result(record.number, value, metrics, {**arrays, **labels}, trained)

@@ -110,7 +110,7 @@ class Workbench:
         order(runtime, SHARE, job.params)
         if job.same is not None and (here := images_and_weights(job.config, self.workshop)) != job.same:
             raise ConfigError(f"images and weights must be the same wherever trials run: {job.same} at the coordinator, {here} at a worker")
-        self.workshop.shared(job.config)  # may take minutes, which no checkpoint can save
+        self.workshop.prepare(job.config)  # may take minutes, which no checkpoint can save
         order(runtime, LOAD, job.params)
         self.checkpoint, self._saved, self._unsaved = loaded(checkpoint, runtime), time.monotonic(), False
         return self.checkpoint.epoch

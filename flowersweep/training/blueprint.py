@@ -53,7 +53,7 @@ class Blueprint(Workshop):
         """Return the network with random weights."""
         return self._only.classifier
 
-    def shared(self, config: Config) -> Shared:
+    def shared(self, config: Config, *, features: bool = True) -> Shared:
         """Return the backbone, and no images."""
         return self._only
 

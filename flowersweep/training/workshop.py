@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from flowersweep.config import Config, Data
+from flowersweep.config import Config, Data, at_epoch, at_sizes
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
@@ -43,12 +43,27 @@ class Workshop:
             self._datasets[key] = open_dataset(data, self.cache, trusted=self.trusted, share=self.runtime.share)
         return self._datasets[key]
 
-    def shared(self, config: Config) -> Shared:
-        """Return images, backbone and features for the data and the model of a configuration."""
-        key = self._common(config)
+    def prepare(self, config: Config) -> None:
+        """Make what takes minutes before a training can begin: the features, of images of the size that it begins with."""
+        self.shared(at_epoch(config, 0))
+
+    def shared(self, config: Config, *, features: bool = True) -> Shared:
+        """Return images, backbone and, unless they are not wanted, features for the data and the model of a configuration."""
+        key = _key(self._common(config), features)
         if key not in self._shared:
-            self._shared[key] = self._share(config)
+            nothing: Any = None
+            dataset, classifier = self.dataset(config.data), self.classifier(config)
+            self._shared[key] = self._share(config) if features else Shared(self.runtime, dataset, classifier, nothing, {})
         return self._shared[key]
+
+    def require_networks(self, config: Config) -> None:
+        """Build the network for images of each size. Raises ConfigError if one is not to be had, or has weights that do not fit another."""
+        shapes = [[weight.shape for weight in self.classifier(now).backbone.weights] for now in at_sizes(config).values()]
+        if any(each != shapes[0] for each in shapes):
+            raise ConfigError(
+                f"train.image_sizes={config.train.image_sizes}: the weights of model={config.model.name} depend on the size of the images, "
+                "so no training of it can go on with larger ones. Leave train.image_sizes out, or take another model"
+            )
 
     def classifier(self, config: Config) -> Classifier:
         """Return the network with its pretrained weights. Raises ConfigError if they are not to be had."""
@@ -98,9 +113,10 @@ class Workshop:
         batch, full = self.batch(config)
         # an epoch of the frozen stage is one program, whose length counts
         steps = 0 if config.train.finetune else min(full, config.train.steps_per_epoch or full)
-        main = _key(self._group(config, *self._main(config)), batch, steps)
-        head = [_key(self._group(config, *_head()), batch, full)] if config.train.finetune and config.train.head_epochs else []
-        return *head, main
+        sizes = at_sizes(config)
+        main = [_key(self._group(now, *self._main(now)), batch, steps) for now in sizes.values()]
+        head = [_key(self._group(sizes[0], *_head()), batch, full)] if config.train.finetune and config.train.head_epochs else []
+        return *head, *main
 
     def _main(self, config: Config) -> tuple[type[Frozen | Finetune], Any]:
         return Finetune if config.train.finetune else Frozen, resolve(config.schedule, self.trusted)
@@ -110,7 +126,7 @@ class Workshop:
         return _key(self._common(config), chosen, _static(config))
 
     def _stage(self, config: Config, kind: type[Frozen | Finetune], schedule: Any, numbers: Mapping[str, Any]) -> Stage:
-        shared, static = self.shared(config), _static(config)
+        shared, static = self.shared(config, features=kind is Frozen), _static(config)
         key = self._group(config, kind, schedule)
         if key not in self._stages:
             augment = resolve(config.augment, self.trusted) if config.augment.get("_target_") else None
@@ -122,6 +138,7 @@ class Workshop:
     def batch(self, config: Config) -> tuple[int, int]:
         """Return the global batch and the steps an epoch. Raises ConfigError if the training images do not fill one batch."""
         images = len(self.dataset(config.data).splits["train"])
+        require_size(config, self.dataset(config.data))
         batch = config.train.batch_per_replica * self.runtime.replicas
         if batch > images:
             raise ConfigError(f"a batch of {batch} is more than the {images} training images: lower train.batch_per_replica")
@@ -130,6 +147,16 @@ class Workshop:
                 f"train.accumulate={config.train.accumulate} does not divide train.batch_per_replica={config.train.batch_per_replica}"
             )
         return batch, images // batch
+
+
+def require_size(config: Config, dataset: Dataset) -> None:
+    """Raise ConfigError unless the last of ``train.image_sizes`` is the size of the images."""
+    sizes, (height, width) = config.train.image_sizes, dataset.image_size
+    if sizes and not sizes[-1] == height == width:
+        raise ConfigError(
+            f"train.image_sizes={sizes} must end with the size of the images, which is {height}x{width}. "
+            f"End it with that, or set data.image_size={sizes[-1]}"
+        )
 
 
 def _head() -> tuple[type[Frozen | Finetune], Any]:
