@@ -153,13 +153,19 @@ def _join(coordinator: str, hosts: int, host: int) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Keep Python's collector off the millions of objects that the libraries brought: each full pass over them stops a trial for .3 s."""
-    before = gc.get_threshold()
+    """Keep trials from waiting for Python.
+
+    Its collector is kept off the millions of objects that the libraries brought: each full pass over them stops a trial for .3 s. And a
+    thread whose epoch is done has the interpreter after half a millisecond, where it waits for 5 by default, many times a trial.
+    """
+    before, patience = gc.get_threshold(), sys.getswitchinterval()
     gc.freeze()
     gc.set_threshold(20_000, *before[1:])
+    sys.setswitchinterval(0.0005)
     try:
         yield
     finally:
+        sys.setswitchinterval(patience)
         gc.set_threshold(*before)
         gc.unfreeze()
 

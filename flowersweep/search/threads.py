@@ -59,13 +59,14 @@ class Threads:
         self._ended = True
         for given in self._given:
             given.put(None)
-        while any(thread.is_alive() for thread in self._threads):
-            try:
-                heard = self._heard.get(timeout=0.1)
-            except Empty:
-                continue
+        at_work = self.slots
+        while at_work:
+            heard = self._heard.get()
             if isinstance(heard, _Call):
                 heard.answer.set_exception(Leaving())
+            at_work -= heard is None
+        for thread in self._threads:
+            thread.join()
 
     def give(self, number: int, task: Task) -> None:
         if isinstance(task, Begin):
@@ -107,20 +108,21 @@ class Threads:
 
     def _train(self, given: SimpleQueue[Given]) -> None:
         bench = Workbench(self._workshop, _Relay(self))
-        while (some := given.get()) is not None and not self._ended:
-            number, task = some
-            before = compiles_here()
-            try:
-                answer = self._done(bench, task)
-            except TrialFailed as failure:
-                answer = failure
-            except Leaving:
-                answer = Left()
-            except BaseException as error:  # of the coordinator, in whose thread it is raised
-                self._heard.put(error)
-                return
-            self.compiled[number] = self.compiled.get(number, 0) + compiles_here() - before
-            self._heard.put((number, answer))
+        try:
+            while (some := given.get()) is not None and not self._ended:
+                number, task = some
+                before = compiles_here()
+                try:
+                    answer = self._done(bench, task)
+                except TrialFailed as failure:
+                    answer = failure
+                except Leaving:
+                    answer = Left()
+                self.compiled[number] = self.compiled.get(number, 0) + compiles_here() - before
+                self._heard.put((number, answer))
+        except BaseException as error:  # a bug or a mistake: the coordinator raises it in its own thread
+            self._heard.put(error)
+        self._heard.put(None)
 
     def _done(self, bench: Workbench, task: Task) -> Any:
         """Do a task. What makes something that trials share, such as a program, is done by one thread at a time."""
