@@ -22,7 +22,7 @@ from flowersweep.tracking.shipment import Shipment
 
 log = logging.getLogger(__name__)
 
-GATHER = 3.0  # seconds from the first news to shipping: a short trial is then one batch, not three
+GATHER = 1.0  # seconds from the first news to shipping: short trials are shipped in one batch, and not much is left for the end
 LOOK = 5.0  # seconds between two looks at a journal of which nobody said that there is more
 PATIENCE = 3  # failed attempts until drain gives up
 LONGEST_WAIT = 15.0  # seconds after which drain gives up at a failure: a server that hangs fails after 30, a locked database after 20
