@@ -67,6 +67,13 @@ class Stage(Protocol):
         """Return the head to predict with: kernel (D, K) and bias (K,), of m members (m K,)."""
 
 
+def fresh_head(widths: Sequence[int], classes: int, seed: int) -> list[np.ndarray]:
+    """Return a transposed kernel (classes, D) of Glorot-uniform weights (Glorot & Bengio 2010) and a bias of zeros (m classes,)."""
+    limits = np.repeat([np.sqrt(6.0 / (classes + width)) for width in widths], widths)
+    drawn = np.random.default_rng([seed, 0]).uniform(-limits, limits, (classes, sum(widths))).astype(np.float32)
+    return [drawn, np.zeros(classes * len(widths), np.float32)]
+
+
 class Frozen:
     """Train the head alone: an epoch is one jitted scan over rows of the cached features.
 
@@ -100,11 +107,8 @@ class Frozen:
             self._predict([np.zeros(shape, np.float32) for shape in self.shapes], features)
 
     def begin(self, before: State | None, seed: int) -> State:
-        """Return a state with a fresh head: Glorot-uniform weights (Glorot & Bengio 2010) from ``seed``, zero bias."""
-        kernel, bias = self.shapes
-        limits = np.repeat([np.sqrt(6.0 / (kernel[0] + width)) for width in self.widths], self.widths)
-        drawn = np.random.default_rng([seed, 0]).uniform(-limits, limits, kernel).astype(np.float32)
-        state: State = self.shared.runtime.hold(self.program.init([drawn, np.zeros(bias, np.float32)], []))
+        """Return a state with a fresh head."""
+        state: State = self.shared.runtime.hold(self.program.init(fresh_head(self.widths, self.shapes[0][0], seed), []))
         return state
 
     def epoch(self, state: State, hyperparameters: Hyperparameters, batches: Pass, keep: Keep) -> tuple[State, float]:
@@ -143,10 +147,10 @@ class Finetune:
         self._predict = jax.jit(lambda state, images: pooled(forward(state.weights, state.non_trainable, images, False, lambda x: x)[0]))
 
     def begin(self, before: State | None, seed: int) -> State:
-        """Return a state with the backbone's own weights and the head that the frozen stage left."""
-        assert before is not None
-        network = self.shared.classifier.features
-        kernel, bias = (np.asarray(weight) for weight in before.weights)
+        """Return a state with the backbone's own weights and the head that the frozen stage left, or a fresh one if there was none."""
+        network, widths = self.shared.classifier.features, self.shared.classifier.widths
+        left = fresh_head(widths, len(self.shared.dataset.classes), seed) if before is None else before.weights
+        kernel, bias = (np.asarray(weight) for weight in left)
         trainable = [*(v.value for v in network.trainable_variables), np.ascontiguousarray(kernel.T), bias]
         begun = self.program.init(trainable, [v.value for v in network.non_trainable_variables])
         state: State = self.shared.runtime.hold(begun)

@@ -214,3 +214,14 @@ def test_a_loss_with_a_parameter_for_them_is_given_the_images_of_each_class(work
     own = replace(FROZEN, loss={"_target_": f"{__name__}.counting", "name": "counting", "scale": 0.5})
     trusting = Workshop(workshop.runtime, workshop.cache, workshop.progress, trusted=("tests",))
     assert run(own, trusting)[1][-1]["train/loss"] == 0.5 * 40
+
+
+def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(workshop: Workshop) -> None:
+    config = with_settings(FINETUNE, {"train.head_epochs": 0})
+    whole, epochs = trial.advance(config, Checkpoint(), 2, workshop)
+    assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
+    first, _ = trial.advance(config, Checkpoint(), 1, workshop)
+    resumed, _ = trial.advance(config, first, 2, workshop)
+    for one, other in zip(whole.state.weights, resumed.state.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert trial.model_of(config, whole, workshop).output_shape == (None, 5)
