@@ -93,7 +93,10 @@ class Threads:
             else:
                 self._answers[heard[0]] = heard[1]
         self.moment = max(self.moment, self._due.pop(number))
-        return number, self._answers.pop(number)
+        answer = self._answers.pop(number)
+        if isinstance(answer, int):  # begun where a checkpoint stands: if at its end, there is nothing left to advance
+            self._reached[number] = answer
+        return number, answer
 
     def release(self, number: int) -> None:
         self._holds.pop(number, None)

@@ -93,6 +93,20 @@ def test_answers_come_in_the_order_of_their_moments_however_long_they_take(works
     assert order == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (1, 3)]
 
 
+def test_a_trial_gone_on_with_at_its_last_epoch_is_scored_at_the_moment_at_which_it_was(workshop: Workshop, tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    bench = Workbench(workshop, Nobody())
+    bench.perform(Begin(job(0), None))
+    bench.perform(Advance(2))
+    bench.checkpoint.save(path)
+    with Threads(workshop, 2, [{"event": "ask", "trial": 0, "moment": 3}, {"event": "report", "trial": 0, "moment": 5}]) as does:
+        does.give(0, Begin(job(0), path))
+        assert answered(does, Nobody()) == (0, 2)
+        does.give(0, Finish())
+        answered(does, Nobody())
+    assert does.moment == 6
+
+
 def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_asked_for(workshop: Workshop) -> None:
     with Threads(workshop, 2) as does:
         does.give(0, Begin(job(0, learning_rate=1e38, weight_decay=1e38), None))
