@@ -23,11 +23,10 @@ from flowersweep.journal import read
 from flowersweep.search.ensemble import require_images
 from flowersweep.search.findings import usual_ways
 from flowersweep.search.history import Record, best
-from flowersweep.search.identity import replicate_seed
 from flowersweep.search.members import Members, members_of
 from flowersweep.search.opening import folder_of, objectives_of
 from flowersweep.search.pools import Round, Rounds
-from flowersweep.search.promotion import Champion, Decision, decided, require_all, study_of
+from flowersweep.search.promotion import Champion, Decision, anew, decided, require_all, study_of
 from flowersweep.search.restored import configured
 from flowersweep.search.run import search
 from flowersweep.search.space import Params
@@ -62,35 +61,15 @@ def ensemble_promotion(
     members = tuple((name, configured(config, name)) for name in known.names)
     what = hashlib.sha256(json.dumps([begun["time"], entries, known.names], sort_keys=True).encode()).hexdigest()
     count = (len(members) + len(entries)) * config.promotion.seeds
-    again = _again(config, members[0][1], str(begun["objective"]), what, count)
+    own = {"data": config.data, "sweep": config.sweep, "promotion": config.promotion, "verb": config.verb, "progress": config.progress}
+    base = replace(members[0][1], **own, recipe=None, executor={})  # a pool needs the members of its round: one after the other, here
+    again = anew(config, base, what, count, objective=str(begun["objective"]), objectives=[], workers=1)
     against = champion(again) if champion else None
     points = Rounds((), {}, (), frozenset(), entries=tuple(entries.items()), seed=again.seed, home=config, members=members)
     outcome = search(again, (), experiment=begun["experiment"], features=features, watch=watch, space=points, kind=Round)
     require_all(outcome, count)
     told = {"study": config.study, "picked_from": len(trials), "members": _weights(known, entries), "weighed": list(entries)[-1]}
     return decided(again, points, outcome.trials[:count], against, told)
-
-
-def _again(config: Config, base: Config, objective: str, what: str, count: int) -> Config:
-    """Return the study that trains ``count`` members and pools, as one of the first member's configuration ``base``."""
-    # logits are never removed, or asking for fewer seeds would remove what was trained
-    sweep = replace(config.sweep, objective=objective, objectives=[], n_trials=count, keep=2**31, space={}, repeats="replicate", workers=1)
-    return replace(
-        base,
-        study=f"{config.study}-promotion-{what[:6]}",
-        seed=replicate_seed(what, 0),
-        data=config.data,
-        engine="optuna",
-        executor={},  # a pool needs the members of its round: one after the other, here
-        sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
-        pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
-        sweep=sweep,
-        promotion=config.promotion,
-        verb=config.verb,
-        progress=config.progress,
-        cluster=config.cluster,
-        recipe=None,
-    )
 
 
 def pooled(config: Config) -> bool:

@@ -124,27 +124,32 @@ def promotion(
         start(Path(config.dir) / "cache" / "compiled", platform="cpu")
     against = champion(base) if champion else None  # before minutes of training: what does not fit is said now
     what = hashlib.sha256(json.dumps([begun["time"], entries], sort_keys=True).encode()).hexdigest()
-    fresh = replicate_seed(what, 0)
-    points = Candidates(
-        space.parameters, space.fixed, space.overrides, space.groups, entries=tuple(entries.items()), seed=fresh, home=config
-    )
     count = len(entries) * config.promotion.seeds
-    again = replace(
-        base,
-        study=f"{config.study}-promotion-{what[:6]}",
-        seed=fresh,
-        engine="optuna",
-        sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
-        pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
-        # logits are never removed, or asking for fewer seeds would remove what was trained
-        sweep=replace(base.sweep, n_trials=count, keep=2**31, space={}, repeats="replicate", budget=config.sweep.budget),
-        tracking=config.tracking,
-        cluster=config.cluster,
-        dir=config.dir,
+    again = anew(config, base, what, count, budget=config.sweep.budget)
+    points = Candidates(
+        space.parameters, space.fixed, space.overrides, space.groups, entries=tuple(entries.items()), seed=again.seed, home=config
     )
     outcome = search(again, space.overrides, experiment=begun["experiment"], features=features, watch=watch, space=points, kind=Replication)
     require_all(outcome, count)
     return decided(again, points, outcome.trials[:count], against, {"study": config.study, "picked_from": len(trials)})
+
+
+def anew(config: Config, base: Config, what: str, count: int, **of_sweep: Any) -> Config:
+    """Return the study in which ``count`` things of ``what`` are trained anew as ``base`` says, in the place that ``config`` names."""
+    # logits are never removed, or asking for fewer seeds would remove what was trained
+    kept: dict[str, Any] = {"n_trials": count, "keep": 2**31, "space": {}, "repeats": "replicate"}
+    return replace(
+        base,
+        study=f"{config.study}-promotion-{what[:6]}",
+        seed=replicate_seed(what, 0),
+        engine="optuna",
+        sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
+        pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
+        sweep=replace(base.sweep, **kept, **of_sweep),
+        tracking=config.tracking,
+        cluster=config.cluster,
+        dir=config.dir,
+    )
 
 
 def require_all(outcome: Outcome, count: int) -> None:

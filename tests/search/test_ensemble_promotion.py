@@ -27,7 +27,9 @@ from flowersweep.search.space import space_of
 from flowersweep.tracking import registry
 from flowersweep.training.workshop import Workshop
 from tests.conftest import TINY, tiny_model
+from tests.search.conftest import Fork
 from tests.search.test_ensemble import IMAGES, QUIET, run
+from tests.search.test_resume import story, until_it_ends
 
 SWEEP = ["+sweep=ensemble", "ensemble.members=[one,small:0]", "ensemble.top=2", "sweep.n_trials=3", "study=both", "progress=false"]
 STUDIES = Path("mlruns/studies")
@@ -153,3 +155,22 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     again = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
     assert verbs.promote(compose(again), again) == 0  # it trains nothing, and stays
     assert len(records(read(folder / "journal.jsonl")[0])) == len(trials)
+
+
+def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_not(words: list[str], fork: Fork) -> None:
+    def trained(folder: Path) -> dict[str, bytes]:
+        kept = {str(file): np.load(file) for file in sorted(folder.glob("trials/*/logits.npz"))}
+        return {f"{file} {part}": each[part].tobytes() for file, each in kept.items() for part in ("tune", "report", "test")}
+
+    asked = ["promote", "study=both", "promotion.seeds=2", "progress=false"]
+    for old in STUDIES.glob("both-promotion-*"):
+        shutil.rmtree(old)
+    whole = fork(Path.cwd(), [*asked, "tracking.registered_model=whole"])
+    assert whole.returncode == 0, whole.stderr
+    folder = next(STUDIES.glob("both-promotion-*"))
+    told, logits = story(folder), trained(folder)
+    assert len(logits) == 3 * sum(event["event"] == "tell" for event in told) >= 30
+    shutil.rmtree(folder)
+    kills, _ = until_it_ends(fork, Path.cwd(), "event", 20, [*asked, "tracking.registered_model=killed"])
+    assert story(folder) == told, f"after kills at (event, share of its line) {kills}"
+    assert trained(folder) == logits
