@@ -212,7 +212,7 @@ class Study:
         if self.config.sweep.objectives:
             return False  # with several, a trial cannot be stopped by one
         trial.report(value, epoch)
-        return epoch < last and trial.should_prune()
+        return epoch < last and bool(trial.should_prune())  # some pruners say it as numpy does, and the journal cannot
 
     def complete(self, record: Record, trial: optuna.Trial, result: one.Result, trained: Checkpoint) -> Turns:
         """Keep logits and pictures of one of the best, and the weights of the best; then tell."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flowersweep.compose import compose
+from flowersweep.compose import compose, folder
 from flowersweep.errors import ConfigError, TrialFailed
 from flowersweep.search.executors import Left
 from flowersweep.search.threads import Threads
@@ -70,6 +70,15 @@ def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles
     assert len({event["worker"] for event in events(beside, "report")}) == 3
     counted = [sum(event["programs"] for event in events(study, "compiled")) for study in (alone, beside)]
     assert counted[0] == counted[1] > 0
+
+
+@pytest.mark.parametrize("pruner", [file.stem for file in sorted(folder("conf").glob("pruner/*.yaml"))])
+def test_every_pruner_ends_trials_that_run_beside_each_other(pruner: str, project: Path, fork: Fork) -> None:
+    run = fork(project, [*WORDS, *BESIDE, f"pruner={pruner}", "sweep.n_trials=12", "study=some"])
+    assert run.returncode == 0, run.stderr
+    told = events(project / "mlruns" / "studies" / "some", "tell")
+    assert len(told) == 12
+    assert {event["state"] for event in told} == ({"complete"} if pruner == "none" else {"complete", "pruned"})
 
 
 def test_answers_come_in_the_order_of_their_moments_however_long_they_take(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
