@@ -18,7 +18,13 @@ from flowersweep.search.space import Parameter
 
 GRID = 30  # cells of the map along each side
 GOOD_TO_BAD = [[0, "#2b7bd6"], [0.5, "#86aedb"], [1, "#c3c9d1"]]
-INK = {"complete": "#ffffff", "running": "#ffffff", "failed": "#d6455d", "pruned": "#4b5561"}  # of dots on coloured ground
+INK = {
+    "complete": "#ffffff",
+    "running": "#ffffff",
+    "failed": "#d6455d",
+    "pruned": "#4b5561",
+    "outside": "#b9a27c",
+}  # of dots on coloured ground
 MOST_BOLD = 30  # of the lines through all parameters; more would be a surface
 WIDTH = 0.12  # of the kernel that smooths the map, as a share of a range
 

@@ -15,7 +15,7 @@ from optuna.distributions import json_to_distribution
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import Labels, Logits
 from flowersweep.journal import Event, read
-from flowersweep.search.history import Record, best, records
+from flowersweep.search.history import Record, best, meant, records
 from flowersweep.search.objectives import better
 from flowersweep.search.space import Parameter
 
@@ -109,13 +109,23 @@ def reading(folder: Path) -> Reading:
     events, _ = read(folder / "journal.jsonl")
     if not events or events[0]["event"] != "study":
         raise StudyError(f"{folder / 'journal.jsonl'} holds no study yet")
-    space = events[0].get("space", {})
+    begun = meant(events)
+    space = begun.get("space", {})
     parameters = (Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {}) for name, p in space.items())
     moments, resumes = _running_time(events)
     spans = _spans(zip(events, moments, strict=True))
     timed = zip(events, moments, strict=True)
     forecasts = tuple((moment, float(e["minutes"]), int(e["trials"])) for e, moment in timed if e["event"] == "forecast")
-    return Reading(folder, events[0], records(events), _curves(events), spans, resumes, tuple(parameters), forecasts)
+    return Reading(
+        folder,
+        {**begun, "settings": events[0].get("settings", {})},
+        records(events),
+        _curves(events, begun.get("objective", "")),
+        spans,
+        resumes,
+        tuple(parameters),
+        forecasts,
+    )
 
 
 def _running_time(events: Iterable[Event]) -> tuple[list[float], list[float]]:
@@ -146,18 +156,16 @@ def _spans(timed: Iterable[tuple[Event, float]]) -> dict[int, Span]:
     return found
 
 
-def _curves(events: Iterable[Event]) -> dict[int, dict[int, float]]:
-    objective = ""
+def _curves(events: Iterable[Event], objective: str) -> dict[int, dict[int, float]]:
     curves: dict[int, dict[int, float]] = {}
     for event in events:
-        objective = event.get("objective", objective)
         if event["event"] == "report":
             curves.setdefault(event["trial"], {}).update(_points(event, objective))
     return curves
 
 
 def _points(event: Event, objective: str) -> Iterator[tuple[int, float]]:
+    yield int(event["epochs"][-1]["epoch"]), float(event["value"])
     for epoch in event["epochs"]:
         if objective in epoch.get("metrics", {}):
             yield int(epoch["epoch"]), float(epoch["metrics"][objective])
-    yield int(event["epochs"][-1]["epoch"]), float(event["value"])

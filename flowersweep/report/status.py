@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowersweep.journal import Event, holder, read
-from flowersweep.search.history import Record, best, records
+from flowersweep.search.history import Record, best, meant, records
 
-STATES = ("complete", "pruned", "failed", "running")
+STATES = ("complete", "pruned", "failed", "running", "outside")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Status:
 def status(folder: Path) -> Status:
     """Read the study in ``folder``; its journal may be empty yet, or end in a torn line."""
     events, _ = read(folder / "journal.jsonl")
-    found, objective = records(events), str(events[0].get("objective", "")) if events else ""
+    found, objective = records(events), str(meant(events).get("objective", "")) if events else ""
     newest = float(events[-1]["time"]) if events else 0.0
     return Status(folder.name, objective, found, best(found, objective), wanted(events), _rate(events), newest, holder(folder))
 

@@ -28,6 +28,7 @@ from flowersweep.search.space import Params, Space
 from flowersweep.targets import arguments, resolve
 
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+ACCEPTED = ("space", "settings", "objective", "direction", "config", "overrides")  # of what a study is, may be another later
 
 
 @dataclass
@@ -47,10 +48,12 @@ class Record:
     notes: dict[str, Any] | None = None  # what samplers and pruners had noted on it, if others ran beside it
     pruned: bool = False  # whether the pruner has ended it, and it is to be told
     at: tuple[int, int] = (0, 0)  # while it runs here: epochs done, and steps of the next
+    outside: bool = False  # it is none of the trials that the study means since other settings were accepted
 
     @property
     def state(self) -> str:
-        return str(self.tell["state"]) if self.tell else "running"
+        ended = str(self.tell["state"]) if self.tell else "running"
+        return "outside" if self.outside and ended in ("complete", "pruned") else ended
 
     @property
     def value(self) -> float | None:
@@ -67,16 +70,23 @@ class Record:
         return self.repeats if self.seed is None else None
 
 
-def records(events: Iterable[Event]) -> list[Record]:
-    """Fold the events of a journal into its trials, by number."""
+def meant(events: Sequence[Event]) -> Event:
+    """Return what a study is: its first event, with what was accepted since."""
+    accepted: Event = next((event for event in reversed(events) if event["event"] == "accept"), {})
+    return {**events[0], **{key: accepted[key] for key in ACCEPTED if key in accepted}}
+
+
+def records(events: Sequence[Event]) -> list[Record]:
+    """Fold the events of a journal into its trials, by number; values are those of the newest objective that was accepted, if any was."""
     found: list[Record] = []
+    objective = meant(events)["objective"] if any(event["event"] == "accept" for event in events) else None
     for event in events:
         match event["event"]:
             case "ask":
                 found.append(begun(event, found))
             case "report":
                 newest = event["epochs"][-1]
-                found[event["trial"]].reports[newest["epoch"]] = event["value"]
+                found[event["trial"]].reports[newest["epoch"]] = newest.get("metrics", {}).get(objective, event["value"])
                 found[event["trial"]].times += [epoch["time"] for epoch in event["epochs"] if "time" in epoch]
                 found[event["trial"]].metrics = newest.get("metrics", {})
                 found[event["trial"]].notes = event.get("attributes", found[event["trial"]].notes)
@@ -84,9 +94,22 @@ def records(events: Iterable[Event]) -> list[Record]:
             case "tell":
                 if (first := found[event["trial"]].reused) is not None:
                     found[event["trial"]].reports = dict(found[first].reports)
-                found[event["trial"]].tell = event
+                found[event["trial"]].tell = event if objective is None else _reread(event, objective, found[event["trial"]])
                 found[event["trial"]].metrics = event.get("metrics") or found[event["trial"]].metrics
+            case "accept":
+                for record in found:
+                    record.outside, record.params = record.number in event["outside"], event["params"][record.number]
+                    if event["anew"] and record.tell:
+                        record.tell = {**record.tell, "attributes": {}}
     return found
+
+
+def _reread(tell: Event, objective: str, record: Record) -> Event:
+    """Return how a trial ended, with its value of another objective than it may have been told with."""
+    if tell["value"] is None:
+        return tell
+    last = [*record.reports.values()][-1:] or [tell["value"]]
+    return {**tell, "value": tell["metrics"].get(objective, last[0])}
 
 
 def deaths(events: Iterable[Event]) -> Counter[int]:
@@ -144,6 +167,8 @@ def pruner(config: Config) -> optuna.pruners.BasePruner:
 
 
 def _frozen(trial: Record, tell: Event, space: Space, names: Sequence[str]) -> FrozenTrial:
+    if trial.outside:  # it keeps its number, and nobody learns from it
+        return optuna.trial.create_trial(state=TrialState.FAIL)
     value = tell["value"]
     found = values(value, tell["metrics"], names) if len(names) > 1 and value is not None else [value]
     return optuna.trial.create_trial(
@@ -237,6 +262,8 @@ def claim(folder: Path, best: Record | None, picked_from: int, objective: str) -
     """Say how good the best trial of the study in ``folder`` is on the held-out half, how sure that is, and of how many it was picked."""
     if best is None:
         return "no trial was completed"
+    if not (folder / "trials" / str(best.number) / "logits.npz").exists():
+        return f"best: trial {best.number}, whose predictions were not kept: the study looked for something else when it ended"
     with np.load(folder / "trials" / str(best.number) / "logits.npz") as kept:
         logits, labels = kept["report"], kept["report_labels"]
     low, high = macro_f1_interval(logits.argmax(axis=1), labels, logits.shape[1])

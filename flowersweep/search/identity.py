@@ -7,6 +7,8 @@ import json
 from typing import Any
 
 from flowersweep.config import Config, Settings, flatten
+from flowersweep.search.space import Params, Space
+from flowersweep.training.workshop import Workshop
 
 PARTS = ("seed", "data", "model", "loss", "augment", "schedule", "optimizer", "train", "ensemble")
 # of no effect, whatever they are
@@ -41,6 +43,13 @@ def identity(config: Config, replicas: int, images: str = "") -> str:
     ``images`` is the digest of the images, where a study has several.
     """
     return hashlib.sha256(json.dumps([canonical(config, replicas), images], sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def trained(space: Space, params: Params, workshop: Workshop) -> str:
+    """Return the identity of what a point of a space trains."""
+    config = space.config(params)
+    several = any(parameter.path.startswith("data") for parameter in space.parameters)
+    return identity(config, workshop.runtime.replicas, workshop.dataset(config.data).digest if several else "")
 
 
 def canonical(config: Config, replicas: int) -> Settings:

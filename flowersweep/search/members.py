@@ -15,7 +15,7 @@ from flowersweep.evaluation import ensemble
 from flowersweep.evaluation.calibration import calibrated_nll, temperature
 from flowersweep.evaluation.scores import Reals
 from flowersweep.journal import Event, read
-from flowersweep.search.history import Record, records
+from flowersweep.search.history import Record, meant, records
 from flowersweep.search.objectives import objectives
 
 PARTS = ("tune", "report", "test")
@@ -110,7 +110,7 @@ def _story(studies: Path, study: str) -> tuple[Event, list[Record]]:
     events, _ = read(studies / study / "journal.jsonl")
     if not events:
         raise StudyError(f'ensemble.members: no study "{study}" in {studies}. ' + _known(study, studies))
-    return events[0], records(events)
+    return meant(events), records(events)
 
 
 def _known(study: str, studies: Path) -> str:

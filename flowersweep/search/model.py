@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from flowersweep.tracking.store import address, client
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.workshop import Workshop
 
+log = logging.getLogger(__name__)
+
 
 def log_best(study: Study) -> None:
     """Log the model of the best trial to its MLflow run, once."""
@@ -32,6 +35,11 @@ def log_best(study: Study) -> None:
         return
     if isinstance(study, Pooling):
         model = study.model(best)
+    elif not study.shelf.weights(best).exists():
+        log.warning(
+            "no model was logged: the weights of trial %d were not kept while the study looked for something else; promote", best.number
+        )
+        return
     else:
         order(study.workshop.runtime, SHARE, best.params)
         model = one.model_of(config, Checkpoint.load(study.shelf.weights(best)), study.workshop)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from optuna.distributions import json_to_distribution
 
 from flowersweep.compose import composed
 from flowersweep.config import Config, Settings, differences, flatten
 from flowersweep.errors import ConfigError, StudyError
 from flowersweep.journal import Event, Journal
 from flowersweep.provenance import code, diff, provenance
+from flowersweep.search.acceptance import accept, lasting
 from flowersweep.search.forecast import known_refusal
+from flowersweep.search.history import meant
 from flowersweep.search.objectives import direction
-from flowersweep.search.space import Space
+from flowersweep.search.space import Space, written
 from flowersweep.training.workshop import Workshop
 
 # a study goes on whatever these are: they do not change what a trial means
@@ -43,6 +47,7 @@ FREE = (
     "reason",
     "tracking",
     "sweep.n_trials",
+    "sweep.accept",
     "sweep.mirror",
     "sweep.keep",
     "sweep.workers",
@@ -66,8 +71,12 @@ def begin(journal: Journal, config: Config, experiment: str, space: Space, overr
     meaning = json.loads(json.dumps(meaning))
     if not journal.events and (refusal := known_refusal(config, workshop)):
         raise ConfigError(refusal)
+    what = {"objective": config.sweep.objective, "direction": direction(config.sweep.objective)}
     if journal.events:
-        _require_same(journal.events[0], meaning, str(config.study))
+        if changed := _changed(meant(journal.events), meaning):
+            if not config.sweep.accept:
+                raise _refused(str(config.study), changed)
+            accept(journal, config, space, workshop, changed, {"overrides": unaccepting(overrides), **what, **meaning})
         journal.append("resume", command=" ".join(overrides), code=code(config.trusted_modules))
         return
     changes = diff()
@@ -78,21 +87,31 @@ def begin(journal: Journal, config: Config, experiment: str, space: Space, overr
         study=config.study,
         experiment=experiment,
         seed=config.seed,
-        objective=config.sweep.objective,
-        direction=direction(config.sweep.objective),
         config=asdict(config),
-        overrides=list(overrides),
+        overrides=unaccepting(overrides),
         provenance=provenance(tuple(overrides), workshop.runtime, dataset, trusted=config.trusted_modules, changes=changes),
+        **what,
         **meaning,
     )
 
 
-def _require_same(begun: Event, meaning: dict[str, Any], name: str) -> None:
-    old, new = (dict(flatten({"space": each["space"], **each["settings"]})) for each in (begun, meaning))
-    if changed := moved(old, new):
-        raise StudyError(
-            f'study "{name}" was begun with other settings ({"; ".join(changed)}). Take them back, or begin another: study=NAME'
-        )
+def unaccepting(overrides: Sequence[str]) -> list[str]:
+    """Return the words of a study without the one that was for a single command."""
+    return [word for word in overrides if not word.startswith("sweep.accept=")]
+
+
+def _changed(begun: Event, meaning: dict[str, Any]) -> list[str]:
+    old, new = (dict(flatten({"space": _readable(each["space"]), **each["settings"]})) for each in (begun, meaning))
+    return moved(old, new)
+
+
+def _readable(space: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: {**entry, "values": written(json_to_distribution(entry["values"]))} for name, entry in space.items()}
+
+
+def _refused(name: str, changed: Sequence[str]) -> StudyError:
+    begun = f'study "{name}" was begun with other settings ({"; ".join(changed)}). Take them back, or begin another: study=NAME'
+    return StudyError(begun + ("" if lasting(changed) else "; or go on with this one as they are now: sweep.accept=true"))
 
 
 def moved(old: Settings, new: Settings) -> list[str]:

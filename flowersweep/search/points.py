@@ -27,17 +27,17 @@ def starts(space: Space, recipe: str | None = None) -> list[Params]:
     does not meet the constraints is no point to begin with.
     """
     base = space.base
-    points = [space.filled(lambda parameter: nearest(parameter.distribution, _at(base, parameter)))]
+    points = [space.filled(lambda parameter: nearest(parameter.distribution, at(base, parameter)))]
     try:
         other = dict(flatten(composed((*space.overrides, f"recipe={recipe}")))) if recipe and base["recipe"] in (None, "none") else base
     except ConfigError:
         other = base
 
     def value(parameter: Parameter) -> Any:
-        there = _at(other, parameter)
+        there = at(other, parameter)
         found = nearest(parameter.distribution, there)
         inside = found == there or (isinstance(there, float) and found is not None and math.isclose(found, there))
-        return found if inside else nearest(parameter.distribution, _at(base, parameter))
+        return found if inside else nearest(parameter.distribution, at(base, parameter))
 
     published = space.filled(value)
     return [point for point in (points if published in points else [*points, published]) if space.feasible(point)]
@@ -152,6 +152,6 @@ def nearest(distribution: BaseDistribution, value: Any) -> Any:
     raise AssertionError(distribution)
 
 
-def _at(leaves: Settings, parameter: Parameter) -> Any:
+def at(leaves: Settings, parameter: Parameter) -> Any:
     """The setting of a parameter; a group is known by its option's name."""
     return leaves.get(parameter.path, leaves.get(f"{parameter.path}.name"))

@@ -26,7 +26,7 @@ from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.statistics import mcnemar, wilson
 from flowersweep.journal import Event, read
 from flowersweep.runtime import start
-from flowersweep.search.history import Record, best, claim, records
+from flowersweep.search.history import Record, best, claim, meant, records
 from flowersweep.search.identity import identity, replicate_seed
 from flowersweep.search.model import log_network
 from flowersweep.search.objectives import direction, objectives, score, values
@@ -186,7 +186,7 @@ def study_of(config: Config) -> tuple[Event, list[Record]]:
         raise StudyError(f'the study "{config.study}" has no complete trial in {path.parent}: run it there first')
     if "overrides" not in events[0]:
         raise StudyError(f'the study "{config.study}" cannot be trained again from its journal: name a run (run=ID), or begin it anew')
-    return events[0], trials
+    return meant(events), trials
 
 
 def evidence(config: Config) -> dict[str, str]:
@@ -194,7 +194,7 @@ def evidence(config: Config) -> dict[str, str]:
     folder = folder_of(config)
     events, _ = read(folder / "journal.jsonl")
     trials = records(events)
-    told = claim(folder, best(trials, *objectives_of(events[0])), len(trials), events[0]["objective"]) if events else None
+    told = claim(folder, best(trials, *objectives_of(meant(events))), len(trials), meant(events)["objective"]) if events else None
     return {"flowersweep.claim": told} if told else {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -186,6 +187,20 @@ def distribution(name: str, values: str) -> BaseDistribution:
     except (HydraException, ValueError, IndexError) as error:
         raise ConfigError(f"{wrong} ({error})") from None
     raise wrong
+
+
+def written(distribution: BaseDistribution) -> str:
+    """Return values in Hydra's sweep grammar, as a sweep has them."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return f"choice({', '.join(each if isinstance(each, str) else json.dumps(each) for each in choices)})"
+        case IntDistribution(low=low, high=high, step=step) if step != 1:
+            return f"range({low}, {high + step}, {step})"  # without the stop
+        case FloatDistribution(low=low, high=high, step=float(step)):
+            return f"range({low}, {high + step}, {step})"
+        case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
+            return f"tag(log, interval({low}, {high}))" if log else f"interval({low}, {high})"
+    raise AssertionError(distribution)
 
 
 def _suggested(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:

@@ -14,11 +14,11 @@ from flowersweep import signals
 from flowersweep import trial as one
 from flowersweep.config import Config, at_sizes
 from flowersweep.journal import Journal
-from flowersweep.search import history, pictures
+from flowersweep.search import acceptance, history, pictures
 from flowersweep.search.budget import Clock
 from flowersweep.search.executors import Executor, InProcess
 from flowersweep.search.history import Record
-from flowersweep.search.identity import identity, replicate_seed
+from flowersweep.search.identity import replicate_seed, trained
 from flowersweep.search.objectives import objectives, seconds, values
 from flowersweep.search.retention import Shelf
 from flowersweep.search.rounds import Noted
@@ -50,6 +50,8 @@ class Study:
         self.alike: defaultdict[str | None, list[int]] = defaultdict(list)  # identity of a training -> trials that asked for it
         for record in history.records(self.journal.events):
             self._remember(record)
+        self.accepted = any(event["event"] == "accept" for event in self.journal.events)
+        self._leave()
         self.optuna = history.rebuilt(self.trials, self.space, self.config)
         self.open = history.running(self.optuna)  # trials that are in flight in the Optuna study
         self.deaths = history.deaths(self.journal.events)
@@ -114,12 +116,18 @@ class Study:
         self.trials.append(record)
         self.alike[record.identity].append(record.number)
 
+    def _leave(self) -> None:
+        """End the trials that were in flight when other settings were accepted, and are none of what the study means now."""
+        for record in self.trials:
+            if record.outside and record.tell is None:
+                known: dict[str, Any] = {"value": None, "metrics": {}, "folder": None, "attributes": {}, **self._moment}
+                reason = "other settings were accepted for the study while it was in flight"
+                record.tell = self.journal.append("tell", trial=record.number, state="failed", reason=reason, **known)
+
     def _meaning(self, params: Params, noted: Noted) -> dict[str, Any]:
         """Return what an event of asking says of these parameters: the settings, and which trial they repeat, if any."""
-        settings = self.space.settings(params)
-        config = self.space.config(params)
-        several = any(parameter.path.startswith("data") for parameter in self.space.parameters)
-        what = identity(config, self.workshop.runtime.replicas, self.workshop.dataset(config.data).digest if several else "")
+        settings = acceptance.settings(self.journal.events[0], self.space, params) if self.accepted else self.space.settings(params)
+        what = trained(self.space, params, self.workshop)
         if "continues" in noted:
             seed = self.trials[noted["continues"]].seed
             own = {} if seed is None else {"seed": seed}
