@@ -28,15 +28,16 @@ def accepted(events: list[Event]) -> list[Any]:
     return [(event["anew"], event["outside"], event["params"], event["changes"]) for event in events if event["event"] == "accept"]
 
 
-@pytest.mark.parametrize("beside", [[], BESIDE], ids=["one after the other", "beside each other"])
-@pytest.mark.parametrize("change", [NARROW, "sweep.objective=tune/macro_f1"], ids=["space", "objective"])
+@pytest.mark.parametrize(
+    ("change", "beside"), [(NARROW, BESIDE), ("sweep.objective=tune/macro_f1", [])], ids=["space, beside each other", "objective"]
+)
 def test_killed_after_it_was_accepted_equals_never_killed(change: str, beside: list[str], project: Path, fork: Fork) -> None:
     words = [*WORDS, *beside]
     for study in ("whole", "killed"):
         assert fork(project, [*words, f"study={study}"], "event 13 1.0").returncode != 0  # with trials in flight
     whole = fork(project, [*words, change, ACCEPT, "study=whole"])
     assert whole.returncode == 0, whole.stderr
-    kills, _ = until_it_ends(fork, project, "event", 12, [*words, change, ACCEPT, "study=killed"])
+    kills, _ = until_it_ends(fork, project, "event", 16, [*words, change, ACCEPT, "study=killed"])
     studies = project / "mlruns" / "studies"
     assert story(studies / "killed") == story(studies / "whole"), f"after kills at (event, share of its line) {kills}"
     assert accepted(journal(project, "killed")) == accepted(journal(project, "whole"))
@@ -128,5 +129,5 @@ def test_what_cannot_be_accepted_says_why_and_changes_nothing(project: Path, for
         refused = fork(project, [*own, *words, ACCEPT])
         assert refused.returncode == 1
         assert why in refused.stderr
-        assert "sweep.accept=true" not in fork(project, [*SMALL, "data.split_seed=1"]).stderr
+    assert "sweep.accept=true" not in fork(project, [*SMALL, "data.split_seed=1"]).stderr
     assert journal(project, "smoothing") == before
