@@ -20,14 +20,16 @@ LARGEST_GRID = 10_000  # points, all of which are laid out before each trial
 POINTS = 2048  # of which the share that a space's constraints leave is told
 
 
-def starts(space: Space, recipe: str | None = None) -> list[Params]:
-    """Return the points to begin with: the configuration as it stands, and that with what a published recipe has inside the space.
+def starts(space: Space, recipe: str | None = None) -> Iterator[Params]:
+    """Yield the points to begin with: the configuration as it stands, and that with what a published recipe has inside the space.
 
     A value outside the space is moved to its nearest end. The recipe is left out where another was chosen or it does not compose. What
     does not meet the constraints is no point to begin with.
     """
     base = space.base
-    points = [space.filled(lambda parameter: nearest(parameter.distribution, at(base, parameter)))]
+    usual = space.filled(lambda parameter: nearest(parameter.distribution, at(base, parameter)))
+    if space.feasible(usual):
+        yield usual  # before the recipe is composed, which takes longer than all else
     try:
         other = dict(flatten(composed((*space.overrides, f"recipe={recipe}")))) if recipe and base["recipe"] in (None, "none") else base
     except ConfigError:
@@ -40,7 +42,8 @@ def starts(space: Space, recipe: str | None = None) -> list[Params]:
         return found if inside else nearest(parameter.distribution, at(base, parameter))
 
     published = space.filled(value)
-    return [point for point in (points if published in points else [*points, published]) if space.feasible(point)]
+    if published != usual and space.feasible(published):
+        yield published
 
 
 def quasi_random(space: Space, number: int, seed: int) -> Params:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def starts_then_tpe(
     """
     if number >= n_startup_trials:
         return TPESampler(seed=seed, n_startup_trials=n_startup_trials, **of_tpe)
-    first = starts(space, recipe)
+    first = [*islice(starts(space, recipe), number + 1)]
     return _suggesting(first[number] if number < len(first) else quasi_random(space, number - len(first), study_seed), seed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,14 @@ class Space:
         self._configs.clear()  # a trial asks for its own again and again
         self._configs[key] = config
         return config
+
+    def compose(self) -> None:
+        """Compose what trials with another option of a group will want; one that does not compose says so when a trial has it."""
+        groups = [p for p in self.parameters if p.path in self.groups and isinstance(p.distribution, CategoricalDistribution)]
+        for path, choice in [(p.path, choice) for p in groups for choice in p.distribution.choices]:  # type: ignore[attr-defined]
+            if self.base[f"{path}.name"] != choice:
+                with contextlib.suppress(ConfigError):
+                    composed((*self.overrides, f"{path}={choice}"))
 
     def settings(self, params: Params) -> Settings:
         """Return where the configuration of a trial differs from the base, by dotted path."""
