@@ -34,6 +34,10 @@ MISTAKES = {
         ["+sweep=quick", "sweep.space.learning_rate.values=low"],
         ["sweep.space.learning_rate", "interval(low, high)"],
     ),
+    "swept option that does not exist": (
+        ["+sweep=smoothing", "sweep.space.loss.values='choice(smoothed_cross_entropy, focl)'"],
+        ["no loss 'focl'", 'Did you mean "focal"?'],
+    ),
     "batch larger than the images": (
         [
             "train.batch_per_replica=100000",

@@ -45,7 +45,7 @@ class Flights:
 
     def run(self) -> None:
         """Run trials until there are ``sweep.n_trials`` or the minutes are used up, going on with those that were interrupted."""
-        waiting, idle = iter(self.study.remaining), self.does.slots > 1
+        waiting = iter(self.study.remaining)
         try:
             while True:
                 while len(self.aloft) < self.does.slots and not (self.aloft and self.study.clock.over):
@@ -56,9 +56,6 @@ class Flights:
                     self._begin(number)
                 if not self.aloft:
                     break
-                if idle and any(flight.record.reports for flight in self.aloft.values()):
-                    self.study.space.compose()  # while others train and compile nothing, rather than while they wait for it
-                    idle = False
                 self._turn()
             if self.study.remaining:
                 self.study.clock.require(self.study.ended, self.planned)

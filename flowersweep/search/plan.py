@@ -37,6 +37,7 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     """
     space, cache = space_of(config, overrides, parse(overrides)), Path(config.dir) / "cache"
     require(config, space, parse(overrides))
+    space.require_options()
     workshop = Rehearsal(start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules)
     workshop.batch(config)
     workshop.require_networks(config)

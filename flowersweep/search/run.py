@@ -100,8 +100,10 @@ def _require_sound(config: Config, space: Space, overrides: Sequence[str] | None
             resolve(spec, config.trusted_modules)
     if overrides is not None:
         require(config, space, parse(overrides))
+    space.require_options()
     feasible_share(space)
-    sampler(config, config.sweep.n_trials - 1, space)  # a package that is missing, or a grid that is too small
+    for number in {min(1, config.sweep.n_trials - 1), config.sweep.n_trials - 1}:
+        sampler(config, number, space)  # a package that is missing, or a grid that is too small; the second may begin with a recipe
     pruner(config)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -81,20 +80,22 @@ class Space:
         if (known := self._configs.get(key := repr(params))) is not None:
             return known
         paths = {p.path: params[p.name] for p in self.parameters if p.name in params}
-        other = {path: value for path, value in paths.items() if path in self.groups and self.base[f"{path}.name"] != value}
-        composition = composed(self.overrides + tuple(f"{path}={value}" for path, value in other.items()))
+        composition = self._composition({p: v for p, v in paths.items() if p in self.groups})
         config = check(with_settings(composition, {p: v for p, v in paths.items() if p not in self.groups}))
         self._configs.clear()  # a trial asks for its own again and again
         self._configs[key] = config
         return config
 
-    def compose(self) -> None:
-        """Compose what trials with another option of a group will want; one that does not compose says so when a trial has it."""
-        groups = [p for p in self.parameters if p.path in self.groups and isinstance(p.distribution, CategoricalDistribution)]
-        for path, choice in [(p.path, choice) for p in groups for choice in p.distribution.choices]:  # type: ignore[attr-defined]
-            if self.base[f"{path}.name"] != choice:
-                with contextlib.suppress(ConfigError):
-                    composed((*self.overrides, f"{path}={choice}"))
+    def require_options(self) -> None:
+        """Compose every option of every group that is searched, which no trial then waits for. Raises ConfigError for one that does not."""
+        for parameter in self.parameters:
+            if parameter.path in self.groups:
+                for point in self.choices(parameter.path):
+                    self._composition({parameter.path: point[parameter.name]})
+
+    def _composition(self, chosen: Mapping[str, Any]) -> Config:
+        """Return the configuration with these options of groups, by path."""
+        return composed(self.overrides + tuple(f"{path}={value}" for path, value in chosen.items() if self.base[f"{path}.name"] != value))
 
     def settings(self, params: Params) -> Settings:
         """Return where the configuration of a trial differs from the base, by dotted path."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowersweep.journal import Event
 from flowersweep.tracking import artifacts
@@ -60,8 +60,8 @@ def find(client: MlflowClient, experiment: str, identity: Mapping[str, str], sin
     return {None if trial is None else int(trial): run for trial, run in sorted(ids, key=str, reverse=True)}
 
 
-def create(client: MlflowClient, experiment: str, change: Change, study: Event, parent: str | None) -> str:
-    """Make the run of a change and return its id; ``parent`` is the run of the study, None for that run itself."""
+def create(client: MlflowClient, experiment: str, change: Change, study: Event, parent: str | None) -> Run:
+    """Make the run of a change and return it; ``parent`` is the run of the study, None for that run itself."""
     provenance = study.get("provenance", {})
     facts = {
         "mlflow.parentRunId": parent if change.trial is not None else None,
@@ -79,16 +79,19 @@ def create(client: MlflowClient, experiment: str, change: Change, study: Event, 
     tags = {key: value[:5000] for key, value in facts.items() if value} | change.tags | change.identity
     run = client.create_run(experiment, start_time=change.started, tags=tags, run_name=change.name)
     change.tags.clear()  # told with the run itself they cost nothing
-    return str(run.info.run_id)
+    return run
 
 
-def write(client: MlflowClient, run: str, change: Change, fold: Fold, folder: Path) -> None:
-    """Tell one run all of a change; ``folder`` is the study's. A run that was deleted in MLflow is left in peace."""
+def write(client: MlflowClient, run: str, change: Change, fold: Fold, folder: Path, uri: str | None = None) -> None:
+    """Tell one run all of a change; ``folder`` is the study's, ``uri`` where its files go, if that is known.
+
+    A run that was deleted in MLflow is left in peace.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         _log_numbers(client, run, change)
-        _log_files(client, run, change, fold, folder)
+        _log_files(client, run, change, fold, folder, uri)
         if change.begins and (data := _dataset(fold.study)) is not None:
             client.log_inputs(run, datasets=[data])
         if change.status == "RUNNING":
@@ -112,7 +115,9 @@ def _log_numbers(client: MlflowClient, run: str, change: Change) -> None:
         client.log_batch(run, metrics[start : start + METRICS_A_CALL])
 
 
-def _log_files(client: MlflowClient, run: str, change: Change, fold: Fold, folder: Path) -> None:
+def _log_files(client: MlflowClient, run: str, change: Change, fold: Fold, folder: Path, uri: str | None) -> None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     if change.files is None:
         return
     with TemporaryDirectory(prefix="flowersweep-") as name:
@@ -121,7 +126,11 @@ def _log_files(client: MlflowClient, run: str, change: Change, fold: Fold, folde
         else:
             left = change.files.get("folder")
             artifacts.write_trial(Path(name), fold.study, fold.asks[change.trial], folder / left if left else None)
-        client.log_artifacts(run, name)
+        if uri is None:
+            client.log_artifacts(run, name)
+        else:  # as it does, but it would ask the store where they go, which takes longer than to write them
+            repository: Any = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
+            repository.log_artifacts(name)
 
 
 def _dataset(study: Event) -> DatasetInput | None:

@@ -40,6 +40,7 @@ class Shipment:
         self._offset = 0  # bytes of the journal that were folded
         self._looked = False  # whether runs that the cursor does not know were searched
         self._experiment: str | None = None
+        self._artifacts: dict[int | None, str] = {}  # trial -> where the files of its run go, until they were sent
 
     def step(self) -> int:
         """Ship the next events and return how many; 0 when all that was journaled is in the store.
@@ -125,5 +126,7 @@ class Shipment:
         known = self._cursor.runs
         if change.trial not in known:
             self._experiment = self._experiment or store.experiment(client, self._fold.study["experiment"], self.dir)
-            known[change.trial] = runs.create(client, self._experiment, change, self._fold.study, known.get(None))
-        runs.write(client, known[change.trial], change, self._fold, self.journal.parent)
+            made = runs.create(client, self._experiment, change, self._fold.study, known.get(None))
+            known[change.trial], self._artifacts[change.trial] = str(made.info.run_id), made.info.artifact_uri
+        uri = self._artifacts.pop(change.trial, None) if change.files is not None else None
+        runs.write(client, known[change.trial], change, self._fold, self.journal.parent, uri)

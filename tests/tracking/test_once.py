@@ -85,8 +85,9 @@ from flowersweep.config import Tracking
 from flowersweep.tracking import shipper, store
 dir, journal, left = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
 from mlflow import MlflowClient
-def counted(name):
-    call = getattr(MlflowClient, name)
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+def counted(kind, name):
+    call = getattr(kind, name)
     def count(*given, **named):
         global left
         answer = call(*given, **named)
@@ -95,8 +96,9 @@ def counted(name):
             os.kill(os.getpid(), 9)
         return answer
     return count
-for name in ("create_run", "log_batch", "log_artifacts", "set_terminated"):
-    setattr(MlflowClient, name, counted(name))
+for name in ("create_run", "log_batch", "set_terminated"):
+    setattr(MlflowClient, name, counted(MlflowClient, name))
+LocalArtifactRepository.log_artifacts = counted(LocalArtifactRepository, "log_artifacts")
 shipper.sync(journal, Tracking(), dir)
 """
     killed = subprocess.run([sys.executable, "-c", code, str(study.dir), str(study.path), str(calls)], capture_output=True, text=True)
