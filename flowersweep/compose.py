@@ -126,6 +126,14 @@ def restored(content: Mapping[str, Any]) -> Config:
     return check(config)
 
 
+def require_type(path: str, value: Any) -> None:
+    """Raise ConfigError if the key at a dotted path takes no value of this type; keys of the options of groups take any."""
+    try:
+        OmegaConf.update(_schema().copy(), path, value, force_add=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}={value!r}: {str(error).splitlines()[0]}") from error
+
+
 def parse(overrides: Iterable[str]) -> list[Override]:
     """Parse words of the command line in Hydra's grammar. Raises ConfigError for a word that is none."""
     parsed = []

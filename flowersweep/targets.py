@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -33,3 +34,14 @@ def resolve(spec: Mapping[str, Any], trusted: Iterable[str] = ()) -> Callable[..
 def arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of a ``_target_`` mapping: everything but the target and its name."""
     return {key: value for key, value in spec.items() if key not in ("_target_", "name")}
+
+
+def require_called(spec: Mapping[str, Any], trusted: Iterable[str] = ()) -> None:
+    """Raise ConfigError if what ``spec["_target_"]`` names cannot be had, or does not take the arguments that stand beside it."""
+    called = resolve(spec, trusted)
+    try:
+        inspect.signature(called).bind_partial(**arguments(spec))
+    except TypeError as error:
+        raise ConfigError(f"_target_ {spec['_target_']!r}: {error}") from error
+    except ValueError:  # it does not say what it takes
+        pass

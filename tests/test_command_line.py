@@ -38,6 +38,23 @@ MISTAKES = {
         ["+sweep=smoothing", "sweep.space.loss.values='choice(smoothed_cross_entropy, focl)'"],
         ["no loss 'focl'", 'Did you mean "focal"?'],
     ),
+    "swept range that goes too far": (
+        ["+sweep=smoothing", "sweep.space.warmup.values='interval(0, 2)'"],
+        ["sweep.space.warmup", "between 0 and 1"],
+    ),
+    "swept value of a wrong type": (
+        ["+sweep=quick", "+sweep.space.length={path: train.epochs, values: 'interval(1.0, 5.5)'}"],
+        ["sweep.space.length", "train.epochs", "Integer"],
+    ),
+    "swept value that does not go with the rest": (
+        [
+            "+sweep=quick",
+            "+sweep.space.length={path: train.epochs, values: 'range(1, 9)'}",
+            "train=finetune",
+            "train.image_sizes=[16, 32]",
+        ],
+        ["sweep.space.length", "train.image_sizes", "train.epochs=1"],
+    ),
     "batch larger than the images": (
         [
             "train.batch_per_replica=100000",

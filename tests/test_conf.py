@@ -68,6 +68,7 @@ def test_a_sweep_composes_and_its_trials_are_sound(name: str, train: str) -> Non
     config = compose(words)
     space = space_of(config, words, parse(words))
     assert config.study == name
+    space.require_possible()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(10):
         params = space.suggest(study.ask())

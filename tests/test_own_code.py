@@ -39,6 +39,14 @@ def test_a_sweep_runs_on_the_users_own_backbone_preprocessing_sampler_and_loss(p
     refused = command(*words)
     assert refused.returncode == 1
     assert "trusted_modules=[mine]" in refused.stderr
+    (project / "conf" / "loss" / "wrong.yaml").write_text("name: wrong\n_target_: mine.loss\nscale: 1.0\nscael: 1.0\n")
+    (project / "sweeps" / "wrong.yaml").write_text(
+        "sweep: {space: {loss: {path: loss, values: 'choice(smoothed_cross_entropy, wrong)'}}}\n"
+    )
+    for chosen in (["+sweep=own", "loss=wrong"], ["+sweep=wrong"]):
+        wrong = command(*chosen, *TINY, "model=own", "trusted_modules=[mine]")
+        assert (wrong.returncode, "mine.loss" in wrong.stderr, "'scael'" in wrong.stderr) == (1, True, True), wrong.stderr
+    assert not list(project.rglob("journal.jsonl"))
     run = command(*words, "trusted_modules=[mine]")
     assert run.returncode == 0, run.stderr
     assert "2 trials: " in run.stdout

@@ -22,7 +22,7 @@ from flowersweep.search.feasible import Feasible
 from flowersweep.search.forecast import Forecast, beside_each_other, forecast_of, lasting, span
 from flowersweep.search.oracles import require
 from flowersweep.search.points import feasible_share
-from flowersweep.search.space import Params, Space, space_of
+from flowersweep.search.space import Params, Space, require_step, space_of
 from flowersweep.training.workshop import Workshop
 
 SAMPLES, COMBINATIONS = 5, 128
@@ -37,7 +37,8 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     """
     space, cache = space_of(config, overrides, parse(overrides)), Path(config.dir) / "cache"
     require(config, space, parse(overrides))
-    space.require_options()
+    space.require_possible()
+    require_step(config)
     workshop = Rehearsal(start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules)
     workshop.batch(config)
     workshop.require_networks(config)

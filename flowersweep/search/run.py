@@ -27,10 +27,10 @@ from flowersweep.search.opening import begin, folder_of
 from flowersweep.search.oracles import require
 from flowersweep.search.points import feasible_share
 from flowersweep.search.resources import begun, staffed
-from flowersweep.search.space import Space, space_of
+from flowersweep.search.space import Space, require_step, space_of
 from flowersweep.search.study import Study
 from flowersweep.search.threads import Threads
-from flowersweep.targets import resolve
+from flowersweep.targets import require_called
 from flowersweep.training.features import Progress
 from flowersweep.training.workshop import Workshop
 
@@ -95,12 +95,12 @@ def search(
 
 def _require_sound(config: Config, space: Space, overrides: Sequence[str] | None) -> None:
     """Raise ConfigError if a sweep cannot be what it was asked to be; ``overrides`` are None where its points were chosen before."""
-    for spec in (config.sampler, config.pruner, config.optimizer, config.loss, config.schedule, config.augment):
-        if spec.get("_target_"):
-            resolve(spec, config.trusted_modules)
+    for spec in (config.sampler, config.pruner):
+        require_called(spec, config.trusted_modules)
     if overrides is not None:
         require(config, space, parse(overrides))
-    space.require_options()
+        space.require_possible()
+    require_step(config)
     feasible_share(space)
     for number in {min(1, config.sweep.n_trials - 1), config.sweep.n_trials - 1}:
         sampler(config, number, space)  # a package that is missing, or a grid that is too small; the second may begin with a recipe

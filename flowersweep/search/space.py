@@ -14,10 +14,11 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution, distribution_to_json
 
-from flowersweep.compose import composed
+from flowersweep.compose import composed, require_type
 from flowersweep.config import Config, Settings, check, differences, flatten, with_settings
 from flowersweep.errors import ConfigError, did_you_mean
 from flowersweep.search.constraints import Constraint, constraint
+from flowersweep.targets import require_called
 
 Params = dict[str, Any]  # short name -> value
 
@@ -86,12 +87,28 @@ class Space:
         self._configs[key] = config
         return config
 
-    def require_options(self) -> None:
-        """Compose every option of every group that is searched, which no trial then waits for. Raises ConfigError for one that does not."""
+    def require_possible(self) -> None:
+        """Compose every option of every group and check both ends of every range. Raises one ConfigError that lists what cannot be."""
+        problems = []
         for parameter in self.parameters:
-            if parameter.path in self.groups:
-                for point in self.choices(parameter.path):
-                    self._composition({parameter.path: point[parameter.name]})
+            for value in _extremes(parameter.distribution):
+                try:
+                    config = self.config({**self._conditions(parameter), parameter.name: value})
+                    if parameter.path in self.groups:
+                        require_step(config)
+                    else:
+                        require_type(parameter.path, value)
+                except ConfigError as error:
+                    problems.append(f"sweep.space.{parameter.name}: {error}")
+        if problems:
+            raise ConfigError("; ".join(dict.fromkeys(problems)))
+
+    def _conditions(self, parameter: Parameter) -> Params:
+        """Return a value of each parameter that this one depends on, with which it means something."""
+        needed: Params = {}
+        for other in (p for p in self.parameters if p.name in parameter.when):
+            needed |= {**self._conditions(other), other.name: parameter.when[other.name][0]}
+        return needed
 
     def _composition(self, chosen: Mapping[str, Any]) -> Config:
         """Return the configuration with these options of groups, by path."""
@@ -154,6 +171,13 @@ def _constraints(config: Config, leaves: Settings, words: Mapping[str, Any], pos
     return tuple(constraint(str(text), names, settings, searched) for text in config.sweep.constraints)
 
 
+def require_step(config: Config) -> None:
+    """Raise ConfigError if one of the callables that a step is made of cannot be had, or does not take what stands beside it."""
+    for spec in (config.loss, config.schedule, config.augment, config.optimizer):
+        if spec.get("_target_"):
+            require_called(spec, config.trusted_modules)
+
+
 def _field(entry: Any, name: str, key: str) -> Any:
     if not isinstance(entry, Mapping) or key not in entry:
         raise ConfigError(f"sweep.space.{name}: must be of the form {{path: KEY, values: 'interval(0, 1)'}}, it is {entry!r}")
@@ -210,6 +234,15 @@ def written(distribution: BaseDistribution) -> str:
             return f"range({low}, {high + step}, {step})"
         case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
             return f"tag(log, interval({low}, {high}))" if log else f"interval({low}, {high})"
+    raise AssertionError(distribution)
+
+
+def _extremes(distribution: BaseDistribution) -> list[Any]:
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return [*choices]
+        case IntDistribution(low=low, high=high) | FloatDistribution(low=low, high=high):
+            return [low, high]
     raise AssertionError(distribution)
 
 

@@ -133,6 +133,8 @@ class Threads:
         with ExitStack() as alone:
             if known not in self._warm:
                 alone.enter_context(self._first)
+            if known in self._warm:  # somebody was first, while this thread waited
+                alone.close()
             answer = bench.perform(task)
         if known:
             self._warm.add(known)
