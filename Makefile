@@ -1,6 +1,6 @@
 .PHONY: test lint bench
 test:
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2
 lint:
 	.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/mypy
 bench:

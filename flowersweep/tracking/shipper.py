@@ -23,6 +23,7 @@ from flowersweep.tracking.shipment import Shipment
 log = logging.getLogger(__name__)
 
 GATHER = 1.0  # seconds from the first news to shipping: short trials are shipped in one batch, and not much is left for the end
+BACKLOG = 50  # events in one step that are more than news, so that the next step does not gather first
 LOOK = 5.0  # seconds between two looks at a journal of which nobody said that there is more
 PATIENCE = 3  # failed attempts until drain gives up
 LONGEST_WAIT = 15.0  # seconds after which drain gives up at a failure: a server that hangs fails after 30, a locked database after 20
@@ -148,7 +149,7 @@ class Shipper:
         with self._news:
             self._attempts += 1
         try:
-            while self._way.step() and not self._stopping:
+            while (shipped := self._way.step()) and (shipped >= BACKLOG or self._urgent()) and not self._stopping:
                 pass
         except Exception as error:  # whatever it is, training goes on and the journal keeps what is to be shipped
             self._complain(error)
@@ -160,7 +161,8 @@ class Shipper:
             log.info("%s takes what it is sent again", self._way.into)
         with self._news:
             self._troubles.clear()
-            self._reached = self._attempts
+            if not shipped:
+                self._reached = self._attempts
             self._news.notify_all()
         return True
 
