@@ -23,13 +23,13 @@ class Followers:
         self._mirror = open_.enter_context(Shipper(Mirror(journal.path, config.sweep.mirror))) if config.sweep.mirror else None
         self._machine = Sampler(journal.path.parent)
 
-    def wake(self) -> None:
-        """Say that there may be something new."""
+    def wake(self, *, soon: bool = False) -> None:
+        """Say that there may be something new; with ``soon`` it is not to wait for more."""
         if self._machine.due:
             self.sample()
         for follower in (self._shipper, self._mirror):
             if follower:
-                follower.wake()
+                follower.wake(soon=soon)
 
     def sample(self) -> None:
         """Journal what the machine has been doing since the last time."""

@@ -82,7 +82,8 @@ def search(
 
         def wake(record: Record | None) -> None:
             watch(study, record)
-            followers.wake()
+            last = record is not None and record.number == config.sweep.n_trials - 1 and not record.reports
+            followers.wake(soon=last)  # what has ended by now need not wait for the last trial
 
         opened = config, space, journal, workshop, wake
         beside = open_.enter_context(Threads(workshop, config.sweep.workers, journal.events)) if threaded(config) else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 MASK = "***"
@@ -24,6 +25,7 @@ _VALUE_IN_CODE = re.compile(rf"{_TEXT}(?:\s*(?:[+-]\s*)?{_TEXT})*")
 _VALUE = re.compile(rf"""{_TRIPLE}|\{{[^{{}}]*\}}|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^\s,;&}}\]'"]+""")
 
 
+@lru_cache(maxsize=1024)  # the runs of a study have the same names
 def secret(name: str) -> bool:
     """Say whether a value of this name must be masked: ``api_key``, ``tokenFile``; not ``monkey``."""
     words = re.split(r"[^a-z]+", _CAMEL.sub("_", name).lower())

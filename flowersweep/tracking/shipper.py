@@ -60,7 +60,7 @@ class Shipper:
     def __init__(self, way: Way) -> None:
         self._way = way
         self._news = threading.Condition()
-        self._woken = True
+        self._woken, self._soon = True, False
         self._stopping = False
         self._attempts = self._failures = self._reached = 0  # reached: the last attempt that shipped all there was
         self._drains = 0
@@ -82,10 +82,10 @@ class Shipper:
                 self._news.notify_all()
             self._thread.join(timeout=5)
 
-    def wake(self) -> None:
-        """Say that there is something new in the journal."""
+    def wake(self, *, soon: bool = False) -> None:
+        """Say that there is something new in the journal; with ``soon`` it is shipped without waiting for more."""
         with self._news:
-            self._woken = True
+            self._woken, self._soon = True, self._soon or soon
             self._news.notify_all()
 
     def drain(self, timeout: float | None) -> bool:
@@ -138,8 +138,8 @@ class Shipper:
                 self._news.wait_for(lambda: self._stopping, BREATH)
             else:
                 self._news.wait_for(lambda: self._woken or self._urgent(), LOOK)
-                self._news.wait_for(self._urgent, GATHER)
-            self._woken = False
+                self._news.wait_for(lambda: self._soon or self._urgent(), GATHER)
+            self._woken = self._soon = False
             return not self._stopping
 
     def _urgent(self) -> bool:

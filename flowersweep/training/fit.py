@@ -74,6 +74,9 @@ def fresh_head(widths: Sequence[int], classes: int, seed: int) -> list[np.ndarra
     return [drawn, np.zeros(classes * len(widths), np.float32)]
 
 
+IN_ORDER = 2**29  # bytes of memory for features in the order of an epoch, which all trials with the same seed share
+
+
 class Frozen:
     """Train the head alone: an epoch is one jitted scan over rows of the cached features.
 
@@ -101,6 +104,8 @@ class Frozen:
             return state, losses.mean()
 
         self._scan = jax.jit(scan)
+        self._sort = jax.jit(lambda rows, order: jax.tree.map(lambda each: each[order], rows), out_shardings=shared.runtime.whole)
+        self._in_order: dict[tuple[int, int], tuple[Array, Array]] = {}  # seed, epoch -> features and labels in the order of that epoch
         # not in NumPy: the threads of its BLAS spin on after a product, and the next epoch took up to 1.6 times as long
         self._predict = jax.jit(lambda weights, features: pooled(forward(weights, [], features, False, lambda x: x)[0]))
         for features in shared.features.values():  # whichever trial is the first to be scored on a part, it compiles nothing
@@ -112,10 +117,26 @@ class Frozen:
         return state
 
     def epoch(self, state: State, hyperparameters: Hyperparameters, batches: Pass, keep: Keep) -> tuple[State, float]:
-        chance, images = np.random.default_rng([batches.seed, 1, batches.epoch]), len(self.shared.train[1])
-        order = chance.permutation(images)[: batches.steps * batches.batch].reshape(batches.steps, batches.batch)
-        state, loss = self._scan(state, hyperparameters, *self.shared.train, order.astype(np.int32))
+        rows, order = self._ordered(batches.seed, batches.epoch)
+        order = order[: batches.steps * batches.batch].reshape(batches.steps, batches.batch)
+        state, loss = self._scan(state, hyperparameters, *rows, order)
         return state, float(loss)
+
+    def _ordered(self, seed: int, epoch: int) -> tuple[tuple[Array, Array], np.ndarray]:
+        """Return features and labels, and the order int32 (n,) to take them in.
+
+        On a CPU they are put into that order once, for all trials with this seed: rows that follow each other in memory are read
+        faster, by 5 % of an epoch. Where the memory ends, they are taken from where they lie; the numbers are the same.
+        """
+        rows, runtime = self.shared.train, self.shared.runtime
+        straight = np.arange(len(rows[1]), dtype=np.int32)
+        if (known := self._in_order.get((seed, epoch))) is not None:
+            return known, straight
+        order = np.random.default_rng([seed, 1, epoch]).permutation(straight)
+        if runtime.platform != "cpu" or (len(self._in_order) + 1) * rows[0].nbytes * runtime.replicas > IN_ORDER:
+            return rows, order
+        self._in_order[seed, epoch] = self._sort(rows, order)
+        return self._in_order[seed, epoch], straight
 
     def logits(self, state: State, part: str) -> np.ndarray:
         return np.asarray(self._predict(state.weights, self.shared.features[part]))

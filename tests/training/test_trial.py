@@ -13,6 +13,7 @@ from flowersweep import trial
 from flowersweep.config import Config, Train, with_settings
 from flowersweep.errors import ConfigError, TrialFailed
 from flowersweep.runtime import compiles
+from flowersweep.training import fit
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.workshop import Workshop
 from tests.training.conftest import tiny
@@ -61,6 +62,22 @@ def test_a_fine_tuning_goes_on_from_the_middle_of_an_epoch_bit_for_bit(workshop:
         rest, again = trial.advance(config, Checkpoint.load(path, workshop.runtime.whole), 3, workshop)
         same(whole, rest)
         assert [epoch.metrics for epoch in again] == [epoch.metrics for epoch in epochs], path
+
+
+def test_features_in_the_order_of_an_epoch_or_as_they_lie_give_the_same_with_the_same_program(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, metrics = run(FROZEN, workshop)
+    stage = workshop.main_stage(FROZEN)
+    assert isinstance(stage, fit.Frozen)
+    assert {epoch for _, epoch in stage._in_order} == {*range(trial.epochs(FROZEN))}
+    before = compiles()
+    monkeypatch.setattr(fit, "IN_ORDER", workshop.shared(FROZEN).train[0].nbytes)  # room for the first epoch alone
+    stage._in_order.clear()
+    other, again = run(FROZEN, workshop)
+    assert len(stage._in_order) == 1
+    same(whole, other)
+    assert (again, compiles()) == (metrics, before)
 
 
 @BOTH
