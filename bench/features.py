@@ -75,7 +75,7 @@ def work(size: int) -> None:
 
 
 def classifier(size: int, *, lower: bool) -> Any:
-    from flowersweep.config import Model
+    from flowersweep.config.schema import Model
     from flowersweep.models.classifier import build
 
     lite = "flowersweep.models.backbones"

@@ -21,10 +21,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from flowersweep.compose import compose
+from flowersweep.config.compose import compose
 from flowersweep.data import pipeline
 from flowersweep.data.dataset import Split, open_dataset
-from flowersweep.data.decoded import NOTHING, Budget
+from flowersweep.data.decoded import NOTHING, ImageCacheLimits
 
 BATCH, ROUNDS = 128, 9
 
@@ -35,7 +35,7 @@ def main(words: list[str], rounds: int) -> None:
     split, size = dataset.splits["train"], dataset.image_size
     shape = f"{size[0]}x{size[1]}"
     print(f"{len(split)} images of {shape}, batches of {BATCH}, {rounds} rounds: images/s, median")
-    warm = replace(split, budget=Budget(memory=len(split) * size[0] * size[1] * 3))
+    warm = replace(split, budget=ImageCacheLimits(memory=len(split) * size[0] * size[1] * 3))
     sides: dict[str, Callable[[int], Iterator[Any]]] = {
         "peer": lambda turn: bare(split),
         "cold": lambda turn: cold(replace(split, budget=NOTHING), size, turn),
@@ -83,6 +83,6 @@ def bare(split: Split) -> Iterator[Any]:
 
 if __name__ == "__main__":
     folder = [word for word in sys.argv[1:] if not word.isdigit()]
-    drawn = "data.fetch={_target_: flowersweep.data.synthetic.write, classes: 20, train: 64, val: 1, test: 0, image_size: 192}"
+    drawn = "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 20, train: 64, val: 1, test: 0, image_size: 192}"
     given = [int(word) for word in sys.argv[1:] if word.isdigit()]
     main(["data=tfrecords", f"data.dir={folder[0]}"] if folder else [drawn], given[0] if given else ROUNDS)

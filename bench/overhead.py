@@ -23,24 +23,24 @@ from typing import Any
 import numpy as np
 import optuna
 
-from flowersweep import trial as one
-from flowersweep.compose import compose, parse
-from flowersweep.config import Config
-from flowersweep.journal import Journal
+from flowersweep.config.compose import compose, parse
+from flowersweep.config.schema import Config
 from flowersweep.runtime import start
-from flowersweep.search import history
-from flowersweep.search.flights import Flights
-from flowersweep.search.space import Space, space_of
-from flowersweep.search.study import Study
+from flowersweep.search.loop import TrialLoop
+from flowersweep.search.samplers import factory
+from flowersweep.search.state import Study
+from flowersweep.space.space import Space, build_space
+from flowersweep.study.journal import Journal
+from flowersweep.training import trial as one
 from flowersweep.training.checkpoint import Checkpoint, Epoch
+from flowersweep.training.context import TrainingContext
 from flowersweep.training.step import State
-from flowersweep.training.workshop import Workshop
 
 AT, TIMED, BY_HAND, EPOCHS = (100, 1000, 10_000), 20, 10, 10
 IMAGES, CLASSES, FEATURES = 3712, 104, 1280
 METRICS = ("train/loss", "tune/calibrated_nll", "tune/nll", "tune/accuracy", "tune/macro_f1")
 TINY = [
-    "data.fetch={_target_: flowersweep.data.synthetic.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
+    "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
     "model={name: tiny, backbone: {_target_: flowersweep.testing.tiny_backbone}, weights: none}",
 ]
 
@@ -55,12 +55,14 @@ def metrics() -> dict[str, float]:
     return dict(zip(METRICS, chance.uniform(0.1, 1.0, len(METRICS)).tolist(), strict=True))
 
 
-def advance(config: Config, checkpoint: Checkpoint, until: int, workshop: Workshop, keep: one.Keep) -> tuple[Checkpoint, list[Epoch]]:
+def advance(
+    config: Config, checkpoint: Checkpoint, until: int, workshop: TrainingContext, keep: one.OnCheckpoint
+) -> tuple[Checkpoint, list[Epoch]]:
     """Train nothing."""
     return Checkpoint(until, STATE), [Epoch(epoch + 1, time.time(), metrics()) for epoch in range(checkpoint.epoch, until)]
 
 
-def finish(config: Config, checkpoint: Checkpoint, workshop: Workshop) -> one.Result:
+def finish(config: Config, checkpoint: Checkpoint, workshop: TrainingContext) -> one.Result:
     """Evaluate nothing."""
     return one.Result(metrics(), {"tune": HALF, "report": HALF}, {"tune": LABELS, "report": LABELS})
 
@@ -113,30 +115,30 @@ SAMPLER = ("before_trial", "infer_relative_search_space", "sample_relative", "sa
 @contextmanager
 def untrained(watch: Stopwatch) -> Iterator[None]:
     """Have trials train nothing, and the samplers timed."""
-    before = one.advance, one.finish, history.sampler
+    before = one.advance, one.finish, factory.make_sampler
 
     def sampler(*arguments: Any) -> optuna.samplers.BaseSampler:
         made = before[2](*arguments)
         watch.around(made, *SAMPLER)
         return made
 
-    one.advance, one.finish, history.sampler = advance, finish, sampler
+    one.advance, one.finish, factory.make_sampler = advance, finish, sampler
     try:
         yield
     finally:
-        one.advance, one.finish, history.sampler = before
+        one.advance, one.finish, factory.make_sampler = before
 
 
-def ours(words: list[str], workshop: Workshop, trials: int, dir: Path) -> tuple[float, float, float]:
+def ours(words: list[str], workshop: TrainingContext, trials: int, dir: Path) -> tuple[float, float, float]:
     """Return milliseconds a trial beside the sampler, how many of them the processor computed, and those of the sampler."""
     config, watch = compose(words), Stopwatch()
-    space = space_of(config, words, parse(words))
+    space = build_space(config, words, parse(words))
     path = dir / f"{config.sampler['name']}{trials}" / "journal.jsonl"
     filled(path, config, space, trials)
     spent, computed, sampled = [], [], []
     with Journal(path) as journal, untrained(watch):
         study = Study(config, space, journal, workshop, lambda record: None)
-        flights = Flights(study)
+        flights = TrialLoop(study)
         flights.evaluate(*study.ask(trials))  # what is imported and composed once
         for number in range(trials + 1, trials + 1 + TIMED):
             watch.seconds, watch.computing, begun, worked = 0.0, 0.0, time.perf_counter(), time.thread_time()
@@ -152,7 +154,7 @@ def by_hand(words: list[str], dir: Path) -> float:
     import mlflow
 
     config, watch = compose(words), Stopwatch()
-    space = space_of(config, words, parse(words))
+    space = build_space(config, words, parse(words))
     mlflow.set_tracking_uri(f"sqlite:///{dir}/hand.db")
     mlflow.set_experiment("hand")
     sampler = optuna.samplers.RandomSampler(seed=0)
@@ -182,8 +184,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=".") as name:
         dir = Path(name)
         line = ["+sweep=smoothing", "pruner=none", f"train.epochs={EPOCHS}", "train.batch_per_replica=8", f"dir={dir}", *TINY]
-        workshop = Workshop(start(), dir / "cache", lambda what, done, total: None)
-        workshop.shared(compose(line))
+        workshop = TrainingContext(start(), dir / "cache", lambda what, done, total: None)
+        workshop.get_shared(compose(line))
         hand = by_hand(line, dir)
         print(f"by hand, Optuna on SQLite and MLflow: {hand:.1f} ms a trial", flush=True)
         for sampler in ("random", "tpe"):

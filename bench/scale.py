@@ -32,7 +32,7 @@ WORDS = [
     "progress=false",
     f"train.epochs={EPOCHS}",
     "train.batch_per_replica=8",
-    "data.fetch={_target_: flowersweep.data.synthetic.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
+    "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
     "model={name: tiny, backbone: {_target_: flowersweep.testing.tiny_backbone}, weights: none}",
 ]
 OBJECTIVE = "tune/calibrated_nll"
@@ -49,15 +49,15 @@ def filled(dir: Path, trials: int) -> Path:
     """Write the study of so many trials below ``dir`` and return its folder."""
     import optuna
 
-    from flowersweep import journal as journals
-    from flowersweep.compose import compose, parse
-    from flowersweep.config import flatten
-    from flowersweep.search.space import space_of
+    from flowersweep.config.compose import compose, parse
+    from flowersweep.config.paths import flatten
+    from flowersweep.space.space import build_space
+    from flowersweep.study import journal as journals
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     words = [*WORDS, f"dir={dir}", "study=scale"]
     config, folder = compose(words), dir / "studies" / "scale"
-    space, study = space_of(config, words, parse(words)), optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    space, study = build_space(config, words, parse(words)), optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     sync, os.fsync = os.fsync, lambda _: None  # what is measured later is reading
     try:
         with journals.Journal(folder / "journal.jsonl") as journal:
@@ -118,34 +118,34 @@ def report(dir: Path) -> Callable[[], Any]:
 
 def resume(dir: Path) -> Callable[[], Any]:
     """From the same command to the suggestion of the next trial."""
-    from flowersweep.compose import compose, parse
-    from flowersweep.journal import Journal
+    from flowersweep.config.compose import compose, parse
     from flowersweep.runtime import start
-    from flowersweep.search import history
-    from flowersweep.search.space import space_of
-    from flowersweep.search.study import Study
-    from flowersweep.training.workshop import Workshop
+    from flowersweep.search import optuna_study
+    from flowersweep.search.state import Study
+    from flowersweep.space.space import build_space
+    from flowersweep.study.journal import Journal
+    from flowersweep.training.context import TrainingContext
 
     words = [*WORDS, f"dir={dir}", "study=scale"]
     config = compose(words)
-    space, workshop = space_of(config, words, parse(words)), Workshop(start(), dir / "cache", lambda what, done, total: None)
+    space, workshop = build_space(config, words, parse(words)), TrainingContext(start(), dir / "cache", lambda what, done, total: None)
 
     def run() -> None:
         with Journal(dir / "studies" / "scale" / "journal.jsonl") as journal:
             study = Study(config, space, journal, workshop, lambda record: None)
-            history.ask(study.optuna, len(study.trials), space=space, config=config)
+            optuna_study.ask_trial(study.optuna, len(study.trials), space=space, config=config)
 
     return run
 
 
 def shipper(dir: Path) -> Callable[[], Any]:
     """What the shipper, or `sync`, does before it ships the first new event, if all others are in the store."""
-    from flowersweep.config import Tracking
+    from flowersweep.config.schema import Tracking
     from flowersweep.tracking import store
-    from flowersweep.tracking.shipment import Shipment
+    from flowersweep.tracking.mlflow_sink import MlflowSink
 
     store.client(Tracking(), dir)  # what is imported, and a database that is opened
-    return Shipment(dir / "studies" / "scale" / "journal.jsonl", Tracking(), dir).step
+    return MlflowSink(dir / "studies" / "scale" / "journal.jsonl", Tracking(), dir).step
 
 
 def optuna_best(dir: Path) -> Callable[[], Any]:
@@ -172,13 +172,13 @@ MEASURED = {each.__name__: each for each in (*OURS, *PEERS)}
 
 def shipped(dir: Path) -> None:
     """Put the study's own run into a store, and say that all of the journal is there: shipping 10,000 trials would take minutes."""
-    from flowersweep.config import Tracking
-    from flowersweep.journal import read
+    from flowersweep.config.schema import Tracking
+    from flowersweep.study.journal import read_events
     from flowersweep.tracking import cursor, runs, store
-    from flowersweep.tracking.fold import Fold
+    from flowersweep.tracking.projection import MlflowProjection
 
-    journal, fold, client = dir / "studies" / "scale" / "journal.jsonl", Fold(), store.client(Tracking(), dir)
-    events, _ = read(journal, most=1)
+    journal, fold, client = dir / "studies" / "scale" / "journal.jsonl", MlflowProjection(), store.client(Tracking(), dir)
+    events, _ = read_events(journal, most=1)
     [change] = fold.add(events)
     run = runs.create(client, store.experiment(client, "scale", dir), change, fold.study, None)
     reached = cursor.Cursor(store.address(Tracking(), dir), fold.study["time"], journal.stat().st_size, {None: run})
@@ -192,9 +192,9 @@ def peers(dir: Path) -> None:
     from sqlalchemy import event
     from sqlalchemy.engine import Engine
 
-    from flowersweep.config import Tracking
+    from flowersweep.config.schema import Tracking
     from flowersweep.report.reading import reading
-    from flowersweep.search.history import STATES
+    from flowersweep.search.optuna_study import STATES
     from flowersweep.tracking import store
 
     event.listen(Engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))  # what is measured is reading

@@ -21,9 +21,10 @@ from functools import lru_cache
 import numpy as np
 import tables
 
-from flowersweep.config import Config, with_settings
+from flowersweep.config.paths import with_settings
+from flowersweep.config.schema import Config
 from flowersweep.evaluation.selection import rank_correlation
-from flowersweep.search import history
+from flowersweep.search import optuna_study
 
 BUDGETS = (10, 20, 40)  # whole trials
 STUDIES = 60
@@ -49,17 +50,17 @@ class Replay:
 
 def replay(table: tables.Table, config: Config, *, epochs: int) -> Replay:
     """Run a study on the table until so many epochs are used up, or as many trials."""
-    study, length = history.rebuilt([], table.space, config), config.sweep.segment_epochs
+    study, length = optuna_study.rebuild_study([], table.space, config), config.sweep.segment_epochs
     used, best, report, rows = 0, np.inf, np.nan, []
     while used < epochs and len(rows) < epochs:
-        trial, params = history.ask(study, len(rows), space=table.space, config=config)
+        trial, params = optuna_study.ask_trial(study, len(rows), space=table.space, config=config)
         found, state = table.at(params), "complete"
         for segment, value in enumerate(found.curve, 1):
             trial.report(value, segment * length)
             if segment < len(found.curve) and trial.should_prune():
                 state = "pruned"
                 break
-        study.tell(trial, value if state == "complete" else None, state=history.STATES[state])
+        study.tell(trial, value if state == "complete" else None, state=optuna_study.STATES[state])
         used += segment * length
         if state == "complete" and value < best:
             best, report = value, found.report

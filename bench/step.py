@@ -22,13 +22,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from flowersweep import trial
-from flowersweep.compose import compose
-from flowersweep.config import Config, with_settings
+from flowersweep.config.compose import compose
+from flowersweep.config.paths import with_settings
+from flowersweep.config.schema import Config
 from flowersweep.data.pipeline import shuffled
 from flowersweep.runtime import compiles, start
-from flowersweep.training.fit import Pass
-from flowersweep.training.workshop import Workshop
+from flowersweep.training import trial
+from flowersweep.training.context import TrainingContext
+from flowersweep.training.stages import EpochPlan
 
 BATCH, STEPS, ROUNDS = 32, 6, 9
 CACHE = Path("mlruns/cache")
@@ -41,7 +42,7 @@ Train = Callable[[Config], None]
 def main(rounds: int) -> None:
     """Measure both in turn, then the start of a second configuration."""
     config = compose(WORDS)
-    workshop = Workshop(start(CACHE / "compiled"), CACHE, lambda what, done, total: None)
+    workshop = TrainingContext(start(CACHE / "compiled"), CACHE, lambda what, done, total: None)
     ours, theirs = flowersweep(config, workshop), by_hand(workshop, config)
     seconds(ours, config)
     seconds(theirs, config)
@@ -64,7 +65,7 @@ def seconds(train: Train, config: Config) -> float:
     return time.perf_counter() - before
 
 
-def flowersweep(config: Config, workshop: Workshop) -> Train:
+def flowersweep(config: Config, workshop: TrainingContext) -> Train:
     """Return a function that trains one epoch of the fine-tune stage."""
     state = workshop.main_stage(config).begin(workshop.head_stage(config).begin(None, 0), 0)
     state = jax.tree.map(np.array, state)  # Model.fit below takes the memory of the network's variables for its own
@@ -72,12 +73,12 @@ def flowersweep(config: Config, workshop: Workshop) -> Train:
 
     def train(config: Config) -> None:
         rates = trial.hyperparameters(config, epoch, STEPS)
-        workshop.main_stage(config).epoch(state, rates, Pass(0, 0, STEPS, BATCH), lambda state, losses: None)
+        workshop.main_stage(config).epoch(state, rates, EpochPlan(0, 0, STEPS, BATCH), lambda state, losses: None)
 
     return train
 
 
-def by_hand(workshop: Workshop, config: Config) -> Train:
+def by_hand(workshop: TrainingContext, config: Config) -> Train:
     """Return a function that trains one epoch with `keras.Model.fit`."""
     import keras  # after flowersweep has chosen its backend
 

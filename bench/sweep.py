@@ -23,12 +23,12 @@ import numpy as np
 import optuna
 from sklearn.metrics import classification_report, confusion_matrix, f1_score
 
-from flowersweep.compose import compose
+from flowersweep.config.compose import compose
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.runtime import start
-from flowersweep.search import run
 from flowersweep.tracking.store import client
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
+from flowersweep.workflows import sweep
 
 TRIALS, EPOCHS, ROUNDS = 20, 10, 3
 CACHE = Path("mlruns/cache")
@@ -45,17 +45,17 @@ def ours(line: list[str]) -> float:
     marks, shipped = list[float](), list[float]()
     config = compose(line)
     client(config.tracking, Path(config.dir))  # MLflow imported and its database made, as on the other side
-    log_best = run.log_best
+    log_best = sweep.log_best
 
     def timed(study: object) -> None:  # everything is in MLflow now; the other side keeps no model
         shipped.append(time.perf_counter())
         log_best(study)  # type: ignore[arg-type]
 
-    run.log_best = timed
+    sweep.log_best = timed
     try:
-        run.search(config, line, watch=lambda study, record: marks.append(time.perf_counter()))
+        sweep.run_sweep(config, line, watch=lambda study, record: marks.append(time.perf_counter()))
     finally:
-        run.log_best = log_best
+        sweep.log_best = log_best
     return (shipped[0] - marks[0]) / TRIALS
 
 
@@ -119,14 +119,14 @@ def main() -> None:
     """Measure both in turn and print the ratio of each round."""
     data = ["data=tfrecords", f"data.dir={sys.argv[1]}"] if len(sys.argv) > 1 else []
     config = compose(words("mlruns", "bench", data))
-    workshop = Workshop(start(CACHE / "compiled"), CACHE, lambda what, done, total: None)
-    shared = workshop.shared(config)  # the features, for both
+    workshop = TrainingContext(start(CACHE / "compiled"), CACHE, lambda what, done, total: None)
+    shared = workshop.get_shared(config)  # the features, for both
     dataset = shared.dataset
     val, train = dataset.splits["val"].labels, dataset.splits["train"].labels
     assert val is not None
     assert train is not None
     features = {"train": np.asarray(shared.train[0]), **shared.features}
-    labels = {"train": train, "tune": val[dataset.tune], "report": val[dataset.report]}
+    labels = {"train": train, "tune": val[dataset.tune], "report": val[dataset.holdout]}
     print(f"{len(train)} images, {features['train'].shape[1]} features, {len(dataset.classes)} classes; {TRIALS} trials, {EPOCHS} epochs")
     hands = {"by hand": False, "by hand, leaving the same": True}
     ratios: dict[tuple[str, str], list[float]] = {(way, hand): [] for hand in hands for way in WAYS}

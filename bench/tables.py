@@ -19,14 +19,16 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution
 from scipy.interpolate import RegularGridInterpolator
 
-from flowersweep import trial as one
-from flowersweep.compose import compose, parse
-from flowersweep.config import Config, Settings, with_settings
+from flowersweep.config.compose import compose, parse
+from flowersweep.config.paths import Settings, with_settings
+from flowersweep.config.schema import Config
 from flowersweep.runtime import start
-from flowersweep.search.points import quantile, quasi_random, share_below
-from flowersweep.search.space import Params, Space, space_of
+from flowersweep.space.designs import quasi_random
+from flowersweep.space.space import Params, Space, build_space
+from flowersweep.space.transforms import cdf, ppf
+from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
 
 FOLDER = Path(__file__).parent / "curves"
 BETWEEN, SEEDS = 60, 3  # points that are no corners, each trained with so many seeds: how far the lattice and the seed lead astray
@@ -75,7 +77,7 @@ class Table:
 
     def at(self, params: Params) -> Found:
         """Return what training a point gives: of a corner what was recorded, elsewhere what lies between the corners."""
-        shares = [share_below(p.distribution, params[p.name]) for p in numbers(self.space, params)]
+        shares = [cdf(p.distribution, params[p.name]) for p in numbers(self.space, params)]
         *curve, report = self._between[branch(self.space, params)](np.clip(shares, 0, 1))[0]
         return Found(np.array(curve), float(report))
 
@@ -95,7 +97,7 @@ def composed(name: str, *more: str) -> tuple[Config, Space]:
     """Return the configuration and the space of a table."""
     line = (*words(name), *more)
     config = compose(line)
-    return config, space_of(config, line, parse(line))
+    return config, build_space(config, line, parse(line))
 
 
 def numbers(space: Space, params: Params) -> list[Any]:
@@ -113,9 +115,9 @@ def lattice(space: Space, levels: dict[str, int]) -> Iterator[tuple[Branch, tupl
     choices = [p for p in space.parameters if isinstance(p.distribution, CategoricalDistribution)]
     for chosen in product(*(p.distribution.choices for p in choices)):  # type: ignore[attr-defined]
         fixed = dict(zip((p.name for p in choices), chosen, strict=True))
-        active = numbers(space, space.filled(lambda p, fixed=fixed: fixed.get(p.name, 0)))  # type: ignore[misc]
+        active = numbers(space, space.fill_active(lambda p, fixed=fixed: fixed.get(p.name, 0)))  # type: ignore[misc]
         shares = product(*(np.linspace(0, 1, levels[p.name]).tolist() for p in active))
-        corners = [{**fixed, **{p.name: quantile(p.distribution, s) for p, s in zip(active, at, strict=True)}} for at in shares]
+        corners = [{**fixed, **{p.name: ppf(p.distribution, s) for p, s in zip(active, at, strict=True)}} for at in shares]
         yield chosen, tuple(levels[p.name] for p in active), corners
 
 
@@ -159,17 +161,17 @@ def smaller(name: str, data: Sequence[str]) -> np.ndarray:
     return np.array([_trained(space, workshop, params, size) for params in _told(points, f"{name} smaller")], np.float32)
 
 
-def _workshop(config: Config) -> Workshop:
+def _workshop(config: Config) -> TrainingContext:
     cache = Path(config.dir) / "cache"
-    return Workshop(start(cache / "compiled"), cache, lambda what, done, total: None)
+    return TrainingContext(start(cache / "compiled"), cache, lambda what, done, total: None)
 
 
-def _trained(space: Space, workshop: Workshop, params: Params, more: Settings) -> list[float]:
+def _trained(space: Space, workshop: TrainingContext, params: Params, more: Settings) -> list[float]:
     config = with_settings(space.config(params), more)
-    checkpoint, epochs = one.advance(config, Checkpoint(), one.epochs(config), workshop)
+    checkpoint, epochs = trial.advance(config, Checkpoint(), trial.epochs(config), workshop)
     length = config.sweep.segment_epochs
     curve = [each.metrics[config.sweep.objective] for each in epochs if each.epoch % length == 0 or each.epoch == len(epochs)]
-    return [*(round(value, 5) for value in curve), round(one.finish(config, checkpoint, workshop).metrics["report/macro_f1"], 5)]
+    return [*(round(value, 5) for value in curve), round(trial.finish(config, checkpoint, workshop).metrics["report/macro_f1"], 5)]
 
 
 def _told(points: list[Params], what: str) -> Iterator[Params]:

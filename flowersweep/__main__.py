@@ -21,16 +21,16 @@ def overrides(words: Sequence[str]) -> list[str]:
 
 def main(words: Sequence[str]) -> int:
     """Run one command; return its exit code: 0 done, 1 error, 3 refused by the gate, 130 interrupted."""
-    signals.listen()  # a polite end is an interrupt: the journal is closed in order
+    signals.install_handlers()  # a polite end is an interrupt: the journal is closed in order
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if {"-h", "--help"} & set(words):
-        from flowersweep.help import text
+        from flowersweep.cli.help import text
 
         print(text())
         return 0
     try:
-        from flowersweep.compose import compose
-        from flowersweep.targets import resolve
+        from flowersweep.config.compose import compose
+        from flowersweep.config.targets import resolve
 
         asked = overrides(words)
         config = compose(asked)

@@ -14,7 +14,7 @@ EVERY = 15.0  # seconds between two samples
 MEGABYTE = 1e6
 
 
-class Sampler:
+class MachineMonitor:
     """Measures now and then, by the names that MLflow has for its system metrics. What a system does not tell is left out."""
 
     def __init__(self, folder: Path) -> None:

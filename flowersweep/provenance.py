@@ -20,7 +20,7 @@ PACKAGES = ("flowersweep", "keras", "jax", "jaxlib", "tensorflow", "optuna", "ml
 
 TRAINING = ("keras", "jax", "jaxlib", "tensorflow", "numpy")  # of these, what is computed depends
 # of this package, all that a trial is made of: it imports nothing else (tests/test_layers.py)
-TRIAL = ("trial", "training", "evaluation", "models", "data", "config", "runtime", "targets", "errors", "testing")
+TRIAL = ("training", "evaluation", "models", "data", "config", "runtime", "errors", "testing")
 LONGEST_DIFF = 256 << 10  # characters that are kept
 MOST_NEW = 20  # files outside git that are shown with the changes
 
@@ -51,7 +51,7 @@ def provenance(
             "image_size": list(dataset.image_size),
             "classes": list(dataset.classes),
             "counts": {name: len(split) for name, split in dataset.splits.items()}
-            | {"tune": len(dataset.tune), "report": len(dataset.report)},
+            | {"tune": len(dataset.tune), "report": len(dataset.holdout)},
         },
     }
 

@@ -37,8 +37,8 @@ class Runtime:
     platform: str  # cpu, gpu or tpu
     device_kind: str
     replicas: int  # devices of all hosts together
-    split: NamedSharding  # an array cut along its first axis over the replicas
-    whole: NamedSharding  # an array that every replica holds
+    batch_sharding: NamedSharding  # an array cut along its first axis over the replicas
+    replicated: NamedSharding  # an array that every replica holds
     hosts: int = 1
     host: int = 0  # which of them this process is
 
@@ -52,22 +52,26 @@ class Runtime:
         """Which part of each batch this host reads, and of how many."""
         return self.host, self.hosts
 
-    def place(self, rows: Any) -> Array:
+    def shard_batch(self, rows: Any) -> Array:
         """Put this host's rows of a batch (batch / hosts, ...) on its devices; return the whole batch, cut over all replicas."""
         import jax
 
-        placed: Array = jax.make_array_from_process_local_data(self.split, rows) if self.hosts > 1 else jax.device_put(rows, self.split)
+        placed: Array = (
+            jax.make_array_from_process_local_data(self.batch_sharding, rows)
+            if self.hosts > 1
+            else jax.device_put(rows, self.batch_sharding)
+        )
         return placed
 
-    def hold(self, tree: Any) -> Any:
+    def replicate(self, tree: Any) -> Any:
         """Put arrays that are the same on all hosts on every replica."""
         import jax
 
         if self.hosts == 1:
-            return jax.device_put(tree, self.whole)
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.whole, np.asarray(x), np.shape(x)), tree)
+            return jax.device_put(tree, self.replicated)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.replicated, np.asarray(x), np.shape(x)), tree)
 
-    def fetch(self, array: Array) -> np.ndarray:
+    def gather(self, array: Array) -> np.ndarray:
         """Return the whole of an array, also where other hosts hold parts of it."""
         from jax.experimental import multihost_utils
 
@@ -76,7 +80,7 @@ class Runtime:
         found: np.ndarray = multihost_utils.process_allgather(array, tiled=True)
         return found
 
-    def told(self, message: bytes | None) -> bytes:
+    def broadcast_bytes(self, message: bytes | None) -> bytes:
         """Return the message of host 0; what the others give does not count."""
         from jax.experimental import multihost_utils
 
@@ -92,7 +96,7 @@ class Runtime:
         """Raise ConfigError, on all hosts, if ``value`` is not what it is on host 0."""
         from jax.experimental import multihost_utils
 
-        theirs = self.told(value.encode()).decode()
+        theirs = self.broadcast_bytes(value.encode()).decode()
         if self.hosts > 1 and not np.all(multihost_utils.process_allgather(np.bool_(theirs == value))):
             own = f"{value} here on host {self.host}" if theirs != value else "something else on another"
             raise ConfigError(f"{what} must be the same on all hosts: {theirs} on host 0, {own}")
@@ -129,8 +133,8 @@ def start(
         platform=devices[0].platform,
         device_kind=devices[0].device_kind,
         replicas=len(devices),
-        split=jax.sharding.NamedSharding(mesh, spec("replica")),
-        whole=jax.sharding.NamedSharding(mesh, spec()),
+        batch_sharding=jax.sharding.NamedSharding(mesh, spec("replica")),
+        replicated=jax.sharding.NamedSharding(mesh, spec()),
         hosts=jax.process_count(),
         host=jax.process_index(),
     )
@@ -152,7 +156,7 @@ def _join(coordinator: str, hosts: int, host: int) -> None:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def low_latency_gc() -> Iterator[None]:
     """Keep trials from waiting for Python.
 
     Its collector is kept off the millions of objects that the libraries brought: each full pass over them stops a trial for .3 s. And a

@@ -15,7 +15,7 @@ from types import FrameType
 _asked = False
 
 
-def listen() -> None:
+def install_handlers() -> None:
     """Have both signals raise KeyboardInterrupt, in this process and from now on."""
     global _asked
     _asked = False
@@ -24,7 +24,7 @@ def listen() -> None:
 
 
 @contextmanager
-def kept() -> Iterator[None]:
+def preserve_sigterm() -> Iterator[None]:
     """Within it a library may listen to SIGTERM in its own way; afterwards it is listened to as before."""
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -34,7 +34,7 @@ def kept() -> Iterator[None]:
             signal.signal(signal.SIGTERM, before)
 
 
-def require_none() -> None:
+def raise_if_interrupted() -> None:
     """Raise KeyboardInterrupt if an end was asked for and nobody has heeded it."""
     if _asked:
         raise KeyboardInterrupt

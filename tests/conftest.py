@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 # a training that ends in seconds: few, small images and a small network without pretrained weights
 TINY = [
-    "data.fetch={_target_: flowersweep.data.synthetic.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
+    "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
     "model=tiny",
     "train.epochs=4",
     "train.batch_per_replica=8",

@@ -58,7 +58,7 @@ MISTAKES = {
     "batch larger than the images": (
         [
             "train.batch_per_replica=100000",
-            "data.fetch={_target_: flowersweep.data.synthetic.write, classes: 3, train: 4, val: 4, test: 1, image_size: 32}",
+            "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 3, train: 4, val: 4, test: 1, image_size: 32}",
         ],
         ["train.batch_per_replica", "12 training images"],
     ),
@@ -91,7 +91,7 @@ def test_help_lists_verbs_groups_and_sweeps(command: Command) -> None:
 
 
 def test_the_door_opens_without_heavy_imports(project: Path) -> None:
-    code = "import sys; from flowersweep.help import text; text(); print(*sys.modules)"
+    code = "import sys; from flowersweep.cli.help import text; text(); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
     assert not {"keras", "jax", "tensorflow", "mlflow", "optuna"} & set(run.stdout.split())
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep.compose import compose, composed, options, parse
-from flowersweep.config import flatten, with_settings
+from flowersweep.config.compose import compose, compose_unchecked, option_names, parse
+from flowersweep.config.paths import flatten, with_settings
+from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import ConfigError
-from flowersweep.search import history
-from flowersweep.search.space import space_of
-from flowersweep.targets import arguments, resolve
+from flowersweep.search.samplers import factory
+from flowersweep.space.space import build_space
 
 ROOT = Path(__file__).parents[1]
 GROUPS = [(path.parent.name, path.stem) for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
@@ -45,10 +45,10 @@ def test_a_sampler_and_a_pruner_can_be_built_for_a_trial(group: str, name: str) 
     needs = {"gp": "torch", "cma_es": "cmaes"}.get(name)
     if needs and importlib.util.find_spec(needs) is None:
         with pytest.raises(ConfigError, match=f"needs {needs}: pip install 'flowersweep"):
-            history.sampler(config, 0, space_of(config, words, parse(words)))
+            factory.make_sampler(config, 0, build_space(config, words, parse(words)))
     else:
-        assert history.sampler(config, 0, space_of(config, words, parse(words)))
-        assert history.pruner(config)
+        assert factory.make_sampler(config, 0, build_space(config, words, parse(words)))
+        assert factory.make_pruner(config)
 
 
 @files("loss", "schedule", "verb", "model", "data")
@@ -60,13 +60,13 @@ def test_what_a_file_names_can_be_imported(group: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SWEEPS)
-@pytest.mark.parametrize("train", options("train"))
+@pytest.mark.parametrize("train", option_names("train"))
 def test_a_sweep_composes_and_its_trials_are_sound(name: str, train: str) -> None:
     import optuna
 
     words = (f"+sweep={name}", f"train={train}")
     config = compose(words)
-    space = space_of(config, words, parse(words))
+    space = build_space(config, words, parse(words))
     assert config.study == name
     space.require_possible()
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -87,11 +87,11 @@ def test_the_users_own_files_win(project: Path) -> None:
     (project / "conf" / "optimizer" / "adam.yaml").write_text("_target_: keras.optimizers.Adam\nname: adam\nbeta_1: 0.5\n")
     (project / "sweeps").mkdir()
     (project / "sweeps" / "mine.yaml").write_text("sweep: {space: {x: {path: train.epochs, values: 'int(interval(1, 3))'}}}\n")
-    composed.cache_clear()
+    compose_unchecked.cache_clear()
     config = compose(["+sweep=mine"])
     assert config.optimizer["beta_1"] == 0.5
     assert config.study == "mine"
-    composed.cache_clear()
+    compose_unchecked.cache_clear()
 
 
 def test_settings_reach_dataclasses_and_groups_and_leave_the_rest() -> None:
@@ -109,7 +109,7 @@ def test_the_recipe_is_the_published_schedule_step_by_step() -> None:
     constant: with DenseNet201 the published accuracy falls from .925 to .867 where the rate peaks.
     """
     from flowersweep.training.schedules import exponential
-    from flowersweep.trial import hyperparameters
+    from flowersweep.training.trial import hyperparameters
 
     config = compose(["recipe=densenet201"])
     steps, replicas = 99, 8

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowersweep.__main__ import overrides
-from flowersweep.compose import compose, composed
+from flowersweep.config.compose import compose, compose_unchecked
 from tests.conftest import Command
 
 ROOT = Path(__file__).parents[1]
@@ -74,14 +74,14 @@ def write_files(page: str, folder: Path) -> None:
 
 def test_the_sweep_that_is_written_as_an_example_composes(project: Path) -> None:
     write_files("sweeps.md", project)
-    composed.cache_clear()
+    compose_unchecked.cache_clear()
     assert set(compose(["+sweep=optimizers"]).sweep.space) >= {"optimizer", "schedule", "half_life"}
 
 
 def test_the_worked_example_runs_in_a_folder_of_the_users_own(project: Path, command: Command) -> None:
     write_files("extend.md", project)
     [line] = EXAMPLE.findall((ROOT / "docs" / "extend.md").read_text())
-    tiny = "data.fetch={_target_: flowersweep.data.synthetic.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}"
+    tiny = "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}"
     shown = words(line.removeprefix("python -m flowersweep"))
     run = command(*shown, tiny, "train.epochs=2", "train.batch_per_replica=8", "progress=false")
     assert run.returncode == 0, run.stderr

@@ -75,7 +75,7 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Pa
 
 
 def tracked(project: Path) -> list:  # type: ignore[type-arg]
-    from flowersweep.config import Tracking
+    from flowersweep.config.schema import Tracking
     from flowersweep.tracking.store import client
 
     store = client(Tracking(), project / "mlruns")
@@ -122,7 +122,7 @@ def test_data_says_what_is_there(command: Command) -> None:
 
 @pytest.mark.parametrize("damage", ["truncate", "rename"])
 def test_a_damaged_file_stops_before_training_and_is_named(damage: str, project: Path, command: Command) -> None:
-    from flowersweep.data.synthetic import write
+    from flowersweep.data.synthetic.dataset import write
 
     folder = write(project / "images", classes=3, train=4, val=4, test=1, image_size=32)
     file = sorted((folder / "train").iterdir())[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flowersweep.errors import StudyError
-from flowersweep.journal import Journal, read
+from flowersweep.study.journal import Journal, read_events
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def names(path: Path) -> list[str]:
-    return [event["event"] for event in read(path)[0]]
+    return [event["event"] for event in read_events(path)[0]]
 
 
 def test_a_torn_last_line_is_cut_off_and_the_rest_kept(path: Path) -> None:
@@ -40,15 +40,15 @@ def test_a_broken_line_in_the_middle_is_an_error(path: Path) -> None:
     path.parent.mkdir()
     path.write_text('{"event": "one"}\n{"event\n{"event": "three"}\n')
     with pytest.raises(StudyError, match="is damaged"):
-        read(path)
+        read_events(path)
 
 
 def test_reading_goes_on_from_an_offset(path: Path) -> None:
     with Journal(path) as journal:
         journal.append("one")
-        _, offset = read(path)
+        _, offset = read_events(path)
         journal.append("two")
-    assert [event["event"] for event in read(path, offset)[0]] == ["two"]
+    assert [event["event"] for event in read_events(path, offset)[0]] == ["two"]
 
 
 def test_a_long_journal_is_read_in_pieces_of_whole_events(path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_long_journal_is_read_in_pieces_of_whole_events(path: Path) -> None:
         for number in range(20):
             journal.append("one", number=number, text="x" * (1 + 97 * (number % 3)))
     found, offset = [], 0
-    while events_and_offset := read(path, offset, 150):
+    while events_and_offset := read_events(path, offset, 150):
         events, offset = events_and_offset
         if not events:
             break
@@ -70,7 +70,7 @@ def test_numbers_come_back_to_the_last_bit(path: Path) -> None:
     values = [0.1, 1 / 3, 1e-300, 123456789.123456789]
     with Journal(path) as journal:
         journal.append("one", values=values)
-    assert read(path)[0][0]["values"] == values
+    assert read_events(path)[0][0]["values"] == values
 
 
 def test_a_number_that_is_not_finite_is_refused(path: Path) -> None:

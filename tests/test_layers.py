@@ -10,32 +10,33 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "flowersweep"
 
-LAYERS = [
+LAYERS = [  # each room may import from itself and from the rooms below
     {"__main__"},
-    {"help", "verbs"},
-    {"show", "predict", "check", "replay"},
-    {"report"},
+    {"cli"},
+    {"workflows"},
+    {"report", "ensemble"},
     {"search"},
-    {"trial", "provenance"},
-    {"training", "tracking"},
-    {"evaluation"},
+    {"execution"},
+    {"provenance"},
+    {"training", "tracking", "machine"},
     {"models", "data", "testing"},
-    {"compose", "machine"},
-    {"config", "runtime", "journal", "targets"},
-    {"errors", "signals"},
+    {"space", "study"},
+    {"evaluation"},
+    {"config", "runtime"},
+    {"errors", "signals", "util"},
 ]
 DOORS = {
-    "hydra": {"compose", "search"},  # search.space parses the sweep grammar
-    "optuna": {"search", "report"},  # report.importance
+    "hydra": {"config", "space", "search"},  # the sweep grammar and its parsed words
+    "optuna": {"search", "space", "report", "workflows", "ensemble"},  # space: distributions; report: importances and charts
     "mlflow": {"tracking"},
-    "keras": {"testing", "models", "training", "trial", "tracking", "predict"},
-    "jax": {"models", "training", "runtime", "trial"},
+    "keras": {"testing", "models", "training", "tracking", "workflows"},
+    "jax": {"models", "training", "runtime"},
     "tensorflow": {"data"},
     "sklearn": {"evaluation", "data"},
-    "scipy": {"evaluation", "search"},
+    "scipy": {"evaluation", "search", "space"},
     "kagglehub": {"data"},
     "keras_tuner": {"search"},
-    "ray": {"search"},
+    "ray": {"execution"},
     "cmaes": {"search"},
     "plotly": {"report"},
     "PIL": {"report"},
@@ -79,6 +80,6 @@ def test_a_big_library_is_imported_only_through_its_door(path: Path) -> None:
 
 def test_training_knows_nothing_of_the_search_and_of_tracking() -> None:
     for path in (PACKAGE / "training").glob("*.py"):
-        assert not {"optuna", "mlflow", "flowersweep.journal"} & {
+        assert not {"optuna", "mlflow", "flowersweep.study.journal"} & {
             name.split(".")[0] if "flowersweep" not in name else name for name in imported(path)
         }

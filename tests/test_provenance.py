@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flowersweep import provenance
-from flowersweep.machine import Sampler, described
+from flowersweep.machine import MachineMonitor, described
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_the_code_that_trains_is_all_that_a_trial_imports() -> None:
 
 
 def test_the_machine_is_described_and_sampled(tmp_path: Path) -> None:
-    machine = Sampler(tmp_path)
+    machine = MachineMonitor(tmp_path)
     assert not machine.due
     found = machine.sample()
     assert 0 < found["disk_usage_percentage"] < 100

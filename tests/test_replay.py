@@ -14,12 +14,12 @@ import pytest
 
 from flowersweep import provenance
 from flowersweep.__main__ import main
-from flowersweep.compose import composed
-from flowersweep.config import Tracking
-from flowersweep.data.synthetic import write
-from flowersweep.replay import ALL, agreeing
+from flowersweep.config.compose import compose_unchecked
+from flowersweep.config.schema import Tracking
+from flowersweep.data.synthetic.dataset import write
 from flowersweep.tracking.artifacts import merged
 from flowersweep.tracking.store import client
+from flowersweep.workflows.replay import ALL, agreeing
 from tests.conftest import TINY, tiny_model
 
 SWEEP = """defaults: [override /sampler: grid, override /pruner: none]
@@ -36,11 +36,11 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "sweeps" / "losses.yaml").write_text(SWEEP)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        composed.cache_clear()
+        compose_unchecked.cache_clear()
         assert main(["+sweep=losses", *TINY, "seed=3"]) == 0
         shutil.move(folder / "mlruns" / "studies", folder / "moved")
         yield folder
-    composed.cache_clear()
+    compose_unchecked.cache_clear()
 
 
 def runs(folder: Path) -> dict[str, Any]:

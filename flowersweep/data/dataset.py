@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flowersweep.config import Data
+from flowersweep.config.schema import Data
 from flowersweep.data.classes import read_classes
-from flowersweep.data.decoded import NOTHING, Budget
+from flowersweep.data.decoded import NOTHING, ImageCacheLimits
 from flowersweep.data.folders import find_files, find_folder
 from flowersweep.data.inventory import Inventory, take_inventory
 from flowersweep.data.records import Size
-from flowersweep.data.splits import halve
+from flowersweep.data.splits import stratified_halves
 from flowersweep.data.verify import Records, check_labels
 from flowersweep.errors import DataError
 
@@ -32,7 +32,7 @@ class Split:
     ids: npt.NDArray[np.str_]  # (n,), file order
     counts: tuple[int, ...] = ()  # records in each file
     share: tuple[int, int] = (0, 1)  # this host, and how many there are: each decodes its part of every batch
-    budget: Budget = NOTHING  # for images that stay decoded
+    budget: ImageCacheLimits = NOTHING  # for images that stay decoded
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,7 +49,7 @@ class Dataset:
     digest: str  # 16 hex digits of the sha256 over file names and contents
     splits: dict[str, Split]  # train, val, and test if there
     tune: npt.NDArray[np.int64]  # indexes into val, sorted
-    report: npt.NDArray[np.int64]  # indexes into val, sorted; together with tune all of val
+    holdout: npt.NDArray[np.int64]  # indexes into val, sorted; together with tune all of val
 
 
 def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share: tuple[int, int] = (0, 1)) -> Dataset:
@@ -73,7 +73,7 @@ def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share:
     if not data.allow_missing_classes:
         _check_every_class_is_trained(classes, inventory.splits["train"].labels)
     decoded, digest = cache / "decoded", inventory.digest
-    tune, report = halve(inventory.splits["val"].labels, data.split_seed)
+    tune, report = stratified_halves(inventory.splits["val"].labels, data.split_seed)
     return Dataset(
         name=data.name,
         dir=folder,
@@ -81,15 +81,17 @@ def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share:
         image_size=_delivered_size(data, inventory.splits["train"]),
         digest=digest,
         splits={
-            name: _split(name, files[name], records, share, Budget(data.cache_bytes, data.disk_cache_bytes, decoded / f"{digest}-{name}"))
+            name: _split(
+                name, files[name], records, share, ImageCacheLimits(data.cache_bytes, data.disk_cache_bytes, decoded / f"{digest}-{name}")
+            )
             for name, records in inventory.splits.items()
         },
         tune=tune,
-        report=report,
+        holdout=report,
     )
 
 
-def _split(name: str, files: tuple[str, ...], records: Records, share: tuple[int, int], budget: Budget) -> Split:
+def _split(name: str, files: tuple[str, ...], records: Records, share: tuple[int, int], budget: ImageCacheLimits) -> Split:
     labels = None if name == "test" else records.labels.astype(np.int32)
     return Split(name, files, labels, records.ids, tuple(map(int, records.counts)), share, budget)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flowersweep.data.records import Images, Size, Stamp
+from flowersweep.data.records import FileFingerprint, Images, Size
 from flowersweep.errors import DataError
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Budget:
+class ImageCacheLimits:
     """How many bytes of decoded images a process may keep, and under which name."""
 
     memory: int = 0
@@ -28,11 +28,11 @@ class Budget:
     path: Path | None = None  # of the file on disk, but for the size of the images
 
 
-NOTHING = Budget()
+NOTHING = ImageCacheLimits()
 
 
 @dataclass(frozen=True)
-class Kept:
+class ImageCache:
     """The images of one split in one size, as far as they were decoded."""
 
     images: Images  # (n, H, W, 3), file order
@@ -43,10 +43,12 @@ class Kept:
         self.there[rows] = True
 
 
-_in_memory: dict[tuple[tuple[Stamp, ...], Size], Kept] = {}  # of this process, whichever data set asked for them
+_in_memory: dict[tuple[tuple[FileFingerprint, ...], Size], ImageCache] = {}  # of this process, whichever data set asked for them
 
 
-def kept(stamps: tuple[Stamp, ...], size: Size, count: int, budget: Budget, decoded: Callable[[], Iterator[Images]]) -> Kept | None:
+def open_cache(
+    stamps: tuple[FileFingerprint, ...], size: Size, count: int, budget: ImageCacheLimits, decoded: Callable[[], Iterator[Images]]
+) -> ImageCache | None:
     """Return where the ``count`` images of these files are kept in this size; None where neither budget has room for all of them.
 
     On disk all of them are written at once, from ``decoded``, which yields them in file order. Raises DataError if the disk is full.
@@ -58,12 +60,12 @@ def kept(stamps: tuple[Stamp, ...], size: Size, count: int, budget: Budget, deco
     told = f"{count} decoded images of {size[0]}x{size[1]} take {needed / 2**30:.2f} GiB"
     if needed <= left:
         _say(logging.INFO, f"{told}: kept in memory")
-        _in_memory[stamps, size] = Kept(np.empty(shape, np.uint8), np.zeros(count, np.bool_))  # takes memory as it is filled
+        _in_memory[stamps, size] = ImageCache(np.empty(shape, np.uint8), np.zeros(count, np.bool_))  # takes memory as it is filled
         return _in_memory[stamps, size]
     free = budget.disk - _on_disk(budget, size)
     if budget.path is not None and needed <= free:
         _say(logging.INFO, f"{told}: kept in {_file(budget.path, size)}")
-        return Kept(_mapped(_file(budget.path, size), shape, decoded), np.ones(count, np.bool_))
+        return ImageCache(_mapped(_file(budget.path, size), shape, decoded), np.ones(count, np.bool_))
     rest = f"data.cache_bytes has {max(left, 0) / 2**30:.2f} GiB left, data.disk_cache_bytes {max(free, 0) / 2**30:.2f}"
     _say(logging.WARNING if budget.memory else logging.INFO, f"{told}: decoded anew every time, for {rest}")
     return None
@@ -73,7 +75,7 @@ def _file(path: Path, size: Size) -> Path:
     return path.with_name(f"{path.name}-{size[0]}x{size[1]}.npy")
 
 
-def _on_disk(budget: Budget, size: Size) -> int:
+def _on_disk(budget: ImageCacheLimits, size: Size) -> int:
     """Return how many bytes the other files take."""
     if budget.path is None:
         return 0

@@ -23,7 +23,7 @@ from flowersweep.data.dataset import Dataset
 from flowersweep.data.folders import find_files
 from flowersweep.data.inventory import take_inventory
 from flowersweep.data.records import jpeg_of, raw_records
-from flowersweep.data.splits import halve
+from flowersweep.data.splits import stratified_halves
 from flowersweep.errors import FlowersweepError
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Place:
+class ImageLocation:
     """An image: the part that it is used for (train, tune, report, test), and its record's number in its split."""
 
     part: str
@@ -54,17 +54,17 @@ class Place:
 class Duplicates:
     """The pairs of images that are nearly the same; the part of the first comes before that of the second, or is it."""
 
-    pairs: list[tuple[Place, Place]]
-    report: Rows  # the records of val that are the report half, as the logits of a trial have them
+    pairs: list[tuple[ImageLocation, ImageLocation]]
+    holdout: Rows  # the records of val that are the report half, as the logits of a trial have them
 
-    def between(self, first: str, second: str) -> list[tuple[Place, Place]]:
+    def between(self, first: str, second: str) -> list[tuple[ImageLocation, ImageLocation]]:
         """Return the pairs of two parts."""
         return [pair for pair in self.pairs if (pair[0].part, pair[1].part) == (first, second)]
 
     def leaked(self) -> npt.NDArray[np.bool_]:
         """Say which images of report, (n,), are also in train or tune."""
         known = {second.record for first, second in self.pairs if second.part == "report" and first.part in ("train", "tune")}
-        return np.isin(self.report, list(known))
+        return np.isin(self.holdout, list(known))
 
 
 PARTS = ("train", "tune", "report", "test")
@@ -74,7 +74,7 @@ def duplicates(dataset: Dataset, cache: Path) -> Duplicates:
     """Return the near-duplicates of a data set; they are looked for once, and remembered under ``cache`` by its digest."""
     files = {name: split.files for name, split in dataset.splits.items()}
     counts = {name: len(split) for name, split in dataset.splits.items()}
-    return _placed(_found(files, counts, dataset.digest, cache), counts, dataset.tune, dataset.report)
+    return _placed(_found(files, counts, dataset.digest, cache), counts, dataset.tune, dataset.holdout)
 
 
 def of_folder(folder: str, digest: str, cache: Path, *, split_seed: int, largest: int) -> Duplicates | None:
@@ -90,16 +90,16 @@ def of_folder(folder: str, digest: str, cache: Path, *, split_seed: int, largest
     counts = {name: len(records.ids) for name, records in inventory.splits.items()}
     if inventory.digest != digest or (sum(counts.values()) > largest and not _kept(cache, digest).exists()):
         return None
-    return _placed(_found(files, counts, digest, cache), counts, *halve(inventory.splits["val"].labels, split_seed))
+    return _placed(_found(files, counts, digest, cache), counts, *stratified_halves(inventory.splits["val"].labels, split_seed))
 
 
 def _placed(pairs: Rows, counts: dict[str, int], tune: Rows, report: Rows) -> Duplicates:
     """Say of each pair (m, 2), counted through all splits, where its images are."""
     starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
-    places = [Place(name, record) for name, count in counts.items() for record in range(count)]
+    places = [ImageLocation(name, record) for name, count in counts.items() for record in range(count)]
     for half, rows in (("tune", tune), ("report", report)):
         for record in rows.tolist():
-            places[starts["val"] + record] = Place(half, record)
+            places[starts["val"] + record] = ImageLocation(half, record)
     order = PARTS.index
     both = [sorted((places[a], places[b]), key=lambda place: (order(place.part), place.record)) for a, b in pairs.tolist()]
     return Duplicates([(first, second) for first, second in both], report)
@@ -120,7 +120,7 @@ def _found(files: dict[str, tuple[str, ...]], counts: dict[str, int], digest: st
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         _log.warning("%s cannot be read: looking for duplicates again", kept)
     _log.info("looking for duplicates among %d images, once", sum(counts.values()))
-    images = np.concatenate([tiny(paths) for paths in files.values()])
+    images = np.concatenate([thumbnails(paths) for paths in files.values()])
     pairs = near(hashes(images), images)
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".tmp", delete=False) as file:
@@ -129,7 +129,7 @@ def _found(files: dict[str, tuple[str, ...]], counts: dict[str, int], digest: st
     return pairs
 
 
-def tiny(files: Sequence[str]) -> Tiny:
+def thumbnails(files: Sequence[str]) -> Tiny:
     """Return the images of some files in file order as (n, 16, 16) brightness, decoded no larger than is needed for it."""
 
     def decoded(raw: Any) -> Any:
@@ -181,7 +181,7 @@ def _cells(count: int) -> npt.NDArray[np.float32]:
     return shares
 
 
-def told(found: Duplicates, examples: int = 2) -> str:
+def describe(found: Duplicates, examples: int = 2) -> str:
     """Return in words how many pairs there are between which parts, with some of them by split and record."""
     parts = []
     for first, second in [(a, b) for n, a in enumerate(PARTS) for b in PARTS[n:]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from flowersweep.config import Data
+from flowersweep.config.schema import Data
+from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import DataError
-from flowersweep.targets import arguments, resolve
 
 _LAYOUT = "It must hold train/ and val/ (test/ if you like), each with files {shard}-{H}x{W}-{count}.tfrec."
 _LISTED = 12  # names in an error message

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowersweep.data.records import stamp
+from flowersweep.data.records import fingerprint
 from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
 
@@ -59,7 +59,7 @@ def _verify(files: Mapping[str, tuple[str, ...]]) -> Inventory:
 
 def _key(files: Mapping[str, tuple[str, ...]]) -> str:
     with ThreadPoolExecutor(16) as pool:  # a stat of a gs:// file is a request
-        stamps = {name: list(pool.map(stamp, paths)) for name, paths in files.items()}
+        stamps = {name: list(pool.map(fingerprint, paths)) for name, paths in files.items()}
     return hashlib.sha256(json.dumps([_VERSION, stamps]).encode()).hexdigest()[:24]
 
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from flowersweep.data.dataset import Split
-from flowersweep.data.decoded import Kept, kept
-from flowersweep.data.records import Images, Size, Stamp, decode, deliver, jpeg_of, jpegs_of, raw_records, stamp
+from flowersweep.data.decoded import ImageCache, open_cache
+from flowersweep.data.records import FileFingerprint, Images, Size, decode, decode_and_resize, fingerprint, jpeg_of, jpegs_of, raw_records
 from flowersweep.errors import DataError
 
 Batches = Iterator[tuple[Images, npt.NDArray[np.int32]]]
@@ -61,7 +61,7 @@ def shuffled(split: Split, image_size: Size, batch: int, *, seed: int, epoch: in
     if len(split) < batch:
         raise DataError(f"{split.name} has {len(split)} images, fewer than one batch of {batch}. Make the batch smaller.")
     chance = np.random.Generator(np.random.PCG64([seed, epoch]))
-    stamps = tuple(stamp(file) for file in split.files)
+    stamps = tuple(fingerprint(file) for file in split.files)
     host, hosts = split.share
     if sum(file.size for file in stamps) <= IN_MEMORY:
         order = chance.permutation(len(split))
@@ -90,7 +90,7 @@ def read_images(split: Split, indexes: Sequence[int] | npt.NDArray[np.integer], 
     if not jpegs:
         return np.empty((0, *(image_size or (0, 0)), 3), np.uint8)
     first = decode(jpegs[places[0]]).shape
-    images: Images = np.stack([deliver(jpeg, image_size or (first[0], first[1])).numpy() for jpeg in jpegs])
+    images: Images = np.stack([decode_and_resize(jpeg, image_size or (first[0], first[1])).numpy() for jpeg in jpegs])
     return images[places]
 
 
@@ -101,21 +101,21 @@ def one_image(split: Split, index: int, image_size: Size | None = None) -> Image
 
 
 @lru_cache(maxsize=1)
-def _held(stamps: tuple[Stamp, ...]) -> Any:
+def _held(stamps: tuple[FileFingerprint, ...]) -> Any:
     """Read the JPEG bytes of a split once: a string tensor (n,), in file order."""
     records = raw_records([file.path for file in stamps]).batch(_CHUNK)
     return tf.concat(list(records.map(jpegs_of, num_parallel_calls=_AUTO, deterministic=True)), axis=0)
 
 
-def _kept(split: Split, image_size: Size) -> Kept | None:
-    stamps = tuple(stamp(file) for file in split.files)
-    store = kept(stamps, image_size, len(split), split.budget, lambda: in_order(split, image_size, _CHUNK))
+def _kept(split: Split, image_size: Size) -> ImageCache | None:
+    stamps = tuple(fingerprint(file) for file in split.files)
+    store = open_cache(stamps, image_size, len(split), split.budget, lambda: in_order(split, image_size, _CHUNK))
     if store is not None and store.there.all() and split.name == "train":
         _held.cache_clear()  # the JPEGs are not needed any more
     return store
 
 
-def _through(store: Kept | None, batches: Sequence[Rows] | Rows, decoder: Decoder) -> Iterator[Images]:
+def _through(store: ImageCache | None, batches: Sequence[Rows] | Rows, decoder: Decoder) -> Iterator[Images]:
     """Yield the images of each batch; only those that are not kept are decoded, ahead of their turn."""
     rows = np.concatenate(batches) if len(batches) else np.empty(0, np.int64)
     missing = rows if store is None else rows[~store.there[rows]]
@@ -136,10 +136,10 @@ def _decoder(split: Split, image_size: Size, chunk: int) -> Decoder:
     return partial(_from_files, partial(raw_records, split.files), np.arange(len(split)), image_size, chunk)
 
 
-def _from_memory(stamps: tuple[Stamp, ...], image_size: Size, chunk: int, rows: Rows) -> Iterator[Images]:
+def _from_memory(stamps: tuple[FileFingerprint, ...], image_size: Size, chunk: int, rows: Rows) -> Iterator[Images]:
     jpegs = _held(stamps)
     images = tf.data.Dataset.from_tensor_slices(rows).map(
-        lambda index: deliver(jpegs[index], image_size), num_parallel_calls=_AUTO, deterministic=True
+        lambda index: decode_and_resize(jpegs[index], image_size), num_parallel_calls=_AUTO, deterministic=True
     )
     batches: Iterator[Images] = images.batch(chunk).prefetch(_AUTO).as_numpy_iterator()
     return batches
@@ -149,7 +149,7 @@ def _from_files(records: Callable[[], Any], order: Rows, image_size: Size, chunk
     """Decode ``rows``, which come in this order, out of records that are the images ``order`` of their split."""
     wanted = tf.constant(np.isin(order, rows))
     chosen = records().take(len(order)).enumerate().filter(lambda place, _: wanted[place])
-    images = chosen.map(lambda _, raw: deliver(jpeg_of(raw), image_size), num_parallel_calls=_AUTO, deterministic=True)
+    images = chosen.map(lambda _, raw: decode_and_resize(jpeg_of(raw), image_size), num_parallel_calls=_AUTO, deterministic=True)
     batches: Iterator[Images] = images.batch(chunk).prefetch(_AUTO).as_numpy_iterator()
     return batches
 

@@ -23,7 +23,7 @@ _WHOLE_FILE = 1 << 20  # records: more than a file of READ_AHEAD bytes can hold
 _NAME = re.compile(r"-(\d+)\.tfrec$")
 
 
-class Stamp(NamedTuple):
+class FileFingerprint(NamedTuple):
     """What tells one version of a file from another without reading it."""
 
     path: str
@@ -31,9 +31,9 @@ class Stamp(NamedTuple):
     modified: int  # nanoseconds
 
 
-def stamp(path: str) -> Stamp:
+def fingerprint(path: str) -> FileFingerprint:
     status = tf.io.gfile.stat(path)
-    return Stamp(path, int(status.length), int(status.mtime_nsec))
+    return FileFingerprint(path, int(status.length), int(status.mtime_nsec))
 
 
 def declared_count(path: str) -> int | None:
@@ -68,7 +68,7 @@ def write_split(folder: str, records: Sequence[bytes], size: Size, *, shards: in
 
 def raw_records(files: Sequence[str]) -> Any:
     """Return a tf.data.Dataset of serialized records in file order, reading several files at once when they are small."""
-    if max(stamp(file).size for file in files) > READ_AHEAD:
+    if max(fingerprint(file).size for file in files) > READ_AHEAD:
         return tf.data.TFRecordDataset(list(files))
     # A block as long as a whole file keeps the order of the files while the next ones are already being read.
     return tf.data.Dataset.from_tensor_slices(list(files)).interleave(
@@ -100,7 +100,7 @@ def compress(image: Images) -> bytes:
     return bytes(tf.io.encode_jpeg(image, quality=90).numpy())
 
 
-def deliver(jpeg: Any, size: Size) -> Any:
+def decode_and_resize(jpeg: Any, size: Size) -> Any:
     """Decode JPEG bytes to a uint8 tensor (*size, 3), resized (bilinear, antialiased) only where the stored size differs."""
     image = decode(jpeg)
     same = tf.reduce_all(tf.shape(image)[:2] == tf.constant(size))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowersweep.evaluation.scores import Counts, Labels, Logits, Reals, below_largest, nll
+from flowersweep.evaluation.scores import Counts, Labels, Logits, Reals, nll, shift_logits
 
 Reals32 = npt.NDArray[np.float32]
 
@@ -49,7 +49,7 @@ def brier(logits: Logits, labels: Labels, *, temperature: float = 1.0) -> float:
 
 def probabilities(logits: Logits, temperature: float = 1.0) -> Reals:
     """Return the softmax of ``logits / temperature``, (n, K) in float64."""
-    chances: Reals = np.exp(below_largest(logits, np.float64) / temperature)
+    chances: Reals = np.exp(shift_logits(logits, np.float64) / temperature)
     chances /= chances.sum(axis=1, keepdims=True)
     return chances
 
@@ -61,7 +61,7 @@ def temperature(logits: Logits, labels: Labels) -> float:
     is nearer to a parabola, finds its one minimum. A step out of the bracket goes to its end first, where the minimum may be, then to
     its middle.
     """
-    below = below_largest(logits, np.float32)
+    below = shift_logits(logits, np.float32)
     scratch = np.empty_like(below)  # fresh memory for every step would cost more than the step
     right = float(np.mean(below[np.arange(len(labels)), labels], dtype=np.float64))
     low, high, inverse = 1 / HOTTEST, 1 / COLDEST, 1.0

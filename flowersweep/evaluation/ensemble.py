@@ -28,7 +28,7 @@ class Pool:
 
     def logits(self, members: Sequence[Logits]) -> Reals:
         """Return the logarithms of the pooled probabilities (n, K), up to a constant an image, from the members' logits (n, K)."""
-        return _pooled(self.pooling, matched(members, self.temperatures), self.weights) / self.recalibration
+        return _pooled(self.pooling, calibrated_log_probs(members, self.temperatures), self.weights) / self.recalibration
 
 
 def pool(members: Sequence[Logits], labels: Labels, weights: Sequence[float] | Reals, *, pooling: str = "linear") -> Pool:
@@ -44,7 +44,7 @@ def pool(members: Sequence[Logits], labels: Labels, weights: Sequence[float] | R
     return Pool(pooling, temperatures, plain.weights, temperature(plain.logits(members), labels))
 
 
-def matched(members: Sequence[Logits], temperatures: Reals) -> Reals:
+def calibrated_log_probs(members: Sequence[Logits], temperatures: Reals) -> Reals:
     """Return the log-probabilities of every member at its own temperature, (m, n, K)."""
     chances = np.stack([probabilities(each, float(own)) for each, own in zip(members, temperatures, strict=True)])
     logs: Reals = np.log(np.maximum(chances, SMALLEST))
@@ -64,12 +64,12 @@ class Grid:
 def published_grid(first: Logits, second: Logits, labels: Labels) -> Grid:
     """Choose the weight of two members by accuracy on a grid of 100, as notebooks do: no temperatures, and a slip in reading the weight."""
     tried = np.linspace(0, 1, 100)
-    hits = np.array([accuracy(mixed(first, second, weight), labels) for weight in tried])
+    hits = np.array([accuracy(mix_two(first, second, weight), labels) for weight in tried])
     index = int(hits.argmax())
     return Grid(float(tried[index]), index / 100, float(hits[index]), int(np.sum(hits == hits[index])))
 
 
-def mixed(first: Logits, second: Logits, weight: float) -> Reals:
+def mix_two(first: Logits, second: Logits, weight: float) -> Reals:
     """Return the logarithms of ``weight`` times the first model's probabilities and the rest of the second's, (n, K)."""
     return np.log(np.maximum(weight * probabilities(first) + (1 - weight) * probabilities(second), SMALLEST))
 

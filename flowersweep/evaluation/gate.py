@@ -27,7 +27,7 @@ class Candidate:
     name: str
     changes: int  # settings in which it differs from the default: of equals the simpler is chosen
     tune: Sequence[float]  # the objective by seed, (s,)
-    report: Sequence[Logits]  # by seed: (n, K)
+    holdout: Sequence[Logits]  # by seed: (n, K)
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Verdict:
         return self.low > 0
 
 
-def choose(candidates: Sequence[Candidate], *, maximize: bool) -> int:
+def select_one_se(candidates: Sequence[Candidate], *, maximize: bool) -> int:
     """Return the index of the simplest candidate within one standard error of the best mean (Breiman et al. 1984, section 3.4.3).
 
     The standard error is that of the best one's mean, from the variance over seeds of all candidates together.
@@ -62,7 +62,9 @@ def choose(candidates: Sequence[Candidate], *, maximize: bool) -> int:
     return min(within, key=lambda n: (candidates[n].changes, -means[n]))
 
 
-def judge(chosen: Sequence[Logits], champion: Logits, labels: Labels, seeds: Sequence[Sequence[Logits]], *, samples: int = 1000) -> Verdict:
+def compare_with_champion(
+    chosen: Sequence[Logits], champion: Logits, labels: Labels, seeds: Sequence[Sequence[Logits]], *, samples: int = 1000
+) -> Verdict:
     """Compare the mean macro F1 of a candidate's seeds with that of the champion, on the same images.
 
     ``chosen`` logits (n, K) by seed, ``champion`` (n, K), ``labels`` (n,), ``seeds`` the logits of every candidate by seed. The images'
@@ -105,6 +107,6 @@ def _needed(value: float, images: float, variance: float, seeds: int, count: int
     return alone(images**2, variance * (1 / seeds + 1), count), alone(variance / seeds, images**2 + variance, seeds)
 
 
-def plain(verdict: Verdict) -> dict[str, Any]:
+def to_dict(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict as plain data; what no number would settle is None."""
     return {name: value if math.isfinite(value) else None for name, value in vars(verdict).items()}

@@ -43,14 +43,14 @@ def nll(logits: Logits, labels: Labels, temperature: float = 1.0) -> float:
 
 def log_likelihoods(logits: Logits, labels: Labels, temperature: float = 1.0) -> Reals:
     """Return what ``logits / temperature`` give each image's class, (n,) in nats, in float64: float16 would overflow."""
-    wide = below_largest(logits, np.float64)
+    wide = shift_logits(logits, np.float64)
     wide /= temperature
     right: Reals = wide[np.arange(len(labels)), labels]
     right -= np.log(np.exp(wide, out=wide).sum(axis=1))
     return right
 
 
-def below_largest(logits: Logits, dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:
+def shift_logits(logits: Logits, dtype: type[np.floating[Any]]) -> npt.NDArray[Any]:
     """Return logits (n, K) less the largest of each row."""
     largest = logits.argmax(axis=1)  # three times as fast as max along the rows
     below = logits.astype(dtype)

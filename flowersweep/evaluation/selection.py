@@ -20,7 +20,7 @@ class Correlation(NamedTuple):
     high: float
 
 
-def optimism(configurations: int, standard_error: float, *, correlation: float = 0.0) -> float:
+def expected_max_bias(configurations: int, standard_error: float, *, correlation: float = 0.0) -> float:
     """Return how much better than it is the best of equal configurations is expected to look: E[max of K] of their errors.
 
     ``standard_error`` is that of one score; ``correlation`` is that of the errors of two, which share their images: only the part that

@@ -17,12 +17,12 @@ import keras
 import numpy as np
 from keras import layers
 
-from flowersweep.config import Model
+from flowersweep.config.schema import Model
+from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import ConfigError
-from flowersweep.models.cpu import lower_for_cpu
-from flowersweep.models.pooled import concatenated, pooled
-from flowersweep.models.slices import in_slices
-from flowersweep.targets import arguments, resolve
+from flowersweep.models.cpu.lowering import lower_for_cpu
+from flowersweep.models.cpu.microbatch import microbatched
+from flowersweep.models.ensemble_model import build_ensemble_model, concatenated
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def build(
         head = layers.Dense(classes, dtype="float32", name="head")
         pooled = layers.Dropout(config.dropout, name="dropout")(backbone.output)
         model = keras.Model(backbone.input, head(pooled), name="classifier")
-    features = in_slices(lower_for_cpu(backbone)) if lower else backbone
+    features = microbatched(lower_for_cpu(backbone)) if lower else backbone
     source = config.weights if config.weights in ("imagenet", "none") else "file"
     return Classifier(model, backbone, (head,), features, f"{source}-{digest(backbone, config)}")
 
@@ -78,8 +78,8 @@ def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifie
         member.heads[0].name = f"{name}_head"
     together = tuple(members.values())
     backbone = concatenated([member.backbone for member in together])
-    model = pooled([(member.backbone, member.heads[0]) for member in together])
-    features = in_slices(lower_for_cpu(backbone)) if lower else backbone
+    model = build_ensemble_model([(member.backbone, member.heads[0]) for member in together])
+    features = microbatched(lower_for_cpu(backbone)) if lower else backbone
     heads = tuple(member.heads[0] for member in together)
     return Classifier(model, backbone, heads, features, " ".join(member.pretrained for member in together), together)
 

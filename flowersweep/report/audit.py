@@ -11,11 +11,11 @@ from typing import Literal
 
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from flowersweep.config import LIMITS
+from flowersweep.config.validation import LIMITS
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.reading import Reading
-from flowersweep.search.history import Record
-from flowersweep.search.space import Parameter
+from flowersweep.space.space import Parameter
+from flowersweep.study.records import Record
 from flowersweep.tracking.masking import masked_text
 
 NEAR = 0.05  # of a range, on its own scale

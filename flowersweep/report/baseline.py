@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
-from flowersweep.config import flatten
+from flowersweep.config.paths import flatten
 from flowersweep.errors import ConfigError
 from flowersweep.evaluation.baseline import best_of_points
 from flowersweep.evaluation.scores import Reals
 from flowersweep.report.audit import Finding
 from flowersweep.report.reading import Reading
-from flowersweep.search.constraints import Constraint, constraint
-from flowersweep.search.history import Record
-from flowersweep.search.objectives import direction
-from flowersweep.search.points import sequence, share_below
-from flowersweep.search.space import Parameter, Space
+from flowersweep.space.constraints import Constraint, constraint
+from flowersweep.space.designs import quasi_random_sequence
+from flowersweep.space.space import Parameter, Space
+from flowersweep.space.transforms import cdf
+from flowersweep.study.objectives import direction
+from flowersweep.study.records import Record
 
 FEWEST, MOST = 10, 300  # complete trials: fewer say nothing of the space, more take long
 SETS = 20
@@ -41,7 +42,7 @@ def baseline(study: Reading) -> Finding | None:
         return None
     logged = not maximize and bool((values > 0).all())  # a likelihood can be many times another
     space, count = Space(study.parameters, _fixed(study), (), frozenset(), wanted), len(ended)
-    drawn = [islice(filter(space.feasible, sequence(space, seed)), count) for seed in range(SETS)]
+    drawn = [islice(filter(space.feasible, quasi_random_sequence(space, seed)), count) for seed in range(SETS)]
     others = [np.array([_coordinates(ranged, point) for point in points]) for points in drawn]
     points = np.array([_coordinates(ranged, record.params) for record in ended])
     found = best_of_points(points, np.log(values) if logged else values, others, maximize=maximize)
@@ -86,5 +87,5 @@ def _coordinates(parameters: tuple[Parameter, ...], params: Mapping[str, Any]) -
         if isinstance(ranged, CategoricalDistribution):
             found += [float(choice == value) for choice in ranged.choices]
         else:
-            found.append(0.5 if value is None else min(max(share_below(ranged, value), 0.0), 1.0))
+            found.append(0.5 if value is None else min(max(cdf(ranged, value), 0.0), 1.0))
     return np.array(found)

@@ -11,8 +11,8 @@ from flowersweep.report.facts import Facts
 from flowersweep.report.marks import COLOURS, LOG, STATES, Chart, Trace, axis, conditions, of_state, scatter, starred, told, value_axis
 from flowersweep.report.noise import Band
 from flowersweep.report.reading import Reading
-from flowersweep.search.history import Record
-from flowersweep.search.objectives import better, direction
+from flowersweep.study.objectives import better, direction
+from flowersweep.study.records import Record
 
 
 def best_so_far(study: Reading) -> tuple[list[int], list[float]]:

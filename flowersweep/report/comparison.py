@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from flowersweep.config import flatten
+from flowersweep.config.paths import flatten
 from flowersweep.evaluation.scores import accuracy, macro_f1
 from flowersweep.evaluation.statistics import Difference, McNemar, macro_f1_interval, mcnemar, wilson
 from flowersweep.report.charts import history

@@ -21,7 +21,7 @@ from flowersweep.report.leakage import leakage
 from flowersweep.report.mistakes import Mistake, gallery, keep, stored
 from flowersweep.report.noise import Band, band, objective_error, optimism, paired, paired_objective_error
 from flowersweep.report.reading import Predictions, Reading
-from flowersweep.search.history import claim
+from flowersweep.study.claim import describe_best
 from flowersweep.tracking.masking import masked_text
 
 NEXT_BEST = 10  # trials that are compared with the best one
@@ -91,7 +91,7 @@ def facts(study: Reading) -> Facts:
     more = [each for each in (baseline(study), leakage(study, kept)) if each is not None]
     return Facts(
         study=study,
-        claim=claim(study.folder, best if kept else None, len(study.records), study.objective) if kept or not best else UNKNOWN,
+        claim=describe_best(study.folder, best if kept else None, len(study.records), study.objective) if kept or not best else UNKNOWN,
         command=command(study),
         band=band(study, errors),
         optimism=flattery,

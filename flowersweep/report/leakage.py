@@ -38,9 +38,9 @@ def leakage(study: Reading, kept: Predictions | None) -> Finding | None:
 
 def finding(found: Duplicates, kept: Predictions | None) -> Finding:
     """Say what was found, and what the best trial scores without the images that leaked."""
-    from flowersweep.data.duplicates import told
+    from flowersweep.data.duplicates import describe
 
-    leaked, rest = found.leaked(), told(found)
+    leaked, rest = found.leaked(), describe(found)
     if not leaked.any():
         return Finding("note", "No held-out image is nearly the same as one of train or tune", f"By hash; {rest}.")
     title = f"{leaked.sum()} of {len(leaked)} held-out images are nearly the same as one of train or tune"

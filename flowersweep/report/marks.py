@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowersweep.report.reading import Reading
-from flowersweep.search.history import Record
+from flowersweep.study.records import Record
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]

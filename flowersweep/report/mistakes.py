@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from flowersweep.config import Data
+from flowersweep.config.schema import Data
 from flowersweep.errors import FlowersweepError
 from flowersweep.evaluation.calibration import probabilities
 from flowersweep.report.reading import Predictions
@@ -92,7 +92,7 @@ def _pictured(wrong: Sequence[Wrong], kept: Predictions, data: dict[str, Any], c
     from flowersweep.data.records import compress
 
     dataset = open_dataset(Data(**data), cache)
-    val, rows = dataset.splits["val"], {"tune": dataset.tune, "report": dataset.report}
+    val, rows = dataset.splits["val"], {"tune": dataset.tune, "report": dataset.holdout}
     assert val.labels is not None
     for half, labels in (("tune", kept.tune_labels), ("report", kept.report_labels)):
         if not np.array_equal(val.labels[rows[half]], labels):

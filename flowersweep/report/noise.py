@@ -91,4 +91,4 @@ def optimism(study: Reading, errors: Sequence[float]) -> float | None:
 
     ``errors``: standard errors of differences between trials on the same images. One trial alone varies by 1/sqrt(2) of that.
     """
-    return selection.optimism(len(study.complete), float(np.median(errors) / np.sqrt(2))) if errors else None
+    return selection.expected_max_bias(len(study.complete), float(np.median(errors) / np.sqrt(2))) if errors else None

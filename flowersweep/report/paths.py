@@ -13,8 +13,8 @@ from flowersweep.report.audit import place
 from flowersweep.report.facts import Facts
 from flowersweep.report.marks import COLOURS, LOG, STATES, Chart, Trace, axis, conditions, of_state, scatter, starred, told
 from flowersweep.report.reading import Reading
-from flowersweep.search.history import Record
-from flowersweep.search.space import Parameter
+from flowersweep.space.space import Parameter
+from flowersweep.study.records import Record
 
 GRID = 30  # cells of the map along each side
 GOOD_TO_BAD = [[0, "#2b7bd6"], [0.5, "#86aedb"], [1, "#c3c9d1"]]

@@ -14,10 +14,10 @@ from optuna.distributions import json_to_distribution
 
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import Labels, Logits
-from flowersweep.journal import Event, read
-from flowersweep.search.history import Record, best, meant, records
-from flowersweep.search.objectives import better
-from flowersweep.search.space import Parameter
+from flowersweep.space.space import Parameter
+from flowersweep.study.journal import Event, read_events
+from flowersweep.study.objectives import better
+from flowersweep.study.records import Record, best_record, fold_records, meant
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Reading:
 
     @cached_property
     def best(self) -> Record | None:
-        return best(self.records, self.objective)
+        return best_record(self.records, self.objective)
 
     @cached_property
     def complete(self) -> list[Record]:
@@ -106,7 +106,7 @@ class Reading:
 
 def reading(folder: Path) -> Reading:
     """Read the study in ``folder``. Raises StudyError if there is no journal with a study in it, or it is damaged."""
-    events, _ = read(folder / "journal.jsonl")
+    events, _ = read_events(folder / "journal.jsonl")
     if not events or events[0]["event"] != "study":
         raise StudyError(f"{folder / 'journal.jsonl'} holds no study yet")
     begun = meant(events)
@@ -119,7 +119,7 @@ def reading(folder: Path) -> Reading:
     return Reading(
         folder,
         {**begun, "settings": events[0].get("settings", {})},
-        records(events),
+        fold_records(events),
         _curves(events, begun.get("objective", "")),
         spans,
         resumes,

@@ -16,7 +16,7 @@ from flowersweep.report.marks import Chart, short
 from flowersweep.report.mistakes import Mistake
 from flowersweep.report.page import Column, Section, beside, command, figure, grid, numbers, paragraph, table
 from flowersweep.report.reading import Predictions
-from flowersweep.search.history import Record
+from flowersweep.study.records import Record
 from flowersweep.tracking.masking import masked_text
 
 

@@ -8,20 +8,20 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from flowersweep.config import flatten
+from flowersweep.config.paths import flatten
 from flowersweep.report import sections
 from flowersweep.report.facts import names_of
 from flowersweep.report.marks import Chart, axis, scatter, short
 from flowersweep.report.mistakes import gallery, stored
 from flowersweep.report.page import Column, Section, beside, command, figure, numbers, page, paragraph, table
 from flowersweep.report.reading import Predictions
-from flowersweep.tracking.recorded import Recorded
+from flowersweep.tracking.recorded import RecordedRun
 
 COURSES = {"likelihood": ("train/loss", "tune/nll", "tune/calibrated_nll"), "hits": ("tune/accuracy", "tune/macro_f1")}
 TINTS = ("#8f959c", "#2b7bd6", "#e07b00")
 
 
-def write(found: Recorded, path: Path, cache: Path) -> Path:
+def write(found: RecordedRun, path: Path, cache: Path) -> Path:
     """Write the page of a run, whole or not at all; pictures of mistakes are made if the images are at hand."""
     kept = _predictions(found.file("evaluation/logits.npz"))
     parts = [_run(found), _training(found), _evaluation(found, kept), sections.gallery(_mistakes(found, kept, cache)), _settings(found)]
@@ -41,7 +41,7 @@ def _predictions(path: Path | None) -> Predictions | None:
         return None
 
 
-def _introduction(found: Recorded) -> str:
+def _introduction(found: RecordedRun) -> str:
     shown = {"state": (found.state, found.tags.get("flowersweep.reason", f"of the study {found.tags.get('flowersweep.study')}"))}
     shown["epochs"] = (str(found.epochs), "that were trained")
     objective = found.tags.get("flowersweep.objective", "")
@@ -51,7 +51,7 @@ def _introduction(found: Recorded) -> str:
     return numbers(shown)
 
 
-def _run(found: Recorded) -> Section:
+def _run(found: RecordedRun) -> Section:
     rows = [[name, value] for name, value in sorted(found.params.items())]
     params = table("Its parameters", [Column("parameter", False), Column("value")], rows) if rows else ""
     again = paragraph("Train it again and compare every digit:") + command("command", f"python -m flowersweep replay run={found.run}")
@@ -59,13 +59,13 @@ def _run(found: Recorded) -> Section:
     return Section("run", "Run", again + (paragraph(f"Replayed last: {replayed}.") if replayed else "") + params)
 
 
-def _training(found: Recorded) -> Section:
+def _training(found: RecordedRun) -> Section:
     charts = [chart for name, metrics in COURSES.items() if (chart := _course(found, name, metrics)) is not None]
     html = beside(*map(figure, charts)) if charts else paragraph("Nothing was logged epoch by epoch.", "soft")
     return Section("training", "Training", html, tuple(charts))
 
 
-def _course(found: Recorded, name: str, metrics: tuple[str, ...]) -> Chart | None:
+def _course(found: RecordedRun, name: str, metrics: tuple[str, ...]) -> Chart | None:
     traces = []
     for metric, tint in zip(metrics, TINTS, strict=False):
         curve = sorted(found.curves.get(metric, {}).items())
@@ -76,7 +76,7 @@ def _course(found: Recorded, name: str, metrics: tuple[str, ...]) -> Chart | Non
     return Chart(f"course-{name}", {"data": traces, "layout": layout}, f"{', '.join(metrics)} by epoch") if traces else None
 
 
-def _evaluation(found: Recorded, kept: Predictions | None) -> Section:
+def _evaluation(found: RecordedRun, kept: Predictions | None) -> Section:
     if kept is not None:
         return sections.evaluation(kept, names_of(found.provenance, kept), "The run on both halves")
     rows = [[name, value] for name, value in sorted(found.metrics.items()) if name.startswith(("tune/", "report/"))]
@@ -84,14 +84,14 @@ def _evaluation(found: Recorded, kept: Predictions | None) -> Section:
     return Section("evaluation", "Evaluation", told + table("What it ended with", [Column("metric", False), Column("value")], rows))
 
 
-def _mistakes(found: Recorded, kept: Predictions | None, cache: Path) -> Any:
+def _mistakes(found: RecordedRun, kept: Predictions | None, cache: Path) -> Any:
     known = stored(found.files)
     if known is not None or kept is None:
         return known or "The run kept no logits, so its mistakes are not known."
     return gallery(kept, found.config, found.provenance, cache)
 
 
-def _settings(found: Recorded) -> Section:
+def _settings(found: RecordedRun) -> Section:
     rows = [[path, "null" if value is None else str(value)] for path, value in flatten(found.config)]
     return Section(
         "settings", "Settings", table("The whole configuration", [Column("key", False), Column("value", False)], rows, tall=True)

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowersweep.journal import Event, holder, read
-from flowersweep.search.history import Record, best, meant, records
+from flowersweep.study.journal import Event, lock_holder, read_events
+from flowersweep.study.records import Record, best_record, fold_records, meant
 
 STATES = ("complete", "pruned", "failed", "running", "outside")
 
@@ -44,10 +44,10 @@ class Status:
 
 def status(folder: Path) -> Status:
     """Read the study in ``folder``; its journal may be empty yet, or end in a torn line."""
-    events, _ = read(folder / "journal.jsonl")
-    found, objective = records(events), str(meant(events).get("objective", "")) if events else ""
+    events, _ = read_events(folder / "journal.jsonl")
+    found, objective = fold_records(events), str(meant(events).get("objective", "")) if events else ""
     newest = float(events[-1]["time"]) if events else 0.0
-    return Status(folder.name, objective, found, best(found, objective), wanted(events), _rate(events), newest, holder(folder))
+    return Status(folder.name, objective, found, best_record(found, objective), wanted(events), _rate(events), newest, lock_holder(folder))
 
 
 def wanted(events: Iterable[Event]) -> int:

@@ -9,17 +9,18 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from flowersweep.config import Config, Settings, differences, flatten
+from flowersweep.config.paths import Settings, differences, flatten
+from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, StudyError
-from flowersweep.journal import Event, Journal
-from flowersweep.search.history import Record, records
-from flowersweep.search.identity import PARTS, trained
-from flowersweep.search.objectives import objectives
-from flowersweep.search.oracles import is_hyperband
-from flowersweep.search.points import at, nearest
-from flowersweep.search.space import Parameter, Params, Space
+from flowersweep.search.deduplication import PARTS, training_identity
+from flowersweep.search.samplers.keras_tuner.oracle import is_hyperband
+from flowersweep.space.space import Parameter, Params, Space
+from flowersweep.space.transforms import current_value, nearest_value
+from flowersweep.study.journal import Event, Journal
+from flowersweep.study.objectives import objective_names
+from flowersweep.study.records import Record, fold_records
 from flowersweep.tracking.artifacts import merged
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
 
 COUNT = {*PARTS} - {"data"}  # which lie where they lie by now
 FREE = {"train.checkpoint_seconds"}
@@ -34,13 +35,15 @@ def lasting(changed: Sequence[str]) -> list[str]:
     return [change for change in changed if change.split(": ")[0].split(".")[0] in LASTING]
 
 
-def accept(journal: Journal, config: Config, space: Space, workshop: Workshop, changed: Sequence[str], meaning: dict[str, Any]) -> None:
+def accept(
+    journal: Journal, config: Config, space: Space, workshop: TrainingContext, changed: Sequence[str], meaning: dict[str, Any]
+) -> None:
     """Write down that a study goes on with what has changed, and which of its trials are outside of what it means now.
 
     A trial is inside if the space has a point that trains the same. Those in flight go on if they are inside and the pruner is what it was.
     Raises StudyError if there is no way to go on.
     """
-    begun, trials = journal.events[0], records(journal.events)
+    begun, trials = journal.events[0], fold_records(journal.events)
     _require_possible(config, trials, changed)
     anew = any(change.startswith(DECIDING) for change in changed)
     asked = {event["trial"]: event for event in journal.events if event["event"] == "ask"}
@@ -68,12 +71,12 @@ def accept(journal: Journal, config: Config, space: Space, workshop: Workshop, c
 def _require_possible(config: Config, trials: Sequence[Record], changed: Sequence[str]) -> None:
     if stay := lasting(changed):
         raise StudyError(f"sweep.accept: a study's images, members and devices stay what they are ({'; '.join(stay)}): study=NAME")
-    if is_hyperband(config) or any(record.noted for record in trials):
+    if is_hyperband(config) or any(record.hyperband_state for record in trials):
         raise StudyError("sweep.accept: oracle=hyperband lays out its rounds from the first trial on: study=NAME")
     if str(config.sampler.get("_target_")).endswith("samplers.grid"):
         raise StudyError("sweep.accept: sampler=grid counts its points from the first trial on: another sampler=, or study=NAME")
     complete = [record for record in trials if record.tell and record.tell["state"] == "complete"]
-    if missing := [name for name in objectives(config) if any(name not in record.metrics for record in complete)]:
+    if missing := [name for name in objective_names(config) if any(name not in record.metrics for record in complete)]:
         raise StudyError(f"sweep.accept: the study's trials were told without {', '.join(missing)}: study=NAME")
 
 
@@ -81,18 +84,18 @@ def _point(leaves: Settings, space: Space) -> Params | None:
     """Return the parameters with which a space has these settings; None if a parameter cannot have its value."""
 
     def value(parameter: Parameter) -> Any:
-        there = at(leaves, parameter)
-        found = nearest(parameter.distribution, there)
+        there = current_value(leaves, parameter)
+        found = nearest_value(parameter.distribution, there)
         return there if found == there or (isinstance(found, float) and math.isclose(found, there)) else None
 
-    point = space.filled(value)
+    point = space.fill_active(value)
     missing = any(each.name not in point and each.active({**space.fixed, **point}) for each in space.parameters)
     return None if missing else point
 
 
-def _trained(space: Space, point: Params, workshop: Workshop) -> str | None:
+def _trained(space: Space, point: Params, workshop: TrainingContext) -> str | None:
     try:
-        return trained(space, point, workshop)
+        return training_identity(space, point, workshop)
     except ConfigError:
         return None  # what it would be does not compose
 

@@ -16,7 +16,7 @@ import yaml
 
 from flowersweep.evaluation.calibration import Reliability, reliability
 from flowersweep.evaluation.scores import Counts, confusion, per_class
-from flowersweep.journal import Event
+from flowersweep.study.journal import Event
 from flowersweep.tracking.masking import masked, masked_diff
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from flowersweep import journal as journals
 from flowersweep.errors import TrackingError
+from flowersweep.study import journal as journals
 
 
 @dataclass
@@ -46,7 +46,7 @@ def read(path: Path, store: str, journal: Path) -> Cursor:
 
 def _of(cursor: Cursor, journal: Path) -> bool:
     """Whether an event of this journal ends where the cursor stands."""
-    events, _ = journals.read(journal, most=1)
+    events, _ = journals.read_events(journal, most=1)
     if not events or events[0]["time"] != cursor.begun or not 0 < cursor.offset <= journal.stat().st_size:
         return False
     with journal.open("rb") as file:

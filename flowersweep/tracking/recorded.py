@@ -12,7 +12,7 @@ from urllib.request import url2pathname
 
 import yaml
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking import runs, store
 from flowersweep.tracking.masking import masked_text
@@ -25,7 +25,7 @@ Curve = dict[int, float]  # epochs done -> value
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedRun:
     """One trained run. ``files`` is a folder with those of its files that there are, among them ``evaluation/logits.npz``."""
 
     run: str
@@ -53,7 +53,7 @@ class Recorded:
         return self.files / name if (self.files / name).exists() else None
 
 
-def recorded(run: str, tracking: Tracking, dir: Path, into: Path) -> Recorded:
+def load_run(run: str, tracking: Tracking, dir: Path, into: Path) -> RecordedRun:
     """Read a run; of a study's own run, its best trial. Files that a server keeps are downloaded into ``into``.
 
     Raises TrackingError if the store does not know the run, or it is none of a training here.
@@ -74,7 +74,7 @@ def recorded(run: str, tracking: Tracking, dir: Path, into: Path) -> Recorded:
     missing = [name for name in ("config.yaml", "provenance.json") if not (files / name).exists()]
     if missing:
         raise TrackingError(f"the run {run} has no {' and no '.join(missing)}: it was not ended, or not begun by flowersweep")
-    return Recorded(
+    return RecordedRun(
         run=found.info.run_id,
         name=str(found.info.run_name),
         parent=found.data.tags.get("mlflow.parentRunId"),
@@ -117,7 +117,7 @@ def attach_files(runs_files: Mapping[str, list[Path]], tracking: Tracking, dir: 
         raise store.unreachable(store.address(tracking, dir), error) from error
 
 
-def changes(found: Recorded, tracking: Tracking, dir: Path, into: Path) -> Path | None:
+def changes(found: RecordedRun, tracking: Tracking, dir: Path, into: Path) -> Path | None:
     """Return where the changes of a run's code against its git commit lie, which its study keeps; None if it has none."""
     from mlflow.exceptions import MlflowException
 

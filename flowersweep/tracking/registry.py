@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError, did_you_mean
 from flowersweep.tracking import runs
 from flowersweep.tracking.logged import fetch, find_model, log_model
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["attach", "facts", "holder", "load", "log_model", "promote", "restore"]
+__all__ = ["attach", "holder", "load", "log_model", "model_metadata", "promote", "restore"]
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def load(
             raise TrackingError(f"the model {logged.model_id} needs code that is not Keras's own, so it is not loaded: {error}") from error
 
 
-def facts(
+def model_metadata(
     tracking: Tracking, dir: Path, *, alias: str | None = None, version: int | str | None = None, run: str | None = None
 ) -> dict[str, Any]:
     """Return what was noted with a model (names of its classes in the order of its logits, its data). Raises as load."""

@@ -9,10 +9,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from flowersweep.journal import Event
+from flowersweep.study.journal import Event
 from flowersweep.tracking import artifacts
-from flowersweep.tracking.fold import Change, Fold
 from flowersweep.tracking.masking import masked, masked_text
+from flowersweep.tracking.projection import MlflowProjection, RunUpdate
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -60,7 +60,7 @@ def find(client: MlflowClient, experiment: str, identity: Mapping[str, str], sin
     return {None if trial is None else int(trial): run for trial, run in sorted(ids, key=str, reverse=True)}
 
 
-def create(client: MlflowClient, experiment: str, change: Change, study: Event, parent: str | None) -> Run:
+def create(client: MlflowClient, experiment: str, change: RunUpdate, study: Event, parent: str | None) -> Run:
     """Make the run of a change and return it; ``parent`` is the run of the study, None for that run itself."""
     provenance = study.get("provenance", {})
     facts = {
@@ -82,7 +82,7 @@ def create(client: MlflowClient, experiment: str, change: Change, study: Event, 
     return run
 
 
-def write(client: MlflowClient, run: str, change: Change, fold: Fold, folder: Path, uri: str | None = None) -> None:
+def write(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowProjection, folder: Path, uri: str | None = None) -> None:
     """Tell one run all of a change; ``folder`` is the study's, ``uri`` where its files go, if that is known.
 
     A run that was deleted in MLflow is left in peace.
@@ -104,7 +104,7 @@ def write(client: MlflowClient, run: str, change: Change, fold: Fold, folder: Pa
         log.warning("the run %s was deleted in MLflow and gets no more news (mlflow runs restore --run-id %s)", change.name, run)
 
 
-def _log_numbers(client: MlflowClient, run: str, change: Change) -> None:
+def _log_numbers(client: MlflowClient, run: str, change: RunUpdate) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
     metrics = [Metric(point.key, point.value, point.milliseconds, point.step) for point in change.points]
@@ -115,7 +115,7 @@ def _log_numbers(client: MlflowClient, run: str, change: Change) -> None:
         client.log_batch(run, metrics[start : start + METRICS_A_CALL])
 
 
-def _log_files(client: MlflowClient, run: str, change: Change, fold: Fold, folder: Path, uri: str | None) -> None:
+def _log_files(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowProjection, folder: Path, uri: str | None) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     if change.files is None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking.masking import masked_text
 from flowersweep.tracking.store import address, client, remote
@@ -22,7 +22,7 @@ LONGEST_START = 120.0  # seconds
 
 
 @contextmanager
-def served(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Have an MLflow server answer on 127.0.0.1 while the context lasts; what it says goes to ``ui.log`` in ``dir``.
 
     Raises TrackingError if the store is a server itself, the port is taken, or it does not come up.

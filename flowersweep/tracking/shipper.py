@@ -12,13 +12,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError, did_you_mean
-from flowersweep.journal import Event
+from flowersweep.study.journal import Event
 from flowersweep.tracking import runs, store
-from flowersweep.tracking.fold import Fold
 from flowersweep.tracking.masking import masked_text
-from flowersweep.tracking.shipment import Shipment
+from flowersweep.tracking.mlflow_sink import MlflowSink
+from flowersweep.tracking.projection import MlflowProjection
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Runs(NamedTuple):
     trials: dict[int, str]
 
 
-class Way(Protocol):
+class Sink(Protocol):
     """A journal on its way into a store. Every step may fail and be repeated: what arrived twice is there once."""
 
     journal: Path
@@ -57,7 +57,7 @@ class Way(Protocol):
 class Shipper:
     """Ships a study's journal from a thread of its own while the context lasts; on leaving it, what is still on the way."""
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: Sink) -> None:
         self._way = way
         self._news = threading.Condition()
         self._woken, self._soon = True, False
@@ -182,12 +182,12 @@ def sync(journal: Path, tracking: Tracking, dir: Path) -> int:
     Raises TrackingError if the store cannot take it.
     """
     _begun(journal)
-    shipment = Shipment(journal, tracking, dir)
+    shipment = MlflowSink(journal, tracking, dir)
     total = 0
     try:
         while shipped := shipment.step():
             total += shipped
-        shipment.heal()
+        shipment.close_orphaned_runs()
     except OSError as error:
         raise store.unreachable(store.address(tracking, dir), error) from error
     except Exception as error:
@@ -203,7 +203,7 @@ def run_ids(journal: Path, tracking: Tracking, dir: Path) -> Runs:
     """Return the MLflow runs of a study, found by their tags. Raises TrackingError if there is no such study or store."""
     from mlflow.exceptions import MlflowException
 
-    fold = Fold()
+    fold = MlflowProjection()
     fold.add([_begun(journal)])
     try:
         found = runs.find(store.client(tracking, dir), fold.study["experiment"], fold.identity())

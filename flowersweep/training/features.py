@@ -26,14 +26,14 @@ Progress = Callable[[str, int, int], None]  # what, done, of how many
 Extract = Callable[[np.ndarray], np.ndarray]
 
 
-def bank(
+def load_or_compute_features(
     dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path, *, batch: int = 64, progress: Progress
 ) -> dict[str, np.ndarray]:
     """Return the features of every split: float32 (n, D) in file order. Only what the ``cache`` of host 0 does not hold is computed.
 
     They are keyed by the images, their size and the backbone's weights.
     """
-    folder = place(dataset, classifier, runtime, cache)
+    folder = feature_dir(dataset, classifier, runtime, cache)
     extract = extractor(classifier, runtime)
     found = {}
     for name, split in dataset.splits.items():
@@ -42,7 +42,7 @@ def bank(
     return found
 
 
-def place(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
+def feature_dir(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
     """Return the folder of the features, one file a split: ``NAME.npy``."""
     height, width = dataset.image_size
     return cache / f"{dataset.digest}-{height}x{width}-{classifier.pretrained}-{runtime.precision}"
@@ -60,8 +60,8 @@ def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
 
 def _common(path: Path, rows: Iterator[np.ndarray], runtime: Runtime) -> np.ndarray:
     """Return the features on every host: host 0 has them, or all compute them together and host 0 keeps them."""
-    if runtime.told(b"kept" if path.exists() else b""):
-        sent = io.BytesIO(runtime.told(path.read_bytes() if runtime.host == 0 else None))
+    if runtime.broadcast_bytes(b"kept" if path.exists() else b""):
+        sent = io.BytesIO(runtime.broadcast_bytes(path.read_bytes() if runtime.host == 0 else None))
         kept: np.ndarray = np.load(sent)
         return kept
     computed = np.concatenate(list(rows))
@@ -109,11 +109,11 @@ def extractor(classifier: Classifier, runtime: Runtime) -> Extract:
     """Return a function from this host's part of a batch, uint8 (batch / hosts, H, W, 3), to the features of all of it (batch, D)."""
     model = classifier.features
     weights = [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
-    trainable, non_trainable = runtime.hold(weights)
+    trainable, non_trainable = runtime.replicate(weights)
 
     @jax.jit
     def run(trainable: list[Array], non_trainable: list[Array], images: Array) -> Array:
         features: Array = model.stateless_call(trainable, non_trainable, images.astype(jnp.float32), training=False)[0]
         return features
 
-    return lambda images: runtime.fetch(run(trainable, non_trainable, runtime.place(images)))
+    return lambda images: runtime.gather(run(trainable, non_trainable, runtime.shard_batch(images)))

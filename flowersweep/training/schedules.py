@@ -17,7 +17,7 @@ from jax import Array
 Scalar = Array | float
 
 
-def warm(done: Array, warmup: Scalar, start: Scalar) -> Array:
+def linear_warmup(done: Array, warmup: Scalar, start: Scalar) -> Array:
     """Rise in a straight line from ``start`` at 0 to 1 at ``warmup``, and stay there; without warm-up it is 1 at once."""
     return jnp.where(done < warmup, start + (1.0 - start) * done / jnp.maximum(warmup, 1e-9), 1.0)
 
@@ -25,13 +25,13 @@ def warm(done: Array, warmup: Scalar, start: Scalar) -> Array:
 def exponential(done: Array, *, warmup: Scalar, start: Scalar, sustain: Scalar, half_life: Scalar, minimum: Scalar) -> Array:
     """Warm up, hold for ``sustain``, then approach ``minimum``, halving the distance every ``half_life``."""
     decayed = minimum + (1.0 - minimum) * jnp.exp2(-(done - warmup - sustain) / half_life)
-    return jnp.where(done < warmup + sustain, warm(done, warmup, start), decayed)
+    return jnp.where(done < warmup + sustain, linear_warmup(done, warmup, start), decayed)
 
 
 def cosine(done: Array, *, warmup: Scalar, start: Scalar, minimum: Scalar) -> Array:
     """Warm up, then fall along half a cosine to ``minimum`` at the end (Loshchilov & Hutter 2017, eq. 5, without restarts)."""
     rest = jnp.clip((done - warmup) / jnp.maximum(1.0 - warmup, 1e-9), 0.0, 1.0)
-    return jnp.where(done < warmup, warm(done, warmup, start), minimum + (1.0 - minimum) * 0.5 * (1.0 + jnp.cos(jnp.pi * rest)))
+    return jnp.where(done < warmup, linear_warmup(done, warmup, start), minimum + (1.0 - minimum) * 0.5 * (1.0 + jnp.cos(jnp.pi * rest)))
 
 
 def one_cycle(done: Array, *, warmup: Scalar, start: Scalar, minimum: Scalar) -> Array:
@@ -43,7 +43,7 @@ def one_cycle(done: Array, *, warmup: Scalar, start: Scalar, minimum: Scalar) ->
 
 def constant(done: Array, *, warmup: Scalar, start: Scalar) -> Array:
     """Warm up, then stay at the maximum."""
-    return warm(done, warmup, start)
+    return linear_warmup(done, warmup, start)
 
 
 def curve(schedule: Callable[..., Array], numbers: Mapping[str, Any], points: int = 101) -> np.ndarray:

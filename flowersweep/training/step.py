@@ -47,7 +47,7 @@ class Forward(Protocol):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class StepComponents:
     """The parts of a step that a configuration chooses. The callables take their hyperparameters by name."""
 
     loss: Callable[..., Array]  # (logits, targets, ...) -> scalar
@@ -61,12 +61,12 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Program:
+class StepDefinition:
     """What a step is compiled for. The optimizer is built on the variables that ``forward`` takes as trainable."""
 
     forward: Forward
     classes: int
-    recipe: Recipe
+    recipe: StepComponents
 
     def init(self, trainable: Sequence[Any], non_trainable: Sequence[Any]) -> State:
         """Return the state before the first step, yet to be put on a device."""
@@ -75,7 +75,9 @@ class Program:
         return State(np.int32(0), list(trainable), list(non_trainable), optimizer, average)  # type: ignore[arg-type]
 
 
-def train_step(program: Program, state: State, hyperparameters: Hyperparameters, inputs: Array, labels: Array) -> tuple[State, Array]:
+def train_step(
+    program: StepDefinition, state: State, hyperparameters: Hyperparameters, inputs: Array, labels: Array
+) -> tuple[State, Array]:
     """Take one step; return the new state and the batch's mean loss.
 
     ``inputs`` (n, ...) as the program's forward takes them, ``labels`` int (n,). The random numbers are a function of the seed
@@ -95,7 +97,7 @@ def train_step(program: Program, state: State, hyperparameters: Hyperparameters,
 
 
 def _gradients(
-    program: Program, state: State, hyperparameters: Hyperparameters, key: Array, inputs: Array, targets: Array
+    program: StepDefinition, state: State, hyperparameters: Hyperparameters, key: Array, inputs: Array, targets: Array
 ) -> tuple[Array, list[Array], list[Array]]:
     """Return the mean loss, its gradients and the new non-trainable variables, part by part of the batch."""
     parts = program.recipe.accumulate
@@ -132,10 +134,10 @@ def joint_loss(loss: Callable[[Array], Array], logits: Array, share: Array) -> A
     With a share of 0 each member trains as it would alone. The pool's loss makes them differ where that helps; alone it would let some
     lean on others (Webb et al. 2020, "To ensemble or not ensemble"), so that the members' own losses stay whole.
     """
-    return sum((loss(member) for member in logits), start=share * loss(pooled(logits)))
+    return sum((loss(member) for member in logits), start=share * loss(mean_log_probs(logits)))
 
 
-def pooled(logits: Array) -> Array:
+def mean_log_probs(logits: Array) -> Array:
     """Return the logarithms (n, K) of the mean probabilities of members with logits (m, n, K); of one network its logits (n, K)."""
     if logits.ndim == 2:
         return logits

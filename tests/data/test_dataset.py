@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from tiny_records import TRAIN, VAL, jpeg, split
 
-from flowersweep.config import Data
+from flowersweep.config.schema import Data
 from flowersweep.data import inventory
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.records import encode
@@ -46,7 +46,7 @@ def test_a_data_set_is_described(data: Data, tiny: Path, tmp_path: Path) -> None
 
 def test_tune_and_report_are_disjoint_and_together_all_of_val(data: Data, tmp_path: Path) -> None:
     dataset = open_dataset(data, tmp_path / "cache")
-    assert sorted([*dataset.tune, *dataset.report]) == list(range(len(VAL)))
+    assert sorted([*dataset.tune, *dataset.holdout]) == list(range(len(VAL)))
     other = open_dataset(replace(data, split_seed=3), tmp_path / "cache")
     assert not np.array_equal(dataset.tune, other.tune)
 
@@ -122,7 +122,7 @@ def test_image_size_resizes_to_a_square(data: Data, tmp_path: Path) -> None:
 
 
 def test_the_folder_is_fetched_when_it_is_not_given(data: Data, tmp_path: Path) -> None:
-    fetch = {"_target_": "flowersweep.data.synthetic.write", "classes": 2, "train": 2, "val": 1, "test": 0, "image_size": 32}
+    fetch = {"_target_": "flowersweep.data.synthetic.dataset.write", "classes": 2, "train": 2, "val": 1, "test": 0, "image_size": 32}
     dataset = open_dataset(Data(name="drawn", fetch=fetch), tmp_path / "cache")
     assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 4, "val": 2}
 
@@ -159,4 +159,4 @@ def test_an_empty_split_folder_is_explained(data: Data, tiny: Path, tmp_path: Pa
 def test_the_real_flowers_open(tmp_path: Path) -> None:
     dataset = open_dataset(Data(name="flowers", dir=str(FLOWERS), classes="flowers104"), tmp_path)
     assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 5539, "val": 1620, "test": 3209}
-    assert (dataset.image_size, len(dataset.tune), len(dataset.report)) == ((192, 192), 810, 810)
+    assert (dataset.image_size, len(dataset.tune), len(dataset.holdout)) == ((192, 192), 810, 810)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from counting import counted
 
-from flowersweep.config import Data
+from flowersweep.config.schema import Data
 from flowersweep.data import decoded, pipeline
 from flowersweep.data.dataset import Dataset, Split, open_dataset
 from flowersweep.data.records import Images

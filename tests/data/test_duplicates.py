@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowersweep.config import Data
-from flowersweep.data import synthetic
+from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.duplicates import Duplicates, duplicates, of_folder
 from flowersweep.data.records import compress, encode, write_split
+from flowersweep.data.synthetic.dataset import write
 
 SIZE = (96, 96)
 
 
 @pytest.fixture(scope="module")
 def flowers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return Path(synthetic.write(classes=10, train=12, val=8, test=2, image_size=96, cache=tmp_path_factory.mktemp("generated")))
+    return Path(write(classes=10, train=12, val=8, test=2, image_size=96, cache=tmp_path_factory.mktemp("generated")))
 
 
 def jpegs(folder: Path, split: str) -> list[tuple[bytes, int]]:
@@ -59,11 +59,11 @@ def test_planted_images_are_found_and_nothing_else(planted: Path, tmp_path: Path
     pairs = [sorted([(first, one), (second, other)]) for first, one, second, other in records(found)]
     twice = [[("train", n), ("val", 60 + n)] for n in range(3)]
     assert sorted(pairs) == [*twice, [("val", 7), ("val", 63)]]
-    half = {**dict.fromkeys(dataset.tune.tolist(), "tune"), **dict.fromkeys(dataset.report.tolist(), "report")}
+    half = {**dict.fromkeys(dataset.tune.tolist(), "tune"), **dict.fromkeys(dataset.holdout.tolist(), "report")}
     assert {place.part for pair in found.pairs for place in pair if place.record == 61} == {half[61]}
     leaked = {60 + n for n in range(3) if half[60 + n] == "report"}
     leaked |= {number for number in (7, 63) if half[number] == "report"} if half[7] != half[63] else set()
-    assert set(dataset.report[found.leaked()].tolist()) == leaked
+    assert set(dataset.holdout[found.leaked()].tolist()) == leaked
 
 
 def test_generated_flowers_are_all_different(flowers: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_folder_that_has_changed_or_is_gone_is_not_looked_into(planted: Path, 
     dataset = opened(planted, tmp_path)
     same = of_folder(str(planted), dataset.digest, tmp_path, split_seed=0, largest=1000)
     assert same is not None
-    assert (same.pairs, same.report.tolist()) == (duplicates(dataset, tmp_path).pairs, dataset.report.tolist())
+    assert (same.pairs, same.holdout.tolist()) == (duplicates(dataset, tmp_path).pairs, dataset.holdout.tolist())
     assert of_folder(str(planted), "0" * 16, tmp_path, split_seed=0, largest=1000) is None
     assert of_folder(str(tmp_path / "nowhere"), dataset.digest, tmp_path, split_seed=0, largest=1000) is None
     assert of_folder(str(planted), dataset.digest, tmp_path / "fresh", split_seed=0, largest=10) is None

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from flowersweep.config import Data
+from flowersweep.config.schema import Data
 from flowersweep.data import pipeline
 from flowersweep.data.dataset import Split, open_dataset
 from flowersweep.errors import DataError

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tiny_records import TRAIN, jpeg
 
-from flowersweep.config import Data
+from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.records import encode
 from flowersweep.errors import DataError

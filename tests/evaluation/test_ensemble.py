@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowersweep.evaluation.calibration import temperature
-from flowersweep.evaluation.ensemble import matched, pool, published_grid
+from flowersweep.evaluation.ensemble import calibrated_log_probs, pool, published_grid
 from flowersweep.evaluation.scores import accuracy, nll
 from flowersweep.evaluation.weights import geometric_weights, greedy_weights, linear_weights, shrunk_weights, weight_intervals
 
@@ -23,7 +23,7 @@ def models(images: int, signals: list[float], seed: int = 0) -> tuple[list[np.nd
 
 def known(members: list[np.ndarray], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities (m, n, K) of the members, and what each gives the class of each image (m, n)."""
-    logs = matched(members, np.array([temperature(each, labels) for each in members]))
+    logs = calibrated_log_probs(members, np.array([temperature(each, labels) for each in members]))
     return logs, np.exp(logs[:, np.arange(len(labels)), labels])
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from flowersweep.evaluation.gate import Candidate, choose, judge, pooled_variance
+from flowersweep.evaluation.gate import Candidate, compare_with_champion, pooled_variance, select_one_se
 from flowersweep.evaluation.scores import macro_f1
 
 CLASSES, IMAGES = 10, 400
@@ -37,8 +37,8 @@ def study(chance: np.random.Generator, skills: list[float], spread: float = 0.1)
 
 
 def promoted(candidates: list[Candidate], champion: np.ndarray) -> bool:
-    chosen = candidates[choose(candidates, maximize=True)]
-    return judge(chosen.report, champion, LABELS, [each.report for each in candidates], samples=200).better
+    chosen = candidates[select_one_se(candidates, maximize=True)]
+    return compare_with_champion(chosen.holdout, champion, LABELS, [each.holdout for each in candidates], samples=200).better
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.1, 0.3], ids=["images alone", "both", "mostly seeds"])
@@ -72,28 +72,28 @@ def test_of_candidates_within_one_standard_error_the_simplest_is_chosen() -> Non
         candidate("d", 0, 0.5, 0.51, 0.52),
     )
     assert pooled_variance([far.tune, near.tune])[0] == pytest.approx(1e-4)
-    assert choose([far, near, default], maximize=False) == 1  # .315 is within .0058 of .310, and changes less
-    assert choose([far, default], maximize=False) == 0
-    assert choose([far, near, default], maximize=True) == 2
+    assert select_one_se([far, near, default], maximize=False) == 1  # .315 is within .0058 of .310, and changes less
+    assert select_one_se([far, default], maximize=False) == 0
+    assert select_one_se([far, near, default], maximize=True) == 2
     alone = candidate("alone", 3, 0.4)
-    assert choose([alone, candidate("d", 0, 0.41)], maximize=False) == 0  # with one seed there is no error to be within
+    assert select_one_se([alone, candidate("d", 0, 0.41)], maximize=False) == 0  # with one seed there is no error to be within
 
 
 def test_what_would_settle_a_difference_settles_it() -> None:
     chance = np.random.default_rng(3)
     candidates, champion = study(chance, [1.55], spread=0.01)
     chosen = candidates[0]
-    found = judge(chosen.report, champion, LABELS, [chosen.report])
+    found = compare_with_champion(chosen.holdout, champion, LABELS, [chosen.holdout])
     assert found.low <= 0 < found.value
     assert found.seeds < found.images
     enough = found.images * math.sqrt(IMAGES / (IMAGES + found.more_images))
     assert math.hypot(enough, found.seeds) * 2.8016 == pytest.approx(found.value, rel=0.01)
-    worse = judge([champion], chosen.report[0], LABELS, [[champion]])
+    worse = compare_with_champion([champion], chosen.holdout[0], LABELS, [[champion]])
     assert (worse.more_images, worse.more_seeds, worse.seeds) == (math.inf, math.inf, 0.0)
 
 
 def test_a_model_is_not_better_than_itself() -> None:
     logits = trained(np.random.default_rng(4), np.zeros(IMAGES), 0.5, 0.0)
-    found = judge([logits], logits, LABELS, [[logits]])
+    found = compare_with_champion([logits], logits, LABELS, [[logits]])
     assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
     assert not found.better

@@ -7,7 +7,7 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from flowersweep.evaluation.selection import expected_best, more_needed, optimism, rank_correlation
+from flowersweep.evaluation.selection import expected_best, expected_max_bias, more_needed, rank_correlation
 
 
 @pytest.mark.parametrize("configurations", [1, 2, 20, 100])
@@ -17,12 +17,12 @@ def test_the_best_of_equal_configurations_looks_better_by_this_much(configuratio
     shared = rng.normal(size=(runs, 1)) * np.sqrt(correlation)
     errors = error * (shared + rng.normal(size=(runs, configurations)) * np.sqrt(1 - correlation))
     best = errors.max(axis=1)
-    assert abs(optimism(configurations, error, correlation=correlation) - best.mean()) < 3.5 * best.std() / np.sqrt(runs)
+    assert abs(expected_max_bias(configurations, error, correlation=correlation) - best.mean()) < 3.5 * best.std() / np.sqrt(runs)
 
 
 def test_of_a_hundred_equal_ones_the_best_looks_two_and_a_half_errors_better() -> None:
-    assert optimism(100, 0.30) == pytest.approx(0.752, abs=0.001)
-    assert optimism(10**6, 1.0) == pytest.approx(4.863, abs=0.01)
+    assert expected_max_bias(100, 0.30) == pytest.approx(0.752, abs=0.001)
+    assert expected_max_bias(10**6, 1.0) == pytest.approx(4.863, abs=0.01)
 
 
 @pytest.mark.parametrize("maximize", [True, False])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from flowersweep.config import Model
+from flowersweep.config.schema import Model
 from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
 

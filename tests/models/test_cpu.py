@@ -12,9 +12,9 @@ import pytest
 from keras import layers
 
 from flowersweep.models.backbones import efficientnet_lite0
-from flowersweep.models.cpu import MatmulConv2D, PatchesConv2D, ShiftedDepthwiseConv2D, lower_for_cpu
-from flowersweep.models.shifted import depthwise, patches
-from flowersweep.models.slices import in_slices, slice_size
+from flowersweep.models.cpu.lowering import MatmulConv2D, PatchesConv2D, ShiftedDepthwiseConv2D, lower_for_cpu
+from flowersweep.models.cpu.microbatch import microbatched, slice_size
+from flowersweep.models.cpu.shifted import depthwise, patches
 
 SHAPES = {  # rows, columns, kernel, stride, padding, dilation
     "same": (9, 8, 3, 1, "same", 1),
@@ -150,7 +150,7 @@ def test_slices_give_what_the_whole_batch_gives(monkeypatch: pytest.MonkeyPatch)
     images = keras.Input((16, 16, 3))
     maps = layers.BatchNormalization()(layers.Conv2D(5, 3)(images))
     model = keras.Model(images, layers.GlobalAveragePooling2D()(maps))
-    sliced = in_slices(model)
+    sliced = microbatched(model)
     sliced.layers[-1].images = 4
     batch = np.random.default_rng(0).uniform(0, 255, (11, 16, 16, 3)).astype("float32")  # two slices and three images left over
     weights = [[v.value for v in part] for part in (sliced.trainable_variables, sliced.non_trainable_variables)]
@@ -164,7 +164,7 @@ def test_slices_give_what_the_whole_batch_gives(monkeypatch: pytest.MonkeyPatch)
 def test_training_takes_the_whole_batch() -> None:
     images = keras.Input((4, 4, 3))
     model = keras.Model(images, layers.GlobalAveragePooling2D()(layers.BatchNormalization()(images)))
-    sliced = in_slices(model)
+    sliced = microbatched(model)
     sliced.layers[-1].images = 2
     batch = np.random.default_rng(0).normal(size=(6, 4, 4, 3)).astype("float32")
     weights = [[v.value for v in part] for part in (sliced.trainable_variables, sliced.non_trainable_variables)]

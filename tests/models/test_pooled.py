@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowersweep.config import Model
+from flowersweep.config.schema import Model
 from flowersweep.evaluation.ensemble import POOLINGS, Pool
 from flowersweep.models.classifier import Classifier, build
-from flowersweep.models.cpu import lower_for_cpu
-from flowersweep.models.pooled import pooled
+from flowersweep.models.cpu.lowering import lower_for_cpu
+from flowersweep.models.ensemble_model import build_ensemble_model
 
 TINY = Model("tiny", {"_target_": "flowersweep.testing.tiny_backbone"}, weights="none")
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
@@ -32,7 +32,9 @@ def test_the_model_gives_the_logits_of_the_pool_and_is_saved_with_nothing_of_our
     one, two, small = network("one", 32, 0), network("two", 32, 1), network("small", 24, 2)
     pool = Pool(pooling, np.array([0.5, 1.0, 2.0]), np.array([0.5, 0.2, 0.3]), 0.8)
     parts = [(one.backbone, one.heads[0]), (one.backbone, two.heads[0]), (small.backbone, small.heads[0])]
-    made = pooled(parts, pooling=pooling, weights=[0.5, 0.2, 0.3], temperatures=[0.5, 1.0, 2.0], recalibration=0.8, image_size=(32, 32))
+    made = build_ensemble_model(
+        parts, pooling=pooling, weights=[0.5, 0.2, 0.3], temperatures=[0.5, 1.0, 2.0], recalibration=0.8, image_size=(32, 32)
+    )
     made.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras", custom_objects=None, compile=False, safe_mode=True)
     assert sum(layer.name == "one" for layer in loaded.layers) == 1

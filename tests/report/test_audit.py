@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
-from flowersweep.compose import parse
+from flowersweep.config.compose import parse
 from flowersweep.report.audit import audit, edges, wider
 from flowersweep.report.facts import Facts
 from flowersweep.report.reading import reading
-from flowersweep.search.space import Parameter, distribution
+from flowersweep.space.grammar import parse_distribution
+from flowersweep.space.space import Parameter
 from tests.report.made_up import MadeUp, Play, smoothed
 
 
@@ -48,7 +49,7 @@ def test_a_best_value_at_the_end_of_its_range_gets_a_wider_one(tmp_path: Path) -
     assert "3 of the 5 best trials lie there" in finding.text
     [word] = shlex.split(finding.words)
     [override] = parse([word])
-    wide = distribution("learning_rate", override.value())
+    wide = parse_distribution("learning_rate", override.value())
     assert isinstance(wide, FloatDistribution)
     assert (wide.low, wide.high, wide.log) == (5e-4, 0.5, True)
 
@@ -80,4 +81,4 @@ def test_a_wider_range_stays_within_what_makes_sense(
     path: str, ranged: BaseDistribution, end: Any, expected: BaseDistribution | None
 ) -> None:
     values = wider(Parameter("it", path, ranged, {}), end)
-    assert (None if values is None else distribution("it", values)) == expected
+    assert (None if values is None else parse_distribution("it", values)) == expected

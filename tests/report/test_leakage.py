@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from optuna.distributions import FloatDistribution
 
-from flowersweep.data.duplicates import Duplicates, Place
+from flowersweep.data.duplicates import Duplicates, ImageLocation
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.report.baseline import baseline
 from flowersweep.report.facts import Facts
 from flowersweep.report.leakage import finding, leakage
 from flowersweep.report.reading import Reading, reading
-from flowersweep.search.points import quasi_random
-from flowersweep.search.space import Parameter, Space
+from flowersweep.space.designs import quasi_random
+from flowersweep.space.space import Parameter, Space
 from tests.report.made_up import MadeUp, Play
 
 
@@ -26,8 +26,8 @@ def test_leaked_images_are_counted_named_and_left_out_of_the_score(study: Readin
     assert kept is not None
     wrong = np.flatnonzero(kept.report.argmax(axis=1) != kept.report_labels)[:3]
     rows = np.arange(1000, 1000 + len(kept.report_labels))
-    pairs = [(Place("train", 5), Place("report", int(rows[at]))) for at in wrong]
-    found = finding(Duplicates([*pairs, (Place("train", 1), Place("test", 2))], rows), kept)
+    pairs = [(ImageLocation("train", 5), ImageLocation("report", int(rows[at]))) for at in wrong]
+    found = finding(Duplicates([*pairs, (ImageLocation("train", 1), ImageLocation("test", 2))], rows), kept)
     assert (found.kind, found.title[:16]) == ("warning", "3 of 200 held-ou")
     assert f"train 5 = val {rows[wrong[0]]}" in found.text
     assert "1 between train and test (train 1 = test 2)" in found.text
@@ -36,7 +36,7 @@ def test_leaked_images_are_counted_named_and_left_out_of_the_score(study: Readin
 
 
 def test_pairs_that_do_not_touch_the_held_out_half_are_a_note(study: Reading) -> None:
-    found = finding(Duplicates([(Place("train", 1), Place("test", 2))], np.arange(200)), None)
+    found = finding(Duplicates([(ImageLocation("train", 1), ImageLocation("test", 2))], np.arange(200)), None)
     assert (found.kind, "No held-out image" in found.title) == ("note", True)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowersweep.config import Data
+from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
-from flowersweep.data.synthetic import write
+from flowersweep.data.synthetic.dataset import write
 from flowersweep.report.mistakes import SIDE, gallery, keep, stored, worst
 from flowersweep.report.reading import Predictions
 from flowersweep.report.sections import gallery as section
@@ -32,7 +32,7 @@ def predicted(dataset: Dataset) -> Predictions:
     """All is right, but for one image of tune, which is wrong for sure, and one of report, which is nearly right."""
     labels = dataset.splits["val"].labels
     assert labels is not None
-    tune, report = labels[dataset.tune], labels[dataset.report]
+    tune, report = labels[dataset.tune], labels[dataset.holdout]
     logits = [np.eye(3)[each] * 9.0 for each in (tune, report)]
     logits[0][1] = np.eye(3)[(tune[1] + 1) % 3] * 20
     logits[1][2] = np.eye(3)[(report[2] + 1) % 3] * 0.5

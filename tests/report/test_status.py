@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.journal import Journal, holder
 from flowersweep.report.status import line, screen, status
+from flowersweep.study.journal import Journal, lock_holder
 from tests.conftest import environment
 from tests.report.made_up import MadeUp, Play, of_all_kinds, smoothed
 
@@ -33,7 +33,7 @@ def test_one_screen_says_states_best_rate_and_reasons(studies: Path) -> None:
 
 def test_who_runs_it_is_said_and_the_lock_stays_theirs(studies: Path) -> None:
     folder = of_all_kinds().write(studies)
-    assert holder(folder) is None
+    assert lock_holder(folder) is None
     with Journal(folder / "journal.jsonl") as journal:
         found = status(folder)
         assert found.holder is not None
@@ -42,7 +42,7 @@ def test_who_runs_it_is_said_and_the_lock_stays_theirs(studies: Path) -> None:
         assert found.left == pytest.approx(1 / found.rate if found.rate else 0)
         assert "about 10 s left" in screen(found)
         journal.append("stop", state="interrupted", best=3)
-    assert holder(folder) is None
+    assert lock_holder(folder) is None
     with Journal(folder / "journal.jsonl"):
         pass  # asking has left no lock behind
 

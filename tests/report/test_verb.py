@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.compose import compose
-from flowersweep.verbs.searching import _page
+from flowersweep.cli.run import _page
+from flowersweep.config.compose import compose
 from tests.report.made_up import of_all_kinds
 
 

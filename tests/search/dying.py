@@ -19,15 +19,14 @@ from typing import Any
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import plotly.offline  # noqa: F401
 
+import flowersweep.cli.console
 import flowersweep.report.write
-import flowersweep.search.run
-import flowersweep.show
 import flowersweep.tracking.logged  # noqa: F401
-from flowersweep import trial
 from flowersweep.__main__ import main
-from flowersweep.journal import Journal
+from flowersweep.study.journal import Journal
+from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.fit import Frozen
+from flowersweep.training.stages import HeadStage
 from tests.search.killed import die_at
 
 Before = Callable[..., bool]  # does what is still done before the end; False if it is not the moment yet
@@ -92,7 +91,7 @@ def a_page(whole: Callable[..., int], path: Path, text: str, **more: Any) -> boo
 
 MOMENTS: dict[str, Callable[[], None]] = {
     "after ask": lambda: a_line("ask", 1.0, 2),
-    "in an epoch": lambda: die_in(Frozen, "epoch", an_epoch),
+    "in an epoch": lambda: die_in(HeadStage, "epoch", an_epoch),
     "in a checkpoint": lambda: die_in(Checkpoint, "save", a_checkpoint),
     "in the middle of a line": lambda: a_line("report", 0.5, 1),
     "after the last epoch": lambda: die_in(trial, "finish", a_result),

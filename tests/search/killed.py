@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flowersweep.__main__ import main
-from flowersweep.journal import Journal
+from flowersweep.study.journal import Journal
 from flowersweep.training.checkpoint import Checkpoint
 
 

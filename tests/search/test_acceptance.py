@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from flowersweep.journal import Event, read
-from flowersweep.search.history import meant, records
-from flowersweep.search.restored import from_journal
-from flowersweep.tracking.fold import Fold
+from flowersweep.ensemble.rebuild import from_journal
+from flowersweep.study.journal import Event, read_events
+from flowersweep.study.records import fold_records, meant
+from flowersweep.tracking.projection import MlflowProjection
 from tests.conftest import TINY
 from tests.search.conftest import Fork
 from tests.search.test_resume import BESIDE, WORDS, story, until_it_ends
@@ -21,7 +21,7 @@ SMALL = ["+sweep=smoothing", "tracking.enabled=false", "sampler.n_startup_trials
 
 
 def journal(project: Path, study: str) -> list[Event]:
-    return read(project / "mlruns" / "studies" / study / "journal.jsonl")[0]
+    return read_events(project / "mlruns" / "studies" / study / "journal.jsonl")[0]
 
 
 def accepted(events: list[Event]) -> list[Any]:
@@ -41,7 +41,7 @@ def test_killed_after_it_was_accepted_equals_never_killed(change: str, beside: l
     studies = project / "mlruns" / "studies"
     assert story(studies / "killed") == story(studies / "whole"), f"after kills at (event, share of its line) {kills}"
     assert accepted(journal(project, "killed")) == accepted(journal(project, "whole"))
-    ended = [record for record in records(journal(project, "killed")) if record.tell]
+    ended = [record for record in fold_records(journal(project, "killed")) if record.tell]
     assert len(ended) == 9
 
 
@@ -57,7 +57,7 @@ def test_what_has_changed_is_refused_with_both_ways_on_and_accepted_once_for_all
     events = journal(project, "smoothing")
     wide = [event["trial"] for event in events if event["event"] == "ask" and event["params"].get("label_smoothing", 0) > 0.12]
     assert wide, "the test needs a trial that the narrower space leaves outside"
-    assert [record.number for record in records(events) if record.outside] == wide
+    assert [record.number for record in fold_records(events) if record.outside] == wide
     assert f"{len(wide)} of its 5 trials are outside" in went.stderr
     assert f"{len(wide)} outside" in went.stdout
     assert fork(project, [*SMALL, NARROW, "sweep.n_trials=7"]).returncode == 0  # what was accepted is what the study is
@@ -66,12 +66,12 @@ def test_what_has_changed_is_refused_with_both_ways_on_and_accepted_once_for_all
     assert "'interval(0.0, 0.12)' -> 'interval(0.0, 0.3)'" in back.stderr
     again = fork(project, [*SMALL, ACCEPT, "sweep.n_trials=8"])
     assert again.returncode == 0, again.stderr
-    assert not any(record.outside for record in records(journal(project, "smoothing")))  # they are inside of the wide one again
+    assert not any(record.outside for record in fold_records(journal(project, "smoothing")))  # they are inside of the wide one again
 
 
 def test_a_trial_counts_where_the_new_space_has_a_point_that_trains_the_same(project: Path, fork: Fork) -> None:
     assert fork(project, [*SMALL, "sweep.n_trials=6"]).returncode == 0
-    before = records(journal(project, "smoothing"))
+    before = fold_records(journal(project, "smoothing"))
     losses = {record.number: record.params["loss"] for record in before}
     assert {*losses.values()} == {"focal", "smoothed_cross_entropy"}
     # one parameter leaves the space, another comes in
@@ -79,7 +79,7 @@ def test_a_trial_counts_where_the_new_space_has_a_point_that_trains_the_same(pro
     went = fork(project, [*words, ACCEPT])
     assert went.returncode == 0, went.stderr
     events = journal(project, "smoothing")
-    for record in records(events)[:6]:
+    for record in fold_records(events)[:6]:
         assert record.outside == (losses[record.number] != "focal")
         if not record.outside:
             known = {name: value for name, value in before[record.number].params.items() if name != "loss"}
@@ -98,11 +98,11 @@ def test_a_trial_counts_where_the_new_space_has_a_point_that_trains_the_same(pro
 
 def test_with_another_objective_the_best_is_another(project: Path, fork: Fork) -> None:
     assert fork(project, [*SMALL, "sweep.n_trials=6"]).returncode == 0
-    first = records(journal(project, "smoothing"))
+    first = fold_records(journal(project, "smoothing"))
     assert fork(project, [*SMALL, "sweep.objective=tune/macro_f1", ACCEPT, "sweep.n_trials=7"]).returncode == 0
     events = journal(project, "smoothing")
     assert (meant(events)["objective"], meant(events)["direction"]) == ("tune/macro_f1", "maximize")
-    found = records(events)
+    found = fold_records(events)
     assert len({record.value for record in found if record.state == "complete"}) > 1
     for record in found[:6]:
         assert record.state == first[record.number].state
@@ -111,7 +111,7 @@ def test_with_another_objective_the_best_is_another(project: Path, fork: Fork) -
     status = fork(project, ["status", "study=smoothing"])
     top = max(record.value or 0.0 for record in found if record.state == "complete")
     assert f"tune/macro_f1 {top:.4f}" in status.stdout
-    fold = Fold()
+    fold = MlflowProjection()
     tags = {name: value for change in fold.add(events) for name, value in change.tags.items()}
     assert tags["flowersweep.accepted"] == "sweep.objective: 'tune/calibrated_nll' -> 'tune/macro_f1'"
 

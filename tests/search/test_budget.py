@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.compose import compose, parse
+from flowersweep.config.compose import compose, parse
 from flowersweep.errors import StudyError
-from flowersweep.journal import Journal, read
-from flowersweep.search import budget, retention
-from flowersweep.search.budget import foretold, spent
-from flowersweep.search.history import Record, best, records
-from flowersweep.search.retention import Shelf, held_bytes
-from flowersweep.search.space import space_of
-from flowersweep.search.study import Study
+from flowersweep.search import trial_store
+from flowersweep.search.state import Study
+from flowersweep.search.trial_store import TrialStore, folder_bytes
+from flowersweep.space.space import build_space
+from flowersweep.study import clock as budget
+from flowersweep.study.clock import latest_forecast, seconds_used
+from flowersweep.study.journal import Journal, read_events
+from flowersweep.study.records import Record, best_record, fold_records
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.step import State
 from tests.conftest import TINY, tiny_model
@@ -65,15 +66,15 @@ def whole(finished: Path) -> list[dict[str, Any]]:
 
 
 def test_the_time_between_two_commands_is_not_counted() -> None:
-    assert spent([]) == 0
-    assert spent(at(("study", 100), ("ask", 103), ("tell", 110))) == 10
-    assert spent(at(("study", 100), ("tell", 110), ("resume", 500), ("ask", 501), ("stop", 504))) == 14
-    assert spent(at(("study", 100), ("ask", 90), ("tell", 95))) == 5  # a clock that was set back
+    assert seconds_used([]) == 0
+    assert seconds_used(at(("study", 100), ("ask", 103), ("tell", 110))) == 10
+    assert seconds_used(at(("study", 100), ("tell", 110), ("resume", 500), ("ask", 501), ("stop", 504))) == 14
+    assert seconds_used(at(("study", 100), ("ask", 90), ("tell", 95))) == 5  # a clock that was set back
 
 
 def test_a_forecast_is_of_so_many_trials() -> None:
     events = [{"event": "forecast", "trials": 4, "minutes": 2.0}, {"event": "forecast", "trials": 9, "minutes": 5.0}]
-    assert (foretold(events, 4), foretold(events, 9), foretold(events, 5)) == (2.0, 5.0, None)
+    assert (latest_forecast(events, 4), latest_forecast(events, 9), latest_forecast(events, 5)) == (2.0, 5.0, None)
 
 
 def test_no_trial_begins_when_the_minutes_are_used_up(studies: Path, whole: object, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,16 +84,16 @@ def test_no_trial_begins_when_the_minutes_are_used_up(studies: Path, whole: obje
     assert "sweep.budget.minutes=0 are used up with 0 of 5 trials ended" in said
     assert "study=cut sweep.budget.minutes=" in said
     assert story(studies / "cut") == []
-    assert read(studies / "cut" / "journal.jsonl")[0][-1]["state"] == "interrupted"
+    assert read_events(studies / "cut" / "journal.jsonl")[0][-1]["state"] == "interrupted"
     assert main([*WORDS, "study=cut", "sweep.budget.minutes=100"]) == 0
     assert story(studies / "cut") == whole
-    assert read(studies / "cut" / "journal.jsonl")[0][-1]["state"] == "finished"
+    assert read_events(studies / "cut" / "journal.jsonl")[0][-1]["state"] == "finished"
 
 
 def test_minute_by_minute_ends_where_one_run_does(studies: Path, whole: object, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks: Iterator[float] = itertools.count(0.0, 60.0)  # a minute goes by whenever somebody looks
     monkeypatch.setattr(budget, "now", lambda: next(ticks))
-    monkeypatch.setattr(budget, "spent", lambda events: 0.0)  # every command has its own four minutes
+    monkeypatch.setattr(budget, "seconds_used", lambda events: 0.0)  # every command has its own four minutes
     left = []
     for _ in range(60):
         assert main([*WORDS, "study=cut", "sweep.budget.minutes=4"]) == 0
@@ -108,7 +109,7 @@ def test_the_summary_holds_what_was_forecast_against_what_it_took(studies: Path,
     assert main([*WORDS, "pruner=none"]) == 0
     assert "minutes: " in (said := capsys.readouterr().out)
     assert ", forecast " in said
-    forecasts = [event for event in read(studies / "smoothing" / "journal.jsonl")[0] if event["event"] == "forecast"]
+    forecasts = [event for event in read_events(studies / "smoothing" / "journal.jsonl")[0] if event["event"] == "forecast"]
     assert [event["trials"] for event in forecasts] == [5]
     assert forecasts[0]["minutes"] > 0
 
@@ -117,7 +118,7 @@ def test_logits_are_kept_of_the_best_and_weights_of_the_best_one(studies: Path) 
     words = [*WORDS, "pruner=none", "sweep.n_trials=6"]
     assert main([*words, "sweep.keep=2"]) == 0
     study = studies / "smoothing"
-    trials = records(read(study / "journal.jsonl")[0])
+    trials = fold_records(read_events(study / "journal.jsonl")[0])
     ranked = sorted(trials, key=lambda trial: (trial.value, trial.number))
     assert kept(study, "logits") == {trial.number for trial in ranked[:2]}
     assert kept(study, "weights") == {ranked[0].number}
@@ -127,14 +128,14 @@ def test_logits_are_kept_of_the_best_and_weights_of_the_best_one(studies: Path) 
 
 
 def test_a_study_never_holds_more_bytes_than_it_may(studies: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    limit, stops = retention.JOURNAL + (finished / "journal.jsonl").stat().st_size // 2, 0
+    limit, stops = trial_store.JOURNAL + (finished / "journal.jsonl").stat().st_size // 2, 0
     while main([*WORDS, "study=small", f"sweep.budget.bytes={limit}"]) == 1:
         said = capsys.readouterr().err
         assert f"sweep.budget.bytes={limit} are used up" in said
-        assert held_bytes(studies / "small") <= limit
+        assert folder_bytes(studies / "small") <= limit
         limit, stops = int(said.rpartition("sweep.budget.bytes=")[2]), stops + 1
     assert stops
-    assert held_bytes(studies / "small") <= limit
+    assert folder_bytes(studies / "small") <= limit
     assert story(studies / "small") == story(finished)
     assert kept(studies / "small", "weights") == kept(finished, "weights")
     assert kept(studies / "small", "logits") >= kept(finished, "weights")
@@ -144,17 +145,17 @@ def trained(values: int) -> Checkpoint:
     return Checkpoint(1, State(np.int32(0), [np.zeros(values, np.float32)], [], [], []))  # type: ignore[arg-type]
 
 
-def shelf(folder: Path, *words: str) -> Shelf:
-    return Shelf(folder, compose(["+sweep=quick", *words]), [])
+def shelf(folder: Path, *words: str) -> TrialStore:
+    return TrialStore(folder, compose(["+sweep=quick", *words]), [])
 
 
-def ends(kept: Shelf, number: int, value: float, size: int = 1000) -> None:
-    kept.put_result(number, value, {}, {"tune": np.zeros(size, np.int8)}, trained(10))
-    kept.ended(Record(number, {}, tell={"state": "complete", "value": value}))
+def ends(kept: TrialStore, number: int, value: float, size: int = 1000) -> None:
+    kept.save_result(number, value, {}, {"tune": np.zeros(size, np.int8)}, trained(10))
+    kept.on_trial_end(Record(number, {}, tell={"state": "complete", "value": value}))
 
 
 def test_room_is_made_by_the_worst_and_never_by_the_best(tmp_path: Path) -> None:
-    full = shelf(tmp_path, f"sweep.budget.bytes={retention.JOURNAL + 5000}")
+    full = shelf(tmp_path, f"sweep.budget.bytes={trial_store.JOURNAL + 5000}")
     for number, value in enumerate([3.0, 1.0, 2.0]):
         ends(full, number, value)
     assert kept(tmp_path, "logits") == {0, 1, 2}
@@ -163,7 +164,7 @@ def test_room_is_made_by_the_worst_and_never_by_the_best(tmp_path: Path) -> None
     ends(full, 4, 2.5)  # no worse one is left, and it is not the best: nothing is kept of it
     assert kept(tmp_path, "logits") == {1, 2, 3}
     with pytest.raises(StudyError, match="are used up"):
-        full.put_checkpoint(Record(5, {}), trained(5000))
+        full.save_checkpoint(Record(5, {}), trained(5000))
     assert kept(tmp_path, "logits") == {1}
     assert kept(tmp_path, "weights") == {1}
     with pytest.raises(StudyError, match=r"goes on with sweep\.budget\.bytes=\d+"):
@@ -180,7 +181,7 @@ def test_what_a_kill_left_is_cleared_when_the_study_goes_on(tmp_path: Path) -> N
     for name in ("trials/0/logits.npz", "trials/2/weights.npz", "trials/1/weights.partial", "checkpoints/2.npz", "checkpoints/3.npz"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"left")
-    again = Shelf(tmp_path, compose(["+sweep=quick", "sweep.keep=2"]), done)
+    again = TrialStore(tmp_path, compose(["+sweep=quick", "sweep.keep=2"]), done)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["checkpoints/3.npz", "trials/1/logits.npz", "trials/1/weights.npz", "trials/2/logits.npz"]
     assert again.best is done[1]
@@ -191,9 +192,9 @@ def test_of_two_that_end_beside_each_other_the_better_ones_weights_are_kept(tmp_
     ends(kept_here, 0, 3.0)
     both = [Record(number, {}, tell={"state": "complete", "value": value}) for number, value in ((1, 1.0), (2, 2.0))]
     for record in both:  # each is better than the best so far
-        kept_here.put_result(record.number, record.value or 0, {}, {"tune": np.zeros(10, np.int8)}, trained(10))
+        kept_here.save_result(record.number, record.value or 0, {}, {"tune": np.zeros(10, np.int8)}, trained(10))
     for record in both:
-        kept_here.ended(record)
+        kept_here.on_trial_end(record)
     assert kept(tmp_path, "weights") == {1}
     assert kept(tmp_path, "logits") == {0, 1, 2}
 
@@ -205,7 +206,7 @@ def test_the_best_is_the_first_of_equals(objective: str, tmp_path: Path) -> None
     one = shelf(tmp_path, f"sweep.objective={objective}")
     for number, record in enumerate(trials):
         ends(one, number, values[number])
-        wanted = best(trials[: number + 1], objective)
+        wanted = best_record(trials[: number + 1], objective)
         assert one.best is not None
         assert wanted is not None
         assert one.best.number == wanted.number == record.number if number == 0 else one.best.number == wanted.number
@@ -220,13 +221,13 @@ def test_a_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(
     assert main([*words, "sweep.n_trials=1"]) == 0
     place.parent.mkdir(parents=True, exist_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Shelf, "_clear", lambda self, told: None)  # it would remove what stands for the full disk
+        patch.setattr(TrialStore, "_clear", lambda self, told: None)  # it would remove what stands for the full disk
         place.symlink_to("/dev/full")
         assert main(words) == 1
     message = capsys.readouterr().err
     assert "No space left on device" in message
     assert "Make room and run the same command again" in message
-    assert read(studies / "full" / "journal.jsonl")[0][-1]["state"] == "interrupted"
+    assert read_events(studies / "full" / "journal.jsonl")[0][-1]["state"] == "interrupted"
     assert main(words) == 0
     assert story(studies / "full") == whole
 
@@ -265,7 +266,7 @@ class Watched(list[Any]):
 def test_a_trial_costs_the_same_however_many_there_were(earlier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("+sweep=smoothing", "sampler=random", "pruner=none")
     config = compose(words)
-    space = space_of(config, words, parse(words))
+    space = build_space(config, words, parse(words))
     with Journal(tmp_path / "journal.jsonl") as journal:
         monkeypatch.setattr(journal, "_write", lambda line: None)
         workshop: Any = SimpleNamespace(runtime=SimpleNamespace(replicas=1))

@@ -12,11 +12,13 @@ import optuna
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.compose import compose, parse
+from flowersweep.config.compose import compose, parse
 from flowersweep.errors import ConfigError
-from flowersweep.search import history, plan, points
-from flowersweep.search.feasible import moved
-from flowersweep.search.space import Params, Space, space_of
+from flowersweep.search.samplers import factory
+from flowersweep.search.samplers.rejection import project_to_feasible
+from flowersweep.space import designs
+from flowersweep.space.space import Params, Space, build_space
+from flowersweep.workflows.planning import plan
 from tests.conftest import TINY
 from tests.search.test_history import play
 
@@ -25,7 +27,7 @@ SHORT = "warmup <= 0.1 * (1 + learning_rate / 0.05) / 4"  # a quarter of the spa
 
 def wanting(*constraints: str, words: tuple[str, ...] = ()) -> Space:
     config = compose(line := ("+sweep=smoothing", *words))
-    return space_of(replace(config, sweep=replace(config.sweep, constraints=[*constraints])), line, parse(line))
+    return build_space(replace(config, sweep=replace(config.sweep, constraints=[*constraints])), line, parse(line))
 
 
 def words_of(*constraints: str) -> str:
@@ -73,14 +75,14 @@ WRONG = {
 @pytest.mark.parametrize(("text", "told"), WRONG.items())
 def test_what_is_no_constraint_is_refused_with_what_may_stand_there(text: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
-        points.feasible_share(wanting(text))
+        designs.feasible_share(wanting(text))
 
 
 def test_a_parameter_that_the_command_line_fixed_counts_with_its_value() -> None:
     space = wanting("warmup < 0.1 or loss == 'focal'", words=("schedule.warmup=0.2",))
     assert not space.feasible({"loss": "smoothed_cross_entropy"})
     assert space.feasible({"loss": "focal"})
-    assert points.feasible_share(space) == pytest.approx(0.5, abs=0.01)
+    assert designs.feasible_share(space) == pytest.approx(0.5, abs=0.01)
 
 
 def test_a_space_of_which_nothing_is_left_is_refused_before_any_work(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,7 +104,7 @@ def suggested(sampler: str, trials: int, *, rebuild: bool = False) -> list[Param
     """Run a sweep with a constraint on made-up curves; return what was suggested."""
     words = ("+sweep=smoothing", f"sampler={sampler}", words_of(SHORT), *(["sampler.steps=8"] if sampler == "grid" else []))
     config = replace(compose(words), train=replace(compose(words).train, epochs=8))
-    space = space_of(config, words, parse(words))
+    space = build_space(config, words, parse(words))
     found = [params for params, *_ in play(config, space, trials, rebuild=rebuild)]
     assert all(map(space.feasible, found))
     return found
@@ -120,10 +122,10 @@ def test_no_sampler_suggests_what_is_not_wanted_and_a_rebuilt_study_suggests_the
 def test_what_is_left_of_the_space_is_covered_evenly() -> None:
     """Against the conditional distribution: the warm-up's ceiling grows with the rate, so high rates come more often."""
     space = wanting(SHORT)
-    drawn = list(filter(space.feasible, (points.quasi_random(wanting(), n, 5) for n in range(400))))
+    drawn = list(filter(space.feasible, (designs.quasi_random(wanting(), n, 5) for n in range(400))))
     for sampler in ("random", "qmc"):
         config = compose(["+sweep=smoothing", f"sampler={sampler}"])
-        asked = [optuna.create_study(sampler=history.sampler(config, number, space)).ask() for number in range(60)]
+        asked = [optuna.create_study(sampler=factory.make_sampler(config, number, space)).ask() for number in range(60)]
         points_of = [space.suggest(trial) for trial in asked]
         for name in ("learning_rate", "warmup"):
             expected, found = (np.array([each[name] for each in many]) for many in (drawn, points_of))
@@ -133,7 +135,7 @@ def test_what_is_left_of_the_space_is_covered_evenly() -> None:
 def test_a_suggestion_that_cannot_be_had_is_moved_to_the_edge() -> None:
     space = wanting("warmup <= 0.1")
     wanted: dict[str, Any] = {**POINT, "warmup": 0.25}
-    point = moved(wanted, space, seed=0)
+    point = project_to_feasible(wanted, space, seed=0)
     assert point["warmup"] == pytest.approx(0.1, abs=1e-4)
-    assert point == moved(wanted, space, seed=0)
+    assert point == project_to_feasible(wanted, space, seed=0)
     assert point["loss"] == "focal"

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep.compose import compose
+from flowersweep.cli.console import findings_text
+from flowersweep.config.compose import compose
+from flowersweep.ensemble.members import load_members
 from flowersweep.errors import ConfigError, FlowersweepError, StudyError
 from flowersweep.evaluation.scores import nll
-from flowersweep.search.members import members_of
-from flowersweep.search.run import Outcome, search
-from flowersweep.show import findings_text
+from flowersweep.workflows.sweep import SweepResult, run_sweep
 from tests.conftest import TINY, environment
 from tests.search.test_resume import KILLED, story
 
@@ -24,8 +24,8 @@ QUIET = ["tracking.enabled=false", "progress=false"]
 IMAGES = TINY[0].replace("val: 6", "val: 40")
 
 
-def run(*words: str) -> Outcome:
-    return search(compose(words), words)
+def run(*words: str) -> SweepResult:
+    return run_sweep(compose(words), words)
 
 
 @pytest.fixture(scope="module")
@@ -52,19 +52,19 @@ def words(trained: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_the_first_trials_are_the_usual_ways_and_none_but_the_sampler_comes_after(words: list[str]) -> None:
     outcome = run(*words, "sweep.n_trials=9", "study=ways")
-    members = members_of(compose(words))
+    members = load_members(compose(words))
     assert members is not None
     assert members.names[2] == "two:0"
     assert [record.state for record in outcome.trials] == ["complete"] * 9
     params = [record.params for record in outcome.trials]
     assert params[0] == {"pooling": "linear"} | dict.fromkeys(members.names, 1.0)
     assert sorted(params[1][name] for name in members.names) == [0, 0, 1]
-    assert params[1][members.names[members.alone.argmin()]] == 1
+    assert params[1][members.names[members.member_nll.argmin()]] == 1
     assert params[5]["pooling"] == "geometric"
     solver = members.pool([params[2][name] for name in members.names], "linear")
     assert outcome.best is not None
     assert outcome.best.value is not None
-    assert outcome.best.value <= min(members.alone) + 1e-6
+    assert outcome.best.value <= min(members.member_nll) + 1e-6
     kept = np.load(Path("mlruns/studies/ways/trials/2/logits.npz"))
     np.testing.assert_allclose(kept["report"], solver.logits(members.logits["report"]), atol=2e-2)
     np.testing.assert_array_equal(kept["report_labels"], members.labels["report"])
@@ -79,10 +79,10 @@ def test_the_gain_is_told_on_report_beside_the_weights_and_the_published_way(wor
     found = outcome.findings
     assert found is not None
     assert "pooling" not in outcome.trials[0].params
-    single = next(way for way in found.ways if way.name == "best single")
+    single = next(way for way in found.pooling_results if way.name == "best single")
     assert single.gain["nll"].value == single.gain["macro_f1"].standard_error == 0
-    assert all(way.nll - single.nll == pytest.approx(way.gain["nll"].value) for way in found.ways)
-    for way in found.ways:
+    assert all(way.nll - single.nll == pytest.approx(way.gain["nll"].value) for way in found.pooling_results)
+    for way in found.pooling_results:
         assert sum(way.weights) == pytest.approx(1)
     assert found.published.grid.meant * 99 == pytest.approx(found.published.grid.read * 100)
     assert json.loads(Path("mlruns/studies/told/ensemble.json").read_text())["members"] == list(found.members)

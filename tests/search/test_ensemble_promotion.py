@@ -11,21 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep import verbs
-from flowersweep.compose import compose, parse
-from flowersweep.config import Tracking, differences, flatten
+from flowersweep import cli
+from flowersweep.config.compose import compose, parse
+from flowersweep.config.paths import differences, flatten
+from flowersweep.config.schema import Tracking
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.pipeline import in_order
+from flowersweep.ensemble.members import load_members
+from flowersweep.ensemble.rebuild import configured, from_journal, rebuild_member
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.calibration import probabilities
-from flowersweep.journal import Journal, read
-from flowersweep.search.history import records
-from flowersweep.search.members import members_of
-from flowersweep.search.restored import configured, from_journal, restored
-from flowersweep.search.run import search
-from flowersweep.search.space import space_of
+from flowersweep.space.space import build_space
+from flowersweep.study.journal import Journal, read_events
+from flowersweep.study.records import fold_records
 from flowersweep.tracking import registry
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
+from flowersweep.workflows.sweep import run_sweep
 from tests.conftest import TINY, tiny_model
 from tests.search.conftest import Fork
 from tests.search.test_ensemble import IMAGES, QUIET, run
@@ -46,13 +47,13 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         images = [*TINY[1:], IMAGES.replace("test: 2", "test: 8")]
         run("+sweep=smoothing", "sweep.n_trials=3", *images, *QUIET, "study=one")
         run("+sweep=quick", "sweep.n_trials=1", *images, *QUIET, "study=small", "data.image_size=24")
-        search(compose(SWEEP), SWEEP)
+        run_sweep(compose(SWEEP), SWEEP)
     return folder
 
 
 def went_on(study: Path) -> None:
     """Give a study a further trial, better than all before."""
-    number = len(records(read(study / "journal.jsonl")[0]))
+    number = len(fold_records(read_events(study / "journal.jsonl")[0]))
     with Journal(study / "journal.jsonl") as journal:
         for event in [event for event in journal.events if event["event"] in ("ask", "tell") and event["trial"] == 0]:
             journal.append(**{**event, "trial": number, **({"value": -1.0} if event["event"] == "tell" else {})})
@@ -66,8 +67,8 @@ def words(pooled: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_trials_configuration_is_read_from_its_journal_alone(words: list[str]) -> None:
-    events, _ = read(STUDIES / "one" / "journal.jsonl")
-    space = space_of(compose(events[0]["overrides"]), events[0]["overrides"], parse(events[0]["overrides"]))
+    events, _ = read_events(STUDIES / "one" / "journal.jsonl")
+    space = build_space(compose(events[0]["overrides"]), events[0]["overrides"], parse(events[0]["overrides"]))
     asked = [event for event in events if event["event"] == "ask"]
     assert len({event["settings"].get("loss.name") for event in asked}) > 1
     for event in asked:
@@ -84,12 +85,12 @@ def test_a_trial_whose_network_has_other_keys_than_the_studys_is_read_from_its_j
 
 
 def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:
-    events, _ = read(STUDIES / "both" / "journal.jsonl")
+    events, _ = read_events(STUDIES / "both" / "journal.jsonl")
     logged = next(event for event in events if event["event"] == "model")
     kept = np.load(STUDIES / "both" / "trials" / str(logged["trial"]) / "logits.npz")
     model = registry.load(Tracking(), Path("mlruns"), run=logged["run"])
     assert model.input_shape == (None, 32, 32, 3)  # as stored: the smaller member's are resized in the model
-    members = members_of(compose(words))
+    members = load_members(compose(words))
     assert members is not None
     dataset = open_dataset(members.data, Path("mlruns/cache"))
     images = np.concatenate(list(in_order(dataset.splits["test"], (32, 32), 64)))
@@ -97,12 +98,12 @@ def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:
     np.testing.assert_allclose(probabilities(model.predict(images, verbose=0)), probabilities(kept["test"]), atol=3e-3)
 
 
-def test_a_member_that_is_not_what_it_was_is_refused(words: list[str], workshop: Workshop) -> None:
+def test_a_member_that_is_not_what_it_was_is_refused(words: list[str], workshop: TrainingContext) -> None:
     config = compose(words)
-    members = members_of(config)
+    members = load_members(config)
     assert members is not None
     with pytest.raises(StudyError, match=r"one:\d, (read from|trained again).* is not the network whose logits it stored: a probability"):
-        restored(replace(config, data=members.data), members.names[1], members.logits["tune"][0][::-1], workshop)
+        rebuild_member(replace(config, data=members.data), members.names[1], members.logits["tune"][0][::-1], workshop)
     with pytest.raises(StudyError, match=r"both:0 is an ensemble itself, .* name its members"):
         configured(config, "both:0")
 
@@ -121,14 +122,14 @@ def test_a_member_that_cannot_be_rebuilt_costs_the_model_alone(words: list[str],
 
 
 def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_say(words: list[str]) -> None:
-    members = members_of(compose(words))
+    members = load_members(compose(words))
     assert members is not None
     went_on(STUDIES / "one")
     asked = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
-    assert verbs.promote(compose(asked), asked) == 0
+    assert cli.promote(compose(asked), asked) == 0
     folder = next(STUDIES.glob("both-promotion-*"))
-    events, _ = read(folder / "journal.jsonl")
-    trials = records(events)
+    events, _ = read_events(folder / "journal.jsonl")
+    trials = fold_records(events)
     round_ = len(trials) // 2
     names = [trial.params["candidate"] for trial in trials]
     assert names[:3] == list(members.names)
@@ -145,7 +146,7 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     assert names[best] == told["chosen"]
     wanted = np.load(folder / "trials" / str(best) / "logits.npz")["test"]
     asked = ["verb=predict", "alias=champion", "split=test", "progress=false"]
-    verbs.predict(compose(asked), asked)
+    cli.predict(compose(asked), asked)
     with Path("submission.csv").open() as file:
         labels = [int(label) for _, label in list(csv.reader(file))[1:]]
     chances = probabilities(wanted)
@@ -153,8 +154,8 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     assert clear.sum() > len(labels) / 2
     np.testing.assert_array_equal(np.array(labels)[clear], chances.argmax(axis=1)[clear])
     again = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
-    assert verbs.promote(compose(again), again) == 0  # it trains nothing, and stays
-    assert len(records(read(folder / "journal.jsonl")[0])) == len(trials)
+    assert cli.promote(compose(again), again) == 0  # it trains nothing, and stays
+    assert len(fold_records(read_events(folder / "journal.jsonl")[0])) == len(trials)
 
 
 def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_not(words: list[str], fork: Fork) -> None:

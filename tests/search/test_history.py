@@ -8,10 +8,12 @@ from typing import Any
 import optuna
 import pytest
 
-from flowersweep.compose import compose, parse
-from flowersweep.config import Config
-from flowersweep.search import history
-from flowersweep.search.space import Space, space_of
+from flowersweep.config.compose import compose, parse
+from flowersweep.config.schema import Config
+from flowersweep.search import optuna_study
+from flowersweep.search.samplers import factory
+from flowersweep.space.space import Space, build_space
+from flowersweep.study import records
 
 EPOCHS = (2, 4, 6, 8)
 
@@ -24,15 +26,15 @@ def curve(params: dict[str, Any], epoch: int) -> float:
 def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tuple[Any, ...]]:
     """Run trials on the made-up curves; with ``rebuild``, from a study made anew before each of them, and again when it was asked for."""
     events: list[dict[str, Any]] = []
-    study = history.rebuilt([], space, config)
+    study = optuna_study.rebuild_study([], space, config)
     for number in range(trials):
         if rebuild:
-            study = history.rebuilt(history.records(events), space, config)
-        trial, params = history.ask(study, number, space=space, config=config)
+            study = optuna_study.rebuild_study(records.fold_records(events), space, config)
+        trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
         events.append({"event": "ask", "trial": number, "params": params})
         if rebuild:
-            study = history.rebuilt(history.records(events), space, config)
-            trial, again = history.ask(study, number, space=space, config=config, known=params)
+            study = optuna_study.rebuild_study(records.fold_records(events), space, config)
+            trial, again = optuna_study.ask_trial(study, number, space=space, config=config, known=params)
             assert again == params
         state, value = "complete", 0.0
         for epoch in EPOCHS:
@@ -42,10 +44,10 @@ def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tu
             if epoch < EPOCHS[-1] and trial.should_prune():
                 state = "pruned"
                 break
-        attributes = history.attributes(study, number)
-        study.tell(trial, value if state == "complete" else None, state=history.STATES[state])
+        attributes = optuna_study.optuna_attrs(study, number)
+        study.tell(trial, value if state == "complete" else None, state=optuna_study.STATES[state])
         events.append({"event": "tell", "trial": number, "state": state, "value": value, "attributes": attributes})
-    return [(r.params, r.reports, r.state, r.value, r.tell and r.tell["attributes"]) for r in history.records(events)]
+    return [(r.params, r.reports, r.state, r.value, r.tell and r.tell["attributes"]) for r in records.fold_records(events)]
 
 
 PAIRS = [(sampler, "hyperband") for sampler in ("default", "tpe", "cma_es", "gp", "qmc", "grid", "random")]
@@ -58,7 +60,7 @@ def test_rebuilding_before_every_trial_changes_nothing(sampler: str, pruner: str
     pytest.importorskip(EXTRAS.get(sampler, "optuna"))
     words = ("+sweep=smoothing", f"pruner={pruner}", f"sampler={sampler}", *(["sampler.steps=3"] if sampler == "grid" else []))
     config = replace(compose(words), train=replace(compose(words).train, epochs=EPOCHS[-1]))
-    space = space_of(config, words, parse(words))
+    space = build_space(config, words, parse(words))
     kept, rebuilt = (play(config, space, 30, rebuild=rebuild) for rebuild in (False, True))
     assert kept == rebuilt
     assert ("pruned" in {state for _, _, state, *_ in kept}) == (pruner != "none")
@@ -67,7 +69,7 @@ def test_rebuilding_before_every_trial_changes_nothing(sampler: str, pruner: str
 
 def test_a_suggestion_depends_on_the_seed_of_the_study() -> None:
     config = compose(["+sweep=smoothing"])
-    space = space_of(config, ("+sweep=smoothing",), [])
-    draws = [history.sampler(replace(config, seed=seed), 5, space) for seed in (0, 1, 0)]
+    space = build_space(config, ("+sweep=smoothing",), [])
+    draws = [factory.make_sampler(replace(config, seed=seed), 5, space) for seed in (0, 1, 0)]
     first, second, third = (space.suggest(optuna.create_study(sampler=sampler).ask()) for sampler in draws)
     assert first == third != second

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from flowersweep.compose import composed
-from flowersweep.journal import Journal, read
-from flowersweep.search.history import records
-from flowersweep.search.identity import identity
-from flowersweep.search.run import Outcome, search
+from flowersweep.config.compose import compose_unchecked
+from flowersweep.search.deduplication import identity
+from flowersweep.study.journal import Journal, read_events
+from flowersweep.study.records import fold_records
+from flowersweep.workflows.sweep import SweepResult, run_sweep
 from tests.conftest import TINY
 
 TUNED = ("train=finetune", "augment=light")
@@ -53,32 +53,36 @@ OTHER = [
 
 @pytest.mark.parametrize(("one", "another"), SAME)
 def test_what_does_not_count_makes_no_other_training(one: tuple[str, ...], another: tuple[str, ...]) -> None:
-    assert composed(one) != composed(another)
-    assert identity(composed(one), 1) == identity(composed(another), 1)
+    assert compose_unchecked(one) != compose_unchecked(another)
+    assert identity(compose_unchecked(one), 1) == identity(compose_unchecked(another), 1)
 
 
 @pytest.mark.parametrize(("one", "another"), OTHER)
 def test_what_counts_makes_another_training(one: tuple[str, ...], another: tuple[str, ...]) -> None:
-    assert identity(composed(one), 1) != identity(composed(another), 1)
+    assert identity(compose_unchecked(one), 1) != identity(compose_unchecked(another), 1)
 
 
 def test_augmentation_at_no_strength_is_none() -> None:
-    from flowersweep.search.identity import STRENGTHS
+    from flowersweep.search.deduplication import STRENGTHS
 
     words = ("train=finetune", "augment=published")
     zero = (*words, *(f"augment.{strength}=0" for strength in STRENGTHS))
-    assert identity(composed(zero), 1) == identity(composed(("train=finetune", "augment=none")), 1) != identity(composed(words), 1)
+    assert (
+        identity(compose_unchecked(zero), 1)
+        == identity(compose_unchecked(("train=finetune", "augment=none")), 1)
+        != identity(compose_unchecked(words), 1)
+    )
 
 
 def test_how_the_rate_grows_with_replicas_counts_only_if_there_are_some() -> None:
-    plain, scaled = composed(("train.rate_scaling=none",)), composed(("train.rate_scaling=linear",))
+    plain, scaled = compose_unchecked(("train.rate_scaling=none",)), compose_unchecked(("train.rate_scaling=linear",))
     assert identity(plain, 1) == identity(scaled, 1)
     assert identity(plain, 8) != identity(scaled, 8)
 
 
 def test_of_a_users_own_callable_everything_counts() -> None:
     own = ("schedule._target_=mine.schedule", "schedule.warmup=0")
-    assert identity(composed((*own, "schedule.start=0.3")), 1) != identity(composed(own), 1)
+    assert identity(compose_unchecked((*own, "schedule.start=0.3")), 1) != identity(compose_unchecked(own), 1)
 
 
 WORDS = [
@@ -92,9 +96,9 @@ WORDS = [
 ]
 
 
-def run(*words: str) -> Outcome:
+def run(*words: str) -> SweepResult:
     line = (*WORDS, *words)
-    return search(composed(line), line)
+    return run_sweep(compose_unchecked(line), line)
 
 
 def told(project: Path, name: str) -> list[dict[str, Any]]:
@@ -122,7 +126,7 @@ def test_a_repeat_is_treated_as_asked_and_the_same_after_any_kill(repeats: str, 
         assert first.repeats is None
         assert (record.value == first.value) == (repeats == "reuse")
         assert (record.reports == first.reports) == (repeats == "reuse")
-    folded = records(read(project / "mlruns" / "studies" / "whole" / "journal.jsonl")[0])
+    folded = fold_records(read_events(project / "mlruns" / "studies" / "whole" / "journal.jsonl")[0])
     assert [(each.reports, each.seed) for each in folded] == [(each.reports, each.seed) for each in outcome.trials]
     seeds = [record.seed for record in again]
     assert seeds == [None] * 4 if repeats == "reuse" else len({*seeds, None}) == 5

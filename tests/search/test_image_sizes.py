@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.compose import compose
-from flowersweep.search.forecast import forecast_of
-from flowersweep.search.objectives import seconds
+from flowersweep.config.compose import compose
+from flowersweep.study.objectives import training_seconds
+from flowersweep.workflows.planning.forecast import make_forecast
 from tests.conftest import TINY
 from tests.search.conftest import Fork
 from tests.search.test_plan import COSTS
@@ -69,11 +69,11 @@ def test_a_plan_times_each_size_and_refuses_a_wrong_one(project: Path, capsys: p
 
 def test_a_forecast_counts_the_epochs_of_each_size(project: Path) -> None:
     config = compose([*WORDS, "train.epochs=5"])
-    found = forecast_of(config, replace(COSTS, main=[3.0, 10.0]), 4, groups=0, missing=0)
+    found = make_forecast(config, replace(COSTS, main=[3.0, 10.0]), 4, groups=0, missing=0)
     assert found.most == 4 * (2 * 2 + 3 * 3 + 2 * 10 + 5) / 60
     assert found.least == ((2 * 2 + 3 * 3 + 2 * 10 + 5) + 3 * 2 * 2) / 60  # one to its end, three to the first decision
 
 
 def test_the_time_of_a_trial_is_counted_by_size() -> None:
     ends = [0.0, 9.0, 10.0, 19.0, 20.0, 21.0, 39.0, 43.0, 47.0]  # 9 1 | 9 1 1 | 18 4 4
-    assert seconds(ends, 2, 0, 5) == 2 * 1 + 3 * 1 + 3 * 4
+    assert training_seconds(ends, 2, 0, 5) == 2 * 1 + 3 * 1 + 3 * 4

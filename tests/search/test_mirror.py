@@ -11,8 +11,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, dis
 from optuna.trial import TrialState
 
 from flowersweep.errors import StudyError
-from flowersweep.journal import Journal
-from flowersweep.search.mirror import Mirror
+from flowersweep.search.optuna_export import OptunaExporter
+from flowersweep.study.journal import Journal
 
 SPACE = {
     "loss": {"values": distribution_to_json(CategoricalDistribution(["plain", "focal"]))},
@@ -42,7 +42,7 @@ def test_the_mirror_follows_the_journal_and_takes_no_event_twice(tmp_path: Path)
     with begin(tmp_path / "journal.jsonl") as journal:
         trial(journal, 0, "complete", loss="focal", gamma=2.0)
         trial(journal, 1, None, loss="plain")
-        first = Mirror(journal.path, url)
+        first = OptunaExporter(journal.path, url)
         assert first.step() == 6
         assert mirrored(url) == [
             (TrialState.COMPLETE, 0.5, {"loss": "focal", "gamma": 2.0}, {2: 0.5}),
@@ -51,7 +51,7 @@ def test_the_mirror_follows_the_journal_and_takes_no_event_twice(tmp_path: Path)
         journal.append("tell", trial=1, state="pruned", value=1.5, metrics={})
         assert first.step() == 1
         trial(journal, 2, "failed", loss="plain")
-        second = Mirror(journal.path, url)  # as in a process that is started after a kill
+        second = OptunaExporter(journal.path, url)  # as in a process that is started after a kill
         assert second.step() == 10
         assert [state for state, *_ in mirrored(url)] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
         assert second.step() == 0
@@ -65,16 +65,16 @@ def test_another_study_of_that_name_is_not_written_over(tmp_path: Path) -> None:
         with begin(tmp_path / str(number) / "journal.jsonl") as journal:
             if number == 2:
                 with pytest.raises(StudyError, match='holds another study "flowers"'):
-                    Mirror(journal.path, url)
+                    OptunaExporter(journal.path, url)
             else:
-                Mirror(journal.path, url).close()
+                OptunaExporter(journal.path, url).close()
 
 
 def test_another_space_that_was_accepted_is_mirrored_and_another_objective_is_refused(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/mirror.db"
     with begin(tmp_path / "journal.jsonl") as journal:
         trial(journal, 0, "complete", loss="focal", gamma=2.0)
-        first = Mirror(journal.path, url)
+        first = OptunaExporter(journal.path, url)
         first.step()
         first.close()
         other = {
@@ -83,18 +83,18 @@ def test_another_space_that_was_accepted_is_mirrored_and_another_objective_is_re
         }
         journal.append("accept", space=other, outside=[], anew=False, params=[{"loss": "focal", "gamma": 2.0}])
         trial(journal, 1, "complete", loss="hinge", gamma=8.0)
-        second = Mirror(journal.path, url)
+        second = OptunaExporter(journal.path, url)
         second.step()
         second.close()
         # a storage keeps the choices of a parameter, so other choices are another parameter there
         assert [params for _, _, params, _ in mirrored(url)] == [{"loss": "focal", "gamma": 2.0}, {"loss 2": "hinge", "gamma": 8.0}]
         journal.append("accept", space=other, objective="tune/macro_f1", outside=[], anew=True, params=[{}, {}])
         with pytest.raises(StudyError, match="by another objective: delete it there, or mirror it elsewhere"):
-            Mirror(journal.path, url)
+            OptunaExporter(journal.path, url)
 
 
 @pytest.mark.parametrize("url", ["nowhere", "sqlite:////no/such/folder/m.db", "postgresql://me:swordfish@127.0.0.1:1/x"])
 def test_a_storage_that_cannot_be_opened_is_said_before_anything_is_trained(url: str, tmp_path: Path) -> None:
     with begin(tmp_path / "journal.jsonl") as journal, pytest.raises(StudyError, match=r"sweep.mirror=\S+ is no address") as told:
-        Mirror(journal.path, url)
+        OptunaExporter(journal.path, url)
     assert "swordfish" not in str(told.value)

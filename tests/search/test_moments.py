@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.tracking import runs, store
 from tests.conftest import TINY, tiny_model
 from tests.search.conftest import Fork

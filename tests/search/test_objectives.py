@@ -7,16 +7,18 @@ from typing import Any
 
 import pytest
 
-from flowersweep.compose import compose, parse
-from flowersweep.config import Config
+from flowersweep.cli.console import trials_table
+from flowersweep.config.compose import compose, parse
+from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
-from flowersweep.journal import Journal, read
-from flowersweep.search import history
-from flowersweep.search.history import Record
-from flowersweep.search.objectives import seconds
-from flowersweep.search.run import search
-from flowersweep.search.space import Space, space_of
-from flowersweep.show import trials_table
+from flowersweep.search import optuna_study
+from flowersweep.search.samplers import factory
+from flowersweep.space.space import Space, build_space
+from flowersweep.study import records
+from flowersweep.study.journal import Journal, read_events
+from flowersweep.study.objectives import training_seconds
+from flowersweep.study.records import Record
+from flowersweep.workflows.sweep import run_sweep
 from tests.conftest import TINY
 
 BOTH = ("sweep.objectives=[tune/macro_f1,time]", "pruner=none")
@@ -33,7 +35,7 @@ BOTH = ("sweep.objectives=[tune/macro_f1,time]", "pruner=none")
     ],
 )
 def test_the_time_of_a_trial_is_that_of_its_epochs(times: list[float], head: int, expected: float) -> None:
-    assert seconds(times, head) == expected
+    assert training_seconds(times, head) == expected
 
 
 def complete(number: int, f1: float, time: float) -> Record:
@@ -43,9 +45,9 @@ def complete(number: int, f1: float, time: float) -> Record:
 
 def test_the_best_is_on_the_front_and_the_best_there_in_the_first_objective() -> None:
     trials = [complete(0, 0.5, 1.0), complete(1, 0.9, 8.0), complete(2, 0.9, 7.0), complete(3, 0.4, 2.0), complete(4, 0.9, 7.0)]
-    study = history.rebuilt(trials, Space((), {}, (), frozenset()), compose(BOTH))
+    study = optuna_study.rebuild_study(trials, Space((), {}, (), frozenset()), compose(BOTH))
     assert {trial.number for trial in study.best_trials} == {0, 2, 4}
-    best = history.best(trials, "tune/macro_f1", "time")
+    best = records.best_record(trials, "tune/macro_f1", "time")
     assert best is not None
     assert best.number == 2
 
@@ -68,8 +70,8 @@ def test_what_cannot_be_is_refused(words: tuple[str, ...], message: str) -> None
 
 
 def built(config: Config, line: tuple[str, ...]) -> None:
-    history.sampler(config, 0, space_of(config, line, parse(line)))
-    history.pruner(config)
+    factory.make_sampler(config, 0, build_space(config, line, parse(line)))
+    factory.make_pruner(config)
 
 
 @pytest.mark.parametrize("sampler", ["default", "gp"])
@@ -77,17 +79,17 @@ def test_rebuilding_a_study_of_several_objectives_changes_no_suggestion(sampler:
     pytest.importorskip("torch" if sampler == "gp" else "optuna")
     line = ("+sweep=smoothing", f"sampler={sampler}", *BOTH)
     config = compose(line)
-    space = space_of(config, line, parse(line))
+    space = build_space(config, line, parse(line))
 
     def play(rebuild: bool) -> list[dict[str, Any]]:
         events: list[dict[str, Any]] = []
-        study = history.rebuilt([], space, config)
+        study = optuna_study.rebuild_study([], space, config)
         for number in range(20):
-            study = history.rebuilt(history.records(events), space, config) if rebuild else study
-            trial, params = history.ask(study, number, space=space, config=config)
+            study = optuna_study.rebuild_study(records.fold_records(events), space, config) if rebuild else study
+            trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
             value, metrics = params["warmup"], {"time": params["learning_rate"]}
             study.tell(trial, [value, metrics["time"]])
-            noted = history.attributes(study, number)
+            noted = optuna_study.optuna_attrs(study, number)
             events.append({"event": "ask", "trial": number, "params": params})
             events.append({"event": "tell", "trial": number, "state": "complete", "value": value, "metrics": metrics, "attributes": noted})
         return events
@@ -109,10 +111,10 @@ def test_a_study_of_score_and_time_goes_on_and_marks_its_front(project: Path, mo
 
     monkeypatch.setattr(Journal, "_write", dying)
     with pytest.raises(KeyboardInterrupt):
-        search(compose(line), line)
+        run_sweep(compose(line), line)
     monkeypatch.setattr(Journal, "_write", write)
-    outcome = search(compose(line), line)
-    events, _ = read(project / "mlruns" / "studies" / "quick" / "journal.jsonl")
+    outcome = run_sweep(compose(line), line)
+    events, _ = read_events(project / "mlruns" / "studies" / "quick" / "journal.jsonl")
     tells = [event for event in events if event["event"] == "tell"]
     assert all(tell["metrics"]["time"] > 0 for tell in tells)
     assert [trial.values for trial in outcome.study.trials] == [[tell["value"], tell["metrics"]["time"]] for tell in tells]
@@ -122,6 +124,6 @@ def test_a_study_of_score_and_time_goes_on_and_marks_its_front(project: Path, mo
     assert (project / "mlruns" / "studies" / "quick" / "trials" / str(outcome.best.number) / "weights.npz").exists()
     table = trials_table(outcome, "tune/macro_f1", ["time"])
     assert table.count("complete, on the front") == len(front)
-    again = search(compose(line), line)  # all of it from the journal
+    again = run_sweep(compose(line), line)  # all of it from the journal
     assert {trial.number for trial in again.study.best_trials} == front
     assert "picked from 4 trials by tune/macro_f1" in again.claim

@@ -13,12 +13,16 @@ import optuna
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.compose import compose, parse
-from flowersweep.config import Config
-from flowersweep.search import history, oracles, rounds, scales
-from flowersweep.search.history import records
-from flowersweep.search.retention import Shelf
-from flowersweep.search.space import Space, distribution, space_of
+from flowersweep.config.compose import compose, parse
+from flowersweep.config.schema import Config
+from flowersweep.search import optuna_study
+from flowersweep.search.samplers.keras_tuner import encoding, hyperband
+from flowersweep.search.samplers.keras_tuner.oracle import make_oracle
+from flowersweep.search.trial_store import TrialStore
+from flowersweep.space.grammar import parse_distribution
+from flowersweep.space.space import Space, build_space
+from flowersweep.study import records as history
+from flowersweep.study.records import fold_records
 from tests.conftest import TINY
 from tests.search.conftest import Fork
 from tests.search.test_history import play
@@ -30,7 +34,7 @@ ORACLES = ["random", "bayesian", "hyperband"]
 def made(*words: str) -> tuple[Config, Space]:
     line = ("engine=keras_tuner", *words)
     config = compose(line)
-    return replace(config, train=replace(config.train, epochs=8)), space_of(config, line, parse(line))
+    return replace(config, train=replace(config.train, epochs=8)), build_space(config, line, parse(line))
 
 
 @pytest.mark.parametrize("oracle", ORACLES)
@@ -58,8 +62,8 @@ VALUES = {
 
 @pytest.mark.parametrize(("values", "some"), VALUES.items(), ids=VALUES.keys())
 def test_a_value_is_the_same_after_kerastuner_had_it(values: str, some: tuple[Any, ...]) -> None:
-    made = distribution("x", values)
-    found = [scales.decoded(made, scales.encoded(made, value)) for value in some]
+    made = parse_distribution("x", values)
+    found = [encoding.decoded(made, encoding.encoded(made, value)) for value in some]
     assert found == pytest.approx(some) if isinstance(some[0], int | float) else found == [*some]
     assert list(map(type, found)) == list(map(type, some))
     assert all(made._contains(made.to_internal_repr(value)) for value in found)
@@ -70,10 +74,10 @@ def test_an_oracle_suggests_points_of_the_same_conditional_space(oracle: str) ->
     """Three levels of conditions, whole numbers, logarithms and numbers among the choices."""
     few = ["oracle.num_initial_points=2"] if oracle == "bayesian" else []
     config, space = made("+sweep=recipe", "train=finetune", f"oracle={oracle}", *few)
-    study, seen = history.rebuilt([], space, config), Counter[str]()
+    study, seen = optuna_study.rebuild_study([], space, config), Counter[str]()
     for number in range(40 if oracle == "random" else 4):
-        trial, params = history.ask(study, number, space=space, config=config)
-        assert params == space.filled(lambda p, params=params: params.get(p.name))  # type: ignore[misc]
+        trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
+        assert params == space.fill_active(lambda p, params=params: params.get(p.name))  # type: ignore[misc]
         suggested = trial.relative_params
         assert {name: suggested[name] for name in params} == params  # none of them by chance
         assert space.config(params)
@@ -91,9 +95,9 @@ def test_bayesian_optimization_finds_what_chance_does_not(objective: str) -> Non
     for oracle in ("random", "bayesian"):
         few = ["oracle.num_initial_points=6"] if oracle == "bayesian" else []
         config, space = made("+sweep=smoothing", "loss=focal", f"oracle={oracle}", f"sweep.objective={objective}", *few)
-        study = history.rebuilt([], space, config)
+        study = optuna_study.rebuild_study([], space, config)
         for number in range(22):
-            trial, params = history.ask(study, number, space=space, config=config)
+            trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
             lost = (params["gamma"] - 2) ** 2 / 5 + (np.log10(params["learning_rate"]) + 2) ** 2 + (params["warmup"] - 0.1) ** 2 * 40
             study.tell(trial, lost if objective == "tune/nll" else -lost)
         best[oracle] = abs(study.best_value)
@@ -102,26 +106,26 @@ def test_bayesian_optimization_finds_what_chance_does_not(objective: str) -> Non
 
 def test_beside_others_a_trial_that_failed_teaches_the_bayesian_oracle_nothing() -> None:
     config, space = made("+sweep=smoothing", "oracle=bayesian", "oracle.num_initial_points=2")
-    study = history.rebuilt([], space, config)
-    first, _ = history.ask(study, 0, space=space, config=config)
-    history.ask(study, 1, space=space, config=config)
+    study = optuna_study.rebuild_study([], space, config)
+    first, _ = optuna_study.ask_trial(study, 0, space=space, config=config)
+    optuna_study.ask_trial(study, 1, space=space, config=config)
     study.tell(first, state=optuna.trial.TrialState.FAIL)
     for number in (2, 3):
-        _, params = history.ask(study, number, space=space, config=config)
+        _, params = optuna_study.ask_trial(study, number, space=space, config=config)
         assert params
 
 
 def test_a_round_ends_a_trial_that_was_begun_alone_and_went_on_beside_others() -> None:
     """Killed in flight, gone on with by workers, and killed again before it reported: the journal has its round, but no notes of it."""
     config, space = made("+sweep=smoothing", "oracle=hyperband", "sweep.segment_epochs=2")
-    study = history.rebuilt([], space, config)
+    study = optuna_study.rebuild_study([], space, config)
     events = []
     for number in range(2):
-        _, params = history.ask(study, number, space=space, config=config)
-        beside = {"attributes": history.attributes(study, number)} if number else {}
-        events.append({"event": "ask", "trial": number, "params": params, "noted": history.noted(study, number), **beside})
-    again = history.rebuilt(history.records(events), space, config)
-    trial = history.running(again)[0]
+        _, params = optuna_study.ask_trial(study, number, space=space, config=config)
+        beside = {"attributes": optuna_study.optuna_attrs(study, number)} if number else {}
+        events.append({"event": "ask", "trial": number, "params": params, "noted": optuna_study.hyperband_state(study, number), **beside})
+    again = optuna_study.rebuild_study(history.fold_records(events), space, config)
+    trial = optuna_study.running_trials(again)[0]
     trial.report(0.5, events[0]["noted"]["epochs"])
     assert trial.should_prune()
 
@@ -137,9 +141,9 @@ def test_a_small_space_is_used_up_before_anything_comes_twice() -> None:
 
 
 def asked(config: Config, space: Space, trials: int) -> list[dict[str, Any]]:
-    study, found = history.rebuilt([], space, config), []
+    study, found = optuna_study.rebuild_study([], space, config), []
     for number in range(trials):
-        trial, params = history.ask(study, number, space=space, config=config)
+        trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
         study.tell(trial, float(number))
         found.append(params)
     return found
@@ -152,15 +156,15 @@ def test_hyperband_promotes_whom_kerastuner_promotes(objective: str) -> None:
 
     words = ("+sweep=smoothing", "oracle=hyperband", f"sweep.objective={objective}", "sweep.segment_epochs=1")
     config, space = made(*words)
-    study = history.rebuilt([], space, config)
-    theirs = oracles.oracle_of(config, space, 1, "min" if objective == "tune/nll" else "max")
+    study = optuna_study.rebuild_study([], space, config)
+    theirs = make_oracle(config, space, 1, "min" if objective == "tune/nll" else "max")
     chance, drawn = np.random.default_rng(3), iter([])
     theirs._random_values = lambda: dict(next(drawn))
     told: dict[int, float] = {}
     for number in range(45):
-        trial, params = history.ask(study, number, space=space, config=config)
-        ours = history.noted(study, number)
-        drawn = iter([{p.name: scales.encoded(p.distribution, params[p.name]) for p in space.parameters if p.name in params}])
+        trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
+        ours = optuna_study.hyperband_state(study, number)
+        drawn = iter([{p.name: encoding.encoded(p.distribution, params[p.name]) for p in space.parameters if p.name in params}])
         values = theirs.populate_space(str(number))["values"]
         assert (values["tuner/round"], values["tuner/epochs"]) == (ours["round"], ours["epochs"])
         assert values.get("tuner/trial_id") == (str(ours["continues"]) if "continues" in ours else None)
@@ -173,7 +177,7 @@ def test_hyperband_promotes_whom_kerastuner_promotes(objective: str) -> None:
         study.tell(trial, None if failed else told[number], state=optuna.trial.TrialState.FAIL if failed else None)
         if "continues" in ours:
             assert params == study.trials[ours["continues"]].params
-    assert len({history.noted(study, number)["bracket"] for number in range(45)}) > 3
+    assert len({optuna_study.hyperband_state(study, number)["bracket"] for number in range(45)}) > 3
 
 
 WORDS = ["+sweep=smoothing", "engine=keras_tuner", "oracle=hyperband", "sweep.n_trials=9", "sweep.segment_epochs=1"]
@@ -184,7 +188,7 @@ WORDS += ["tracking.enabled=false", *TINY]
 def test_a_promoted_trial_ends_as_one_that_was_never_stopped(seconds: int, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*WORDS, f"train.checkpoint_seconds={seconds}", "study=rounds"]) == 0
     study = project / "mlruns" / "studies" / "rounds"
-    trials = records(story(study))
+    trials = fold_records(story(study))
     promoted = [trial for trial in trials if trial.continues is not None]
     whole, _ = promoted
     assert whole.state == "complete"
@@ -194,7 +198,7 @@ def test_a_promoted_trial_ends_as_one_that_was_never_stopped(seconds: int, proje
     assert reported == [3, 4]
     settings = [f"{name}={value}" for name, value in settings_of(study, whole.number).items()]
     assert main(["train", "study=alone", "pruner=none", "sweep.segment_epochs=1", "tracking.enabled=false", *TINY, *settings]) == 0
-    (alone,) = records(story(project / "mlruns" / "studies" / "alone"))
+    (alone,) = fold_records(story(project / "mlruns" / "studies" / "alone"))
     assert alone.value == whole.value
 
 
@@ -242,14 +246,14 @@ def test_checkpoints_wait_only_for_those_that_may_go_on(tmp_path: Path) -> None:
 
     def paused(number: int, value: float, **noted: Any) -> history.Record:
         about = {"bracket": 0, "round": 0, "epochs": 2, "next": 2, **noted}
-        return history.Record(number, {}, noted=about, tell={"state": "pruned", "value": value})
+        return history.Record(number, {}, hyperband_state=about, tell={"state": "pruned", "value": value})
 
-    shelf, folder = Shelf(tmp_path, config, []), tmp_path / "checkpoints"
+    shelf, folder = TrialStore(tmp_path, config, []), tmp_path / "checkpoints"
     folder.mkdir()
 
     def end(record: history.Record) -> set[str]:
         (folder / f"{record.number}.npz").touch()
-        shelf.ended(record)
+        shelf.on_trial_end(record)
         return {path.stem for path in folder.iterdir()}
 
     assert end(paused(0, 0.5)) == {"0"}
@@ -257,11 +261,13 @@ def test_checkpoints_wait_only_for_those_that_may_go_on(tmp_path: Path) -> None:
     assert end(paused(2, 0.6)) == {"0", "1"}  # two of the round go on, and it is third
     assert end(paused(3, 0.3)) == {"1", "3"}
     child = paused(4, 0.2, round=1, next=1, epochs=4, continues=3)
-    assert shelf.begin(child) == folder / "3.npz"
+    assert shelf.checkpoint_to_resume(child) == folder / "3.npz"
     assert end(child) == {"1", "4"}  # its own takes the place of what it went on from
-    assert rounds.waiting(shelf._told, shelf._rank) == {1, 4}
+    assert hyperband.promotable(shelf._told, shelf._rank) == {1, 4}
     assert end(paused(5, 0.9, bracket=1)) == {"1", "4", "5"}  # a worker began the next bracket
     assert end(paused(6, 0.1, round=1, next=1, epochs=4, continues=1)) == {"5", "6"}  # none of round 0 goes on any more
-    lost = history.Record(7, {}, noted={"bracket": 1, "round": 0, "epochs": 2, "next": 2}, tell={"state": "failed", "value": None})
+    lost = history.Record(
+        7, {}, hyperband_state={"bracket": 1, "round": 0, "epochs": 2, "next": 2}, tell={"state": "failed", "value": None}
+    )
     assert end(lost) == {"5", "6"}
     assert end(paused(8, 0.8, bracket=1)) == {"6", "8"}  # one goes on instead of two

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowersweep import trial
-from flowersweep.compose import compose
-from flowersweep.config import Config, Train, with_settings
+from flowersweep.config.compose import compose
+from flowersweep.config.paths import with_settings
+from flowersweep.config.schema import Config, Train
 from flowersweep.runtime import compiles
-from flowersweep.search import pictures
-from flowersweep.training.workshop import Workshop
+from flowersweep.training import trial, trial_figures
+from flowersweep.training.context import TrainingContext
 from tests.training.conftest import tiny
 
 FINETUNE = tiny(
@@ -25,19 +25,19 @@ FINETUNE = tiny(
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def drawn(config: Config, workshop: Workshop, folder: Path, *, best: bool = True) -> ElementTree.Element:
-    pictures.write(folder, pictures.drawn(config, workshop, best=best))
+def drawn(config: Config, workshop: TrainingContext, folder: Path, *, best: bool = True) -> ElementTree.Element:
+    trial_figures.write_figures(folder, trial_figures.draw_figures(config, workshop, best=best))
     return ElementTree.fromstring((folder / "schedule.svg").read_text())
 
 
 def rate_at(polyline: ElementTree.Element, share: float, largest: float) -> float:
     """Read the learning rate off a curve, as a person would."""
     x, y = np.array([point.split(",") for point in polyline.attrib["points"].split()], float).T
-    bottom, top = pictures.HEIGHT - pictures.BOTTOM, pictures.TOP
+    bottom, top = trial_figures.HEIGHT - trial_figures.BOTTOM, trial_figures.TOP
     return float(largest * (bottom - np.interp(x[0] + share * (x[-1] - x[0]), x, y)) / (bottom - top))
 
 
-def test_the_schedule_shows_both_stages_as_they_ran(workshop: Workshop, tmp_path: Path) -> None:
+def test_the_schedule_shows_both_stages_as_they_ran(workshop: TrainingContext, tmp_path: Path) -> None:
     picture = drawn(FINETUNE, workshop, tmp_path)
     head, main = picture.iter(f"{SVG}polyline")
     assert [rate_at(head, share, 0.01) for share in (0.0, 0.5, 1.0)] == pytest.approx([0.01] * 3)
@@ -50,35 +50,35 @@ def test_the_schedule_shows_both_stages_as_they_ran(workshop: Workshop, tmp_path
     assert {"head, frozen backbone", "all layers", "epoch", "learning rate", "0.01", "0.0004", "2", "20"} <= set(said)
 
 
-def test_a_frozen_training_has_one_panel_and_no_sheet(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_frozen_training_has_one_panel_and_no_sheet(workshop: TrainingContext, tmp_path: Path) -> None:
     picture = drawn(tiny(augment=FINETUNE.augment), workshop, tmp_path)
     assert len(list(picture.iter(f"{SVG}polyline"))) == 1
     assert "all layers" not in [text.text for text in picture.iter(f"{SVG}text")]
     assert [path.name for path in tmp_path.iterdir()] == ["schedule.svg"]
 
 
-def test_a_rate_of_zero_can_be_drawn(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_rate_of_zero_can_be_drawn(workshop: TrainingContext, tmp_path: Path) -> None:
     (curve,) = drawn(tiny(train=Train(name="frozen", epochs=1, learning_rate=0.0)), workshop, tmp_path).iter(f"{SVG}polyline")
     assert "nan" not in curve.attrib["points"]
     assert rate_at(curve, 0.5, 1.0) == pytest.approx(0.0)
 
 
-def test_only_the_best_trial_so_far_has_a_sheet_of_what_its_augmentation_does(workshop: Workshop, tmp_path: Path) -> None:
+def test_only_the_best_trial_so_far_has_a_sheet_of_what_its_augmentation_does(workshop: TrainingContext, tmp_path: Path) -> None:
     drawn(FINETUNE, workshop, tmp_path, best=False)
     drawn(replace(FINETUNE, augment={"name": "none"}), workshop, tmp_path)
     assert not (tmp_path / "augmentation.jpg").exists()
     drawn(FINETUNE, workshop, tmp_path)
     strong = tf.io.decode_jpeg((tmp_path / "augmentation.jpg").read_bytes()).numpy().astype(float)
-    assert strong.shape == ((1 + pictures.ROWS) * 32, 5 * 32, 3)  # five classes, an image of each
+    assert strong.shape == ((1 + trial_figures.ROWS) * 32, 5 * 32, 3)  # five classes, an image of each
     off = {f"augment.{name}": 0.0 for name in ("flip", "crop", "aspect", "zoom", "shift", "rotation", "cutout", "mix_probability")}
     drawn(with_settings(FINETUNE, {**off, "augment.hue": 0.0, "augment.saturation": 0.0}), workshop, tmp_path)
     light = tf.io.decode_jpeg((tmp_path / "augmentation.jpg").read_bytes()).numpy().astype(float)
-    originals, moved, lit = (sheet.reshape(1 + pictures.ROWS, 32, -1) for sheet in (strong, strong, light))
+    originals, moved, lit = (sheet.reshape(1 + trial_figures.ROWS, 32, -1) for sheet in (strong, strong, light))
     np.testing.assert_allclose(lit[0], originals[0], atol=40)  # JPEG
     assert np.abs(moved[1:] - moved[0]).mean() > 2 * np.abs(lit[1:] - lit[0]).mean() > 1
 
 
-def test_the_pictures_of_trials_with_other_numbers_compile_nothing(workshop: Workshop, tmp_path: Path) -> None:
+def test_the_pictures_of_trials_with_other_numbers_compile_nothing(workshop: TrainingContext, tmp_path: Path) -> None:
     workshop.main_stage(FINETUNE)
     workshop.head_stage(FINETUNE)
     before = compiles()

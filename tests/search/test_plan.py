@@ -9,25 +9,26 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep import trial
 from flowersweep.__main__ import main
-from flowersweep.compose import compose, parse
-from flowersweep.config import Budget, Config, with_settings
-from flowersweep.journal import read
+from flowersweep.config.compose import compose, parse
+from flowersweep.config.paths import with_settings
+from flowersweep.config.schema import Budget, Config
 from flowersweep.runtime import compiles
-from flowersweep.search import plan
-from flowersweep.search.calibration import Calibration
-from flowersweep.search.forecast import Forecast, forecast_of
-from flowersweep.search.space import space_of
+from flowersweep.space.space import build_space
+from flowersweep.study.journal import read_events
+from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
+from flowersweep.workflows.planning import plan
+from flowersweep.workflows.planning.forecast import Forecast, make_forecast
+from flowersweep.workflows.planning.profiling import TrialProfile
 from tests.conftest import TINY
 from tests.training.conftest import tiny, workshop
 
 __all__ = ["workshop"]
 
 WORDS = ["+sweep=smoothing", "sweep.n_trials=6", "sampler=random", "tracking.enabled=false", *TINY]
-COSTS = Calibration(compiling=30.0, head=2.0, main=[10.0], finish=5.0, image=0.01, logits=1000, weights=5000, checkpoint=9000)
+COSTS = TrialProfile(compiling=30.0, head=2.0, main=[10.0], finish=5.0, image=0.01, logits=1000, weights=5000, checkpoint=9000)
 
 
 @pytest.mark.parametrize("stages", ["frozen", "finetune"])
@@ -51,7 +52,7 @@ def test_the_samples_are_the_trials_that_the_sweep_begins_with(project: Path, ca
     assert main(["plan", *WORDS]) == 0
     said = capsys.readouterr().out
     assert main([*WORDS, "sweep.n_trials=2"]) == 0
-    events, _ = read(project / "mlruns" / "studies" / "smoothing" / "journal.jsonl")
+    events, _ = read_events(project / "mlruns" / "studies" / "smoothing" / "journal.jsonl")
     asked = [event["settings"] for event in events if event["event"] == "ask"]
     for number, settings in enumerate(asked):
         shown = ", ".join(f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}" for path, value in settings.items())
@@ -78,16 +79,16 @@ GROUPS = {
 
 
 @pytest.mark.parametrize(("words", "expected"), GROUPS.values(), ids=GROUPS.keys())
-def test_the_compile_groups_of_a_space_are_counted(words: list[str], expected: int, project: Path, workshop: Workshop) -> None:
+def test_the_compile_groups_of_a_space_are_counted(words: list[str], expected: int, project: Path, workshop: TrainingContext) -> None:
     line = (*WORDS, *words)
     config = compose(line)
-    groups = plan._groups(config, space_of(config, line, parse(line)), workshop)
+    groups = plan._groups(config, build_space(config, line, parse(line)), workshop)
     assert len(groups) == expected
     if "optimizers" in " ".join(groups):
         assert {"1: loss=smoothed_cross_entropy, optimizer=adam", "2: optimizer=sgd"} & set(groups)
 
 
-def test_trials_of_one_group_compile_once_and_those_of_another_again(workshop: Workshop) -> None:
+def test_trials_of_one_group_compile_once_and_those_of_another_again(workshop: TrainingContext) -> None:
     def run(config: Config) -> int:
         before = compiles()
         trial.finish(config, trial.advance(config, Checkpoint(), 1, workshop)[0], workshop)
@@ -97,12 +98,12 @@ def test_trials_of_one_group_compile_once_and_those_of_another_again(workshop: W
     run(base)
     for settings in ({"train.learning_rate": 0.1, "loss.gamma": 2.0}, {"train.clip_norm": 1.0}, {"train.batch_per_replica": 10}):
         other = with_settings(base, settings)
-        assert (workshop.groups(other) == workshop.groups(base)) == (run(other) == 0), settings
+        assert (workshop.compile_group_keys(other) == workshop.compile_group_keys(base)) == (run(other) == 0), settings
 
 
 def planned(*words: str) -> Forecast:
     config = compose(["+sweep=smoothing", "sweep.n_trials=11", "train.epochs=10", *words])
-    return forecast_of(config, COSTS, 11, groups=2, missing=3000)
+    return make_forecast(config, COSTS, 11, groups=2, missing=3000)
 
 
 def test_minutes_follow_from_what_was_timed() -> None:

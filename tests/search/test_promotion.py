@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.tracking import registry
 from tests.conftest import TINY, Command, environment
 from tests.search.test_resume import KILLED, story

@@ -8,9 +8,9 @@ import numpy as np
 import optuna
 import pytest
 
-from flowersweep.compose import compose
-from flowersweep.search import history
-from flowersweep.search.space import Space
+from flowersweep.config.compose import compose
+from flowersweep.search import optuna_study
+from flowersweep.space.space import Space
 
 NOTHING = Space((), {}, (), frozenset())
 
@@ -63,7 +63,7 @@ def asha(curves: Sequence[Sequence[float]], *, smallest: int, factor: int) -> It
 
 
 def study_of(*words: str) -> optuna.Study:
-    return history.rebuilt([], NOTHING, compose(words))
+    return optuna_study.rebuild_study([], NOTHING, compose(words))
 
 
 def test_successive_halving_stops_exactly_the_trials_of_a_table() -> None:

@@ -149,7 +149,7 @@ def test_an_interrupted_study_says_so_and_goes_on(kind: signal.Signals, beside: 
 
 def test_a_study_has_one_writer(project: Path) -> None:
     from flowersweep.errors import StudyError
-    from flowersweep.journal import Journal
+    from flowersweep.study.journal import Journal
 
     path = project / "mlruns" / "studies" / "mine" / "journal.jsonl"
     with Journal(path) as journal:

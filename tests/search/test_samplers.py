@@ -9,20 +9,23 @@ import numpy as np
 import optuna
 import pytest
 
-from flowersweep.compose import compose, parse
+from flowersweep.config.compose import compose, parse
 from flowersweep.errors import ConfigError
-from flowersweep.search import history, points, samplers
-from flowersweep.search.space import Params, Space, distribution, space_of
+from flowersweep.search import optuna_study
+from flowersweep.search.samplers import builtin, factory
+from flowersweep.space import designs, transforms
+from flowersweep.space.grammar import parse_distribution
+from flowersweep.space.space import Params, Space, build_space
 
 
 def spaces(*words: str) -> Space:
-    return space_of(compose(words), words, parse(words))
+    return build_space(compose(words), words, parse(words))
 
 
 def suggestions(n: int, *words: str) -> list[Params]:
     """What trials suggest, each asked in a study of its own that has no other."""
     config, space = compose(words), spaces(*words)
-    return [space.suggest(optuna.create_study(sampler=history.sampler(config, number, space)).ask()) for number in range(n)]
+    return [space.suggest(optuna.create_study(sampler=factory.make_sampler(config, number, space)).ask()) for number in range(n)]
 
 
 def test_the_default_starts_with_the_configuration_as_it_stands() -> None:
@@ -86,11 +89,11 @@ def test_a_grid_that_is_too_small_or_too_large_or_has_no_end_is_refused() -> Non
     config = compose(("+sweep=smoothing", "sampler=grid"))
     space = spaces("+sweep=smoothing")
     with pytest.raises(ConfigError, match=r"label_smoothing is continuous.*sampler\.steps=5"):
-        history.sampler(config, 0, space)
+        factory.make_sampler(config, 0, space)
     with pytest.raises(ConfigError, match=r"the grid has 54 points.*sweep\.n_trials=54"):
-        samplers.grid(seed=0, number=54, space=space, study_seed=0, steps=3)
+        builtin.grid(seed=0, number=54, space=space, study_seed=0, steps=3)
     with pytest.raises(ConfigError, match="too many"):
-        points.laid_out(space, 20)
+        designs.grid_points(space, 20)
 
 
 def test_cma_es_wants_numbers_that_every_trial_has() -> None:
@@ -106,9 +109,9 @@ def test_cma_es_finds_what_chance_does_not() -> None:
     space, found = spaces(*words), {}
     for sampler in ("cma_es", "random"):
         config = compose((*words, f"sampler={sampler}"))
-        study = history.rebuilt([], space, config)
+        study = optuna_study.rebuild_study([], space, config)
         for number in range(70):
-            trial, params = history.ask(study, number, space=space, config=config)
+            trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
             study.tell(trial, sum((params[name] - 0.2) ** 2 for name in entries) + (math.log(params["learning_rate"]) + 5) ** 2 / 20)
         found[sampler] = study.best_value
     assert found["cma_es"] < found["random"] / 4
@@ -127,11 +130,11 @@ QUANTILES = {
 
 @pytest.mark.parametrize(("values", "expected"), QUANTILES.items(), ids=QUANTILES.keys())
 def test_shares_of_a_distribution_are_its_values(values: str, expected: tuple[Any, ...]) -> None:
-    made = distribution("x", values)
-    assert tuple(points.quantile(made, share) for share in (0.0, 0.5, 1.0)) == expected
+    made = parse_distribution("x", values)
+    assert tuple(transforms.ppf(made, share) for share in (0.0, 0.5, 1.0)) == expected
     if "choice" not in values:
-        assert [points.quantile(made, points.share_below(made, value)) for value in expected] == pytest.approx(expected)
-    assert all(made._contains(made.to_internal_repr(points.quantile(made, share))) for share in np.linspace(0, 1, 200))
+        assert [transforms.ppf(made, transforms.cdf(made, value)) for value in expected] == pytest.approx(expected)
+    assert all(made._contains(made.to_internal_repr(transforms.ppf(made, share))) for share in np.linspace(0, 1, 200))
 
 
 NEAREST = [
@@ -148,4 +151,4 @@ NEAREST = [
 
 @pytest.mark.parametrize(("values", "setting", "expected"), NEAREST)
 def test_the_nearest_value_to_a_setting(values: str, setting: Any, expected: Any) -> None:
-    assert points.nearest(distribution("x", values), setting) == expected
+    assert transforms.nearest_value(parse_distribution("x", values), setting) == expected

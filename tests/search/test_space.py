@@ -6,9 +6,10 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from flowersweep.compose import compose, parse
+from flowersweep.config.compose import compose, parse
 from flowersweep.errors import ConfigError
-from flowersweep.search.space import Space, distribution, space_of
+from flowersweep.space.grammar import parse_distribution
+from flowersweep.space.space import Space, build_space
 
 GRAMMAR = {
     "interval(0, 0.2)": FloatDistribution(0.0, 0.2),
@@ -27,7 +28,7 @@ GRAMMAR = {
 
 @pytest.mark.parametrize(("values", "expected"), GRAMMAR.items(), ids=GRAMMAR.keys())
 def test_the_grammar_becomes_a_distribution(values: str, expected: object) -> None:
-    assert distribution("x", values) == expected
+    assert parse_distribution("x", values) == expected
 
 
 @pytest.mark.parametrize(
@@ -35,12 +36,12 @@ def test_the_grammar_becomes_a_distribution(values: str, expected: object) -> No
 )
 def test_what_is_not_in_the_grammar_is_named_with_what_is(values: str) -> None:
     with pytest.raises(ConfigError, match=r"sweep\.space\.x\.values=.*interval\(low, high\)"):
-        distribution("x", values)
+        parse_distribution("x", values)
 
 
 def smoothing(*words: str) -> Space:
     line = ("+sweep=smoothing", *words)
-    return space_of(compose(line), line, parse(line))
+    return build_space(compose(line), line, parse(line))
 
 
 def sampled(space: Space, n: int = 40) -> list[dict[str, object]]:
@@ -99,7 +100,7 @@ def test_a_condition_may_name_what_is_not_searched() -> None:
 
 def recipe(*words: str) -> Space:
     line = ("+sweep=recipe", *words)
-    return space_of(compose(line), line, parse(line))
+    return build_space(compose(line), line, parse(line))
 
 
 def test_mixing_has_its_numbers_only_where_there_is_any() -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from flowersweep.compose import compose, folder
+from flowersweep.config.compose import compose, config_folder
 from flowersweep.errors import ConfigError, TrialFailed
-from flowersweep.search.executors import Left
-from flowersweep.search.threads import Threads
-from flowersweep.search.workbench import Advance, Begin, Finish, Job, Task, Workbench
-from flowersweep.training.workshop import Workshop
+from flowersweep.execution.pool import Paused
+from flowersweep.execution.runner import Evaluate, StartTrial, Task, TrainUntil, TrialRunner, TrialSpec
+from flowersweep.execution.threads import Threads
+from flowersweep.training.context import TrainingContext
 from tests.conftest import TINY
 from tests.search.conftest import Fork
 from tests.training.conftest import tiny
@@ -52,8 +52,8 @@ def answered(does: Threads, attendant: Nobody) -> tuple[int, Any]:
     return found
 
 
-def job(number: int, **train: Any) -> Job:
-    return Job(number, tiny(train=replace(tiny().train, **train)), {}, None)
+def job(number: int, **train: Any) -> TrialSpec:
+    return TrialSpec(number, tiny(train=replace(tiny().train, **train)), {}, None)
 
 
 @pytest.mark.parametrize("stage", ["train=frozen", "train=finetune"])
@@ -72,7 +72,7 @@ def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles
     assert counted[0] == counted[1] > 0
 
 
-@pytest.mark.parametrize("pruner", [file.stem for file in sorted(folder("conf").glob("pruner/*.yaml"))])
+@pytest.mark.parametrize("pruner", [file.stem for file in sorted(config_folder("conf").glob("pruner/*.yaml"))])
 def test_every_pruner_ends_trials_that_run_beside_each_other(pruner: str, project: Path, fork: Fork) -> None:
     run = fork(project, [*WORDS, *BESIDE, f"pruner={pruner}", "sweep.n_trials=12", "study=some"])
     assert run.returncode == 0, run.stderr
@@ -81,62 +81,64 @@ def test_every_pruner_ends_trials_that_run_beside_each_other(pruner: str, projec
     assert {event["state"] for event in told} == ({"complete"} if pruner == "none" else {"complete", "pruned"})
 
 
-def test_answers_come_in_the_order_of_their_moments_however_long_they_take(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
-    perform = Workbench.perform
+def test_answers_come_in_the_order_of_their_moments_however_long_they_take(
+    workshop: TrainingContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perform = TrialRunner.perform
 
-    def slowly(bench: Workbench, task: Task) -> Any:
+    def slowly(bench: TrialRunner, task: Task) -> Any:
         time.sleep(0.2 if hasattr(bench, "job") and bench.job.number == 0 else 0)  # the first trial is the last to answer
         return perform(bench, task)
 
-    monkeypatch.setattr(Workbench, "perform", slowly)
+    monkeypatch.setattr(TrialRunner, "perform", slowly)
     with Threads(workshop, 2) as does:
         for number in (0, 1):
-            does.give(number, Begin(job(number), None))
+            does.give(number, StartTrial(job(number), None))
         order = []
         for _ in range(8):
             number, _answer = answered(does, Nobody())
             order.append((number, does.moment))
             done = sum(each == number for each, _ in order)
             if done < 4:
-                does.give(number, (Advance(1), Advance(2), Finish())[done - 1])
+                does.give(number, (TrainUntil(1), TrainUntil(2), Evaluate())[done - 1])
     assert order == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (1, 3)]
 
 
-def test_a_trial_gone_on_with_at_its_last_epoch_is_scored_at_the_moment_at_which_it_was(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_trial_gone_on_with_at_its_last_epoch_is_scored_at_the_moment_at_which_it_was(workshop: TrainingContext, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
-    bench = Workbench(workshop, Nobody())
-    bench.perform(Begin(job(0), None))
-    bench.perform(Advance(2))
+    bench = TrialRunner(workshop, Nobody())
+    bench.perform(StartTrial(job(0), None))
+    bench.perform(TrainUntil(2))
     bench.checkpoint.save(path)
     with Threads(workshop, 2, [{"event": "ask", "trial": 0, "moment": 3}, {"event": "report", "trial": 0, "moment": 5}]) as does:
-        does.give(0, Begin(job(0), path))
+        does.give(0, StartTrial(job(0), path))
         assert answered(does, Nobody()) == (0, 2)
-        does.give(0, Finish())
+        does.give(0, Evaluate())
         answered(does, Nobody())
     assert does.moment == 6
 
 
-def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_asked_for(workshop: Workshop) -> None:
+def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_asked_for(workshop: TrainingContext) -> None:
     with Threads(workshop, 2) as does:
-        does.give(0, Begin(job(0, learning_rate=1e38, weight_decay=1e38), None))
-        does.give(1, Begin(job(1, batch_per_replica=100000), None))
+        does.give(0, StartTrial(job(0, learning_rate=1e38, weight_decay=1e38), None))
+        does.give(1, StartTrial(job(1, batch_per_replica=100000), None))
         assert {answered(does, Nobody())[0], answered(does, Nobody())[0]} == {0, 1}
-        does.give(0, Advance(2))
+        does.give(0, TrainUntil(2))
         assert isinstance(answered(does, Nobody())[1], TrialFailed)
-        does.give(1, Advance(1))
+        does.give(1, TrainUntil(1))
         with pytest.raises(ConfigError, match="100000 is more than"):
             answered(does, Nobody())
 
 
-def test_a_training_that_is_late_is_left_at_its_checkpoint(workshop: Workshop) -> None:
+def test_a_training_that_is_late_is_left_at_its_checkpoint(workshop: TrainingContext) -> None:
     attendant = Nobody(late=True)
     with Threads(workshop, 2) as does:
-        does.give(4, Begin(job(4, epochs=3), None))
+        does.give(4, StartTrial(job(4, epochs=3), None))
         assert answered(does, attendant) == (4, 0)
-        does.give(4, Advance(1))
+        does.give(4, TrainUntil(1))
         assert answered(does, attendant)[0] == 4
-        does.give(4, Advance(2))
-        assert answered(does, attendant) == (4, Left())
+        does.give(4, TrainUntil(2))
+        assert answered(does, attendant) == (4, Paused())
     assert attendant.stored == [4]
 
 

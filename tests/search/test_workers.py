@@ -19,16 +19,16 @@ import numpy as np
 import pytest
 
 from flowersweep import signals
-from flowersweep.compose import compose
+from flowersweep.config.compose import compose
 from flowersweep.errors import ConfigError
+from flowersweep.execution.pool import InProcess, Paused, WorkerConfig, WorkerLost, WorkerPool
+from flowersweep.execution.processes import ProcessBackend, shares
+from flowersweep.execution.ray_actors import require_room
+from flowersweep.execution.runner import StartTrial, TrainUntil, TrialSpec, images_and_weights
 from flowersweep.runtime import start
-from flowersweep.search.cluster import require_room
-from flowersweep.search.executors import Crew, InProcess, Left, Lost, Setting
-from flowersweep.search.history import deaths
-from flowersweep.search.processes import Processes, shares
-from flowersweep.search.workbench import Advance, Begin, Job, images_and_weights
+from flowersweep.study.records import count_worker_failures
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
 from tests.conftest import TINY, Command, environment
 from tests.postgres import postgres, postgres_server  # noqa: F401
 from tests.search.test_resume import KILLED, story
@@ -42,7 +42,7 @@ def children(process: int) -> list[int]:
     for each in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((each / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == process and b"flowersweep.search.worker" in (each / "cmdline").read_bytes():
+            if parent == process and b"flowersweep.execution.worker" in (each / "cmdline").read_bytes():
                 found.append(int(each.name))
         except OSError:  # it has ended
             continue
@@ -115,7 +115,7 @@ def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(projec
     assert "8 trials: " in again.stdout
     assert not [*study.glob("checkpoints/*")]
 
-    from flowersweep.config import Tracking
+    from flowersweep.config.schema import Tracking
     from flowersweep.tracking.store import client
 
     uri = store.removeprefix("tracking.uri=") if store.startswith("tracking.uri") else None
@@ -159,7 +159,7 @@ class Kept:
         return False
 
 
-def answered(crew: Crew | InProcess, task: Any, kept: Kept) -> Any:
+def answered(crew: WorkerPool | InProcess, task: Any, kept: Kept) -> Any:
     crew.give(0, task)
     while (found := crew.answer(kept)) is None:
         pass
@@ -171,28 +171,28 @@ def answered(crew: Crew | InProcess, task: Any, kept: Kept) -> Any:
 def test_another_worker_goes_on_from_the_checkpoint_and_gives_the_same(project: Path) -> None:
     config = compose([*TINY, "train.checkpoint_seconds=0"])
     cache = project / "mlruns" / "cache"
-    workshop = Workshop(start(cache / "compiled"), cache, lambda what, done, total: None)
-    job = Job(0, config, {}, None, images_and_weights(config, workshop))
+    workshop = TrainingContext(start(cache / "compiled"), cache, lambda what, done, total: None)
+    job = TrialSpec(0, config, {}, None, images_and_weights(config, workshop))
     whole, kept = InProcess(workshop), Kept()
-    assert answered(whole, Begin(job, None), kept) == 0
-    expected = [epoch.metrics for until in (2, 3, 4) for epoch in answered(whole, Advance(until), kept)]
-    with Crew(Processes(1), 1, Setting(str(project), tuple(sys.path), cache, ())) as crew:
+    assert answered(whole, StartTrial(job, None), kept) == 0
+    expected = [epoch.metrics for until in (2, 3, 4) for epoch in answered(whole, TrainUntil(until), kept)]
+    with WorkerPool(ProcessBackend(1), 1, WorkerConfig(str(project), tuple(sys.path), cache, ())) as crew:
         assert crew.begun().platform == "cpu"
         kept = Kept()
-        assert answered(crew, Begin(job, None), kept) == 0
-        first = [*answered(crew, Advance(2), kept), *answered(crew, Advance(3), kept)]
+        assert answered(crew, StartTrial(job, None), kept) == 0
+        first = [*answered(crew, TrainUntil(2), kept), *answered(crew, TrainUntil(3), kept)]
         assert [each.epoch for each in kept.checkpoints] == [2]
         (worker,) = children(os.getpid())
         os.kill(worker, signal.SIGKILL)
-        lost = answered(crew, Advance(4), kept)
-        assert isinstance(lost, Lost)
+        lost = answered(crew, TrainUntil(4), kept)
+        assert isinstance(lost, WorkerLost)
         assert "SIGKILL" in lost.reason
         kept.checkpoints[-1].save(project / "kept.npz")
-        assert answered(crew, Begin(job, (project / "kept.npz").read_bytes()), kept) == 2  # and not from epoch 0
-        second = [*answered(crew, Advance(3), kept)]
+        assert answered(crew, StartTrial(job, (project / "kept.npz").read_bytes()), kept) == 2  # and not from epoch 0
+        second = [*answered(crew, TrainUntil(3), kept)]
         assert children(os.getpid()) != [worker]
         crew.leave()
-        assert isinstance(answered(crew, Advance(4), kept), Left)  # the minutes are used up
+        assert isinstance(answered(crew, TrainUntil(4), kept), Paused)  # the minutes are used up
         assert kept.checkpoints[-1].epoch == 3
     found = [epoch.metrics for epoch in [*first, *second]]
     for one_, other in zip([*expected[:3], expected[2]], found, strict=True):
@@ -244,20 +244,20 @@ def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(project: Path, clu
 
 def test_what_ray_lost_with_a_node_is_a_worker_that_is_gone() -> None:
     exceptions = pytest.importorskip("ray.exceptions")
-    from flowersweep.search.cluster import Actor
+    from flowersweep.execution.ray_actors import RayConnection
 
     def lost(message: str) -> None:
         raise exceptions.ObjectLostError(message, None, "")
 
     actor = SimpleNamespace(hear=SimpleNamespace(remote=lambda: "0" * 56))
     with pytest.raises(EOFError, match="lost"):
-        Actor(SimpleNamespace(get=lost, exceptions=exceptions), actor).receive()
+        RayConnection(SimpleNamespace(get=lost, exceptions=exceptions), actor).receive()
 
 
 def test_a_library_that_listens_to_signals_does_not_take_them_away() -> None:
     before = signal.signal(signal.SIGTERM, signals._end)
     try:
-        with signals.kept():
+        with signals.preserve_sigterm():
             signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
         assert signal.getsignal(signal.SIGTERM) is signals._end
     finally:
@@ -266,16 +266,16 @@ def test_a_library_that_listens_to_signals_does_not_take_them_away() -> None:
 
 def test_a_trial_that_reports_between_them_does_not_kill_its_workers() -> None:
     happened: list[dict[str, Any]] = [{"event": event, "trial": 0} for event in ("ask", "lost", "lost", "report", "lost")]
-    assert deaths(happened) == {0: 1}
-    assert deaths([*happened, {"event": "lost", "trial": 1}]) == {0: 1, 1: 1}
+    assert count_worker_failures(happened) == {0: 1}
+    assert count_worker_failures([*happened, {"event": "lost", "trial": 1}]) == {0: 1, 1: 1}
 
 
 def test_without_ray_the_command_to_install_it_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flowersweep.search.cluster import Actors
+    from flowersweep.execution.ray_actors import RayBackend
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'flowersweep\[ray\]'"):
-        Actors(1, "auto")
+        RayBackend(1, "auto")
 
 
 @pytest.mark.parametrize(

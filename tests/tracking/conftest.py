@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowersweep.config import Tracking
-from flowersweep.journal import Journal
+from flowersweep.config.schema import Tracking
+from flowersweep.study.journal import Journal
 from flowersweep.tracking import store
 
 os.environ.setdefault("KERAS_BACKEND", "jax")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.tracking import store
 
 LOCAL = Tracking()

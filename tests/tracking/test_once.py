@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from flowersweep.errors import TrackingError
-from flowersweep.journal import Journal
+from flowersweep.study.journal import Journal
 from flowersweep.tracking import store
 from flowersweep.tracking.shipper import run_ids, sync
 from tests.tracking.stored import LOCAL, snapshot

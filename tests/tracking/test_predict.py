@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowersweep.compose import compose
-from flowersweep.config import Config, Data, Tracking
+from flowersweep.config.compose import compose
+from flowersweep.config.schema import Config, Data, Tracking
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.pipeline import in_order
 from flowersweep.errors import ConfigError, TrackingError
-from flowersweep.predict import labels, predict
 from flowersweep.tracking import registry, store
 from flowersweep.tracking.shipper import run_ids, sync
-from flowersweep.training.views import views
+from flowersweep.training.augment.views import tta_views
+from flowersweep.workflows.predict import labels, predict
 
 LOCAL = Tracking()
-FETCH = {"_target_": "flowersweep.data.synthetic.write", "classes": 4, "train": 3, "val": 3, "test": 30, "image_size": 32}
+FETCH = {"_target_": "flowersweep.data.synthetic.dataset.write", "classes": 4, "train": 3, "val": 3, "test": 30, "image_size": 32}
 DATA = Data(name="synthetic", fetch=FETCH)
 
 
@@ -97,7 +97,7 @@ def test_mirrored_images_are_predicted_alike_from_both_sides(count: int, network
 def test_further_views_are_closer_about_the_centre_in_pairs() -> None:
     down, across = np.mgrid[0:64, 0:64].astype(np.float32)
     images = np.stack([down, across, np.full_like(down, 7)], axis=-1)[None].repeat(2, axis=0).astype(np.uint8)
-    seen = list(views(images, 6))
+    seen = list(tta_views(images, 6))
     assert {(view.shape, view.dtype) for view in seen} == {(images.shape, np.dtype(np.uint8))}
     np.testing.assert_array_equal(seen[0], images)
     for pair, side in enumerate((1.0, 0.9, 0.8)):

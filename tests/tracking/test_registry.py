@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking import registry, store
 from flowersweep.tracking.shipper import run_ids, sync
@@ -53,7 +53,7 @@ def promoted(shipped, network) -> Shipped:
 def test_the_champion_answers_as_the_network_that_was_logged(promoted, network):
     loaded = registry.load(LOCAL, promoted.dir)
     np.testing.assert_allclose(loaded.predict(IMAGES, verbose=0), network.predict(IMAGES, verbose=0), rtol=1e-6)
-    assert registry.facts(LOCAL, promoted.dir, alias="champion")["classes"] == CLASSES
+    assert registry.model_metadata(LOCAL, promoted.dir, alias="champion")["classes"] == CLASSES
     same = [registry.load(LOCAL, promoted.dir, version=1), registry.load(LOCAL, promoted.dir, run=promoted.trials[1])]
     assert [model.count_params() for model in same] == [network.count_params()] * 2
 

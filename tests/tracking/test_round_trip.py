@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.config import Data, Tracking
+from flowersweep.config.schema import Data, Tracking
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.pipeline import in_order
 from flowersweep.tracking import registry, store
 from flowersweep.tracking.shipper import run_ids, sync
 from tests.conftest import environment
 
-FETCH = {"_target_": "flowersweep.data.synthetic.write", "classes": 4, "train": 3, "val": 3, "test": 5, "image_size": 32}
+FETCH = {"_target_": "flowersweep.data.synthetic.dataset.write", "classes": 4, "train": 3, "val": 3, "test": 5, "image_size": 32}
 DATA = Data(name="synthetic", fetch=FETCH)
 
 

@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 
 from flowersweep.__main__ import main
-from flowersweep.journal import Journal
+from flowersweep.study.journal import Journal
 from flowersweep.tracking import store
 from flowersweep.tracking.shipper import run_ids, sync
 from tests.tracking.stored import LOCAL, snapshot, states
@@ -104,7 +104,7 @@ def test_syncing_everything_leaves_the_study_of_a_live_process_alone(study, caps
     for each in (study, other):
         each.write(each.begin(), each.ask(0))
     monkeypatch.chdir(study.dir.parent)
-    code = "import sys; from pathlib import Path; from flowersweep.journal import Journal\n"
+    code = "import sys; from pathlib import Path; from flowersweep.study.journal import Journal\n"
     code += "j = Journal(Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
     live = subprocess.Popen([sys.executable, "-c", code, str(study.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

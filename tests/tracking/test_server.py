@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep.config import Tracking
-from flowersweep.journal import read
+from flowersweep.config.schema import Tracking
+from flowersweep.study.journal import read_events
 from flowersweep.tracking import registry, store
-from flowersweep.tracking.shipment import Shipment
+from flowersweep.tracking.mlflow_sink import MlflowSink
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
 from tests.tracking.conftest import Study
 from tests.tracking.proxy import TROUBLES, Proxy
@@ -91,7 +91,7 @@ def test_whatever_a_server_does_each_value_arrives_once(trouble, server, mlruns,
     with Proxy(server.port) as proxy:
         tracking = Tracking(uri=proxy.address)
         study.write(study.begin())
-        with Shipper(Shipment(study.path, tracking, study.dir)) as shipper:
+        with Shipper(MlflowSink(study.path, tracking, study.dir)) as shipper:
             study.write(*study.whole(0), study.ask(1), study.report(1, 1))
             assert shipper.drain(60)
             monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
@@ -123,7 +123,7 @@ def journaled(study: Study) -> Counter[tuple[str, str, int, float]]:
     """Count what a journal says."""
     found: Counter[tuple[str, str, int, float]] = Counter()
     steps: dict[int, int] = {}
-    for event in read(study.path)[0]:
+    for event in read_events(study.path)[0]:
         for epoch in event.get("epochs", ()):
             steps[event["trial"]] = epoch["epoch"]
             found.update((str(event["trial"]), key, epoch["epoch"], value) for key, value in epoch["metrics"].items())
@@ -139,7 +139,7 @@ def test_a_server_that_stops_and_starts_again_in_the_middle_of_a_study_gets_all_
     tracking = Tracking(uri=server.address)
     server.start()
     study.write(study.begin())
-    with Shipper(Shipment(study.path, tracking, study.dir)) as shipper:
+    with Shipper(MlflowSink(study.path, tracking, study.dir)) as shipper:
         study.write(*study.whole(0, logits=True))
         assert shipper.drain(60)
         server.stop()
@@ -169,4 +169,4 @@ def test_a_server_that_stops_and_starts_again_in_the_middle_of_a_study_gets_all_
     assert [str(registry.promote("smoothing", tracking, study.dir).version) for _ in range(2)] == ["1", "1"]
     loaded = registry.load(tracking, study.dir)
     np.testing.assert_allclose(loaded.predict(images, verbose=0), network.predict(images, verbose=0), rtol=1e-6)
-    assert registry.facts(tracking, study.dir)["classes"] == ["a", "b", "c", "d"]
+    assert registry.model_metadata(tracking, study.dir)["classes"] == ["a", "b", "c", "d"]

@@ -9,10 +9,10 @@ import time
 
 import pytest
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
-from flowersweep.tracking import shipment, store
-from flowersweep.tracking.shipment import Shipment
+from flowersweep.tracking import mlflow_sink, store
+from flowersweep.tracking.mlflow_sink import MlflowSink
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
 from tests.tracking.stored import LOCAL, snapshot, states
 
@@ -31,7 +31,7 @@ def test_a_run_deleted_in_mlflow_does_not_hold_up_the_others(study, caplog):
 
 def test_the_thread_ships_while_the_study_goes_on_and_drains_at_the_end(study):
     study.write(study.begin())
-    with Shipper(Shipment(study.path, LOCAL, study.dir)) as shipper:
+    with Shipper(MlflowSink(study.path, LOCAL, study.dir)) as shipper:
         for trial in range(3):
             study.write(*study.whole(trial))
             shipper.wake()
@@ -44,16 +44,16 @@ def test_the_thread_ships_while_the_study_goes_on_and_drains_at_the_end(study):
 
 def test_a_bug_in_shipping_is_logged_once_with_its_traceback_and_loses_nothing(study, monkeypatch, caplog):
     broken = [ZeroDivisionError("a bug")] * 2
-    apply = shipment.Shipment._apply
+    apply = mlflow_sink.MlflowSink._apply
 
     def now_and_then(self, client, change):
         if change.trial == 0 and broken:
             raise broken.pop()
         apply(self, client, change)
 
-    monkeypatch.setattr(shipment.Shipment, "_apply", now_and_then)
+    monkeypatch.setattr(mlflow_sink.MlflowSink, "_apply", now_and_then)
     study.write(study.begin(), *study.whole(0))
-    with Shipper(Shipment(study.path, LOCAL, study.dir)) as shipper:
+    with Shipper(MlflowSink(study.path, LOCAL, study.dir)) as shipper:
         assert shipper.drain(30)
     assert [record.exc_info is not None for record in caplog.records if record.levelno >= logging.WARNING] == [True]
     assert len(snapshot(study.dir)) == 2
@@ -63,7 +63,7 @@ def test_a_store_that_cannot_be_opened_costs_a_warning_and_not_the_training(stud
     study.write(study.begin(), *study.whole(0))
     nowhere = Tracking(uri=f"http://me:swordfish@127.0.0.1:{free_port}")
     began = time.monotonic()
-    with Shipper(Shipment(study.path, nowhere, study.dir)) as shipper:
+    with Shipper(MlflowSink(study.path, nowhere, study.dir)) as shipper:
         shipper.wake()
         assert time.monotonic() - began < 0.5
     assert time.monotonic() - began < 20
@@ -77,7 +77,7 @@ def test_a_store_that_cannot_be_opened_costs_a_warning_and_not_the_training(stud
 def test_a_database_that_another_process_locks_holds_up_nothing_and_gets_all_of_it(study, caplog, capfd):
     study.write(study.begin())
     code = "import sys, sqlite3; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN EXCLUSIVE'); print(flush=True); sys.stdin.read()"
-    with Shipper(Shipment(study.path, LOCAL, study.dir)) as shipper:
+    with Shipper(MlflowSink(study.path, LOCAL, study.dir)) as shipper:
         study.write(*study.whole(0))
         assert shipper.drain(60)
         command = [sys.executable, "-c", code, str(study.dir / "mlflow.db")]
@@ -100,7 +100,7 @@ def test_a_database_that_another_process_locks_holds_up_nothing_and_gets_all_of_
 
 def test_two_processes_do_not_ship_one_study_at_once(study):
     study.write(study.begin())
-    with Shipper(Shipment(study.path, LOCAL, study.dir)) as shipper:
+    with Shipper(MlflowSink(study.path, LOCAL, study.dir)) as shipper:
         assert shipper.drain(30)
         with pytest.raises(TrackingError, match="by another process"):
             sync(study.path, LOCAL, study.dir)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking import store
 
@@ -42,7 +42,7 @@ def test_a_store_that_cannot_be_opened_is_named_without_its_password(tmp_path):
 
 
 def test_processes_that_start_together_make_one_database_and_say_nothing(tmp_path):
-    code = "import sys, pathlib; from flowersweep.config import Tracking; from flowersweep.tracking import store; "
+    code = "import sys, pathlib; from flowersweep.config.schema import Tracking; from flowersweep.tracking import store; "
     code += "dir = pathlib.Path(sys.argv[1]); client = store.client(Tracking(), dir); print(store.experiment(client, 'x', dir))"
     begin = [sys.executable, "-c", code, str(tmp_path / "mlruns")]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}

@@ -13,10 +13,10 @@ import urllib.request
 
 import pytest
 
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
-from flowersweep.search.dashboard import dashboard
-from flowersweep.tracking.server import served
+from flowersweep.search.optuna_dashboard import dashboard
+from flowersweep.tracking.server import serve_ui
 from tests.conftest import environment
 from tests.report.made_up import of_all_kinds
 
@@ -66,5 +66,5 @@ def test_the_dashboard_has_the_studies_of_the_journals_and_follows_them(study, f
 
 def test_a_server_that_cannot_start_is_told_with_its_reason(study, free_port):
     (study.dir / "mlflow.db").write_bytes(b"this is no database, and never was" * 100)
-    with pytest.raises(TrackingError), served(Tracking(), study.dir, free_port):
+    with pytest.raises(TrackingError), serve_ui(Tracking(), study.dir, free_port):
         pass

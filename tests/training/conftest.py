@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from flowersweep.config import Config, Data, Model, Train
+from flowersweep.config.schema import Config, Data, Model, Train
 from flowersweep.runtime import start
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
 
 LOSS = {
     "_target_": "flowersweep.training.losses.focal_cross_entropy",
@@ -21,7 +21,7 @@ SCHEDULE = {"_target_": "flowersweep.training.schedules.cosine", "name": "cosine
 
 def tiny(**changed: object) -> Config:
     """A configuration that trains in seconds."""
-    fetch = {"_target_": "flowersweep.data.synthetic.write", "classes": 5, "train": 8, "val": 6, "test": 2, "image_size": 32}
+    fetch = {"_target_": "flowersweep.data.synthetic.dataset.write", "classes": 5, "train": 8, "val": 6, "test": 2, "image_size": 32}
     settings = {
         "data": Data(name="synthetic", fetch=fetch),
         "model": Model(name="tiny", backbone={"_target_": "flowersweep.testing.tiny_backbone"}, weights="none"),
@@ -34,5 +34,5 @@ def tiny(**changed: object) -> Config:
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(start(), tmp_path_factory.mktemp("cache"), lambda what, done, total: None)
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
+    return TrainingContext(start(), tmp_path_factory.mktemp("cache"), lambda what, done, total: None)

@@ -13,18 +13,19 @@ import scipy
 import tensorflow as tf
 import yaml
 
-from flowersweep import trial
-from flowersweep.config import Train, with_settings
-from flowersweep.data.drawing import picture
-from flowersweep.data.species import species_of
+from flowersweep.config.paths import with_settings
+from flowersweep.config.schema import Train
+from flowersweep.config.targets import arguments
+from flowersweep.data.synthetic.drawing import picture
+from flowersweep.data.synthetic.species import species_of
 from flowersweep.runtime import compiles
-from flowersweep.targets import arguments
+from flowersweep.training import trial
 from flowersweep.training.augment import augment, grid
+from flowersweep.training.augment.colour import adjust_contrast_brightness, adjust_hue_saturation
+from flowersweep.training.augment.geometry import resample, rotate, slide_by_matrices, slide_by_steps
+from flowersweep.training.augment.mixing import beta, box
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.colour import expose, tint
-from flowersweep.training.geometry import resample, rotate, slide_by_matrices, slide_by_steps
-from flowersweep.training.mixing import beta, box
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
 from tests.training.conftest import tiny
 
 KEY = jax.random.key(1)
@@ -94,14 +95,14 @@ def test_a_flip_is_that_of_tensorflow_exactly() -> None:
 def test_hue_is_that_of_tensorflow(turns: float) -> None:
     images = flowers()
     theirs = tf.image.adjust_hue(images / 255.0, turns) * 255.0
-    assert worst(jax.jit(tint)(images, np.full(4, turns, np.float32), np.ones(4, np.float32)), theirs) < 5e-4
+    assert worst(jax.jit(adjust_hue_saturation)(images, np.full(4, turns, np.float32), np.ones(4, np.float32)), theirs) < 5e-4
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 0.8, 1.0, 1.3, 2.0])
 def test_saturation_is_that_of_tensorflow(factor: float) -> None:
     images = flowers()
     theirs = tf.image.adjust_saturation(images / 255.0, factor) * 255.0
-    assert worst(jax.jit(tint)(images, np.zeros(4, np.float32), np.full(4, factor, np.float32)), theirs) < 5e-4
+    assert worst(jax.jit(adjust_hue_saturation)(images, np.zeros(4, np.float32), np.full(4, factor, np.float32)), theirs) < 5e-4
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 1.5])
@@ -109,12 +110,17 @@ def test_saturation_is_that_of_tensorflow(factor: float) -> None:
 def test_contrast_and_brightness_are_those_of_tensorflow(factor: float, delta: float) -> None:
     images = flowers()
     theirs = tf.image.adjust_brightness(tf.image.adjust_contrast(images / 255.0, factor), delta) * 255.0
-    assert worst(jax.jit(expose)(images, np.full(4, factor, np.float32), np.full(4, 255.0 * delta, np.float32)), theirs) < 5e-4
+    assert (
+        worst(jax.jit(adjust_contrast_brightness)(images, np.full(4, factor, np.float32), np.full(4, 255.0 * delta, np.float32)), theirs)
+        < 5e-4
+    )
 
 
 def test_the_published_chain_of_colours_is_that_of_tensorflow() -> None:
     images, draws = flowers(), np.random.default_rng(0).uniform(-1, 1, (3, 4)).astype(np.float32)
-    ours = expose(tint(images, 0.05 * draws[0], np.ones(4, np.float32)), 1.0 + 0.5 * draws[1], 255.0 * 0.25 * draws[2])
+    ours = adjust_contrast_brightness(
+        adjust_hue_saturation(images, 0.05 * draws[0], np.ones(4, np.float32)), 1.0 + 0.5 * draws[1], 255.0 * 0.25 * draws[2]
+    )
     for image, mine, (hue, contrast, brightness) in zip(images / 255.0, ours, draws.T, strict=True):
         theirs = tf.image.adjust_contrast(tf.image.adjust_hue(image, 0.05 * hue), 1.0 + 0.5 * contrast)
         assert worst(mine, tf.image.adjust_brightness(theirs, 0.25 * brightness) * 255.0) < 5e-4
@@ -275,7 +281,7 @@ def test_every_preset_names_every_strength() -> None:
         assert set(strengths_of(preset)) == set(augment.__kwdefaults__)
 
 
-def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(workshop: Workshop) -> None:
+def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(workshop: TrainingContext) -> None:
     config = tiny(train=Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8))
     losses = {}
     for preset in ("light", "strong"):

@@ -9,15 +9,17 @@ import keras
 import numpy as np
 import pytest
 
-from flowersweep import trial
-from flowersweep.config import Config, Model, Train, at_epoch, at_sizes, check, with_settings
+from flowersweep.config.paths import with_settings
+from flowersweep.config.schema import Config, Model, Train, at_epoch, at_sizes
+from flowersweep.config.validation import validate
 from flowersweep.data.pipeline import read_images
 from flowersweep.errors import ConfigError
 from flowersweep.runtime import compiles, start
-from flowersweep.search.identity import identity
+from flowersweep.search.deduplication import identity
+from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.fit import Finetune
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
+from flowersweep.training.stages import FinetuneStage
 from tests.training.conftest import tiny
 
 FULL = tiny(train=Train(name="finetune", finetune=True, head_epochs=1, epochs=2, batch_per_replica=8))
@@ -47,11 +49,11 @@ def test_the_epochs_of_fine_tuning_are_cut_evenly_and_the_head_takes_the_first_s
 
 
 def test_a_trial_grows_its_images_and_ends_as_a_network_for_those_of_full_size(tmp_path: Path) -> None:
-    workshop = Workshop(start(), tmp_path, lambda what, done, total: None)
+    workshop = TrainingContext(start(), tmp_path, lambda what, done, total: None)
     seen: list[tuple[int, ...]] = []
     stages = [trial.stage_at(GROWING, epoch, workshop)[0] for epoch in range(3)]
     for stage in {*stages}:
-        if isinstance(stage, Finetune):
+        if isinstance(stage, FinetuneStage):
             step = stage._step
             stage._step = lambda *batch, step=step: seen.append(batch[2].shape) or step(*batch)  # type: ignore[func-returns-value]
     checkpoint, epochs = trial.advance(GROWING, Checkpoint(), 3, workshop)
@@ -62,12 +64,12 @@ def test_a_trial_grows_its_images_and_ends_as_a_network_for_those_of_full_size(t
     test = workshop.dataset(GROWING.data).splits["test"]
     images = read_images(test, range(len(test)))
     assert images.shape[1:] == (32, 32, 3)
-    model = trial.model_of(GROWING, checkpoint, workshop)
+    model = trial.build_keras_model(GROWING, checkpoint, workshop)
     assert model.input_shape == (None, 32, 32, 3)
     np.testing.assert_allclose(model.predict(images, verbose=0), result.logits["test"], rtol=1e-3, atol=1e-4)
 
 
-def test_a_trial_goes_on_from_any_step_of_any_size_bit_for_bit(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_trial_goes_on_from_any_step_of_any_size_bit_for_bit(workshop: TrainingContext, tmp_path: Path) -> None:
     config = with_settings(GROWING, {"train.ema_half_life": 0.2, "train.batch_statistics": True})
     files: list[Path] = []
 
@@ -77,12 +79,12 @@ def test_a_trial_goes_on_from_any_step_of_any_size_bit_for_bit(workshop: Worksho
 
     whole, epochs = trial.advance(config, Checkpoint(), 3, workshop, keep)
     for path in (tmp_path / "1-2.npz", tmp_path / "1-5.npz", tmp_path / "2-3.npz"):
-        rest, again = trial.advance(config, Checkpoint.load(path, workshop.runtime.whole), 3, workshop)
+        rest, again = trial.advance(config, Checkpoint.load(path, workshop.runtime.replicated), 3, workshop)
         same(whole, rest)
         assert [epoch.metrics for epoch in again] == [epoch.metrics for epoch in epochs], path
 
 
-def test_each_size_is_compiled_once_for_all_trials(workshop: Workshop) -> None:
+def test_each_size_is_compiled_once_for_all_trials(workshop: TrainingContext) -> None:
     def run(config: Config) -> int:
         before = compiles()
         trial.finish(config, trial.advance(config, Checkpoint(), trial.epochs(config), workshop)[0], workshop)
@@ -96,17 +98,17 @@ def test_each_size_is_compiled_once_for_all_trials(workshop: Workshop) -> None:
         {"train.image_sizes": [16, 16, 32], "train.epochs": 4},
     ):
         other = with_settings(base, settings)
-        assert workshop.groups(other) == workshop.groups(base)
+        assert workshop.compile_group_keys(other) == workshop.compile_group_keys(base)
         assert run(other) == 0, settings
-    head, small, large = workshop.groups(base)
-    assert workshop.groups(with_settings(base, {"train.image_sizes": None}))[-1] == large
-    assert workshop.groups(with_settings(base, {"train.image_sizes": None, "data.image_size": 16})) == (head, small)
+    head, small, large = workshop.compile_group_keys(base)
+    assert workshop.compile_group_keys(with_settings(base, {"train.image_sizes": None}))[-1] == large
+    assert workshop.compile_group_keys(with_settings(base, {"train.image_sizes": None, "data.image_size": 16})) == (head, small)
 
 
-def test_one_size_alone_is_the_training_without(workshop: Workshop) -> None:
+def test_one_size_alone_is_the_training_without(workshop: TrainingContext) -> None:
     one = with_settings(FULL, {"train.image_sizes": [32]})
     same(trial.advance(one, Checkpoint(), 3, workshop)[0], trial.advance(FULL, Checkpoint(), 3, workshop)[0])
-    assert workshop.groups(one) == workshop.groups(FULL)
+    assert workshop.compile_group_keys(one) == workshop.compile_group_keys(FULL)
     assert identity(one, 1) == identity(FULL, 1) != identity(GROWING, 1)
     again, other = (
         with_settings(GROWING, {"train.epochs": 4, "train.image_sizes": sizes}) for sizes in ([16, 16, 32, 32], [16, 32, 32, 32])
@@ -126,12 +128,12 @@ def test_one_size_alone_is_the_training_without(workshop: Workshop) -> None:
 )
 def test_sizes_that_mean_nothing_are_refused(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as refused:
-        check(with_settings(GROWING, settings))
+        validate(with_settings(GROWING, settings))
     assert said in str(refused.value)
 
 
 @pytest.mark.parametrize("sizes", [[16, 24], [16, 48]])
-def test_the_last_size_must_be_that_of_the_images(sizes: list[int], workshop: Workshop) -> None:
+def test_the_last_size_must_be_that_of_the_images(sizes: list[int], workshop: TrainingContext) -> None:
     with pytest.raises(ConfigError, match=r"must end with the size of the images, which is 32x32\. .* set data.image_size="):
         workshop.batch(with_settings(FULL, {"train.image_sizes": sizes}))
 
@@ -142,9 +144,9 @@ def positioned(*, input_shape: tuple[int, int, int], include_top: bool = False, 
     return keras.Model(images, keras.layers.EinsumDense("nhwc,hwcd->nhwd", (*input_shape[:2], 4))(images))
 
 
-def test_a_network_whose_weights_depend_on_the_size_is_refused_by_name(workshop: Workshop) -> None:
+def test_a_network_whose_weights_depend_on_the_size_is_refused_by_name(workshop: TrainingContext) -> None:
     model = Model(name="places", backbone={"_target_": f"{__name__}.positioned"}, weights="none")
-    trusting = Workshop(workshop.runtime, workshop.cache, workshop.progress, trusted=("tests",))
+    trusting = TrainingContext(workshop.runtime, workshop.cache, workshop.progress, trusted=("tests",))
     trusting.require_networks(tiny(model=model, train=FULL.train))
     with pytest.raises(ConfigError, match="the weights of model=places depend on the size of the images"):
         trusting.require_networks(tiny(model=model, train=GROWING.train))

@@ -12,16 +12,17 @@ import keras
 import numpy as np
 import pytest
 
-from flowersweep import trial
-from flowersweep.config import Config, Model, Train, with_settings
+from flowersweep.config.paths import with_settings
+from flowersweep.config.schema import Config, Model, Train
 from flowersweep.data.pipeline import read_images
-from flowersweep.models.cpu import lower_for_cpu
+from flowersweep.models.cpu.lowering import lower_for_cpu
 from flowersweep.runtime import compiles
+from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.fit import heads
+from flowersweep.training.context import TrainingContext
 from flowersweep.training.losses import focal_cross_entropy
-from flowersweep.training.step import joint_loss, pooled
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.stages import heads
+from flowersweep.training.step import joint_loss, mean_log_probs
 from tests.training.conftest import tiny
 
 TINY = {"backbone": {"_target_": "flowersweep.testing.tiny_backbone"}}
@@ -32,7 +33,7 @@ FINETUNE = tiny(model=JOINT, train=Train(name="finetune", finetune=True, head_ep
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
 
 
-def trained(config: Config, workshop: Workshop) -> Checkpoint:
+def trained(config: Config, workshop: TrainingContext) -> Checkpoint:
     return trial.advance(config, Checkpoint(), trial.epochs(config), workshop)[0]
 
 
@@ -54,16 +55,16 @@ def test_without_the_ensembles_loss_each_member_is_taught_as_it_would_be_alone()
         np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-6)
     logits = heads(features, kernel, bias, (2, 3))
     mean = np.mean([jax.nn.softmax(each) for each in logits], axis=0)
-    np.testing.assert_allclose(np.exp(pooled(logits)), mean, atol=1e-6)
+    np.testing.assert_allclose(np.exp(mean_log_probs(logits)), mean, atol=1e-6)
     assert float(joint(kernel, bias, 0.5) - joint(kernel, bias, 0.0)) == pytest.approx(float(0.5 * loss(jnp.log(mean))), rel=1e-4)
 
 
 @BOTH
-def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(config: Config, workshop: Workshop, tmp_path: Path) -> None:
+def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(config: Config, workshop: TrainingContext, tmp_path: Path) -> None:
     checkpoint, epochs = trial.advance(config, Checkpoint(), trial.epochs(config), workshop)
     assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
     result = trial.finish(config, checkpoint, workshop)
-    trial.model_of(config, checkpoint, workshop).save(tmp_path / "model.keras")
+    trial.build_keras_model(config, checkpoint, workshop).save(tmp_path / "model.keras")
     model = keras.models.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
     dataset = workshop.dataset(config.data)
     images = read_images(dataset.splits["test"], range(len(dataset.splits["test"])))
@@ -72,26 +73,26 @@ def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(config: Confi
 
 
 @BOTH
-def test_the_share_of_the_ensembles_loss_is_a_number_that_compiles_nothing_and_counts(config: Config, workshop: Workshop) -> None:
+def test_the_share_of_the_ensembles_loss_is_a_number_that_compiles_nothing_and_counts(config: Config, workshop: TrainingContext) -> None:
     first = trial.finish(config, trained(config, workshop), workshop)
     before = compiles()
     other = with_settings(config, {"model.ensemble_loss": 5.0})
     second = trial.finish(other, trained(other, workshop), workshop)
     assert compiles() == before
-    assert workshop.groups(other) == workshop.groups(config)
+    assert workshop.compile_group_keys(other) == workshop.compile_group_keys(config)
     assert not np.array_equal(first.logits["tune"], second.logits["tune"])
 
 
-def test_members_take_the_features_that_each_has_in_the_cache(workshop: Workshop) -> None:
-    both = workshop.shared(FROZEN).features["tune"]
+def test_members_take_the_features_that_each_has_in_the_cache(workshop: TrainingContext) -> None:
+    both = workshop.get_shared(FROZEN).features["tune"]
     cached = {*(workshop.cache / "features").iterdir()}
     for place, member in enumerate((TINY, SCALED)):
-        alone = workshop.shared(tiny(model=Model(name="alone", weights="none", **member))).features["tune"]
+        alone = workshop.get_shared(tiny(model=Model(name="alone", weights="none", **member))).features["tune"]
         np.testing.assert_array_equal(both[:, place * 16 : (place + 1) * 16], alone)
     assert {*(workshop.cache / "features").iterdir()} == cached
 
 
-def test_a_network_alone_is_trained_as_before(workshop: Workshop) -> None:
+def test_a_network_alone_is_trained_as_before(workshop: TrainingContext) -> None:
     alone = tiny()
     with_share = replace(alone, model=replace(alone.model, ensemble_loss=1.0))
     np.testing.assert_array_equal(

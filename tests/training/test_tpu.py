@@ -10,14 +10,14 @@ import jax.export
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.check import dataset_of, largest
-from flowersweep.compose import compose, options
-from flowersweep.config import Config, Data, Train
+from flowersweep.config.compose import compose, option_names
+from flowersweep.config.schema import Config, Data, Train
 from flowersweep.runtime import start
-from flowersweep.training import tpu
-from flowersweep.training.blueprint import Blueprint, Program
-from flowersweep.training.tpu import CHIPS, Cost, TooLarge
-from flowersweep.trial import epochs, hyperparameters
+from flowersweep.training.ahead_of_time import tpu
+from flowersweep.training.ahead_of_time.abstract import AbstractContext, LoweredProgram
+from flowersweep.training.ahead_of_time.tpu import CHIPS, Cost, TooLarge
+from flowersweep.training.trial import epochs, hyperparameters
+from flowersweep.workflows.tpu_check import dataset_of, largest
 from tests.conftest import Command
 from tests.training.conftest import tiny
 
@@ -26,16 +26,16 @@ FINETUNE = Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_
 TINY = ["model=tiny", "data.image_size=64", "train.batch_per_replica=8"]
 
 
-def blueprint(config: Config) -> Blueprint:
+def blueprint(config: Config) -> AbstractContext:
     runtime = replace(start(), platform="tpu")
-    return Blueprint(config, dataset_of(config, runtime.replicas), runtime)
+    return AbstractContext(config, dataset_of(config, runtime.replicas), runtime)
 
 
-def exported(program: Program) -> str:
+def exported(program: LoweredProgram) -> str:
     return str(jax.export.export(program.function, platforms=["tpu"])(*program.arguments).mlir_module())
 
 
-@pytest.mark.parametrize("augment", options("augment"))
+@pytest.mark.parametrize("augment", option_names("augment"))
 def test_the_fine_tuning_step_is_a_program_for_tpu_without_gathers(augment: str) -> None:
     config = replace(tiny(train=FINETUNE, augment=compose([f"augment={augment}"]).augment), data=Data(name="none", image_size=32))
     program, batch = blueprint(config).step(config, hyperparameters(config, epochs(config) - 1, 1))

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from flowersweep import trial
-from flowersweep.config import Config, Train, with_settings
+from flowersweep.config.paths import with_settings
+from flowersweep.config.schema import Config, Train
 from flowersweep.errors import ConfigError, TrialFailed
 from flowersweep.runtime import compiles
-from flowersweep.training import fit
+from flowersweep.training import stages, trial
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
 from tests.training.conftest import tiny
 
 FROZEN = tiny()
@@ -23,7 +23,7 @@ FINETUNE = tiny(train=Train(name="finetune", finetune=True, head_epochs=1, epoch
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
 
 
-def run(config: Config, workshop: Workshop) -> tuple[Checkpoint, list[dict[str, float]]]:
+def run(config: Config, workshop: TrainingContext) -> tuple[Checkpoint, list[dict[str, float]]]:
     checkpoint, epochs = trial.advance(config, Checkpoint(), trial.epochs(config), workshop)
     return checkpoint, [epoch.metrics for epoch in epochs]
 
@@ -35,20 +35,20 @@ def same(one: Checkpoint, other: Checkpoint) -> None:
 
 @BOTH
 def test_a_trial_cut_into_segments_and_moved_through_files_ends_bit_for_bit_the_same(
-    config: Config, workshop: Workshop, tmp_path: Path
+    config: Config, workshop: TrainingContext, tmp_path: Path
 ) -> None:
     whole, metrics = run(config, workshop)
     checkpoint, pieces = Checkpoint(), []
     for until in range(1, trial.epochs(config) + 1):
         checkpoint, epochs = trial.advance(config, checkpoint, until, workshop)
         checkpoint.save(tmp_path / "checkpoint.npz")
-        checkpoint = Checkpoint.load(tmp_path / "checkpoint.npz", workshop.runtime.whole)
+        checkpoint = Checkpoint.load(tmp_path / "checkpoint.npz", workshop.runtime.replicated)
         pieces += [epoch.metrics for epoch in epochs]
     same(whole, checkpoint)
     assert pieces == metrics
 
 
-def test_a_fine_tuning_goes_on_from_the_middle_of_an_epoch_bit_for_bit(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_fine_tuning_goes_on_from_the_middle_of_an_epoch_bit_for_bit(workshop: TrainingContext, tmp_path: Path) -> None:
     config = with_settings(FINETUNE, {"train.ema_half_life": 0.2, "train.batch_statistics": True})
     files: list[Path] = []
 
@@ -59,20 +59,20 @@ def test_a_fine_tuning_goes_on_from_the_middle_of_an_epoch_bit_for_bit(workshop:
     whole, epochs = trial.advance(config, Checkpoint(), 3, workshop, keep)
     assert [path.stem for path in files] == [f"{epoch}-{step}" for epoch in (1, 2) for step in range(1, 6)]
     for path in files[::3]:
-        rest, again = trial.advance(config, Checkpoint.load(path, workshop.runtime.whole), 3, workshop)
+        rest, again = trial.advance(config, Checkpoint.load(path, workshop.runtime.replicated), 3, workshop)
         same(whole, rest)
         assert [epoch.metrics for epoch in again] == [epoch.metrics for epoch in epochs], path
 
 
 def test_features_in_the_order_of_an_epoch_or_as_they_lie_give_the_same_with_the_same_program(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+    workshop: TrainingContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, metrics = run(FROZEN, workshop)
     stage = workshop.main_stage(FROZEN)
-    assert isinstance(stage, fit.Frozen)
+    assert isinstance(stage, stages.HeadStage)
     assert {epoch for _, epoch in stage._in_order} == {*range(trial.epochs(FROZEN))}
     before = compiles()
-    monkeypatch.setattr(fit, "IN_ORDER", workshop.shared(FROZEN).train[0].nbytes)  # room for the first epoch alone
+    monkeypatch.setattr(stages, "IN_ORDER", workshop.get_shared(FROZEN).train[0].nbytes)  # room for the first epoch alone
     stage._in_order.clear()
     other, again = run(FROZEN, workshop)
     assert len(stage._in_order) == 1
@@ -81,7 +81,7 @@ def test_features_in_the_order_of_an_epoch_or_as_they_lie_give_the_same_with_the
 
 
 @BOTH
-def test_a_segment_that_is_advanced_again_gives_the_same(config: Config, workshop: Workshop) -> None:
+def test_a_segment_that_is_advanced_again_gives_the_same(config: Config, workshop: TrainingContext) -> None:
     first, _ = trial.advance(config, Checkpoint(), 2, workshop)
     once, _ = trial.advance(config, first, 3, workshop)
     again, _ = trial.advance(config, first, 3, workshop)
@@ -89,7 +89,7 @@ def test_a_segment_that_is_advanced_again_gives_the_same(config: Config, worksho
 
 
 @BOTH
-def test_trials_with_other_numbers_compile_nothing(config: Config, workshop: Workshop) -> None:
+def test_trials_with_other_numbers_compile_nothing(config: Config, workshop: TrainingContext) -> None:
     trial.finish(config, run(config, workshop)[0], workshop)
     before = compiles()
     for settings in (
@@ -104,7 +104,7 @@ def test_trials_with_other_numbers_compile_nothing(config: Config, workshop: Wor
     assert compiles() == before
 
 
-def test_every_hyperparameter_changes_the_training(workshop: Workshop) -> None:
+def test_every_hyperparameter_changes_the_training(workshop: TrainingContext) -> None:
     _, base = run(FROZEN, workshop)
     for path, value in {
         "loss.gamma": 2.0,
@@ -121,13 +121,13 @@ def test_every_hyperparameter_changes_the_training(workshop: Workshop) -> None:
         assert changed[-1]["train/loss"] != base[-1]["train/loss"], path
 
 
-def test_training_learns(workshop: Workshop) -> None:
+def test_training_learns(workshop: TrainingContext) -> None:
     _, metrics = run(with_settings(FROZEN, {"train.epochs": 60, "train.learning_rate": 0.1, "model.dropout": 0.0}), workshop)
     assert metrics[-1]["train/loss"] < metrics[0]["train/loss"] * 0.8
     assert metrics[-1]["tune/nll"] < metrics[0]["tune/nll"]
 
 
-def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_backbone(workshop: Workshop) -> None:
+def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_backbone(workshop: TrainingContext) -> None:
     frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, workshop)
     begun = workshop.main_stage(FINETUNE).begin(frozen.state, 0)
     assert frozen.state is not None
@@ -141,30 +141,30 @@ def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_back
     assert not np.array_equal(moved.state.non_trainable[0], begun.non_trainable[0])  # the statistics of the batches
 
 
-def test_a_loss_that_is_not_finite_fails_the_trial_with_its_reason(workshop: Workshop) -> None:
+def test_a_loss_that_is_not_finite_fails_the_trial_with_its_reason(workshop: TrainingContext) -> None:
     with pytest.raises(TrialFailed, match=r"train/loss is (nan|inf).* after epoch \d"):
         run(with_settings(FROZEN, {"train.learning_rate": 1e38, "train.weight_decay": 1e38}), workshop)
 
 
 @BOTH
-def test_the_exported_model_gives_the_logits_of_the_trial(config: Config, workshop: Workshop) -> None:
+def test_the_exported_model_gives_the_logits_of_the_trial(config: Config, workshop: TrainingContext) -> None:
     from flowersweep.data.pipeline import in_order
 
     checkpoint, _ = run(config, workshop)
     result = trial.finish(config, checkpoint, workshop)
-    model = trial.model_of(config, checkpoint, workshop)
+    model = trial.build_keras_model(config, checkpoint, workshop)
     dataset = workshop.dataset(config.data)
     images = np.concatenate(list(in_order(dataset.splits["val"], dataset.image_size, 16)))
     np.testing.assert_allclose(model.predict(images, verbose=0)[dataset.tune], result.logits["tune"], rtol=1e-3, atol=1e-4)
 
 
-def test_report_and_tune_are_scored_apart(workshop: Workshop) -> None:
+def test_report_and_tune_are_scored_apart(workshop: TrainingContext) -> None:
     result = trial.finish(FROZEN, run(FROZEN, workshop)[0], workshop)
     assert {"tune/macro_f1", "report/macro_f1", "tune/calibrated_nll", "report/accuracy"} <= set(result.metrics)
     assert {part: len(logits) for part, logits in result.logits.items()} == {"tune": 15, "report": 15, "test": 10}
 
 
-def test_a_batch_that_the_images_do_not_fill_is_refused(workshop: Workshop) -> None:
+def test_a_batch_that_the_images_do_not_fill_is_refused(workshop: TrainingContext) -> None:
     with pytest.raises(ConfigError, match="a batch of 64 is more than the 40 training images"):
         workshop.batch(replace(FROZEN, train=replace(FROZEN.train, batch_per_replica=64)))
 
@@ -174,7 +174,7 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
     assert Checkpoint.load(tmp_path / "checkpoint.npz") == Checkpoint()
 
 
-def test_a_batch_in_parts_trains_as_the_whole_batch(workshop: Workshop) -> None:
+def test_a_batch_in_parts_trains_as_the_whole_batch(workshop: TrainingContext) -> None:
     still = with_settings(FROZEN, {"model.dropout": 0.0})
     whole, parts = (run(with_settings(still, {"train.accumulate": n}), workshop)[0].state for n in (1, 4))
     assert whole is not None
@@ -182,7 +182,7 @@ def test_a_batch_in_parts_trains_as_the_whole_batch(workshop: Workshop) -> None:
     np.testing.assert_allclose(whole.trainable[0], parts.trainable[0], rtol=1e-4, atol=1e-6)
 
 
-def test_the_average_follows_the_weights_by_its_half_life(workshop: Workshop) -> None:
+def test_the_average_follows_the_weights_by_its_half_life(workshop: TrainingContext) -> None:
     averaged = with_settings(FROZEN, {"train.ema_half_life": 0.1})
     state = run(averaged, workshop)[0].state
     plain = run(FROZEN, workshop)[0].state
@@ -195,7 +195,7 @@ def test_the_average_follows_the_weights_by_its_half_life(workshop: Workshop) ->
     np.testing.assert_allclose(quick.average[0], quick.trainable[0], rtol=1e-5)
 
 
-def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_one_slows(workshop: Workshop) -> None:
+def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_one_slows(workshop: TrainingContext) -> None:
     sgd = replace(FROZEN, optimizer={"_target_": "keras.optimizers.SGD", "name": "sgd"})
     free, loose, tight = (run(with_settings(sgd, {"train.clip_norm": norm}), workshop)[0].state for norm in (None, 1e6, 1e-3))
     assert free is not None
@@ -206,7 +206,7 @@ def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_o
     assert np.abs(tight.trainable[0] - begun).max() < 0.1 * np.abs(free.trainable[0] - begun).max()
 
 
-def test_the_backbone_has_a_rate_of_its_own(workshop: Workshop) -> None:
+def test_the_backbone_has_a_rate_of_its_own(workshop: TrainingContext) -> None:
     frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, workshop)
     still, _ = trial.advance(with_settings(FINETUNE, {"train.backbone_rate": 0.0}), frozen, 3, workshop)
     begun = workshop.main_stage(FINETUNE).begin(frozen.state, 0)
@@ -227,13 +227,13 @@ def counting(logits: jax.Array, targets: jax.Array, *, class_counts: jax.Array, 
     return scale * class_counts.sum() + 0.0 * logits.sum()
 
 
-def test_a_loss_with_a_parameter_for_them_is_given_the_images_of_each_class(workshop: Workshop) -> None:
+def test_a_loss_with_a_parameter_for_them_is_given_the_images_of_each_class(workshop: TrainingContext) -> None:
     own = replace(FROZEN, loss={"_target_": f"{__name__}.counting", "name": "counting", "scale": 0.5})
-    trusting = Workshop(workshop.runtime, workshop.cache, workshop.progress, trusted=("tests",))
+    trusting = TrainingContext(workshop.runtime, workshop.cache, workshop.progress, trusted=("tests",))
     assert run(own, trusting)[1][-1]["train/loss"] == 0.5 * 40
 
 
-def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(workshop: Workshop) -> None:
+def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(workshop: TrainingContext) -> None:
     config = with_settings(FINETUNE, {"train.head_epochs": 0})
     whole, epochs = trial.advance(config, Checkpoint(), 2, workshop)
     assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
@@ -241,4 +241,4 @@ def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(worksho
     resumed, _ = trial.advance(config, first, 2, workshop)
     for one, other in zip(whole.state.weights, resumed.state.weights, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert trial.model_of(config, whole, workshop).output_shape == (None, 5)
+    assert trial.build_keras_model(config, whole, workshop).output_shape == (None, 5)

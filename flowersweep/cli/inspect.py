@@ -1,0 +1,109 @@
+"""The verbs that show what there is: configuration, images, studies and runs, here and in MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from flowersweep.cli.hints import RUN, folder_of_study, studies
+from flowersweep.config.paths import flatten
+from flowersweep.config.schema import Config
+from flowersweep.errors import ConfigError, TrackingError, did_you_mean
+
+
+def print_config(config: Config, overrides: Sequence[str]) -> None:
+    """Print the composed configuration, key by key."""
+    for path, value in flatten(config):
+        print(f"{path}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}")
+
+
+def data(config: Config, overrides: Sequence[str]) -> None:
+    """Fetch the images if need be, verify every record, and say what is there."""
+    from flowersweep.data.dataset import open_dataset
+    from flowersweep.data.duplicates import describe, duplicates
+
+    found = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
+    height, width = found.image_size
+    counts = ", ".join(f"{name} {len(split)}" for name, split in found.splits.items())
+    halves = f"val: tune {len(found.tune)}, report {len(found.holdout)}"
+    print(f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} ({halves})")
+    print(f"every record is sound; digest {found.digest}")
+    print(describe(duplicates(found, Path(config.dir) / "cache"), 5))
+
+
+def status(config: Config, overrides: Sequence[str]) -> None:
+    """Say how far a study is, or all of them, without disturbing whoever runs it."""
+    from flowersweep.report.status import line, screen, status
+
+    if config.study:
+        print(screen(status(folder_of_study(config, config.study))))
+        return
+    found = [status(folder_of_study(config, name)) for name in studies(config)]
+    print("\n".join(map(line, found)) or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME")
+
+
+def report(config: Config, overrides: Sequence[str]) -> None:
+    """Write one page about a study, one that compares several, or one about a run."""
+    from flowersweep.report.write import write
+
+    if config.run:
+        print(f"wrote {_report_of_run(config)}")
+        return
+    names = config.studies or [config.study or ""]
+    folders = [folder_of_study(config, name) for name in names]
+    usual = folders[0] / "report.html" if len(folders) == 1 else Path(config.dir) / f"report-{'-'.join(names)}.html"
+    print(f"wrote {write(folders, _output(config, usual))}")
+
+
+def _output(config: Config, usual: Path) -> Path:
+    path = Path(config.output) if config.output else usual
+    if path.is_dir() or not path.parent.is_dir():
+        raise ConfigError(f"output={path}: must be a file in a folder that exists")
+    return path
+
+
+def _report_of_run(config: Config) -> Path:
+    """Write the page of one run, from what MLflow holds of it."""
+    from flowersweep.report.single import write
+    from flowersweep.tracking.recorded import load_run
+
+    dir = Path(config.dir)
+    path = _output(config, dir / f"report-{config.run}.html")
+    with TemporaryDirectory(prefix="flowersweep-") as scratch:
+        return write(load_run(str(config.run), config.tracking, dir, Path(scratch)), path, dir / "cache")
+
+
+def ui(config: Config, overrides: Sequence[str]) -> None:
+    """Serve the MLflow pages of this store, and optuna-dashboard where it is installed, on 127.0.0.1 until interrupted."""
+    from flowersweep.search.optuna_dashboard import dashboard
+    from flowersweep.tracking.server import serve_ui
+
+    names = [folder_of_study(config, config.study).name] if config.study else studies(config)
+    journals = [Path(config.dir) / "studies" / name / "journal.jsonl" for name in names]
+    print("MLflow's server starts, which may take half a minute", flush=True)
+    try:
+        with serve_ui(config.tracking, Path(config.dir), config.port) as server, dashboard(journals, config.port + 1) as other:
+            print(f"MLflow:            http://127.0.0.1:{config.port}")
+            print(f"optuna-dashboard:  {other or 'not installed (pip install optuna-dashboard)'}")
+            print("Ctrl-C ends " + ("both" if other else "it"), flush=True)
+            server.wait()
+    except KeyboardInterrupt:
+        print("ended")
+    else:
+        raise TrackingError(f"MLflow's server has ended; what it said: {config.dir}/ui.log")
+
+
+def sync(config: Config, overrides: Sequence[str]) -> None:
+    """Ship what MLflow does not have yet of one study, or of all."""
+    from flowersweep.study.journal import lock_holder
+    from flowersweep.tracking.shipper import sync as ship
+
+    for name in [config.study] if config.study else studies(config):
+        journal = Path(config.dir) / "studies" / name / "journal.jsonl"
+        if not journal.exists():
+            raise ConfigError(f'no study "{name}" in {config.dir}/. ' + did_you_mean(name, studies(config), "Studies"))
+        if not config.study and (running := lock_holder(journal.parent)):
+            print(f"{name}: left to {running}; to send it beside that: sync study={name}")
+            continue
+        print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")

@@ -1,0 +1,151 @@
+"""The verbs about one model: make it champion, predict with it, train it again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from flowersweep.cli.hints import RUN, folder_of_study, same_store, studies
+from flowersweep.config.schema import Config, Data
+from flowersweep.errors import ConfigError, DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def promote(config: Config, overrides: Sequence[str]) -> int:
+    """Train a study's best configurations anew and make the chosen model `champion` if the evidence carries it; else exit code 3."""
+    if config.force != bool(config.reason):
+        raise ConfigError('force=true wants a reason, and a reason wants force=true: promote study=NAME force=true reason="..."')
+    if config.version is not None:
+        return _restored(config)
+    if not config.study and not config.run:
+        raise ConfigError(f"whose best model? {RUN} promote study=NAME. " + did_you_mean("", studies(config), "Studies"))
+    if config.force:
+        return _promoted(config, None, {"flowersweep.forced": str(config.reason)}, better=True)
+    if not config.tracking.enabled:
+        raise ConfigError("the registry is MLflow's: promote without tracking.enabled=false")
+    return _gate_of_run(config) if config.run else _gate(config, overrides)
+
+
+def _gate(config: Config, overrides: Sequence[str]) -> int:
+    """Ask the gate about a study."""
+    from flowersweep.cli.console import Progress, table
+    from flowersweep.report.evidence import html, markdown, rows, sentences
+    from flowersweep.tracking import registry
+    from flowersweep.workflows.ensemble_promotion import is_ensemble_study, run_ensemble_promotion
+    from flowersweep.workflows.predict import holdout_logits
+    from flowersweep.workflows.promotion import run_promotion
+
+    folder_of_study(config, str(config.study))
+    dir, progress = Path(config.dir), Progress(config.progress)
+    before = registry.holder(config.tracking, dir)
+
+    def champion(trained: Config) -> np.ndarray:
+        try:
+            return holdout_logits(trained, alias=registry.CHAMPION)[0]
+        except DataError as error:
+            another = "promote into a registered model of its own: tracking.registered_model=NAME"
+            raise DataError(f"the champion cannot be compared with: {error}; or {another}") from error
+
+    asked = run_ensemble_promotion if is_ensemble_study(config) else run_promotion
+    try:
+        found = asked(config, overrides, champion if before else None, features=progress.features, watch=progress.trial)
+    finally:
+        progress.close()
+    if before and before.run_id == found.run:
+        print(f"{before.name} version {before.version} is the champion already")
+        return 0
+    told = {**found.evidence, "champion": {"version": before.version, "run": before.run_id} if before else None}
+    print("\n".join([table(rows(told)), "", *sentences(told)]))
+    files = {"evidence.json": json.dumps(told, indent=1), "evidence.html": html(told)}
+    claim = {"flowersweep.claim": " ".join(sentences(told))[:5000]}
+    return _promoted(config, found.run, claim, better=found.better, description=markdown(told), files=files)
+
+
+def _gate_of_run(config: Config) -> int:
+    """Ask the gate about the model of one run, of which there is one seed."""
+    from flowersweep.evaluation.gate import compare_with_champion
+    from flowersweep.tracking import registry
+    from flowersweep.workflows.predict import holdout_logits
+
+    dir = Path(config.dir)
+    before = registry.holder(config.tracking, dir)
+    if before is None or before.run_id == config.run:
+        return _promoted(config, config.run, {}, better=True)
+    trained = replace(config, data=Data(**registry.model_metadata(config.tracking, dir, run=config.run)["data"]))
+    mine, labels = holdout_logits(trained, run=config.run)
+    found = compare_with_champion([mine], holdout_logits(trained, alias=registry.CHAMPION)[0], labels, [[mine]])
+    gained = f"{found.value:+.4f} macro F1 on {len(labels)} held-out images ({found.low:+.4f} to {found.high:+.4f}, by the images alone)"
+    print(f"against the champion: {gained}; what other seeds would give is not known of a single run")
+    return _promoted(config, config.run, {"flowersweep.claim": gained}, better=found.better)
+
+
+def _promoted(
+    config: Config, run: str | None, tags: Mapping[str, str], *, better: bool, description: str = "", files: Mapping[str, str] | None = None
+) -> int:
+    """Register a model as champion or challenger, with what carries it; return the exit code."""
+    from flowersweep.tracking import registry
+    from flowersweep.workflows.promotion import promotion_evidence
+
+    alias, dir = registry.CHAMPION if better else registry.CHALLENGER, Path(config.dir)
+    run = run or config.run
+    noted, before = {**({} if run else promotion_evidence(config)), **tags}, registry.holder(config.tracking, dir, alias)
+    version = registry.promote(config.study or "", config.tracking, dir, run=run, alias=alias, evidence=noted)
+    if description or files:
+        registry.attach(version, config.tracking, dir, description=description, files=files or {})
+    print(f"{version.name} version {version.version} is now {alias} (run {version.run_id})")
+    print(f"predict with it:     {RUN} predict alias={alias} split=test{same_store(config)}")
+    if better and before and str(before.version) != str(version.version):
+        print(f'go back:             {RUN} promote version={before.version} force=true reason="..."{same_store(config)}')
+    return 0 if better else 3
+
+
+def _restored(config: Config) -> int:
+    """Make a version that was champion before the champion again."""
+    from flowersweep.tracking import registry
+
+    if not config.force or config.study or config.run:
+        raise ConfigError(f'no gate is asked to go back to a version: {RUN} promote version={config.version} force=true reason="..."')
+    version = registry.restore(int(config.version or 0), config.tracking, Path(config.dir), reason=str(config.reason))
+    print(f"{version.name} version {version.version} is {registry.CHAMPION} again (run {version.run_id})")
+    return 0
+
+
+def predict(config: Config, overrides: Sequence[str]) -> None:
+    """Write the predictions of a registered model as a submission file: id,label."""
+    from flowersweep.workflows.predict import predict as run
+
+    written = run(config, overrides)
+    print(f"wrote {written.path}: {written.images} images of {config.split}")
+    if config.views > 1:
+        print(f"{written.changed} labels are not those of one view (the image alone, views=1)")
+
+
+def replay(config: Config, overrides: Sequence[str]) -> int:
+    """Train a run again from what MLflow holds of it and say which digits agree; exit code 3 if fewer do than must."""
+    from flowersweep.cli.console import Progress, table
+    from flowersweep.tracking.recorded import attach, load_run
+    from flowersweep.workflows.replay import record, rows, verdict
+    from flowersweep.workflows.replay import replay as run
+
+    if not config.run:
+        raise ConfigError(f"which run? {RUN} replay run=ID (the id on the run's page in MLflow)")
+    dir, progress = Path(config.dir), Progress(config.progress)
+    with TemporaryDirectory(prefix="flowersweep-") as scratch:
+        found = load_run(config.run, config.tracking, dir, Path(scratch))
+        try:
+            result = run(found, config, overrides, features=progress.features, refused=dir / "replays" / found.run)
+        finally:
+            progress.close()
+    print(f"{found.name}, run {found.run}: {result.epochs} epochs trained again")
+    print("\n".join([table(rows(result)), "", verdict(result)]))
+    when = time.strftime("%Y-%m-%dT%H-%M-%S")
+    told = json.dumps({"time": when, **record(result)}, indent=1)
+    attach(found.run, config.tracking, dir, files={f"replay/{when}.json": told}, tags={"flowersweep.replay": verdict(result)})
+    return 0 if result.agrees else 3

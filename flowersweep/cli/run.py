@@ -1,0 +1,129 @@
+"""The verbs that train, and those that say beforehand what it will take: each ends with the command to go on with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from flowersweep.cli.hints import RUN, folder_of_study, same_store
+from flowersweep.config.compose import option_names
+from flowersweep.config.paths import flatten
+from flowersweep.config.schema import Config
+from flowersweep.errors import ConfigError
+from flowersweep.tracking.masking import masked_text
+
+log = logging.getLogger("flowersweep.cli")  # what a user sees of a message
+
+
+def train(config: Config, overrides: Sequence[str]) -> None:
+    """Train one configuration: a sweep of one trial, named by what it is, so that the same training is not done twice."""
+    from flowersweep.search.compatibility import FREE
+
+    settings = {path: value for path, value in flatten(config) if not path.startswith((*FREE, "sweep"))}
+    name = "train-" + hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:8]
+    named = any(word.startswith("study=") for word in overrides)
+    once = replace(config.sweep, n_trials=1, workers=1, space={}, constraints=[])
+    alone = replace(config, study=config.study if named else name, engine="optuna", sweep=once)
+    _search(alone, overrides, experiment=None if named else "train")
+
+
+def search(config: Config, overrides: Sequence[str]) -> None:
+    """Run a sweep, or go on with it, and show its trials."""
+    if not config.sweep.space:
+        raise ConfigError(f"no sweep is chosen: add +sweep=NAME. Sweeps: {', '.join(option_names('sweep'))}")
+    _search(config, overrides)
+
+
+def _search(config: Config, overrides: Sequence[str], experiment: str | None = None) -> None:
+    from flowersweep.cli.console import Progress, findings_text, summary, trials_table
+    from flowersweep.workflows.sweep import run_follower_host
+    from flowersweep.workflows.sweep import run_sweep as run
+
+    if run_follower_host(config, overrides):
+        print("the study has ended; host 0 has its results")
+        return
+    progress = Progress(config.progress)
+    try:
+        outcome = run(config, overrides, experiment=experiment, features=progress.features, watch=progress.trial)
+    finally:
+        progress.close()
+    print(trials_table(outcome, config.sweep.objective, config.sweep.objectives[1:]))
+    print(summary(outcome))
+    if outcome.stopped:
+        print(f"{outcome.stopped}. Go on:   {_longer(config, overrides, outcome.forecast)}")
+    print("no trial was completed; nothing to promote" if outcome.best is None else outcome.claim)
+    if outcome.findings:
+        print(findings_text(outcome.findings))
+    _page(config, sent=outcome.shipped and config.tracking.enabled)
+    if outcome.best is None:
+        return
+    if not config.tracking.enabled:
+        print("nothing of it is in MLflow; the same command without tracking.enabled=false sends it there")
+    elif not outcome.shipped:
+        print(f"not all of it is in MLflow yet; later:   {RUN} sync study={config.study}{same_store(config)}")
+    else:
+        print(f"compare in MLflow:   {RUN} ui{same_store(config)}")
+        print(f"promote the best:    {RUN} promote study={config.study}{same_store(config)}")
+
+
+def _longer(config: Config, overrides: Sequence[str], forecast: float | None) -> str:
+    """The command that goes on with a study whose minutes are used up."""
+    more = max(math.ceil(2 * (config.sweep.budget.minutes or 0)), math.ceil(forecast or 1))
+    words = [word for word in overrides if not word.startswith("sweep.budget.minutes=")]
+    return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={more}"
+
+
+def _page(config: Config, *, sent: bool = False) -> None:
+    """Write a sweep's page and keep it in MLflow too if all else was ``sent``; what is wrong with it must not spoil what it is about."""
+    from flowersweep.report.facts import mistakes
+    from flowersweep.report.reading import reading
+    from flowersweep.report.write import write
+
+    try:
+        folder = folder_of_study(config, str(config.study))
+        if config.sweep.space:
+            print(f"read the report:     {write([folder], folder / 'report.html')}")
+        else:
+            mistakes(reading(folder))  # of a single training MLflow's own page and these pictures are enough
+        if sent:
+            _keep_page(config, folder)
+    except Exception as error:
+        log.warning("no report was written (%s: %s); later:   %s report study=%s", type(error).__name__, error, RUN, config.study)
+
+
+def _keep_page(config: Config, folder: Path) -> None:
+    """Keep the page with the study's run in MLflow, and the pictures of mistakes with that of the trial."""
+    from flowersweep.tracking.recorded import attach_files
+    from flowersweep.tracking.shipper import run_ids
+
+    runs = run_ids(folder / "journal.jsonl", config.tracking, Path(config.dir))
+    files = {run: [*folder.glob(f"trials/{number}/mistakes.*")] for number, run in runs.trials.items()}
+    pages = {runs.parent: [*folder.glob("report.html")]} if runs.parent else {}
+    attach_files({run: paths for run, paths in {**files, **pages}.items() if paths}, config.tracking, Path(config.dir))
+
+
+def check(config: Config, overrides: Sequence[str]) -> int:
+    """Say whether a training fits a slice of TPU chips, and how fast it can be there; the exit code is 1 if it does not fit."""
+    from flowersweep.workflows.tpu_check import run_tpu_check as run
+
+    return 0 if run(config, partial(print, flush=True)) else 1
+
+
+def plan(config: Config, overrides: Sequence[str]) -> int:
+    """Say what a sweep will do and cost, and whether it fits a slice of TPU chips if one is named; the exit code is 1 if over budget."""
+    from flowersweep.data.dataset import open_dataset
+    from flowersweep.workflows.planning.plan import plan as run
+
+    within = run(config, overrides, partial(print, flush=True))
+    if config.topology is None:
+        return 0 if within else 1
+    images = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
+    fits = check(replace(config, data=replace(config.data, dir=images.dir)), overrides) == 0
+    return 0 if within and fits else 1

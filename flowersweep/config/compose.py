@@ -1,0 +1,191 @@
+"""The door to Hydra: from conf/, sweeps/ and the words of a command line to one Config, or one message that says what is wrong."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import FrozenInstanceError
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from flowersweep.config.paths import flatten
+from flowersweep.config.schema import Config
+from flowersweep.config.validation import validate
+from flowersweep.errors import ConfigError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+
+def config_folder(name: str) -> Path:
+    """Return where ``conf`` or ``sweeps`` lies: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    return package / name if (package / name).is_dir() else package.parent / name
+
+
+class UserConf(SearchPathPlugin):
+    """Finds the user's own ``./conf`` before ours, so that theirs wins on a clash."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        own = Path.cwd() / "conf"
+        if own.is_dir() and own != config_folder("conf"):
+            search_path.prepend("user", f"file://{own}")  # no as_uri(): Hydra does not decode what it escapes
+
+
+def sweep_files() -> dict[str, Path]:
+    """Return the sweeps there are, by name; those in the user's ``./sweeps`` come last and win."""
+    folders = (config_folder("sweeps"), Path.cwd() / "sweeps")
+    return {file.stem: file for each in folders for file in sorted(each.glob("*.yaml"))}
+
+
+def _register_sweeps(asked: Iterable[str]) -> None:
+    store = ConfigStore.instance()
+    for name, file in sweep_files().items():
+        try:
+            node = _loaded(file, file.stat().st_mtime_ns)
+        except (YAMLError, OmegaConfBaseException, OSError) as error:
+            if name in asked:
+                raise ConfigError(f"sweep file {file} cannot be read: {error}") from error
+            log.warning("sweep file %s is left out: %s", file, error)
+            continue
+        assert isinstance(node, DictConfig)
+        # every sweep is a search, and names its study
+        node = node.copy()
+        node["defaults"] = [*node.get("defaults", []), {"override /verb": "search"}, "_self_"]
+        node.setdefault("study", name)
+        store.store(group="sweep", name=name, node=node, package="_global_", provider=str(file))
+
+
+@lru_cache  # reading all of them anew was a fifth of a composition
+def _loaded(file: Path, changed: int) -> Any:
+    return OmegaConf.load(file)
+
+
+@lru_cache
+def _schema() -> DictConfig:
+    """Config as Hydra may merge into it: OmegaConf takes a frozen dataclass for read-only."""
+    node = OmegaConf.structured(Config)
+    assert isinstance(node, DictConfig)
+    _open(node)
+    return node
+
+
+def _open(node: DictConfig) -> None:
+    node._set_flag("readonly", None)
+    for key in node:
+        if isinstance(child := node._get_node(key), DictConfig) and not child._is_none():
+            _open(child)
+
+
+@lru_cache(maxsize=64)  # a trial that changes values only shares its composition with all others
+def compose_unchecked(overrides: tuple[str, ...]) -> Config:
+    """Return the unchecked Config of these overrides. Raises ConfigError with what exists and what to do."""
+    parsed = parse(overrides)
+    _register_sweeps(str(o.value()) for o in parsed if o.key_or_group == "sweep")
+    GlobalHydra.instance().clear()
+    Plugins.instance().register(UserConf)
+    ConfigStore.instance().store(name="schema", node=_schema())
+    with initialize_config_dir(str(config_folder("conf")), version_base="1.3"):
+        try:
+            node = hydra_compose("config", list(overrides))
+            config = OmegaConf.to_object(node)
+        except (HydraException, OmegaConfBaseException, FrozenInstanceError) as error:
+            raise _explained(error, parsed) from None
+    assert isinstance(config, Config)
+    return config
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """Return the checked Config of these overrides.
+
+    Raises ConfigError naming what exists and what to do, before anything else is done.
+    """
+    return validate(compose_unchecked(tuple(overrides)))
+
+
+def config_from_dict(content: Mapping[str, Any]) -> Config:
+    """Return the Config that was written as plain data, checked. Raises ConfigError if it is not of this version's keys and types."""
+    try:
+        config = OmegaConf.to_object(OmegaConf.merge(_schema(), OmegaConf.create(dict(content))))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration is not one of this version: {str(error).splitlines()[0]}") from error
+    assert isinstance(config, Config)
+    return validate(config)
+
+
+def require_type(path: str, value: Any) -> None:
+    """Raise ConfigError if the key at a dotted path takes no value of this type; keys of the options of groups take any."""
+    try:
+        OmegaConf.update(_schema().copy(), path, value, force_add=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{path}={value!r}: {str(error).splitlines()[0]}") from error
+
+
+def parse(overrides: Iterable[str]) -> list[Override]:
+    """Parse words of the command line in Hydra's grammar. Raises ConfigError for a word that is none."""
+    parsed = []
+    for word in overrides:
+        try:
+            parsed.append(OverridesParser.create().parse_override(word))
+        except HydraException as error:
+            raise ConfigError(f"{word!r} is not of the form key=value: {str(error).splitlines()[0]}") from None
+        if parsed[-1].is_sweep_override() and not word.startswith("sweep."):
+            raise ConfigError(
+                f"{word!r} names several values: put it into a sweep's space (sweep.space.NAME.values={word.split('=', 1)[1]!r})"
+            )
+    return parsed
+
+
+def option_names(group: str) -> list[str]:
+    """Return the names a config group can be set to, ours and the user's."""
+    if group == "sweep":
+        return sorted(sweep_files())
+    return sorted({file.stem for each in (config_folder("conf"), Path.cwd() / "conf") for file in (each / group).glob("*.yaml")})
+
+
+def group_names() -> list[str]:
+    """Return the names of the config groups, ours and the user's."""
+    return sorted(
+        {sub.name for each in (config_folder("conf"), Path.cwd() / "conf") if each.is_dir() for sub in each.iterdir() if sub.is_dir()}
+    )
+
+
+def _explained(error: Exception, parsed: Sequence[Override]) -> ConfigError:
+    for override in parsed:
+        key, value = override.key_or_group, override.value()
+        if key in (*group_names(), "sweep"):
+            if isinstance(value, str) and value not in option_names(key):
+                return ConfigError(f"no {key} {value!r}. " + did_you_mean(value, option_names(key), f"{key.capitalize()} options"))
+        elif (isinstance(error, FrozenInstanceError) or not override.is_add()) and key not in (known := _known_keys(parsed)):
+            parent = key.rpartition(".")[0]
+            near = [k for k in known if k.rpartition(".")[0] == parent] or [*known]
+            return ConfigError(f"unknown key {key!r}. " + did_you_mean(key, near, "Keys there"))
+    cause = error.__cause__ or error  # Hydra says which override, OmegaConf beneath it what is wrong with it
+    text = re.sub(
+        r"\s*\n\s*(full_key: (?P<key>\S+)|(object|reference)_type=.*)", lambda m: f" ({m['key']})" if m["key"] else "", str(cause)
+    )
+    return ConfigError(f"{text}. `python -m flowersweep config` shows every key with its value")
+
+
+def _known_keys(parsed: Sequence[Override]) -> Mapping[str, Any]:
+    """The keys that exist beside the groups that were chosen."""
+    chosen = tuple(o.input_line for o in parsed if o.input_line and o.key_or_group in (*group_names(), "sweep"))
+    config = compose_unchecked(chosen if len(chosen) < len(parsed) else ())
+    leaves = dict(flatten(config))
+    inner = {".".join(key.split(".")[:n]): None for key in leaves for n in range(1, key.count(".") + 1)}
+    return {**leaves, **inner}

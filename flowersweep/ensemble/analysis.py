@@ -1,0 +1,104 @@
+"""What an ensemble gains: its weights fitted on tune in the usual ways, each told on report beside the best member."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from flowersweep.ensemble.members import Members
+from flowersweep.evaluation import ensemble, weights
+from flowersweep.evaluation.scores import Reals, accuracy, macro_f1, nll
+from flowersweep.evaluation.statistics import Difference, Interval, compare
+
+
+@dataclass(frozen=True)
+class PoolingResult:
+    """One way to pool the members, fitted on tune: its scores on report, and what they are more than those of the best member."""
+
+    name: str
+    pooling: str
+    weights: list[float]  # with sum 1
+    tune_nll: float
+    nll: float
+    accuracy: float
+    macro_f1: float
+    gain: dict[str, Difference]  # of accuracy, macro_f1 and nll
+
+
+@dataclass(frozen=True)
+class Published:
+    """The grid of 100 weights between the two best members, by accuracy: told as notebooks do, and honestly."""
+
+    members: tuple[str, str]
+    grid: ensemble.Grid
+    told: float  # accuracy gained over the better of the two on the images the weight was chosen by
+    gain: Difference  # the same on report
+
+
+@dataclass(frozen=True)
+class EnsembleAnalysis:
+    """What a study of an ensemble says: ``ways`` begins with the study's best trial."""
+
+    members: tuple[str, ...]
+    temperatures: list[float]
+    single_members: list[float]  # calibrated NLL of each member on tune
+    weights: list[Interval]  # of the solver's weights, over the tune images
+    recalibration: float  # the temperature of the pool of the study's best trial
+    pooling_results: list[PoolingResult]
+    published: Published
+
+
+def reference_weightings(members: Members) -> dict[str, tuple[Reals, str]]:
+    """Return the usual ways to weigh the members, from tune: name -> weights (m,) with sum 1, and pooling."""
+    count = len(members.names)
+    shrunk, step = weights.shrunk_weights(members.label_probs, members.labels["tune"])
+    return {
+        "uniform": (np.full(count, 1 / count), "linear"),
+        "best single": (np.eye(count)[members.member_nll.argmin()], "linear"),
+        "solver": (weights.linear_weights(members.label_probs), "linear"),
+        f"solver, {step:.0%} uniform": (shrunk, "linear"),
+        "greedy": (weights.greedy_weights(members.label_probs), "linear"),
+        "solver, of logits": (weights.geometric_weights(members.log_probs, members.labels["tune"]), "geometric"),
+    }
+
+
+def analyse(members: Members, ways: dict[str, tuple[Reals, str]]) -> EnsembleAnalysis:
+    """Score each way on report, against the member that is best on tune."""
+    best = members.pool(np.eye(len(members.names))[members.member_nll.argmin()], "linear").logits(members.logits["report"])
+    pools = {name: members.pool(given, pooling) for name, (given, pooling) in ways.items()}
+    return EnsembleAnalysis(
+        members.names,
+        members.temperatures.tolist(),
+        members.member_nll.tolist(),
+        weights.weight_intervals(members.label_probs, members.labels["tune"]),
+        next(iter(pools.values())).recalibration,
+        [_way(name, pool, members, best) for name, pool in pools.items()],
+        _published(members),
+    )
+
+
+def _way(name: str, pool: ensemble.Pool, members: Members, best: Reals) -> PoolingResult:
+    labels = members.labels["report"]
+    logits = pool.logits(members.logits["report"])
+    return PoolingResult(
+        name,
+        pool.pooling,
+        pool.weights.tolist(),
+        nll(pool.logits(members.logits["tune"]), members.labels["tune"]),
+        nll(logits, labels),
+        accuracy(logits, labels),
+        macro_f1(logits, labels, logits.shape[1]),
+        compare(logits, best, labels),
+    )
+
+
+def _published(members: Members) -> Published:
+    one, two = (int(index) for index in np.argsort(members.member_nll)[:2])
+    tune, report = ((members.logits[part][one], members.logits[part][two], members.labels[part]) for part in ("tune", "report"))
+    grid = ensemble.published_grid(*tune)
+    pooled = ensemble.mix_two(report[0], report[1], grid.read)
+    better = max(accuracy(logits, tune[2]) for logits in tune[:2])
+    return Published(
+        (members.names[one], members.names[two]), grid, grid.accuracy - better, compare(pooled, report[0], report[2])["accuracy"]
+    )

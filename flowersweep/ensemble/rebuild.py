@@ -1,0 +1,105 @@
+"""The members of an ensemble as networks: from the weights that are kept, or trained again from the journal; and all of them as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowersweep.config.compose import config_from_dict as whole
+from flowersweep.config.schema import Config
+from flowersweep.errors import StudyError
+from flowersweep.evaluation.calibration import probabilities
+from flowersweep.evaluation.ensemble import Pool
+from flowersweep.models.classifier import digest
+from flowersweep.models.ensemble_model import Part, build_ensemble_model
+from flowersweep.study.journal import Event, read_events
+from flowersweep.tracking.artifacts import merged
+from flowersweep.training import trial
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.context import TrainingContext
+
+ALIKE = 0.01  # of a probability: logits are kept in half precision
+
+Trained = tuple[Config, Checkpoint]
+
+
+def configured(config: Config, member: str) -> Config:
+    """Return the configuration that ``STUDY:TRIAL`` was trained with, for the images of ``config`` where they lie now.
+
+    Raises StudyError if the trial is a pool of others itself.
+    """
+    study, _, number = member.partition(":")
+    events, _ = read_events(Path(config.dir) / "studies" / study / "journal.jsonl")
+    asked = next(event for event in events if event["event"] == "ask" and str(event["trial"]) == number)
+    trained = from_journal(events[0], asked)
+    if trained.ensemble.members:
+        raise StudyError(f"{member} is an ensemble itself, which cannot be a part of one model: name its members")
+    data = replace(config.data, image_size=trained.data.image_size)
+    return replace(trained, data=data, dir=config.dir, tracking=config.tracking, trusted_modules=config.trusted_modules)
+
+
+def from_journal(begun: Event, asked: Event) -> Config:
+    """Return the configuration of a trial from what its journal says of the study and of it, whatever ``conf`` says by now."""
+    return whole(merged(begun["config"], asked["settings"]))
+
+
+def at_hand(config: Config, member: str) -> bool:
+    """Say whether a member's network costs no more than seconds: its weights are kept, or it is a head on features that are."""
+    return weights(config, member) is not None or not configured(config, member).train.finetune
+
+
+def weights(config: Config, member: str) -> Path | None:
+    """Return where the weights of a member are kept; None if they are not, as those of all but a study's best."""
+    study, _, number = member.partition(":")
+    folder = Path(config.dir) / "studies" / study / "trials" / number
+    return next((folder / name for name in ("weights.npz", "network.npz") if (folder / name).exists()), None)
+
+
+def rebuild_member(config: Config, member: str, tune: np.ndarray, workshop: TrainingContext) -> Trained:
+    """Return a member's configuration and its trained state, which must give the logits ``tune`` (n, K) that it has stored.
+
+    Raises StudyError if it does not: the images, the package or the machine is not what it was.
+    """
+    own, path = configured(config, member), weights(config, member)
+    trained = Checkpoint.load(path) if path else trial.advance(own, Checkpoint(), trial.epochs(own), workshop)[0]
+    stage, _ = trial.stage_at(own, trained.epoch - 1, workshop)
+    assert trained.state is not None
+    found = stage.logits(trained.state, "tune")
+    apart = float(np.abs(probabilities(found) - probabilities(tune.astype(np.float32))).max())
+    if not apart < ALIKE:
+        how = f"read from {path}" if path else "trained again"
+        raise StudyError(f"{member}, {how}, is not the network whose logits it stored: a probability differs by {apart:.2g}")
+    return own, trained
+
+
+def build_ensemble(members: Mapping[int, Trained], pool: Pool, workshop: TrainingContext) -> Any:
+    """Return one Keras model of standard layers, images (n, H, W, 3) to the pool's logits (n, K).
+
+    ``members`` are those that the pool gives a weight, by their place in it. Members whose backbones are alike, weight for weight,
+    share one. Members for images of different sizes take them as they are stored.
+    """
+    parts: list[Part] = []
+    known: dict[tuple[str, Any], Any] = {}
+    used = sorted(members)
+    for n in used:
+        config, trained = members[n]
+        made = trial.build_trained_classifier(config, trained, workshop)
+        key = digest(made.backbone, config.model), made.backbone.input_shape
+        whole = made.model if made.members else made.backbone
+        whole.name, made.heads[0].name = f"member_{n}", f"member_{n}_head"  # names must differ in one model
+        network = whole if made.members else known.setdefault(key, whole)
+        parts.append((network, None if made.members else made.heads[0]))
+    sizes = {network.input_shape[1:3] for network, _ in parts}
+    stored = workshop.dataset(replace(members[used[0]][0].data, image_size=None)).image_size if len(sizes) > 1 else None
+    return build_ensemble_model(
+        parts,
+        pooling=pool.pooling,
+        weights=pool.weights[used].tolist(),
+        temperatures=pool.temperatures[used].tolist(),
+        recalibration=pool.recalibration,
+        image_size=stored,
+    )

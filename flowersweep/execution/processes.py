@@ -1,0 +1,100 @@
+"""Workers as processes of this machine, each with its share of the cores."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any
+
+
+class ProcessConnection:
+    """A worker's process, and the pipe to it; the pipe is closed when either of them dies, however it dies."""
+
+    def __init__(self, cores: Sequence[int]) -> None:
+        ours, theirs = Pipe()
+        self.connection: Connection = ours
+        words = [sys.executable, "-m", "flowersweep.execution.worker", str(theirs.fileno())]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        with theirs, _on(cores):
+            self.process = subprocess.Popen(words, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
+
+    def fileno(self) -> int:
+        """The pipe's, to wait for."""
+        return self.connection.fileno()
+
+    def send(self, message: Any) -> None:
+        with suppress(OSError):  # it is gone: what is received next says so
+            self.connection.send(message)
+
+    def receive(self) -> Any:
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            raise EOFError(f"process {self.process.pid} {self._ended()}") from None
+
+    def end(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.wait()
+
+    def _ended(self) -> str:
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "closed its pipe"
+        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+class _on:
+    """Within it, what this thread starts runs on these cores alone: libraries count them when they are imported."""
+
+    def __init__(self, cores: Sequence[int]) -> None:
+        self.cores = cores
+
+    def __enter__(self) -> None:
+        if hasattr(os, "sched_setaffinity"):
+            self.before = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, self.cores)
+
+    def __exit__(self, *_: object) -> None:
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self.before)
+
+
+class ProcessBackend:
+    """Starts workers on this machine. Each has as many cores as any other, since a trial may go on in another one."""
+
+    local = True
+
+    def __init__(self, workers: int) -> None:
+        self._shares = shares(cores(), workers)
+        self._next = count()
+        self._taken: dict[int, ProcessConnection] = {}  # share -> who has it
+
+    def start(self) -> ProcessConnection:
+        free = next(n for n in range(len(self._shares)) if n not in self._taken or self._taken[n].process.poll() is not None)
+        self._taken[free] = ProcessConnection(self._shares[free])
+        return self._taken[free]
+
+    def ready(self, links: Sequence[ProcessConnection], seconds: float) -> list[ProcessConnection]:
+        return wait(links, seconds)  # type: ignore[arg-type, return-value]
+
+    def close(self) -> None:
+        pass
+
+
+def cores() -> list[int]:
+    """Return the cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
+
+def shares(cores: Sequence[int], workers: int) -> list[list[int]]:
+    """Cut the cores into shares of the same size, one a worker; where there are more workers than cores, they take turns on them."""
+    size = max(1, len(cores) // workers)
+    return [[cores[(n * size + k) % len(cores)] for k in range(size)] for n in range(workers)]

@@ -1,0 +1,84 @@
+"""When two configurations are one and the same training: what does not count beside which values, and the identity that is left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from flowersweep.config.paths import Settings, flatten
+from flowersweep.config.schema import Config
+from flowersweep.space.space import Params, Space
+from flowersweep.training.context import TrainingContext
+
+PARTS = ("seed", "data", "model", "loss", "augment", "schedule", "optimizer", "train", "ensemble")
+# of no effect, whatever they are
+FILES = {"data.dir", "data.cache_bytes", "data.disk_cache_bytes"}
+LABELS = {
+    "train.checkpoint_seconds",
+    "train.learning_rates",
+    *FILES,
+    *(f"{part}.name" for part in PARTS),
+}
+MOVED = ("flip", "crop", "aspect", "zoom", "shift", "rotation")
+STRENGTHS = (*MOVED, "hue", "saturation", "contrast", "brightness", "cutout", "mix_probability")
+FINE_TUNING = ("train.head_epochs", "train.head_learning_rate", "train.backbone_rate", "train.batch_statistics")
+
+# path, its value, and what does not count then
+INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+    ("train.finetune", False, ("augment", *FINE_TUNING)),
+    ("train.head_epochs", 0, ("train.head_learning_rate",)),
+    ("schedule.warmup", 0, ("schedule.start",)),
+    ("schedule.minimum", 1, ("schedule.half_life",)),
+    ("augment.mix_probability", 0, ("augment.mixup_alpha", "augment.cutmix_alpha", "augment.cutmix_share")),
+    ("augment.cutmix_share", 0, ("augment.cutmix_alpha",)),
+    ("augment.cutmix_share", 1, ("augment.mixup_alpha",)),
+    ("optimizer.momentum", 0, ("optimizer.nesterov",)),
+)
+KNOWN_PACKAGES = ("flowersweep.", "keras.optimizers.")  # what the numbers of other callables mean is not known
+
+
+def identity(config: Config, replicas: int, images: str = "") -> str:
+    """Return a hash that two configurations share if and only if they are the same training on so many replicas.
+
+    ``images`` is the digest of the images, where a study has several.
+    """
+    return hashlib.sha256(json.dumps([canonical(config, replicas), images], sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def training_identity(space: Space, params: Params, workshop: TrainingContext) -> str:
+    """Return the identity of what a point of a space trains."""
+    config = space.config(params)
+    several = any(parameter.path.startswith("data") for parameter in space.parameters)
+    return identity(config, workshop.runtime.replicas, workshop.dataset(config.data).digest if several else "")
+
+
+def canonical(config: Config, replicas: int) -> Settings:
+    """Return the settings that count, by dotted path: no labels, and nothing that has no effect beside the others.
+
+    A focal loss with gamma 0 is cross entropy, since only the name tells them apart.
+    """
+    leaves = {path: value for path, value in flatten(config) if path.split(".")[0] in PARTS and path not in LABELS}
+    sizes = leaves.pop("train.image_sizes", None)
+    if len({*(sizes or ())}) > 1:  # one size alone is that of the images
+        leaves["train.image_sizes"] = config.train.spread(sizes)
+    idle = [each for path, value, idles in INERT_SETTINGS if leaves.get(path) == value and _known(leaves, path) for each in idles]
+    if _known(leaves, "augment.") and all(not leaves.get(f"augment.{strength}") for strength in STRENGTHS):
+        idle.append("augment")
+    if replicas == 1:
+        idle.append("train.rate_scaling")
+    return {path: _number(value) for path, value in leaves.items() if not any(path == each or path.startswith(f"{each}.") for each in idle)}
+
+
+def replicate_seed(identity: str, repeat: int) -> int:
+    """Return the seed of a training's ``repeat``-th repetition: a function of what it is and of how often it was done."""
+    return int.from_bytes(hashlib.sha256(f"{identity}/{repeat}".encode()).digest()[:4], "big") % 2**31
+
+
+def _known(leaves: Settings, path: str) -> bool:
+    """Whether the callable that a path belongs to is one whose numbers we know."""
+    return str(leaves.get(f"{path.split('.')[0]}._target_", KNOWN_PACKAGES[0])).startswith(KNOWN_PACKAGES)
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value  # 0 is 0.0

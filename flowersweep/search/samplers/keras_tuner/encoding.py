@@ -1,0 +1,69 @@
+"""A space as KerasTuner has it, and its values there and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from flowersweep.space.space import Parameter, Space
+from flowersweep.space.transforms import cdf, ppf
+
+
+def hyperparameters(space: Space) -> Any:
+    """Return a space as KerasTuner has it: what has steps by their numbers from 0, all else by its share from 0 to 1.
+
+    The shares are those of `points.quantile`, so a logarithmic or whole parameter has the scale that it has for every other sampler.
+    """
+    from keras_tuner.engine import hyperparameters as kinds
+    from keras_tuner.src.engine.conditions import Parent
+
+    made, searched = kinds.HyperParameters(), {p.name: p for p in space.parameters}
+    for p in space.parameters:
+        allowed = {name: _matching(searched[name], values) for name, values in p.when.items() if name in searched}
+        if not all(allowed.values()):
+            continue  # no trial can have it
+        conditions = [Parent(name, values) for name, values in allowed.items()]
+        steps = _steps(p.distribution)
+        if isinstance(p.distribution, CategoricalDistribution):
+            made.merge([kinds.Choice(p.name, [*range(steps or 0)], conditions=conditions)])
+        elif steps:
+            made.merge([kinds.Int(p.name, 0, steps - 1, conditions=conditions)])
+        else:
+            made.merge([kinds.Float(p.name, 0.0, 1.0, conditions=conditions)])
+    return made
+
+
+def _matching(parent: Parameter, values: Sequence[Any]) -> list[int]:
+    """Return the numbers of those steps of a parameter that are among the values."""
+    steps = _steps(parent.distribution) or 0
+    return [number for number in range(steps) if decoded(parent.distribution, number) in values]
+
+
+def _steps(distribution: BaseDistribution) -> int | None:
+    """Return how many values a distribution has; None if it is continuous or on a logarithmic scale."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return len(choices)
+        case _ if distribution.single():
+            return 1
+        case IntDistribution(low=low, high=high, step=step, log=False) | FloatDistribution(low=low, high=high, step=float(step)):
+            return round((high - low) / step) + 1
+    return None
+
+
+def encoded(distribution: BaseDistribution, value: Any) -> float:
+    """Return a value as KerasTuner has it."""
+    steps = _steps(distribution)
+    if steps is None:
+        return min(max(cdf(distribution, value), 0.0), 1.0)
+    if isinstance(distribution, CategoricalDistribution):
+        return int(distribution.to_internal_repr(value))
+    return min(int(cdf(distribution, value) * steps), steps - 1) if steps > 1 else 0
+
+
+def decoded(distribution: BaseDistribution, number: float) -> Any:
+    """Return the value that KerasTuner means: what `encoded` takes back."""
+    steps = _steps(distribution)
+    return ppf(distribution, (number + 0.5) / steps if steps else number)

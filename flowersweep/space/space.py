@@ -1,0 +1,194 @@
+"""The search space: from Hydra's sweep grammar to Optuna's distributions, with conditions, less what the command line fixed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import optuna
+from hydra.core.override_parser.types import Override
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+
+from flowersweep.config.compose import compose_unchecked, require_type
+from flowersweep.config.paths import Settings, differences, flatten, with_settings
+from flowersweep.config.schema import Config
+from flowersweep.config.targets import require_called
+from flowersweep.config.validation import validate
+from flowersweep.errors import ConfigError, did_you_mean
+from flowersweep.space.constraints import Constraint, constraint
+from flowersweep.space.grammar import _extremes, _suggested, parse_distribution
+
+Params = dict[str, Any]  # short name -> value
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One searched parameter: where its value goes, which values it takes, and on which others it depends."""
+
+    name: str
+    path: str
+    distribution: BaseDistribution
+    when: dict[str, list[Any]]  # active only if each named parameter has one of these values
+
+    def active(self, params: Mapping[str, Any]) -> bool:
+        """Say whether this parameter means anything beside the values chosen so far."""
+        return all(params.get(name) in values for name, values in self.when.items())
+
+
+@dataclass(frozen=True)
+class Space:
+    """The parameters in the order they are asked for, and the configuration that they change."""
+
+    parameters: tuple[Parameter, ...]
+    fixed: Params  # name in a condition -> its value, where the command line or the rest of the configuration says it
+    overrides: tuple[str, ...]  # the command line
+    groups: frozenset[str]  # paths that are config groups: changing one composes anew
+    constraints: tuple[Constraint, ...] = ()  # which of its points are wanted
+
+    @cached_property
+    def base(self) -> Settings:
+        """The configuration that the trials change, by dotted path."""
+        return dict(flatten(compose_unchecked(self.overrides)))
+
+    @cached_property
+    def _configs(self) -> dict[str, Config]:
+        return {}
+
+    def suggest(self, trial: optuna.Trial) -> Params:
+        """Ask the trial for a value of each active parameter."""
+        return self.fill_active(lambda parameter: _suggested(trial, parameter.name, parameter.distribution))
+
+    def fill_active(self, value: Callable[[Parameter], Any]) -> Params:
+        """Return a point of the space: what ``value`` gives for each active parameter, without those for which it gives None."""
+        params: Params = {}
+        for parameter in self.parameters:
+            if parameter.active({**self.fixed, **params}) and (found := value(parameter)) is not None:
+                params[parameter.name] = found
+        return params
+
+    def feasible(self, params: Params) -> bool:
+        """Say whether a point is wanted: it meets every constraint."""
+        return all(constraint.holds(params) for constraint in self.constraints)
+
+    def distributions(self, params: Params) -> dict[str, BaseDistribution]:
+        """Return the distributions of the parameters that a trial had."""
+        return {p.name: p.distribution for p in self.parameters if p.name in params}
+
+    def config(self, params: Params) -> Config:
+        """Return the checked configuration of a trial: a swept parameter is an override. Raises ConfigError."""
+        if (known := self._configs.get(key := repr(params))) is not None:
+            return known
+        paths = {p.path: params[p.name] for p in self.parameters if p.name in params}
+        composition = self._composition({p: v for p, v in paths.items() if p in self.groups})
+        config = validate(with_settings(composition, {p: v for p, v in paths.items() if p not in self.groups}))
+        self._configs.clear()  # a trial asks for its own again and again
+        self._configs[key] = config
+        return config
+
+    def require_possible(self) -> None:
+        """Compose every option of every group and check both ends of every range. Raises one ConfigError that lists what cannot be."""
+        problems = []
+        for parameter in self.parameters:
+            for value in _extremes(parameter.distribution):
+                try:
+                    config = self.config({**self._conditions(parameter), parameter.name: value})
+                    if parameter.path in self.groups:
+                        require_step(config)
+                    else:
+                        require_type(parameter.path, value)
+                except ConfigError as error:
+                    problems.append(f"sweep.space.{parameter.name}: {error}")
+        if problems:
+            raise ConfigError("; ".join(dict.fromkeys(problems)))
+
+    def _conditions(self, parameter: Parameter) -> Params:
+        """Return a value of each parameter that this one depends on, with which it means something."""
+        needed: Params = {}
+        for other in (p for p in self.parameters if p.name in parameter.when):
+            needed |= {**self._conditions(other), other.name: parameter.when[other.name][0]}
+        return needed
+
+    def _composition(self, chosen: Mapping[str, Any]) -> Config:
+        """Return the configuration with these options of groups, by path."""
+        return compose_unchecked(
+            self.overrides + tuple(f"{path}={value}" for path, value in chosen.items() if self.base[f"{path}.name"] != value)
+        )
+
+    def settings(self, params: Params) -> Settings:
+        """Return where the configuration of a trial differs from the base, by dotted path."""
+        return {path: new for path, (_, new) in differences(self.base, dict(flatten(self.config(params)))).items()}
+
+    def choices(self, path: str) -> list[Params]:
+        """Return one point for each option of a group, if it is searched; else the one that leaves it as it is."""
+        searched = [p for p in self.parameters if p.path == path and isinstance(p.distribution, CategoricalDistribution)]
+        return [{p.name: choice} for p in searched for choice in p.distribution.choices] or [{}]  # type: ignore[attr-defined]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the space as plain data, to tell whether two are the same."""
+        return {p.name: {"path": p.path, "values": distribution_to_json(p.distribution), "when": p.when} for p in self.parameters}
+
+
+def build_space(config: Config, overrides: Sequence[str], given: Sequence[Override]) -> Space:
+    """Build the space of a composed sweep, without the parameters that the command line fixes.
+
+    Raises ConfigError for an entry that names no key, has values outside the grammar, or depends on nothing.
+    """
+    leaves = dict(flatten(config))
+    groups = frozenset(path.rsplit(".", 1)[0] for path in leaves if path.endswith(".name"))
+    words = {o.key_or_group: o.value() for o in given}
+    parameters: list[Parameter] = []
+    fixed: Params = {}
+    for name, entry in config.sweep.space.items():
+        path = str(_field(entry, name, "path"))
+        parent = path.rpartition(".")[0]
+        if path not in leaves and path not in groups:
+            if parent in words and entry.get("when"):
+                continue  # the command line chose another option of the group, which has no such key
+            near = [key for key in leaves if parent and key.startswith(f"{parent}.")] or [*groups]
+            raise ConfigError(f"sweep.space.{name}: no key {path!r}. " + did_you_mean(path, near, "Keys there"))
+        if path in words:
+            fixed[name] = words[path]
+        else:
+            conditions = _conditions(entry, config, leaves)
+            fixed |= {n: leaves.get(n, leaves.get(f"{n}.name")) for n in conditions if n not in config.sweep.space}
+            parameters.append(Parameter(name, path, parse_distribution(name, str(_field(entry, name, "values"))), conditions))
+    possible = [p for p in parameters if all(n not in fixed or fixed[n] in values for n, values in p.when.items())]
+    if config.sweep.space and not possible:
+        raise ConfigError("the command line fixes every parameter of the sweep; to train once: python -m flowersweep train ...")
+    return Space(tuple(possible), fixed, tuple(overrides), groups, _constraints(config, leaves, words, possible))
+
+
+def _constraints(config: Config, leaves: Settings, words: Mapping[str, Any], possible: Sequence[Parameter]) -> tuple[Constraint, ...]:
+    names: dict[str, str] = {}
+    settings = {**leaves, **{path.removesuffix(".name"): value for path, value in leaves.items() if path.endswith(".name")}}
+    for name, entry in config.sweep.space.items():
+        path = str(entry["path"])
+        if path in words:
+            settings[name] = settings[path]
+        else:
+            names |= {name: name, path: name}
+    searched = [p.path for p in possible if isinstance(p.distribution, CategoricalDistribution) and p.path not in leaves]
+    return tuple(constraint(str(text), names, settings, searched) for text in config.sweep.constraints)
+
+
+def require_step(config: Config) -> None:
+    """Raise ConfigError if one of the callables that a step is made of cannot be had, or does not take what stands beside it."""
+    for spec in (config.loss, config.schedule, config.augment, config.optimizer):
+        if spec.get("_target_"):
+            require_called(spec, config.trusted_modules)
+
+
+def _field(entry: Any, name: str, key: str) -> Any:
+    if not isinstance(entry, Mapping) or key not in entry:
+        raise ConfigError(f"sweep.space.{name}: must be of the form {{path: KEY, values: 'interval(0, 1)'}}, it is {entry!r}")
+    return entry[key]
+
+
+def _conditions(entry: Mapping[str, Any], config: Config, leaves: Settings) -> dict[str, list[Any]]:
+    conditions = entry.get("when") or {}
+    for name in conditions:
+        if not {name, f"{name}.name"} & {*config.sweep.space, *leaves}:
+            raise ConfigError(f"sweep.space: a condition names {name!r}. " + did_you_mean(name, config.sweep.space, "Parameters"))
+    return {name: list(value) if isinstance(value, list) else [value] for name, value in conditions.items()}

@@ -1,0 +1,27 @@
+"""What a journal says of each trial, and the Optuna study that is rebuilt from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from flowersweep.evaluation.scores import macro_f1
+from flowersweep.evaluation.statistics import macro_f1_interval
+from flowersweep.study.records import Record
+
+
+def describe_best(folder: Path, best: Record | None, picked_from: int, objective: str) -> str:
+    """Say how good the best trial of the study in ``folder`` is on the held-out half, how sure that is, and of how many it was picked."""
+    if best is None:
+        return "no trial was completed"
+    if not (folder / "trials" / str(best.number) / "logits.npz").exists():
+        return f"best: trial {best.number}, whose predictions were not kept: the study looked for something else when it ended"
+    with np.load(folder / "trials" / str(best.number) / "logits.npz") as kept:
+        logits, labels = kept["report"], kept["report_labels"]
+    low, high = macro_f1_interval(logits.argmax(axis=1), labels, logits.shape[1])
+    score = macro_f1(logits, labels, logits.shape[1])
+    return (
+        f"best: trial {best.number}, macro F1 {score:.3f} on {len(labels)} held-out images "
+        f"(95 % interval {low:.3f} to {high:.3f}, one seed), picked from {picked_from} trial{'s' * (picked_from != 1)} by {objective}"
+    )

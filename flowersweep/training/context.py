@@ -1,0 +1,195 @@
+"""What trials share, made once: images, backbone, features, and each stage with its compiled programs, by compile group."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowersweep.config.schema import Config, Data, at_epoch, at_sizes
+from flowersweep.config.targets import arguments, resolve
+from flowersweep.data.dataset import Dataset, open_dataset
+from flowersweep.errors import ConfigError
+from flowersweep.models.classifier import Classifier, build
+from flowersweep.runtime import Runtime
+from flowersweep.training import schedules
+from flowersweep.training.features import Progress, load_or_compute_features
+from flowersweep.training.stages import FinetuneStage, HeadStage, SharedArrays, Stage, split_and_rows
+from flowersweep.training.step import StepComponents
+
+CONSTANT = {"warmup": 0, "start": 1}  # the schedule of the frozen stage before fine-tuning
+
+
+class TrainingContext:
+    """Keeps what was made for one trial for the next that needs the same."""
+
+    def __init__(self, runtime: Runtime, cache: Path, progress: Progress, trusted: Sequence[str] = ()) -> None:
+        self.runtime, self.cache, self.progress, self.trusted = runtime, cache, progress, tuple(trusted)
+        self._datasets: dict[str, Dataset] = {}
+        self._classifiers: dict[str, Classifier] = {}
+        self._shared: dict[str, SharedArrays] = {}
+        self._stages: dict[str, Stage] = {}
+
+    def dataset(self, data: Data) -> Dataset:
+        """Return the verified images. Raises DataError naming file and record."""
+        key = _key(asdict(data))
+        if key not in self._datasets:
+            self._datasets[key] = open_dataset(data, self.cache, trusted=self.trusted, share=self.runtime.share)
+        return self._datasets[key]
+
+    def precompute_features(self, config: Config) -> None:
+        """Make what takes minutes before a training can begin: the features, of images of the size that it begins with."""
+        self.get_shared(at_epoch(config, 0))
+
+    def get_shared(self, config: Config, *, features: bool = True) -> SharedArrays:
+        """Return images, backbone and, unless they are not wanted, features for the data and the model of a configuration."""
+        key = _key(self._common(config), features)
+        if key not in self._shared:
+            nothing: Any = None
+            dataset, classifier = self.dataset(config.data), self.classifier(config)
+            self._shared[key] = self._share(config) if features else SharedArrays(self.runtime, dataset, classifier, nothing, {})
+        return self._shared[key]
+
+    def require_networks(self, config: Config) -> None:
+        """Build the network for images of each size. Raises ConfigError if one is not to be had, or has weights that do not fit another."""
+        shapes = [[weight.shape for weight in self.classifier(now).backbone.weights] for now in at_sizes(config).values()]
+        if any(each != shapes[0] for each in shapes):
+            raise ConfigError(
+                f"train.image_sizes={config.train.image_sizes}: the weights of model={config.model.name} depend on the size of the images, "
+                "so no training of it can go on with larger ones. Leave train.image_sizes out, or take another model"
+            )
+
+    def classifier(self, config: Config) -> Classifier:
+        """Return the network with its pretrained weights. Raises ConfigError if they are not to be had."""
+        key = self._common(config)
+        if key not in self._classifiers:
+            dataset = self.dataset(config.data)
+            size, classes, lower = dataset.image_size, len(dataset.classes), self.runtime.platform == "cpu"
+            precision = self.runtime.precision
+            self._classifiers[key] = build(
+                config.model, image_size=size, classes=classes, lower=lower, trusted=self.trusted, precision=precision
+            )
+        return self._classifiers[key]
+
+    def _common(self, config: Config) -> str:
+        return _key(asdict(config.data), asdict(replace(config.model, dropout=0.0, ensemble_loss=0.0)))
+
+    def _share(self, config: Config) -> SharedArrays:
+        dataset, classifier = self.dataset(config.data), self.classifier(config)
+        self.runtime.require_same("images and weights", f"{dataset.digest} and {classifier.pretrained}")
+        features = self._features(dataset, classifier)
+        train = self.runtime.replicate((np.asarray(features["train"]), dataset.splits["train"].labels))
+        parts = {}
+        for part in part_names(dataset):
+            split, rows = split_and_rows(dataset, part)
+            parts[part] = self.runtime.replicate(features[split][rows])
+        return SharedArrays(self.runtime, dataset, classifier, train, parts)
+
+    def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
+        if classifier.members:  # each has its own in the cache, alone or beside others
+            each = [self._features(dataset, member) for member in classifier.members]
+            return {name: np.concatenate([features[name] for features in each], axis=1) for name in dataset.splits}
+        return self._bank(dataset, classifier)
+
+    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
+        return load_or_compute_features(dataset, classifier, self.runtime, self.cache / "features", progress=self.progress)
+
+    def head_stage(self, config: Config) -> Stage:
+        """Return the frozen stage before fine-tuning, which runs at a constant rate."""
+        return self._stage(config, *_head(), CONSTANT)
+
+    def main_stage(self, config: Config) -> Stage:
+        """Return the stage that the schedule spans."""
+        return self._stage(config, *self._main(config), arguments(config.schedule))
+
+    def compile_group_keys(self, config: Config) -> tuple[str, ...]:
+        """Return the compile groups of a trial, one a stage: trials of the same groups share every compiled program."""
+        batch, full = self.batch(config)
+        # an epoch of the frozen stage is one program, whose length counts
+        steps = 0 if config.train.finetune else min(full, config.train.steps_per_epoch or full)
+        sizes = at_sizes(config)
+        main = [_key(self._group(now, *self._main(now)), batch, steps) for now in sizes.values()]
+        head = [_key(self._group(sizes[0], *_head()), batch, full)] if config.train.finetune and config.train.head_epochs else []
+        return *head, *main
+
+    def _main(self, config: Config) -> tuple[type[HeadStage | FinetuneStage], Any]:
+        return FinetuneStage if config.train.finetune else HeadStage, resolve(config.schedule, self.trusted)
+
+    def _group(self, config: Config, kind: type[HeadStage | FinetuneStage], schedule: Any) -> str:
+        chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
+        return _key(self._common(config), chosen, _static(config))
+
+    def _stage(self, config: Config, kind: type[HeadStage | FinetuneStage], schedule: Any, numbers: Mapping[str, Any]) -> Stage:
+        shared, static = self.get_shared(config, features=kind is HeadStage), _static(config)
+        key = self._group(config, kind, schedule)
+        if key not in self._stages:
+            augment = resolve(config.augment, self.trusted) if config.augment.get("_target_") else None
+            optimizer = resolve(config.optimizer, self.trusted)(**arguments(config.optimizer))
+            self._stages[key] = kind(
+                shared, StepComponents(make_loss(config, shared.dataset, self.trusted), schedule, optimizer, augment, **static)
+            )
+            schedules.curve(schedule, numbers)  # whichever trial is the first to have its schedule drawn, it compiles nothing
+        return self._stages[key]
+
+    def batch(self, config: Config) -> tuple[int, int]:
+        """Return the global batch and the steps an epoch. Raises ConfigError if the training images do not fill one batch."""
+        images = len(self.dataset(config.data).splits["train"])
+        require_size(config, self.dataset(config.data))
+        batch = config.train.batch_per_replica * self.runtime.replicas
+        if batch > images:
+            raise ConfigError(f"a batch of {batch} is more than the {images} training images: lower train.batch_per_replica")
+        if config.train.batch_per_replica % config.train.accumulate:
+            raise ConfigError(
+                f"train.accumulate={config.train.accumulate} does not divide train.batch_per_replica={config.train.batch_per_replica}"
+            )
+        return batch, images // batch
+
+
+def require_size(config: Config, dataset: Dataset) -> None:
+    """Raise ConfigError unless the last of ``train.image_sizes`` is the size of the images."""
+    sizes, (height, width) = config.train.image_sizes, dataset.image_size
+    if sizes and not sizes[-1] == height == width:
+        raise ConfigError(
+            f"train.image_sizes={sizes} must end with the size of the images, which is {height}x{width}. "
+            f"End it with that, or set data.image_size={sizes[-1]}"
+        )
+
+
+def _head() -> tuple[type[HeadStage | FinetuneStage], Any]:
+    return HeadStage, schedules.constant
+
+
+def _static(config: Config) -> dict[str, Any]:
+    """What a step is made of beside its callables."""
+    train = config.train
+    return {
+        "averaging": train.ema_half_life > 0,
+        "clipping": train.clip_norm is not None,
+        "accumulate": train.accumulate,
+        "batch_statistics": train.batch_statistics,
+    }
+
+
+def make_loss(config: Config, dataset: Dataset, trusted: Sequence[str]) -> Callable[..., Any]:
+    """Return the loss, which is given the training images of each class, float32 (K,), if it has a parameter ``class_counts``."""
+    loss = resolve(config.loss, trusted)
+    if "class_counts" not in inspect.signature(loss).parameters:
+        return loss
+    train, classes = dataset.splits["train"], len(dataset.classes)
+    labels = np.arange(len(train)) % classes if train.labels is None else train.labels  # a blueprint may know their number alone
+    return partial(loss, class_counts=np.bincount(labels, minlength=classes).astype(np.float32))
+
+
+def part_names(dataset: Dataset) -> list[str]:
+    """Return the parts that logits are stored for."""
+    return ["tune", "report", *(["test"] if "test" in dataset.splits else [])]
+
+
+def _key(*parts: Any) -> str:
+    return json.dumps(parts, sort_keys=True, default=str)

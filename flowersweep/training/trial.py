@@ -1,0 +1,174 @@
+"""One trial, from Config to Result, in segments: `advance` as often as it takes, then `finish`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+
+from flowersweep.config.schema import SCALING, Config, at_epoch
+from flowersweep.config.targets import arguments
+from flowersweep.errors import TrialFailed
+from flowersweep.evaluation.calibration import calibrated_nll
+from flowersweep.evaluation.final import final_scores
+from flowersweep.evaluation.scores import accuracy, macro_f1, nll
+from flowersweep.models.classifier import Classifier, build
+from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
+from flowersweep.training.context import CONSTANT, TrainingContext, part_names
+from flowersweep.training.stages import EpochPlan, FinetuneStage, HeadStage, Stage, split_and_rows
+from flowersweep.training.step import Hyperparameters, State
+
+OnCheckpoint = Callable[[Checkpoint], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a whole trial gave: scores on tune and report, and float32 logits (n, K) and int32 labels (n,) of each part."""
+
+    metrics: Metrics
+    logits: dict[str, np.ndarray]
+    labels: dict[str, np.ndarray]
+
+
+def epochs(config: Config) -> int:
+    """Return the epochs of all stages together."""
+    return config.train.all_epochs
+
+
+def advance(
+    config: Config, checkpoint: Checkpoint, until: int, workshop: TrainingContext, keep: OnCheckpoint = lambda checkpoint: None
+) -> tuple[Checkpoint, list[Epoch]]:
+    """Train from the checkpoint until ``until`` epochs are done; return the new checkpoint and what each epoch of the segment gave.
+
+    A pure function of its arguments: advanced again, in this process or another, it returns the same numbers. ``keep`` is told
+    of every checkpoint on the way that the segment can be gone on from.
+    Raises TrialFailed if a loss or a score is not finite, or the memory of the device is not enough.
+    """
+    state, losses, done = checkpoint.state, checkpoint.losses, [*checkpoint.done]
+    batch, full = workshop.batch(config)
+    try:
+        for epoch in range(checkpoint.epoch, until):
+            stage, first = stage_at(config, epoch, workshop)
+            steps = steps_at(config, epoch, full)
+            state = stage.begin(state, config.seed) if epoch == first and not losses else state
+            assert state is not None
+            rates = hyperparameters(config, epoch, steps, workshop.runtime.replicas)
+            here = partial(_checkpoint_midway, keep, epoch, tuple(done))
+            state, loss = stage.epoch(state, rates, EpochPlan(config.seed, epoch, steps, batch, losses), here)
+            metrics = {"train/loss": loss, **score_logits(stage.logits(state, "tune"), workshop, config, "tune")}
+            _require_finite(metrics, epoch + 1)
+            done.append(Epoch(epoch + 1, time.time(), metrics))
+            losses = ()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) or workshop.runtime.hosts > 1:  # of which the other hosts would not know
+            raise
+        raise TrialFailed(f"out of memory with a batch of {batch}: {str(error).splitlines()[0]}") from error
+    return Checkpoint(until, state), done
+
+
+def _checkpoint_midway(keep: OnCheckpoint, epoch: int, done: tuple[Epoch, ...], state: State, losses: Sequence[Any]) -> None:
+    keep(Checkpoint(epoch, state, losses, done))
+
+
+def finish(config: Config, checkpoint: Checkpoint, workshop: TrainingContext) -> Result:
+    """Score a trained trial on tune and on the held-out report half; return that with the logits of every part."""
+    assert checkpoint.state is not None
+    dataset = workshop.dataset(config.data)
+    stage, _ = stage_at(config, checkpoint.epoch - 1, workshop)
+    logits = {part: stage.logits(checkpoint.state, part) for part in part_names(dataset)}
+    labels = {part: part_labels(workshop, config, part) for part in ("tune", "report")}
+    metrics = final_scores(logits, labels)
+    _require_finite(metrics, checkpoint.epoch)
+    return Result(metrics, logits, labels)
+
+
+def build_keras_model(config: Config, trained: Checkpoint, workshop: TrainingContext) -> keras.Model:
+    """Return the trained classifier as a Keras model of standard layers: images (n, H, W, 3) in 0..255 to float32 logits (n, K)."""
+    return build_trained_classifier(config, trained, workshop).model
+
+
+def build_trained_classifier(config: Config, trained: Checkpoint, workshop: TrainingContext) -> Classifier:
+    """Return the trained classifier and its parts, in Keras' own layers."""
+    assert trained.state is not None
+    dataset, classifier = (
+        workshop.dataset(config.data),
+        workshop.classifier(config),
+    )  # and no features: this may not be where it was trained
+    size, classes = dataset.image_size, len(dataset.classes)
+    made = build(replace(config.model, weights="none"), image_size=size, classes=classes, lower=False, trusted=workshop.trusted)
+    made.backbone.set_weights(classifier.backbone.get_weights())
+    for variable, value in zip(made.backbone.trainable_variables, trained.state.weights[:-2], strict=False):  # none after a frozen stage
+        variable.assign(value)
+    for variable, value in zip(made.backbone.non_trainable_variables, trained.state.non_trainable, strict=False):
+        variable.assign(value)
+    tuned = config.train.finetune and trained.epoch > config.train.head_epochs
+    made.set_heads(*(FinetuneStage if tuned else HeadStage).head(trained.state))
+    return made
+
+
+def stage_at(config: Config, epoch: int, workshop: TrainingContext) -> tuple[Stage, int]:
+    """Return the stage that trains this epoch, for images of the size that they have then, and the epoch that the stage begins with."""
+    head, now = epochs(config) - config.train.epochs, at_epoch(config, epoch)
+    return (workshop.head_stage(now), 0) if epoch < head else (workshop.main_stage(now), head)
+
+
+def steps_at(config: Config, epoch: int, full: int) -> int:
+    """Return the steps of this epoch, of the ``full`` that the images fill."""
+    main = epoch >= epochs(config) - config.train.epochs
+    return min(full, config.train.steps_per_epoch or full) if main else full
+
+
+def hyperparameters(config: Config, epoch: int, steps: int, replicas: int = 1) -> Hyperparameters:
+    """Return the traced numbers of the stage that trains this epoch of ``steps`` steps on so many replicas."""
+    train, main = config.train, epoch >= epochs(config) - config.train.epochs
+    values = {
+        "loss": arguments(config.loss),
+        "augment": arguments(config.augment),
+        "schedule": arguments(config.schedule) if main else CONSTANT,
+        "train": {
+            "learning_rate": (train.learning_rate if main else train.head_learning_rate) * replicas ** SCALING[train.rate_scaling],
+            "backbone_rate": train.backbone_rate,
+            "weight_decay": train.weight_decay,
+            "clip_norm": train.clip_norm or np.inf,
+            "ema_half_life": train.ema_half_life,
+            "dropout": config.model.dropout,
+            "ensemble_loss": config.model.ensemble_loss or 0.0,
+            "steps": steps * (train.epochs if main else train.head_epochs),
+        },
+    }
+    scalars = jax.tree.map(np.float32, values)
+    scalars["train"]["seed"] = np.uint32(config.seed)
+    return scalars  # type: ignore[no-any-return]
+
+
+def score_logits(logits: np.ndarray, workshop: TrainingContext, config: Config, part: str) -> Metrics:
+    """Score logits (n, K) of tune or report."""
+    labels = part_labels(workshop, config, part)
+    return {
+        f"{part}/calibrated_nll": calibrated_nll(logits, labels),
+        f"{part}/nll": nll(logits, labels),
+        f"{part}/accuracy": accuracy(logits, labels),
+        f"{part}/macro_f1": macro_f1(logits, labels, logits.shape[1]),
+    }
+
+
+def part_labels(workshop: TrainingContext, config: Config, part: str) -> np.ndarray:
+    """Return the int32 labels (n,) of tune or report."""
+    dataset = workshop.dataset(config.data)
+    split, rows = split_and_rows(dataset, part)
+    labels = dataset.splits[split].labels
+    assert labels is not None
+    chosen: np.ndarray = labels[rows]
+    return chosen
+
+
+def _require_finite(metrics: Metrics, epoch: int) -> None:
+    broken = {name: value for name, value in metrics.items() if not np.isfinite(value)}
+    if broken:
+        raise TrialFailed(f"{', '.join(f'{name} is {value}' for name, value in broken.items())} after epoch {epoch}")

@@ -1,0 +1,100 @@
+"""An ensemble before the gate: each of its members is trained anew with fresh seeds, and what came out of a round is known.
+
+Beside the study's best weights stand two simpler candidates, equal weights and the best member alone: the rule of one standard error
+takes them where the weights, or the ensemble, bring nothing. Members and pools are trials of one study, round after round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowersweep.config.schema import Config, Ensemble
+from flowersweep.data.dataset import open_dataset
+from flowersweep.ensemble.analysis import reference_weightings
+from flowersweep.ensemble.members import Members, load_members
+from flowersweep.ensemble.pooling import require_images
+from flowersweep.ensemble.rebuild import configured
+from flowersweep.evaluation.scores import Reals
+from flowersweep.evaluation.weights import weight_intervals
+from flowersweep.search.compatibility import study_folder, study_objectives
+from flowersweep.search.state import Study
+from flowersweep.space.space import Params
+from flowersweep.study.journal import read_events
+from flowersweep.study.records import Record, best_record
+from flowersweep.training.features import Progress
+from flowersweep.workflows.ensemble_rounds import Round, Rounds
+from flowersweep.workflows.promotion import Champion, Decision, decide, load_study, require_all, retraining_config
+from flowersweep.workflows.sweep import run_sweep
+
+SINGLE, UNIFORM = "best single", "uniform"
+
+
+def run_ensemble_promotion(
+    config: Config,
+    overrides: Sequence[str],
+    champion: Champion | None,
+    *,
+    features: Progress = lambda what, done, total: None,
+    watch: Callable[[Study, Record | None], None] = lambda study, record: None,
+) -> Decision:
+    """Train the members of a study's best ensemble anew, pool them, choose on tune, compare with the champion on report.
+
+    Raises StudyError if the study has no complete trial, if the members' studies are not there any more, or if the images are others.
+    """
+    begun, trials = load_study(config)
+    # the trials that were pooled: those that the study's words name by now may be others
+    names = [name for name, entry in begun["space"].items() if entry["path"].startswith("ensemble.weights.")]
+    known = load_members(replace(config, ensemble=Ensemble(members=names), sweep=replace(config.sweep, space={})))
+    assert known is not None
+    named = any(word.startswith("data") for word in overrides)
+    config = config if named else replace(config, data=known.data)
+    images = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
+    require_images(known, images.digest, config.data.split_seed)
+    entries = _entries(trials, known, begun["config"]["ensemble"]["pooling"], study_objectives(begun))
+    members = tuple((name, configured(config, name)) for name in known.names)
+    what = hashlib.sha256(json.dumps([begun["time"], entries, known.names], sort_keys=True).encode()).hexdigest()
+    count = (len(members) + len(entries)) * config.promotion.seeds
+    own = {"data": config.data, "sweep": config.sweep, "promotion": config.promotion, "verb": config.verb, "progress": config.progress}
+    base = replace(members[0][1], **own, recipe=None, executor={})  # a pool needs the members of its round: one after the other, here
+    again = retraining_config(config, base, what, count, objective=str(begun["objective"]), objectives=[], workers=1)
+    against = champion(again) if champion else None
+    points = Rounds((), {}, (), frozenset(), entries=tuple(entries.items()), seed=again.seed, home=config, members=members)
+    outcome = run_sweep(again, (), experiment=begun["experiment"], features=features, watch=watch, space=points, kind=Round)
+    require_all(outcome, count)
+    told = {"study": config.study, "picked_from": len(trials), "members": _weights(known, entries), "weighed": list(entries)[-1]}
+    return decide(again, points, outcome.trials[:count], against, told)
+
+
+def is_ensemble_study(config: Config) -> bool:
+    """Say whether a study is one of an ensemble."""
+    events, _ = read_events(study_folder(config) / "journal.jsonl")
+    return bool(events and events[0]["config"].get("ensemble", {}).get("members"))
+
+
+def _entries(trials: Sequence[Record], members: Members, fixed: str, names: Sequence[str]) -> dict[str, Params]:
+    """Return the best member alone, equal weights, and the weights of the best trial: name -> relative weights and pooling."""
+    chosen = best_record(trials, *names)
+    assert chosen is not None
+    weights = [float(chosen.params[name]) for name in members.names]
+    ways = reference_weightings(members)
+    entries = {name: {"weights": ways[name][0].tolist(), "pooling": ways[name][1]} for name in (SINGLE, UNIFORM)}
+    found = {"weights": [weight / sum(weights) for weight in weights], "pooling": chosen.params.get("pooling", fixed)}
+    known = [np.allclose(found["weights"], each["weights"]) and found["pooling"] == each["pooling"] for each in entries.values()]
+    return entries if any(known) else {**entries, f"trial {chosen.number}": found}
+
+
+def _weights(members: Members, entries: Mapping[str, Params]) -> list[dict[str, Any]]:
+    """Return the weight of each member in the last candidate, and how far the solver's would move with other images of tune."""
+    weights: Reals = np.array(list(entries.values())[-1]["weights"])
+    intervals = weight_intervals(members.label_probs, members.labels["tune"])
+    return [
+        {"name": name, "weight": float(weight), "low": ends.low, "high": ends.high}
+        for name, weight, ends in zip(members.names, weights, intervals, strict=True)
+    ]

@@ -1,0 +1,59 @@
+"""From a trial to its model in MLflow: the network as it was trained, with an example and what it needs to be used."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from flowersweep.config.schema import Config
+from flowersweep.data.pipeline import read_images
+from flowersweep.ensemble.pooling import Pooling
+from flowersweep.execution.multihost import SHARE, broadcast_command
+from flowersweep.search.compatibility import study_folder
+from flowersweep.search.state import Study
+from flowersweep.tracking.masking import masked, masked_text
+from flowersweep.tracking.registry import log_model
+from flowersweep.tracking.shipper import run_ids
+from flowersweep.tracking.store import address, client
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.context import TrainingContext
+from flowersweep.training.trial import build_keras_model
+
+log = logging.getLogger(__name__)
+
+
+def log_best(study: Study) -> None:
+    """Log the model of the best trial to its MLflow run, once."""
+    best = study.best
+    if best is None:
+        return
+    config = study.configured(best)
+    store = masked_text(address(config.tracking, Path(config.dir)))
+    if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
+        return
+    if isinstance(study, Pooling):
+        model = study.model(best)
+    elif not study.shelf.weights(best).exists():
+        log.warning(
+            "no model was logged: the weights of trial %d were not kept while the study looked for something else; promote", best.number
+        )
+        return
+    else:
+        broadcast_command(study.workshop.runtime, SHARE, best.params)
+        model = build_keras_model(config, Checkpoint.load(study.shelf.weights(best)), study.workshop)
+    if model is None:
+        return
+    run = log_network(config, best.number, model, study.workshop)
+    study.journal.append("model", trial=best.number, run=run, store=store)
+
+
+def log_network(config: Config, trial: int, model: Any, workshop: TrainingContext) -> str:
+    """Log a Keras model to the MLflow run of a trial; return the run's id."""
+    dataset = workshop.dataset(config.data)
+    example = read_images(dataset.splits["val"], [0], model.input_shape[1:3])
+    run = run_ids(study_folder(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[trial]
+    facts = {"classes": list(dataset.classes), "data": masked(asdict(config.data)), "study": config.study, "trial": trial}
+    log_model(run, model, example, client(config.tracking, Path(config.dir)), facts=facts)
+    return run

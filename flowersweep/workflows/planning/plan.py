@@ -1,0 +1,146 @@
+"""What a sweep is going to do and cost, before it does anything: its space, samples of it, its compile groups, minutes and bytes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice, product
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+
+from flowersweep.config.compose import parse
+from flowersweep.config.schema import Config
+from flowersweep.runtime import start
+from flowersweep.search import optuna_study
+from flowersweep.search.samplers.keras_tuner.oracle import require
+from flowersweep.search.samplers.rejection import RejectionSampler
+from flowersweep.space.designs import feasible_share
+from flowersweep.space.space import Params, Space, build_space, require_step
+from flowersweep.study.clock import seconds_used
+from flowersweep.study.journal import read_events
+from flowersweep.training.context import TrainingContext
+from flowersweep.workflows.planning.forecast import Forecast, lasting, make_forecast, span, trials_at_a_time
+from flowersweep.workflows.planning.profiling import ProfilingContext, TrialProfile, profile_trial
+
+SAMPLES, COMBINATIONS = 5, 128
+
+Say = Callable[[str], None]
+
+
+def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
+    """Say what a sweep will do and cost; return whether that is within its budget. It journals nothing, and trains only to time it.
+
+    Raises ConfigError or DataError as the sweep itself would.
+    """
+    space, cache = build_space(config, overrides, parse(overrides)), Path(config.dir) / "cache"
+    require(config, space, parse(overrides))
+    space.require_possible()
+    require_step(config)
+    workshop = ProfilingContext(start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules)
+    workshop.batch(config)
+    workshop.require_networks(config)
+    events, _ = read_events(Path(config.dir) / "studies" / str(config.study) / "journal.jsonl")
+    ended = sum(event["event"] == "tell" for event in events)
+    left = max(0, config.sweep.n_trials - ended)
+    _describe(config, space, say)
+    groups = _groups(config, space, workshop)
+    say(f"\ncompile groups: {len(groups)}, of {sum(groups.values())} sampled trials" + "".join(f"\n  {name}" for name in groups if name))
+    found, missing = profile_trial(config, workshop), workshop.missing(config)
+    forecast = make_forecast(config, found, left, len(groups), missing)
+    _costs(config, found, missing, say)
+    done = f"{ended} of them ended, in {lasting(seconds_used(events) / 60)}; " if ended else ""
+    say(f"\n{config.sweep.n_trials} trials: {done}{span(forecast.least, forecast.most)} to go{_saving(config, forecast)}")
+    features = _size(4 * sum(workshop.classifier(config).widths) * missing)
+    say(f"disk: {_size(forecast.most_bytes)} for the study, {_size(forecast.least_bytes)} at the least; {features} for features to come")
+    refusal = forecast.refusal(config, seconds_used(events) / 60)
+    say(refusal or "nothing was trained but to time it; the same words with `search` run it")
+    return refusal is None
+
+
+def _describe(config: Config, space: Space, say: Say) -> None:
+    say(f"study {config.study}: {config.sweep.n_trials} trials, {config.sweep.objective}, {len(space.parameters)} parameters")
+    for p in space.parameters:
+        when = " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in p.when.items())
+        say(f"  {p.name}: {p.path} = {_range(p.distribution)}" + (f", if {when}" if when else ""))
+    for name, value in space.fixed.items():
+        say(f"  {name}: fixed, {value}")
+    for each in space.constraints:
+        say(f"  wanted: {each.text}")
+    if space.constraints:
+        say(f"  {feasible_share(space):.2g} of the space meets that")
+    if space.parameters:
+        say(f"\n{SAMPLES} samples, as the sampler would begin:")
+    for number, params in enumerate(_samples(config, space)):
+        say(f"  {number}: " + ", ".join(f"{path}={_number(value)}" for path, value in space.settings(params).items()))
+
+
+def _samples(config: Config, space: Space) -> list[Params]:
+    study, found = optuna_study.rebuild_study([], space, config), []
+    for number in range(min(SAMPLES, config.sweep.n_trials) if space.parameters else 0):
+        found.append(optuna_study.ask_trial(study, number, space=space, config=config)[1])
+    return found
+
+
+def _groups(config: Config, space: Space, workshop: TrainingContext) -> Counter[str]:
+    """Count sampled trials by their compile groups, every combination of choices among them, named by the choices that make them differ."""
+    choices = {p.name: p.distribution.choices for p in space.parameters if isinstance(p.distribution, CategoricalDistribution)}
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
+    for values in islice(product(*choices.values()), COMBINATIONS):
+        study.enqueue_trial(dict(zip(choices, values, strict=True)))
+    drawn = max(min(config.sweep.n_trials, COMBINATIONS), len(study.trials)) if space.parameters else 1
+    if space.constraints:  # a combination may have been enqueued with numbers that it must not have
+        study.sampler = RejectionSampler(lambda attempt: optuna.samplers.RandomSampler(seed=config.seed + attempt), space, config.seed)
+        drawn += COMBINATIONS
+    members: dict[tuple[str, ...], list[Params]] = {}
+    for _ in range(drawn):
+        params = space.suggest(study.ask()) if space.parameters else {}
+        if space.feasible(params):
+            members.setdefault(workshop.compile_group_keys(space.config(params)), []).append(params)
+    if len(members) == 1:
+        return Counter({"": sum(map(len, members.values()))})
+    return Counter({f"{n}: {_name(params, choices)}": len(params) for n, params in enumerate(members.values(), 1)})
+
+
+def _name(members: list[Params], choices: Iterable[str]) -> str:
+    same = {name: {params.get(name) for params in members} for name in choices}
+    return ", ".join(f"{name}={next(iter(values))}" for name, values in same.items() if len(values) == 1)
+
+
+def _costs(config: Config, found: TrialProfile, missing: int, say: Say) -> None:
+    if missing:
+        say(f"\nfeatures of {missing} images: {lasting(found.image * missing / 60)}, once")
+    head = f", {found.head:.3g} s for one of the frozen stage before it" if found.head else ""
+    if config.sweep.workers > trials_at_a_time(config):
+        say(f"\nsweep.workers={config.sweep.workers} share the cores of this machine: the minutes are those of one trial after the other")
+    elif config.sweep.workers > 1:
+        say(f"\nsweep.workers={config.sweep.workers}: the minutes are right if each is as fast as this machine, and none slows another")
+    sizes = config.train.image_sizes or []
+    main = ", ".join(f"{lasts:.3g} s an epoch" + (f" at {sizes[n]} pixels" if sizes else "") for n, lasts in enumerate(found.main))
+    say(f"timed here: {main}{head}, {found.finish:.3g} s at a trial's end; {found.compiling:.3g} s to compile or load")
+
+
+def _saving(config: Config, forecast: Forecast) -> str:
+    return "" if forecast.most == forecast.least else f" (the pruner saves at most {lasting(forecast.most - forecast.least)})"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _range(distribution: BaseDistribution) -> str:
+    if isinstance(distribution, CategoricalDistribution):
+        return " | ".join(map(str, distribution.choices))
+    low, high, step = (getattr(distribution, name) for name in ("low", "high", "step"))
+    scale = ", logarithmic" if getattr(distribution, "log", False) else f", in steps of {step:g}" if step and step != 1 else ""
+    return f"{low:g} to {high:g}{scale}{', whole' if isinstance(low, int) else ''}"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

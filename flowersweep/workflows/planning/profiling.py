@@ -1,0 +1,175 @@
+"""What a trial of the base configuration costs on this machine: a few real steps of each stage, timed apart from compiling."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from flowersweep.config.paths import flatten
+from flowersweep.config.schema import Config, at_epoch, at_sizes
+from flowersweep.data.dataset import Dataset
+from flowersweep.data.pipeline import in_order
+from flowersweep.errors import ConfigError
+from flowersweep.models.classifier import Classifier
+from flowersweep.training import trial
+from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.context import TrainingContext, part_names
+from flowersweep.training.features import extractor, feature_dir
+from flowersweep.training.stages import EpochPlan
+
+BATCH, BATCHES, STEPS = 64, 3, 3  # images a batch and batches of the features, steps of fine-tuning, that are timed
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TrialProfile:
+    """Seconds and bytes of one trial of the base configuration."""
+
+    compiling: float  # seconds of its programs, or of loading them
+    head: float  # seconds an epoch of the frozen stage before fine-tuning, scoring included
+    main: list[float]  # seconds an epoch of the main stage, scoring included; one for each of train.image_sizes
+    finish: float  # seconds of the logits and scores of all parts at the end
+    image: float  # seconds of the features of one image; 0 if they were not needed
+    logits: int  # bytes
+    weights: int
+    checkpoint: int
+
+
+class ProfilingContext(TrainingContext):
+    """A workshop in which features that are not there yet are random numbers: as fast to train on, and never kept."""
+
+    def missing(self, config: Config) -> int:
+        """Return how many images have no features yet."""
+        config = at_epoch(config, 0)
+        dataset, classifier = self.dataset(config.data), self.classifier(config)
+        networks = classifier.members or (classifier,)
+        folders = [feature_dir(dataset, each, self.runtime, self.cache / "features") for each in networks]
+        missing = sum(len(split) for name, split in dataset.splits.items() for folder in folders if not (folder / f"{name}.npy").exists())
+        return missing // len(networks)
+
+    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
+        folder, chance = feature_dir(dataset, classifier, self.runtime, self.cache / "features"), np.random.default_rng(0)
+        found = {}
+        for name, split in dataset.splits.items():
+            path = folder / f"{name}.npy"
+            shape = (len(split), sum(classifier.widths))
+            found[name] = np.load(path, mmap_mode="r") if path.exists() else chance.standard_normal(shape, np.float32)
+        return found
+
+
+def profile_trial(config: Config, workshop: ProfilingContext) -> TrialProfile:
+    """Train a few steps of each stage and time them. Raises TrialFailed or ConfigError if the machine cannot."""
+    dataset, kept = workshop.dataset(config.data), Path(config.dir) / "cache" / "plans" / f"{key_of(config, workshop)}.json"
+    needed, sizes = config.train.finetune or workshop.missing(config) > 0, at_sizes(config)
+    images = {epoch: _image(now, workshop) if needed else (0.0, 0.0) for epoch, now in sizes.items()}
+    (first, seconds), head = _frozen(config, workshop) if _has_head(config) else ((0.0, 0.0), Checkpoint())
+    if config.train.finetune:
+        timed = {epoch: _finetune(config, max(epoch, config.train.head_epochs), workshop, head, images[epoch][1]) for epoch in sizes}
+        second, trained = sum(compiling for (compiling, _), _ in timed.values()), timed[0][1]
+        sides = config.train.image_sizes or [0]
+        each = dict(zip(dict.fromkeys(sides), [lasts for (_, lasts), _ in timed.values()], strict=True))
+        main = [each[side] for side in sides]
+        image = images[max(sizes)][1]
+        finish = image * sum(len(dataset.splits[name]) for name in part_names(dataset) if name in dataset.splits)
+        finish += image * len(dataset.splits["val"]) * 2  # tune and report read all of val, each
+    else:
+        (second, lasts), trained = _frozen(config, workshop)
+        main, finish = [lasts], _timed(lambda: trial.finish(config, trained, workshop))[0]
+    compiling = first + second + sum(compiling for compiling, _ in images.values())
+    found = TrialProfile(compiling, seconds, main, finish, images[0][1], _logits(dataset), _weights(trained).nbytes, trained.nbytes)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(asdict(found)))
+    return found
+
+
+def load_profile(config: Config, workshop: TrainingContext) -> TrialProfile | None:
+    """Return what was last measured for this configuration on a device of this kind; None if it never was."""
+    path = Path(config.dir) / "cache" / "plans" / f"{key_of(config, workshop)}.json"
+    try:
+        return TrialProfile(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def key_of(config: Config, workshop: TrainingContext) -> str:
+    """Return a name for what the seconds of a trial depend on."""
+    groups = ("data", "model", "loss", "augment", "schedule", "optimizer", "train")
+    settings = {path: value for path, value in flatten(config) if path.startswith(groups)}
+    facts = [settings, workshop.dataset(config.data).digest, workshop.runtime.device_kind, workshop.runtime.replicas]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _has_head(config: Config) -> bool:
+    return config.train.finetune and config.train.head_epochs > 0
+
+
+def _timed(run: Callable[[], T]) -> tuple[float, T]:
+    begun = time.perf_counter()
+    result = run()
+    return time.perf_counter() - begun, result
+
+
+def _image(config: Config, workshop: ProfilingContext) -> tuple[float, float]:
+    """Time a few batches of features; return the seconds of compiling, and those of one image."""
+    dataset = workshop.dataset(config.data)
+    extract = extractor(workshop.classifier(config), workshop.runtime)
+    size = (BATCH, *dataset.image_size, 3)
+    compiling, _ = _timed(lambda: extract(np.zeros(size, np.uint8)))
+
+    def some() -> int:
+        batches = in_order(dataset.splits["train"], dataset.image_size, BATCH)
+        return sum(len(extract(np.resize(images, size))) for images in islice(batches, BATCHES))
+
+    seconds, images = _timed(some)
+    return compiling, seconds / images
+
+
+def _frozen(config: Config, workshop: ProfilingContext) -> tuple[tuple[float, float], Checkpoint]:
+    """Time one epoch of a frozen stage, twice; return the seconds of compiling and those of an epoch, and what was trained."""
+    first, _ = _timed(lambda: trial.advance(config, Checkpoint(), 1, workshop))
+    again, (trained, _) = _timed(lambda: trial.advance(config, Checkpoint(), 1, workshop))
+    return (max(0.0, first - again), again), trained
+
+
+def _finetune(
+    config: Config, epoch: int, workshop: ProfilingContext, head: Checkpoint, image: float
+) -> tuple[tuple[float, float], Checkpoint]:
+    """Time a few steps of an epoch of fine-tuning; its scoring is that of so many images."""
+    batch, full = workshop.batch(config)
+    stage, _ = trial.stage_at(config, epoch, workshop)
+    steps = trial.steps_at(config, epoch, full)
+    numbers, begun = trial.hyperparameters(config, epoch, steps, workshop.runtime.replicas), stage.begin(head.state, config.seed)
+
+    def some(count: int) -> Checkpoint:
+        return Checkpoint(epoch, stage.epoch(begun, numbers, EpochPlan(config.seed, epoch, count, batch), lambda state, losses: None)[0])
+
+    try:
+        first, trained = _timed(lambda: some(1))
+        seconds, _ = _timed(lambda: some(min(STEPS, steps)))
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise ConfigError(f"out of memory with a batch of {batch}: lower train.batch_per_replica, or raise train.accumulate") from error
+    step = seconds / min(STEPS, steps)
+    scoring = image * len(workshop.dataset(config.data).splits["val"])
+    return (max(0.0, first - step), step * steps + scoring), trained
+
+
+def _logits(dataset: Dataset) -> int:
+    """Bytes of the logits of a trial in float16, with the labels of val."""
+    val, test = (len(dataset.splits[name]) if name in dataset.splits else 0 for name in ("val", "test"))
+    return (val + test) * len(dataset.classes) * 2 + val * 4
+
+
+def _weights(trained: Checkpoint) -> Checkpoint:
+    assert trained.state is not None
+    return replace(trained, state=trained.state._replace(optimizer=[]))
