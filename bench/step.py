@@ -69,7 +69,7 @@ def flowersweep(config: Config, workshop: TrainingContext) -> Train:
     """Return a function that trains one epoch of the fine-tune stage."""
     state = workshop.main_stage(config).begin(workshop.head_stage(config).begin(None, 0), 0)
     state = jax.tree.map(np.array, state)  # Model.fit below takes the memory of the network's variables for its own
-    epoch = trial.epochs(config) - 1
+    epoch = config.train.all_epochs - 1
 
     def train(config: Config) -> None:
         rates = trial.hyperparameters(config, epoch, STEPS)

@@ -168,7 +168,7 @@ def _workshop(config: Config) -> TrainingContext:
 
 def _trained(space: Space, workshop: TrainingContext, params: Params, more: Settings) -> list[float]:
     config = with_settings(space.config(params), more)
-    checkpoint, epochs = trial.advance(config, Checkpoint(), trial.epochs(config), workshop)
+    checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)
     length = config.sweep.segment_epochs
     curve = [each.metrics[config.sweep.objective] for each in epochs if each.epoch % length == 0 or each.epoch == len(epochs)]
     return [*(round(value, 5) for value in curve), round(trial.finish(config, checkpoint, workshop).metrics["report/macro_f1"], 5)]

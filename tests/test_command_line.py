@@ -46,15 +46,6 @@ MISTAKES = {
         ["+sweep=quick", "+sweep.space.length={path: train.epochs, values: 'interval(1.0, 5.5)'}"],
         ["sweep.space.length", "train.epochs", "Integer"],
     ),
-    "swept value that does not go with the rest": (
-        [
-            "+sweep=quick",
-            "+sweep.space.length={path: train.epochs, values: 'range(1, 9)'}",
-            "train=finetune",
-            "train.image_sizes=[16, 32]",
-        ],
-        ["sweep.space.length", "train.image_sizes", "train.epochs=1"],
-    ),
     "batch larger than the images": (
         [
             "train.batch_per_replica=100000",

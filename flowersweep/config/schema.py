@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-T = TypeVar("T")
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -59,16 +55,11 @@ class Train:
     ema_half_life: float = 0.0  # of the average of the weights, as a fraction of the run; 0: none is kept
     accumulate: int = 1  # parts that a batch is cut into, when it does not fit
     checkpoint_seconds: float = 20.0  # a checkpoint is written when this much training would be lost
-    image_sizes: list[int] | None = None  # sides in pixels, growing while all layers train, up to that of the images; None: that alone
 
     @property
     def all_epochs(self) -> int:
         """The epochs of all stages together."""
         return self.epochs + (self.head_epochs if self.finetune else 0)
-
-    def spread(self, values: Sequence[T]) -> list[T]:
-        """Return one of these values for each epoch of the main stage, which is cut into a part for each, as even as may be."""
-        return [values[epoch * len(values) // self.epochs] for epoch in range(self.epochs)]
 
 
 @dataclass(frozen=True)
@@ -175,22 +166,3 @@ class Config:
 
 
 SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # the power of the number of replicas that a rate is multiplied by
-
-
-def at_epoch(config: Config, epoch: int) -> Config:
-    """Return what a training is in one epoch, counted from 0: on images of one size. A stage before fine-tuning has the first."""
-    train, sizes = config.train, config.train.image_sizes
-    if not sizes:
-        return config
-    side = train.spread(sizes)[max(0, epoch - train.all_epochs + train.epochs)]
-    data = config.data if side == sizes[-1] else dataclasses.replace(config.data, image_size=side)
-    return dataclasses.replace(config, data=data, train=dataclasses.replace(train, image_sizes=None))
-
-
-def at_sizes(config: Config) -> dict[int, Config]:
-    """Return what a training is on images of each size, by the epoch, counted from 0, that begins with it."""
-    found: dict[int, Config] = {}
-    for epoch in range(config.train.all_epochs):
-        if (now := at_epoch(config, epoch)) not in found.values():
-            found[epoch] = now
-    return found

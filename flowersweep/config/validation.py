@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from flowersweep.config.paths import flatten
-from flowersweep.config.schema import SCALING, Config, Train
+from flowersweep.config.schema import SCALING, Config
 from flowersweep.errors import ConfigError
 
 # path: (smallest, largest) value that makes sense; what is not named here is checked by whoever uses it
@@ -89,7 +88,7 @@ def validate(config: Config) -> Config:
     problems = [problem for path, value in leaves.items() if (problem := _problem(path, value))]
     for group in ("loss", "schedule", "augment"):
         problems += [f"{path}: expected a number, got {value!r}" for path, value in leaves.items() if _wrong(group, path, value)]
-    problems += [*_wrong_objectives(config.sweep.objectives), *_wrong_sizes(config.train)]
+    problems += [*_wrong_objectives(config.sweep.objectives)]
     cluster, verb = config.cluster, str((config.verb or {}).get("_target_", ""))
     if (
         cluster.coordinator is not None
@@ -128,18 +127,6 @@ def _wrong_objectives(names: list[str]) -> list[str]:
     if not names or (len({*names}) == len(names) > 1 and names[0] in known and {*names} <= {*known, "time"}):
         return []
     return [f"sweep.objectives={names}: must be two or more of {', '.join(known)} and time, which must not be the first"]
-
-
-def _wrong_sizes(train: Train) -> Iterator[str]:
-    sizes, (low, high) = train.image_sizes, LIMITS["data.image_size"]
-    if sizes is None:
-        return
-    if not sizes or sizes != sorted(sizes) or not low <= sizes[0] <= sizes[-1] <= high:
-        yield f"train.image_sizes={sizes}: must be sizes from {low:g} to {high:g}, the smallest first, as in [96, 192]; or null"
-    if not train.finetune:
-        yield f"train.image_sizes={sizes}: a head on cached features costs the same for small images; use train=finetune, or leave it out"
-    elif len(sizes) > train.epochs:
-        yield f"train.image_sizes={sizes}: each wants an epoch, and train.epochs={train.epochs}"
 
 
 def _problem(path: str, value: Any) -> str | None:

@@ -65,7 +65,7 @@ def rebuild_member(config: Config, member: str, tune: np.ndarray, workshop: Trai
     Raises StudyError if it does not: the images, the package or the machine is not what it was.
     """
     own, path = configured(config, member), weights(config, member)
-    trained = Checkpoint.load(path) if path else trial.advance(own, Checkpoint(), trial.epochs(own), workshop)[0]
+    trained = Checkpoint.load(path) if path else trial.advance(own, Checkpoint(), own.train.all_epochs, workshop)[0]
     stage, _ = trial.stage_at(own, trained.epoch - 1, workshop)
     assert trained.state is not None
     found = stage.logits(trained.state, "tune")

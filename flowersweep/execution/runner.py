@@ -138,7 +138,7 @@ class TrialRunner:
         """Store a checkpoint when so much training would be lost that it is worth it, or when the training must be left."""
         number, config = self.job.number, self.job.config
         self.attendant.passed(number, checkpoint.epoch, len(checkpoint.losses))
-        late = self.attendant.late() and checkpoint.epoch < trial.epochs(config)
+        late = self.attendant.late() and checkpoint.epoch < config.train.all_epochs
         late = late and (self.workshop.runtime.hosts == 1 or not checkpoint.losses)  # other hosts are in the middle of the epoch
         if late or time.monotonic() - self._saved > config.train.checkpoint_seconds:
             self.attendant.store(number, checkpoint)

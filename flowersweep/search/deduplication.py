@@ -59,9 +59,6 @@ def canonical(config: Config, replicas: int) -> Settings:
     A focal loss with gamma 0 is cross entropy, since only the name tells them apart.
     """
     leaves = {path: value for path, value in flatten(config) if path.split(".")[0] in PARTS and path not in LABELS}
-    sizes = leaves.pop("train.image_sizes", None)
-    if len({*(sizes or ())}) > 1:  # one size alone is that of the images
-        leaves["train.image_sizes"] = config.train.spread(sizes)
     idle = [each for path, value, idles in INERT_SETTINGS if leaves.get(path) == value and _known(leaves, path) for each in idles]
     if _known(leaves, "augment.") and all(not leaves.get(f"augment.{strength}") for strength in STRENGTHS):
         idle.append("augment")

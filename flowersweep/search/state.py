@@ -11,7 +11,7 @@ from typing import Any
 import optuna
 
 from flowersweep import signals
-from flowersweep.config.schema import Config, at_sizes
+from flowersweep.config.schema import Config
 from flowersweep.execution.pool import Executor, InProcess
 from flowersweep.execution.runner import (
     Evaluate,
@@ -25,14 +25,13 @@ from flowersweep.execution.runner import (
 )
 from flowersweep.search import acceptance, optuna_study
 from flowersweep.search.deduplication import replicate_seed, training_identity
-from flowersweep.study.records import HyperbandState
 from flowersweep.search.trial_store import TrialStore
 from flowersweep.space.space import Params, Space
 from flowersweep.study import records
 from flowersweep.study.clock import Clock
 from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import objective_names, objective_values, training_seconds
-from flowersweep.study.records import Record
+from flowersweep.study.records import HyperbandState, Record
 from flowersweep.training import trial as one
 from flowersweep.training import trial_figures
 from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
@@ -119,7 +118,7 @@ class Study:
 
     def _relive(self, record: Record, trial: optuna.Trial) -> None:
         """Tell the pruner what the journal has of a trial that had none beside it, or takes another further: it decides as it did."""
-        last = one.epochs(self.configured(record))
+        last = self.configured(record).train.all_epochs
         for epoch, value in record.reports.items():
             record.pruned = self._prunes(trial, epoch, value, last)
 
@@ -174,7 +173,7 @@ class Study:
         What the journal has of it already is not written again: the same segment gives the same numbers.
         """
         config, length = self.configured(record), self.config.sweep.segment_epochs
-        last, path = one.epochs(config), self.shelf.checkpoint_to_resume(record)
+        last, path = config.train.all_epochs, self.shelf.checkpoint_to_resume(record)
         same = images_and_weights(config, self.workshop) if self.does.remote else None
         job = TrialSpec(record.number, config, record.params, record.seed, same)
         epoch: int = yield StartTrial(job, (path.read_bytes() if path.exists() else None) if self.does.remote else path)
@@ -238,7 +237,7 @@ class Study:
         config = self.configured(record)
         value, metrics = result.metrics[self.config.sweep.objective], result.metrics
         if "time" in objective_names(self.config):
-            metrics = {**metrics, "time": training_seconds(record.times, one.epochs(config) - config.train.epochs, *at_sizes(config))}
+            metrics = {**metrics, "time": training_seconds(record.times, config.train.all_epochs - config.train.epochs)}
         arrays = {name: logits.astype("float16") for name, logits in result.logits.items()}
         labels = {f"{name}_labels": labels for name, labels in result.labels.items()}
         folder = self.shelf.save_result(record.number, value, metrics, {**arrays, **labels}, trained)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from flowersweep.config.schema import Config, Data, at_epoch, at_sizes
+from flowersweep.config.schema import Config, Data
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.errors import ConfigError
@@ -44,8 +44,8 @@ class TrainingContext:
         return self._datasets[key]
 
     def precompute_features(self, config: Config) -> None:
-        """Make what takes minutes before a training can begin: the features, of images of the size that it begins with."""
-        self.get_shared(at_epoch(config, 0))
+        """Make what takes minutes before a training can begin: the features."""
+        self.get_shared(config)
 
     def get_shared(self, config: Config, *, features: bool = True) -> SharedArrays:
         """Return images, backbone and, unless they are not wanted, features for the data and the model of a configuration."""
@@ -55,15 +55,6 @@ class TrainingContext:
             dataset, classifier = self.dataset(config.data), self.classifier(config)
             self._shared[key] = self._share(config) if features else SharedArrays(self.runtime, dataset, classifier, nothing, {})
         return self._shared[key]
-
-    def require_networks(self, config: Config) -> None:
-        """Build the network for images of each size. Raises ConfigError if one is not to be had, or has weights that do not fit another."""
-        shapes = [[weight.shape for weight in self.classifier(now).backbone.weights] for now in at_sizes(config).values()]
-        if any(each != shapes[0] for each in shapes):
-            raise ConfigError(
-                f"train.image_sizes={config.train.image_sizes}: the weights of model={config.model.name} depend on the size of the images, "
-                "so no training of it can go on with larger ones. Leave train.image_sizes out, or take another model"
-            )
 
     def classifier(self, config: Config) -> Classifier:
         """Return the network with its pretrained weights. Raises ConfigError if they are not to be had."""
@@ -113,9 +104,8 @@ class TrainingContext:
         batch, full = self.batch(config)
         # an epoch of the frozen stage is one program, whose length counts
         steps = 0 if config.train.finetune else min(full, config.train.steps_per_epoch or full)
-        sizes = at_sizes(config)
-        main = [_key(self._group(now, *self._main(now)), batch, steps) for now in sizes.values()]
-        head = [_key(self._group(sizes[0], *_head()), batch, full)] if config.train.finetune and config.train.head_epochs else []
+        main = [_key(self._group(config, *self._main(config)), batch, steps)]
+        head = [_key(self._group(config, *_head()), batch, full)] if config.train.finetune and config.train.head_epochs else []
         return *head, *main
 
     def _main(self, config: Config) -> tuple[type[HeadStage | FinetuneStage], Any]:
@@ -140,7 +130,6 @@ class TrainingContext:
     def batch(self, config: Config) -> tuple[int, int]:
         """Return the global batch and the steps an epoch. Raises ConfigError if the training images do not fill one batch."""
         images = len(self.dataset(config.data).splits["train"])
-        require_size(config, self.dataset(config.data))
         batch = config.train.batch_per_replica * self.runtime.replicas
         if batch > images:
             raise ConfigError(f"a batch of {batch} is more than the {images} training images: lower train.batch_per_replica")
@@ -149,16 +138,6 @@ class TrainingContext:
                 f"train.accumulate={config.train.accumulate} does not divide train.batch_per_replica={config.train.batch_per_replica}"
             )
         return batch, images // batch
-
-
-def require_size(config: Config, dataset: Dataset) -> None:
-    """Raise ConfigError unless the last of ``train.image_sizes`` is the size of the images."""
-    sizes, (height, width) = config.train.image_sizes, dataset.image_size
-    if sizes and not sizes[-1] == height == width:
-        raise ConfigError(
-            f"train.image_sizes={sizes} must end with the size of the images, which is {height}x{width}. "
-            f"End it with that, or set data.image_size={sizes[-1]}"
-        )
 
 
 def _head() -> tuple[type[HeadStage | FinetuneStage], Any]:

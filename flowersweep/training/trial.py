@@ -12,7 +12,7 @@ import jax
 import keras
 import numpy as np
 
-from flowersweep.config.schema import SCALING, Config, at_epoch
+from flowersweep.config.schema import SCALING, Config
 from flowersweep.config.targets import arguments
 from flowersweep.errors import TrialFailed
 from flowersweep.evaluation.calibration import calibrated_nll
@@ -34,11 +34,6 @@ class Result:
     metrics: Metrics
     logits: dict[str, np.ndarray]
     labels: dict[str, np.ndarray]
-
-
-def epochs(config: Config) -> int:
-    """Return the epochs of all stages together."""
-    return config.train.all_epochs
 
 
 def advance(
@@ -113,20 +108,20 @@ def build_trained_classifier(config: Config, trained: Checkpoint, workshop: Trai
 
 
 def stage_at(config: Config, epoch: int, workshop: TrainingContext) -> tuple[Stage, int]:
-    """Return the stage that trains this epoch, for images of the size that they have then, and the epoch that the stage begins with."""
-    head, now = epochs(config) - config.train.epochs, at_epoch(config, epoch)
-    return (workshop.head_stage(now), 0) if epoch < head else (workshop.main_stage(now), head)
+    """Return the stage that trains this epoch, and the epoch that the stage begins with."""
+    head = config.train.all_epochs - config.train.epochs
+    return (workshop.head_stage(config), 0) if epoch < head else (workshop.main_stage(config), head)
 
 
 def steps_at(config: Config, epoch: int, full: int) -> int:
     """Return the steps of this epoch, of the ``full`` that the images fill."""
-    main = epoch >= epochs(config) - config.train.epochs
+    main = epoch >= config.train.all_epochs - config.train.epochs
     return min(full, config.train.steps_per_epoch or full) if main else full
 
 
 def hyperparameters(config: Config, epoch: int, steps: int, replicas: int = 1) -> Hyperparameters:
     """Return the traced numbers of the stage that trains this epoch of ``steps`` steps on so many replicas."""
-    train, main = config.train, epoch >= epochs(config) - config.train.epochs
+    train, main = config.train, epoch >= config.train.all_epochs - config.train.epochs
     values = {
         "loss": arguments(config.loss),
         "augment": arguments(config.augment),

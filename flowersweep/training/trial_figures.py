@@ -57,7 +57,7 @@ def write_figures(folder: Path, drawn: Mapping[str, bytes]) -> None:
 
 def stage_schedules(config: Config, workshop: TrainingContext) -> list[StageSchedule]:
     """Return the course of the learning rate stage by stage, from the very functions and numbers of the step."""
-    whole, head = trial.epochs(config), trial.epochs(config) - config.train.epochs
+    whole, head = config.train.all_epochs, config.train.all_epochs - config.train.epochs
     found = []
     for begin, end in pairwise(sorted({0, head, whole})):
         stage, _ = trial.stage_at(config, begin, workshop)
@@ -119,5 +119,5 @@ def augmentation(config: Config, workshop: TrainingContext) -> Images | None:
     _, first = np.unique(train.labels[:256], return_index=True)  # one image a class, of the first ones, which are soon read
     height, width = (round(side * scale) for side in dataset.image_size)
     images = read_images(train, np.sort(first[:COLUMNS]), (height, width))
-    strengths = trial.hyperparameters(config, trial.epochs(config) - 1, 1)["augment"]
+    strengths = trial.hyperparameters(config, config.train.all_epochs - 1, 1)["augment"]
     return grid(config.seed, images, strengths, ROWS, change)

@@ -94,7 +94,7 @@ def replay(found: RecordedRun, config: Config, overrides: Sequence[str], *, feat
         raise DataError(
             f"{where} holds other images (digest {now}) than the run was trained on (digest {then}): name theirs, data.dir=PATH"
         )
-    last = trial.epochs(trained) if found.state == "complete" else found.epochs
+    last = trained.train.all_epochs if found.state == "complete" else found.epochs
     checkpoint, epochs = trial.advance(trained, Checkpoint(), last, workshop)
     again = {name: {each.epoch: each.metrics[name] for each in epochs} for name in epochs[0].metrics}
     curves = [_worst(name, curve, again[name]) for name, curve in found.curves.items() if name in again]

@@ -120,7 +120,7 @@ def _require_networks(config: Config, space: Space, members: Members | None, wor
         require_images(members, workshop.dataset(config.data).digest, config.data.split_seed)
         return
     for model in space.choices("model"):
-        workshop.require_networks(space.config(model))  # what is wrong with it is said before anything is written
+        workshop.classifier(space.config(model))  # what is wrong with it is said before anything is written
 
 
 def _share(study: Study, crew: WorkerPool | None) -> None:

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from flowersweep.config.schema import Config, at_sizes
+from flowersweep.config.schema import Config
 from flowersweep.data.classes import read_classes
 from flowersweep.data.dataset import Dataset, Split, open_dataset
 from flowersweep.errors import ConfigError
 from flowersweep.training.ahead_of_time import tpu
 from flowersweep.training.ahead_of_time.abstract import AbstractContext, LoweredProgram
 from flowersweep.training.ahead_of_time.tpu import GIB, Chip, Cost, TooLarge
-from flowersweep.training.context import require_size
-from flowersweep.training.trial import epochs, hyperparameters
+from flowersweep.training.trial import hyperparameters
 
 CLASSES, IMAGES = 104, 12_753  # of the published data set, where there is no other to count
 PARTS = 16  # the largest batch that fits is found to a sixteenth of the one that was asked for
@@ -31,24 +30,18 @@ def run_tpu_check(config: Config, say: Say) -> bool:
     """
     chip = tpu.chip_of(config.topology)
     runtime = tpu.slice_of(str(config.topology))
-    require_size(config, dataset_of(config, runtime.replicas))
-    first, *others = at_sizes(config).values()
-    dataset = dataset_of(first, runtime.replicas)
-    blueprint = AbstractContext(first, dataset, runtime)
+    dataset = dataset_of(config, runtime.replicas)
+    blueprint = AbstractContext(config, dataset, runtime)
     size = "x".join(map(str, dataset.image_size))
     say(f"{config.topology}: {runtime.replicas} chips ({runtime.device_kind}) with {chip.memory / GIB:g} GiB each")
     say(f"{config.model.name}, {size} pixels, {len(dataset.classes)} classes; backbone {runtime.precision}, head and loss float32")
     fit = isinstance(_told("features", *blueprint.extraction(), chip, say), Cost)
     if not config.train.finetune or config.train.head_epochs:
         numbers = hyperparameters(config, 0, 1)
-        epoch = blueprint.epoch(first, numbers, main=not config.train.finetune)
+        epoch = blueprint.epoch(config, numbers, main=not config.train.finetune)
         fit &= isinstance(_told("frozen step", *epoch, chip, say), Cost)
     if config.train.finetune:
-        fit &= _step_told(first, blueprint, chip, say)
-        for now in others:
-            larger = AbstractContext(now, dataset_of(now, runtime.replicas), runtime)
-            say(f"\nthen at {'x'.join(map(str, larger.dataset(now.data).image_size))} pixels")
-            fit &= _step_told(now, larger, chip, say)
+        fit &= _step_told(config, blueprint, chip, say)
     doubt = " when compiled quickly, which takes more memory; to be sure, set JAX_OPTIMIZATION_LEVEL=O2 and wait" if tpu.quick() else ""
     say("it fits" if fit else f"it does not fit{doubt}")
     return fit
@@ -76,7 +69,7 @@ def _told(name: str, program: LoweredProgram, batch: int, chip: Chip, say: Say) 
 
 def _step_told(config: Config, blueprint: AbstractContext, chip: Chip, say: Say) -> bool:
     """Compile the fine-tuning step; where it does not fit, look for a batch that does."""
-    numbers = hyperparameters(config, epochs(config) - 1, 1)
+    numbers = hyperparameters(config, config.train.all_epochs - 1, 1)
 
     def compiled(per_replica: int) -> Cost | TooLarge:
         changed = replace(config, train=replace(config.train, batch_per_replica=per_replica))

@@ -36,7 +36,6 @@ folder, coordinator, hosts, host = Path(sys.argv[1]), sys.argv[2] or None, int(s
 runtime = start(coordinator=coordinator, hosts=hosts, host=host)
 assert (runtime.replicas, runtime.hosts, runtime.host) == (8, hosts, host)
 settings = {"train.batch_per_replica": 2, "train.batch_statistics": True, "train.head_epochs": 2, "data.cache_bytes": 0}
-settings["train.image_sizes"] = [16, 32]
 config = with_settings(FINETUNE, settings)
 workshop = Workshop(runtime, folder / str(host), lambda what, done, total: None)
 frozen, begun = trial.advance(config, Checkpoint(), 2, workshop)

@@ -34,7 +34,7 @@ BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "fin
 
 
 def trained(config: Config, workshop: TrainingContext) -> Checkpoint:
-    return trial.advance(config, Checkpoint(), trial.epochs(config), workshop)[0]
+    return trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)[0]
 
 
 def test_without_the_ensembles_loss_each_member_is_taught_as_it_would_be_alone() -> None:
@@ -61,7 +61,7 @@ def test_without_the_ensembles_loss_each_member_is_taught_as_it_would_be_alone()
 
 @BOTH
 def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(config: Config, workshop: TrainingContext, tmp_path: Path) -> None:
-    checkpoint, epochs = trial.advance(config, Checkpoint(), trial.epochs(config), workshop)
+    checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)
     assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
     result = trial.finish(config, checkpoint, workshop)
     trial.build_keras_model(config, checkpoint, workshop).save(tmp_path / "model.keras")

@@ -23,7 +23,7 @@ from tests.training.test_trial import FINETUNE
 
 folder, per_replica = Path(sys.argv[1]), int(sys.argv[2])
 workshop = Workshop(start(), folder / "cache", lambda what, done, total: None)
-config = with_settings(FINETUNE, {"train.batch_per_replica": per_replica, "train.batch_statistics": True, "train.image_sizes": [16, 32]})
+config = with_settings(FINETUNE, {"train.batch_per_replica": per_replica, "train.batch_statistics": True})
 checkpoint, epochs = trial.advance(config, Checkpoint(), 3, workshop)
 assert workshop.batch(config)[0] == 16
 assert trial.finish(config, checkpoint, workshop).logits["tune"].shape == (15, 5)

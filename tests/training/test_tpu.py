@@ -16,7 +16,7 @@ from flowersweep.runtime import start
 from flowersweep.training.ahead_of_time import tpu
 from flowersweep.training.ahead_of_time.abstract import AbstractContext, LoweredProgram
 from flowersweep.training.ahead_of_time.tpu import CHIPS, Cost, TooLarge
-from flowersweep.training.trial import epochs, hyperparameters
+from flowersweep.training.trial import hyperparameters
 from flowersweep.workflows.tpu_check import dataset_of, largest
 from tests.conftest import Command
 from tests.training.conftest import tiny
@@ -38,7 +38,7 @@ def exported(program: LoweredProgram) -> str:
 @pytest.mark.parametrize("augment", option_names("augment"))
 def test_the_fine_tuning_step_is_a_program_for_tpu_without_gathers(augment: str) -> None:
     config = replace(tiny(train=FINETUNE, augment=compose([f"augment={augment}"]).augment), data=Data(name="none", image_size=32))
-    program, batch = blueprint(config).step(config, hyperparameters(config, epochs(config) - 1, 1))
+    program, batch = blueprint(config).step(config, hyperparameters(config, config.train.all_epochs - 1, 1))
     text = exported(program)
     assert batch == 8 * start().replicas
     assert "stablehlo.convolution" in text
@@ -90,7 +90,7 @@ def test_a_program_is_bound_by_the_slower_of_arithmetic_and_memory(cost: Cost, b
 
 def test_a_step_in_parts_takes_as_many_loops() -> None:
     config = tiny(data=Data(name="none", image_size=32), train=replace(FINETUNE, accumulate=4))
-    assert blueprint(config).step(config, hyperparameters(config, epochs(config) - 1, 1))[0].loops == 4
+    assert blueprint(config).step(config, hyperparameters(config, config.train.all_epochs - 1, 1))[0].loops == 4
     assert COST.times(4).bound(CHIPS["v5e"]) == (pytest.approx(4e-3), "memory")
 
 

@@ -24,7 +24,7 @@ BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "fin
 
 
 def run(config: Config, workshop: TrainingContext) -> tuple[Checkpoint, list[dict[str, float]]]:
-    checkpoint, epochs = trial.advance(config, Checkpoint(), trial.epochs(config), workshop)
+    checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)
     return checkpoint, [epoch.metrics for epoch in epochs]
 
 
@@ -39,7 +39,7 @@ def test_a_trial_cut_into_segments_and_moved_through_files_ends_bit_for_bit_the_
 ) -> None:
     whole, metrics = run(config, workshop)
     checkpoint, pieces = Checkpoint(), []
-    for until in range(1, trial.epochs(config) + 1):
+    for until in range(1, config.train.all_epochs + 1):
         checkpoint, epochs = trial.advance(config, checkpoint, until, workshop)
         checkpoint.save(tmp_path / "checkpoint.npz")
         checkpoint = Checkpoint.load(tmp_path / "checkpoint.npz", workshop.runtime.replicated)
@@ -70,7 +70,7 @@ def test_features_in_the_order_of_an_epoch_or_as_they_lie_give_the_same_with_the
     whole, metrics = run(FROZEN, workshop)
     stage = workshop.main_stage(FROZEN)
     assert isinstance(stage, stages.HeadStage)
-    assert {epoch for _, epoch in stage._in_order} == {*range(trial.epochs(FROZEN))}
+    assert {epoch for _, epoch in stage._in_order} == {*range(FROZEN.train.all_epochs)}
     before = compiles()
     monkeypatch.setattr(stages, "IN_ORDER", workshop.get_shared(FROZEN).train[0].nbytes)  # room for the first epoch alone
     stage._in_order.clear()

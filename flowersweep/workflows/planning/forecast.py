@@ -11,7 +11,6 @@ from flowersweep.search.samplers.keras_tuner.hyperband import first_bracket
 from flowersweep.search.samplers.keras_tuner.oracle import is_hyperband, make_oracle
 from flowersweep.search.trial_store import JOURNAL
 from flowersweep.space.space import Space
-from flowersweep.training import trial
 from flowersweep.training.context import TrainingContext
 from flowersweep.workflows.planning.profiling import TrialProfile, load_profile
 
@@ -41,11 +40,11 @@ class Forecast:
 
 def make_forecast(config: Config, found: TrialProfile, trials: int, groups: int, missing: int) -> Forecast:
     """Return what so many trials cost that are like the one that was timed."""
-    train, last = config.train, trial.epochs(config)
-    head, main = last - train.epochs, train.spread(found.main)
-    whole = head * found.head + sum(main) + found.finish
+    train, last = config.train, config.train.all_epochs
+    head = last - train.epochs
+    whole = head * found.head + train.epochs * found.main + found.finish
     full, first = _first_decision(config)
-    short = min(first, head) * found.head + sum(main[: max(0, first - head)])
+    short = min(first, head) * found.head + max(0, first - head) * found.main
     certain = found.compiling * groups + found.image * missing
     beside = max(1, min(trials_at_a_time(config), trials))
     most = certain + -(-trials // beside) * whole
@@ -73,7 +72,7 @@ def known_refusal(config: Config, workshop: TrainingContext) -> str | None:
 
 def _first_decision(config: Config) -> tuple[int, int]:
     """Return how many trials run to their end whatever they give, and after how many epochs the others may first be ended."""
-    last = trial.epochs(config)
+    last = config.train.all_epochs
     if is_hyperband(config):
         return 0, first_bracket(make_oracle(config, Space((), {}, (), frozenset()), 1), config)[0][1]
     if str(config.pruner.get("_target_")).endswith("NopPruner"):

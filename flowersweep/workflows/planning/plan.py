@@ -41,7 +41,7 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     require_step(config)
     workshop = ProfilingContext(start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules)
     workshop.batch(config)
-    workshop.require_networks(config)
+    workshop.classifier(config)
     events, _ = read_events(Path(config.dir) / "studies" / str(config.study) / "journal.jsonl")
     ended = sum(event["event"] == "tell" for event in events)
     left = max(0, config.sweep.n_trials - ended)
@@ -117,8 +117,7 @@ def _costs(config: Config, found: TrialProfile, missing: int, say: Say) -> None:
         say(f"\nsweep.workers={config.sweep.workers} share the cores of this machine: the minutes are those of one trial after the other")
     elif config.sweep.workers > 1:
         say(f"\nsweep.workers={config.sweep.workers}: the minutes are right if each is as fast as this machine, and none slows another")
-    sizes = config.train.image_sizes or []
-    main = ", ".join(f"{lasts:.3g} s an epoch" + (f" at {sizes[n]} pixels" if sizes else "") for n, lasts in enumerate(found.main))
+    main = f"{found.main:.3g} s an epoch"
     say(f"timed here: {main}{head}, {found.finish:.3g} s at a trial's end; {found.compiling:.3g} s to compile or load")
 
 

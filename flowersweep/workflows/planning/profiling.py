@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from flowersweep.config.paths import flatten
-from flowersweep.config.schema import Config, at_epoch, at_sizes
+from flowersweep.config.schema import Config
 from flowersweep.data.dataset import Dataset
 from flowersweep.data.pipeline import in_order
 from flowersweep.errors import ConfigError
@@ -36,7 +36,7 @@ class TrialProfile:
 
     compiling: float  # seconds of its programs, or of loading them
     head: float  # seconds an epoch of the frozen stage before fine-tuning, scoring included
-    main: list[float]  # seconds an epoch of the main stage, scoring included; one for each of train.image_sizes
+    main: float  # seconds an epoch of the main stage, scoring included
     finish: float  # seconds of the logits and scores of all parts at the end
     image: float  # seconds of the features of one image; 0 if they were not needed
     logits: int  # bytes
@@ -49,7 +49,6 @@ class ProfilingContext(TrainingContext):
 
     def missing(self, config: Config) -> int:
         """Return how many images have no features yet."""
-        config = at_epoch(config, 0)
         dataset, classifier = self.dataset(config.data), self.classifier(config)
         networks = classifier.members or (classifier,)
         folders = [feature_dir(dataset, each, self.runtime, self.cache / "features") for each in networks]
@@ -69,23 +68,18 @@ class ProfilingContext(TrainingContext):
 def profile_trial(config: Config, workshop: ProfilingContext) -> TrialProfile:
     """Train a few steps of each stage and time them. Raises TrialFailed or ConfigError if the machine cannot."""
     dataset, kept = workshop.dataset(config.data), Path(config.dir) / "cache" / "plans" / f"{key_of(config, workshop)}.json"
-    needed, sizes = config.train.finetune or workshop.missing(config) > 0, at_sizes(config)
-    images = {epoch: _image(now, workshop) if needed else (0.0, 0.0) for epoch, now in sizes.items()}
+    needed = config.train.finetune or workshop.missing(config) > 0
+    compiling_image, image = _image(config, workshop) if needed else (0.0, 0.0)
     (first, seconds), head = _frozen(config, workshop) if _has_head(config) else ((0.0, 0.0), Checkpoint())
     if config.train.finetune:
-        timed = {epoch: _finetune(config, max(epoch, config.train.head_epochs), workshop, head, images[epoch][1]) for epoch in sizes}
-        second, trained = sum(compiling for (compiling, _), _ in timed.values()), timed[0][1]
-        sides = config.train.image_sizes or [0]
-        each = dict(zip(dict.fromkeys(sides), [lasts for (_, lasts), _ in timed.values()], strict=True))
-        main = [each[side] for side in sides]
-        image = images[max(sizes)][1]
+        (second, main), trained = _finetune(config, config.train.head_epochs, workshop, head, image)
         finish = image * sum(len(dataset.splits[name]) for name in part_names(dataset) if name in dataset.splits)
         finish += image * len(dataset.splits["val"]) * 2  # tune and report read all of val, each
     else:
-        (second, lasts), trained = _frozen(config, workshop)
-        main, finish = [lasts], _timed(lambda: trial.finish(config, trained, workshop))[0]
-    compiling = first + second + sum(compiling for compiling, _ in images.values())
-    found = TrialProfile(compiling, seconds, main, finish, images[0][1], _logits(dataset), _weights(trained).nbytes, trained.nbytes)
+        (second, main), trained = _frozen(config, workshop)
+        finish = _timed(lambda: trial.finish(config, trained, workshop))[0]
+    compiling = first + second + compiling_image
+    found = TrialProfile(compiling, seconds, main, finish, image, _logits(dataset), _weights(trained).nbytes, trained.nbytes)
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(asdict(found)))
     return found
