@@ -64,7 +64,7 @@ def advance(
 
 def finish(config: Config, checkpoint: Checkpoint, workshop: TrainingContext) -> one.Result:
     """Evaluate nothing."""
-    return one.Result(metrics(), {"tune": HALF, "report": HALF}, {"tune": LABELS, "report": LABELS})
+    return one.Result(metrics(), {"tune": HALF, "holdout": HALF}, {"tune": LABELS, "holdout": LABELS})
 
 
 def filled(path: Path, config: Config, space: Space, trials: int) -> None:

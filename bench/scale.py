@@ -86,7 +86,7 @@ def trial(journal: Any, number: int, params: dict[str, Any]) -> float:
         rows = [{"epoch": e, "time": time.time(), "metrics": scores(end + 1 / e)} for e in range(until - SEGMENT + 1, until + 1)]
         journal.append("report", trial=number, epochs=rows, value=rows[-1]["metrics"][OBJECTIVE])
     value = None if state == "failed" else end
-    told = {**scores(end), "report/macro_f1": float(chance.uniform())} if state == "complete" else {}
+    told = {**scores(end), "holdout/macro_f1": float(chance.uniform())} if state == "complete" else {}
     reason = "train/loss is nan after epoch 2" if state == "failed" else None
     journal.append("tell", trial=number, state=state, value=value, metrics=told, reason=reason, folder=f"trials/{number}", attributes={})
     return end if state == "complete" else float("inf")
@@ -97,7 +97,7 @@ def keep(folder: Path) -> None:
     folder.mkdir(parents=True)
     labels = chance.integers(CLASSES, size=IMAGES).astype(np.int32)
     logits = chance.standard_normal((IMAGES, CLASSES)).astype(np.float16)
-    np.savez(folder / "logits.npz", tune=logits, report=logits, tune_labels=labels, report_labels=labels)
+    np.savez(folder / "logits.npz", tune=logits, report=logits, tune_labels=labels, holdout_labels=labels)
 
 
 def status(dir: Path) -> Callable[[], Any]:

@@ -6,7 +6,7 @@
 A replayed study is the product's own: the space and the configuration that a command line composes, `search.history` that makes its sampler
 and its pruner and asks them, a segment at a time. The trial alone is read from a table (`bench/tables.py`). STUDIES is how many seeds
 each kind of study has. Regret is how much larger the objective of the trial is that a study would pick than the best of the table; its
-macro F1 is of report, which no search has seen. Budgets are counted in epochs, of which an unpruned trial has ten: a pruned trial counts
+macro F1 is of holdout, which no search has seen. Budgets are counted in epochs, of which an unpruned trial has ten: a pruned trial counts
 with what it used. Brackets hold 95 % bootstrap intervals over the seeds; differences are paired by seed.
 """
 
@@ -118,7 +118,7 @@ def tell(name: str, kinds: dict[str, list[Replay]]) -> None:
     """Print what each kind of study reaches."""
     table = _loaded(name)
     print(f"\n{name}: regret of the picked trial, in thousandths of the objective (best of the table: {table.best:.4f})")
-    for what, column in (("regret", 0), ("macro F1 of report", 1)):
+    for what, column in (("regret", 0), ("macro F1 of holdout", 1)):
         print(f"\n{what:<24}" + "".join(f"{f'{10 * n} epochs':>28}" for n in BUDGETS))
         for kind, studies in kinds.items():
             print(f"{kind:<24}" + "".join(f"{interval(at(studies, epochs=10 * n)[:, column]):>28}" for n in BUDGETS))

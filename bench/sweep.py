@@ -94,8 +94,8 @@ def by_hand(dir: str, features: dict[str, np.ndarray], labels: dict[str, np.ndar
             mlflow.log_params(trial.params)
             fit = {"batch_size": 128, "epochs": EPOCHS, "validation_data": (features["tune"], onehot["tune"]), "verbose": 0}
             model.fit(features["train"], onehot["train"], callbacks=[EachEpoch()], **fit)
-            logits = {part: model.predict(features[part], verbose=0) for part in ("tune", "report", "test")[: 2 + whole]}
-            scores = {part: logits[part].argmax(axis=1) for part in ("tune", "report")}
+            logits = {part: model.predict(features[part], verbose=0) for part in ("tune", "holdout", "test")[: 2 + whole]}
+            scores = {part: logits[part].argmax(axis=1) for part in ("tune", "holdout")}
             final = {f"{part}/macro_f1": f1_score(labels[part], scores[part], average="macro") for part in scores}
             mlflow.log_metrics(final)
             if whole:
@@ -126,7 +126,7 @@ def main() -> None:
     assert val is not None
     assert train is not None
     features = {"train": np.asarray(shared.train[0]), **shared.features}
-    labels = {"train": train, "tune": val[dataset.tune], "report": val[dataset.holdout]}
+    labels = {"train": train, "tune": val[dataset.tune], "holdout": val[dataset.holdout]}
     print(f"{len(train)} images, {features['train'].shape[1]} features, {len(dataset.classes)} classes; {TRIALS} trials, {EPOCHS} epochs")
     hands = {"by hand": False, "by hand, leaving the same": True}
     ratios: dict[tuple[str, str], list[float]] = {(way, hand): [] for hand in hands for way in WAYS}

@@ -52,7 +52,7 @@ Branch = tuple[Any, ...]  # what each choice of a space is, in order
 
 
 class Found(NamedTuple):
-    """What training one point gave: the objective (smaller is better) after each segment, and the macro F1 of report at the end."""
+    """What training one point gave: the objective (smaller is better) after each segment, and the macro F1 of holdout at the end."""
 
     curve: np.ndarray
     report: float
@@ -65,7 +65,7 @@ class Table:
     config: Config
     space: Space
     levels: dict[str, int]
-    corners: dict[Branch, np.ndarray]  # (levels of each active number..., segments + 1); the last is the macro F1 of report
+    corners: dict[Branch, np.ndarray]  # (levels of each active number..., segments + 1); the last is the macro F1 of holdout
     between: list[Params]
     checks: np.ndarray  # (points between, seeds, segments + 1)
     smaller: np.ndarray | None = None  # (points between, segments + 1) with images of half the size
@@ -171,7 +171,7 @@ def _trained(space: Space, workshop: TrainingContext, params: Params, more: Sett
     checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)
     length = config.sweep.segment_epochs
     curve = [each.metrics[config.sweep.objective] for each in epochs if each.epoch % length == 0 or each.epoch == len(epochs)]
-    return [*(round(value, 5) for value in curve), round(trial.finish(config, checkpoint, workshop).metrics["report/macro_f1"], 5)]
+    return [*(round(value, 5) for value in curve), round(trial.finish(config, checkpoint, workshop).metrics["holdout/macro_f1"], 5)]
 
 
 def _told(points: list[Params], what: str) -> Iterator[Params]:

@@ -51,7 +51,7 @@ def provenance(
             "image_size": list(dataset.image_size),
             "classes": list(dataset.classes),
             "counts": {name: len(split) for name, split in dataset.splits.items()}
-            | {"tune": len(dataset.tune), "report": len(dataset.holdout)},
+            | {"tune": len(dataset.tune), "holdout": len(dataset.holdout)},
         },
     }
 

@@ -24,7 +24,7 @@ MISTAKES = {
     "no folder": (["data=tfrecords"], ["data.dir"]),
     "negative trials": (["+sweep=quick", "sweep.n_trials=-3"], ["sweep.n_trials=-3", "at least 1"]),
     "two mistakes at once": (["train.epochs=0", "loss.label_smoothing=2"], ["train.epochs=0", "loss.label_smoothing=2"]),
-    "held-out objective": (["+sweep=quick", "sweep.objective=report/macro_f1"], ["sweep.objective=report/macro_f1", "tune/macro_f1"]),
+    "held-out objective": (["+sweep=quick", "sweep.objective=holdout/macro_f1"], ["sweep.objective=holdout/macro_f1", "tune/macro_f1"]),
     "several values": (["train.epochs=1,2"], ["several values", "sweep.space"]),
     "broken word": (["train.epochs=[1"], ["key=value"]),
     "search without a sweep": (["search"], ["+sweep=NAME", "smoothing"]),

@@ -48,7 +48,7 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Pa
         assert "learning_rate" in run.data.params
     complete = [run for run in trials if run.data.tags["flowersweep.state"] == "complete"]
     assert complete
-    assert all({"tune/macro_f1", "report/macro_f1", "train/loss"} <= set(run.data.metrics) for run in complete)
+    assert all({"tune/macro_f1", "holdout/macro_f1", "train/loss"} <= set(run.data.metrics) for run in complete)
 
     promoted = command("promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false")
     assert promoted.returncode == 0, promoted.stderr

@@ -63,17 +63,17 @@ def test_every_digit_of_a_run_agrees_without_its_journal(name: str, swept: Path,
     said = capsys.readouterr().out
     assert "every digit agrees" in said
     assert "every bit is the same" in said
-    assert "report/macro_f1" in said
+    assert "holdout/macro_f1" in said
     trained = said.partition("run ")[2].partition(":")[0]  # of a study's own run, its best trial
     replayed = client(Tracking(), swept / "mlruns").get_run(trained)
     assert replayed.data.tags["flowersweep.replay"] == "every digit agrees"
     [*_, told] = sorted((artifacts(replayed) / "replay").iterdir())
-    assert json.loads(told.read_text())["metrics"]["report/macro_f1"]["digits"] == ALL
+    assert json.loads(told.read_text())["metrics"]["holdout/macro_f1"]["digits"] == ALL
 
 
 def test_digits_that_do_not_agree_are_counted_and_end_in_code_3(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = runs(swept)["losses-0000"]
-    store, metric = client(Tracking(), swept / "mlruns"), "report/nll"
+    store, metric = client(Tracking(), swept / "mlruns"), "holdout/nll"
     before = run.data.metrics[metric]
     store.log_metric(run.info.run_id, metric, before * (1 + 3e-7), step=9)
     try:
@@ -142,7 +142,7 @@ def test_a_sweep_leaves_its_page_and_the_mistakes_of_its_best_trial_in_mlflow(sw
     assert (artifacts(found["losses"]) / "report.html").stat().st_size > 1_000_000
     best = f"losses-{int(found['losses'].data.tags['flowersweep.best_trial']):04d}"
     assert (artifacts(found[best]) / "mistakes.jpg").read_bytes()[:2] == b"\xff\xd8"
-    assert found["losses"].data.metrics.keys() >= {"system/disk_usage_percentage", "report/macro_f1"}
+    assert found["losses"].data.metrics.keys() >= {"system/disk_usage_percentage", "holdout/macro_f1"}
     assert found["losses-0000"].data.metrics["images_per_second"] > 0
     assert found["losses-0000"].data.metrics["compiles"] > 0
 

@@ -15,7 +15,7 @@ class Data:
     fetch: Any = None  # {_target_: callable, ...}
     classes: str | None = None  # a file with one class name a line, in index order
     image_size: int | None = None  # pixels of the side that images are resized to; None: as stored
-    split_seed: int = 0  # halves val into tune and report
+    split_seed: int = 0  # halves val into tune and holdout
     allow_missing_classes: bool = False  # accept a class that no training image has
     cache_bytes: int = 2 * 2**30  # of memory, for decoded images that are kept for the next epoch; a split that does not fit is not kept
     disk_cache_bytes: int = 0  # of disk under dir/cache, for decoded images of the splits that memory does not hold

@@ -55,19 +55,19 @@ class Duplicates:
     """The pairs of images that are nearly the same; the part of the first comes before that of the second, or is it."""
 
     pairs: list[tuple[ImageLocation, ImageLocation]]
-    holdout: Rows  # the records of val that are the report half, as the logits of a trial have them
+    holdout: Rows  # the records of val that are the holdout, as the logits of a trial have them
 
     def between(self, first: str, second: str) -> list[tuple[ImageLocation, ImageLocation]]:
         """Return the pairs of two parts."""
         return [pair for pair in self.pairs if (pair[0].part, pair[1].part) == (first, second)]
 
     def leaked(self) -> npt.NDArray[np.bool_]:
-        """Say which images of report, (n,), are also in train or tune."""
-        known = {second.record for first, second in self.pairs if second.part == "report" and first.part in ("train", "tune")}
+        """Say which images of holdout, (n,), are also in train or tune."""
+        known = {second.record for first, second in self.pairs if second.part == "holdout" and first.part in ("train", "tune")}
         return np.isin(self.holdout, list(known))
 
 
-PARTS = ("train", "tune", "report", "test")
+PARTS = ("train", "tune", "holdout", "test")
 
 
 def duplicates(dataset: Dataset, cache: Path) -> Duplicates:
@@ -97,7 +97,7 @@ def _placed(pairs: Rows, counts: dict[str, int], tune: Rows, report: Rows) -> Du
     """Say of each pair (m, 2), counted through all splits, where its images are."""
     starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
     places = [ImageLocation(name, record) for name, count in counts.items() for record in range(count)]
-    for half, rows in (("tune", tune), ("report", report)):
+    for half, rows in (("tune", tune), ("holdout", report)):
         for record in rows.tolist():
             places[starts["val"] + record] = ImageLocation(half, record)
     order = PARTS.index

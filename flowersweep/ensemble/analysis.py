@@ -1,4 +1,4 @@
-"""What an ensemble gains: its weights fitted on tune in the usual ways, each told on report beside the best member."""
+"""What an ensemble gains: its weights fitted on tune in the usual ways, each told on holdout beside the best member."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowersweep.evaluation.statistics import Difference, Interval, compare
 
 @dataclass(frozen=True)
 class PoolingResult:
-    """One way to pool the members, fitted on tune: its scores on report, and what they are more than those of the best member."""
+    """One way to pool the members, fitted on tune: its scores on holdout, and what they are more than those of the best member."""
 
     name: str
     pooling: str
@@ -33,7 +33,7 @@ class Published:
     members: tuple[str, str]
     grid: ensemble.Grid
     told: float  # accuracy gained over the better of the two on the images the weight was chosen by
-    gain: Difference  # the same on report
+    gain: Difference  # the same on holdout
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def reference_weightings(members: Members) -> dict[str, tuple[Reals, str]]:
 
 
 def analyse(members: Members, ways: dict[str, tuple[Reals, str]]) -> EnsembleAnalysis:
-    """Score each way on report, against the member that is best on tune."""
-    best = members.pool(np.eye(len(members.names))[members.member_nll.argmin()], "linear").logits(members.logits["report"])
+    """Score each way on holdout, against the member that is best on tune."""
+    best = members.pool(np.eye(len(members.names))[members.member_nll.argmin()], "linear").logits(members.logits["holdout"])
     pools = {name: members.pool(given, pooling) for name, (given, pooling) in ways.items()}
     return EnsembleAnalysis(
         members.names,
@@ -79,8 +79,8 @@ def analyse(members: Members, ways: dict[str, tuple[Reals, str]]) -> EnsembleAna
 
 
 def _way(name: str, pool: ensemble.Pool, members: Members, best: Reals) -> PoolingResult:
-    labels = members.labels["report"]
-    logits = pool.logits(members.logits["report"])
+    labels = members.labels["holdout"]
+    logits = pool.logits(members.logits["holdout"])
     return PoolingResult(
         name,
         pool.pooling,
@@ -95,7 +95,7 @@ def _way(name: str, pool: ensemble.Pool, members: Members, best: Reals) -> Pooli
 
 def _published(members: Members) -> Published:
     one, two = (int(index) for index in np.argsort(members.member_nll)[:2])
-    tune, report = ((members.logits[part][one], members.logits[part][two], members.labels[part]) for part in ("tune", "report"))
+    tune, report = ((members.logits[part][one], members.logits[part][two], members.labels[part]) for part in ("tune", "holdout"))
     grid = ensemble.published_grid(*tune)
     pooled = ensemble.mix_two(report[0], report[1], grid.read)
     better = max(accuracy(logits, tune[2]) for logits in tune[:2])

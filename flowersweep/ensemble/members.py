@@ -18,7 +18,7 @@ from flowersweep.study.journal import Event, read_events
 from flowersweep.study.objectives import objective_names
 from flowersweep.study.records import Record, fold_records, meant
 
-PARTS = ("tune", "report", "test")
+PARTS = ("tune", "holdout", "test")
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -85,7 +85,7 @@ def load_members(config: Config) -> Members | None:
     _require_same(stored)
     first = next(iter(stored.values()))
     logits = {part: [arrays[part] for arrays in stored.values()] for part in PARTS if all(part in arrays for arrays in stored.values())}
-    return Members(tuple(stored), logits, {part: first[f"{part}_labels"] for part in ("tune", "report")}, data, digest)
+    return Members(tuple(stored), logits, {part: first[f"{part}_labels"] for part in ("tune", "holdout")}, data, digest)
 
 
 def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
@@ -140,7 +140,7 @@ def _images(studies: Path, names: Mapping[str, None]) -> tuple[Data, str]:
 def _require_same(stored: Mapping[str, Arrays]) -> None:
     (name, first), *others = stored.items()
     for other, arrays in others:
-        for part in ("tune", "report"):
+        for part in ("tune", "holdout"):
             same = np.array_equal(first[f"{part}_labels"], arrays[f"{part}_labels"]) and first[part].shape == arrays[part].shape
             if not same:
                 raise StudyError(f"{other} and {name} have other labels or classes in {part}: pool trials on the same images")

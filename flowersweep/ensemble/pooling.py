@@ -1,7 +1,7 @@
 """A study whose trials train nothing: each pools the stored logits of trained trials with weights of its own.
 
 The same coordinator asks, journals and tracks; only the work of a trial is another. Temperatures and weights are fitted on tune; what
-the ensemble gains over its best member is told on report.
+the ensemble gains over its best member is told on holdout.
 """
 
 from __future__ import annotations

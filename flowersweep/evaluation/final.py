@@ -9,7 +9,7 @@ from flowersweep.evaluation.scores import Labels, Logits, accuracy, macro_f1, nl
 
 
 def final_scores(logits: Mapping[str, Logits], labels: Mapping[str, Labels]) -> dict[str, float]:
-    """Return the scores of tune and report, from logits (n, K) and labels (n,) by part.
+    """Return the scores of tune and holdout, from logits (n, K) and labels (n,) by part.
 
     The calibrated scores of both are at the temperature of tune: one that report had chosen would flatter it.
     """

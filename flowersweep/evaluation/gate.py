@@ -1,4 +1,4 @@
-"""Whether the evidence carries a promotion: which candidate is chosen by its seeds on tune, and whether it beats the champion on report.
+"""Whether the evidence carries a promotion: which candidate is chosen by its seeds on tune, and whether it beats the champion on holdout.
 
 Choosing sees tune alone, comparing sees report alone. What other images and what other seeds would have given are both counted: a
 candidate that is only lucky in one of them stays a challenger.
@@ -32,7 +32,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How much macro F1 the chosen candidate has more than the champion on report, with its 95 % interval."""
+    """How much macro F1 the chosen candidate has more than the champion on holdout, with its 95 % interval."""
 
     value: float
     low: float

@@ -127,19 +127,19 @@ def _slice(study: Reading, name: str) -> Chart:
 
 def gap(facts: Facts) -> Chart | None:
     """Whether what is good on the tune half is good on the half that the search never saw."""
-    both = [r for r in facts.study.complete if {"tune/macro_f1", "report/macro_f1"} <= r.metrics.keys()]
+    both = [r for r in facts.study.complete if {"tune/macro_f1", "holdout/macro_f1"} <= r.metrics.keys()]
     if len(both) < 2:
         return None
-    x, y = ([r.metrics[f"{half}/macro_f1"] for r in both] for half in ("tune", "report"))
+    x, y = ([r.metrics[f"{half}/macro_f1"] for r in both] for half in ("tune", "holdout"))
     ends = [min(x + y), max(x + y)]
     line = {"color": COLOURS["pruned"], "dash": "dot", "width": 1.5}
-    shown = [r for r in facts.study.drawn if r.state == "complete" and {"tune/macro_f1", "report/macro_f1"} <= r.metrics.keys()]
-    across, up = ([r.metrics[f"{half}/macro_f1"] for r in shown] for half in ("tune", "report"))
+    shown = [r for r in facts.study.drawn if r.state == "complete" and {"tune/macro_f1", "holdout/macro_f1"} <= r.metrics.keys()]
+    across, up = ([r.metrics[f"{half}/macro_f1"] for r in shown] for half in ("tune", "holdout"))
     points = of_state("complete", across, up, [told(r) for r in shown], showlegend=False)
     star = {**starred(both[0], x[0]), "y": [y[0]], "showlegend": False}
     traces = [scatter(ends, ends, mode="lines", line=line, hoverinfo="skip", showlegend=False), points, star]
-    figure = {"data": traces, "layout": {"xaxis": axis("tune/macro_f1"), "yaxis": axis("report/macro_f1"), "height": 320}}
+    figure = {"data": traces, "layout": {"xaxis": axis("tune/macro_f1"), "yaxis": axis("holdout/macro_f1"), "height": 320}}
     rank = float(np.corrcoef(np.argsort(np.argsort(x)), np.argsort(np.argsort(y)))[0, 1])
     note = f"Each complete trial on both halves; rank correlation {rank:.2f}. On the dotted line both are equal."
     note = f"{note} {facts.study.sampled}".strip()
-    return Chart("gap", figure, f"macro F1 on tune and on report of {len(both)} trials, rank correlation {rank:.2f}", note)
+    return Chart("gap", figure, f"macro F1 on tune and on holdout of {len(both)} trials, rank correlation {rank:.2f}", note)

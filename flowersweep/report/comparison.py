@@ -55,14 +55,14 @@ def compare(studies: Sequence[Reading]) -> Comparison:
 def _test(first: Entry, second: Entry) -> McNemar:
     assert first.kept is not None
     assert second.kept is not None
-    return mcnemar(first.kept.report.argmax(axis=1), second.kept.report.argmax(axis=1), first.kept.report_labels)
+    return mcnemar(first.kept.holdout.argmax(axis=1), second.kept.holdout.argmax(axis=1), first.kept.holdout_labels)
 
 
 def _difference(first: Entry, second: Entry) -> Difference | None:
     if first.kept is None or second.kept is None or first.study.begun["settings"].get("data.digest") is None:
         return None
     digests = {entry.study.begun["settings"].get("data.digest") for entry in (first, second)}
-    same = np.array_equal(first.kept.report_labels, second.kept.report_labels) and first.kept.report.shape == second.kept.report.shape
+    same = np.array_equal(first.kept.holdout_labels, second.kept.holdout_labels) and first.kept.holdout.shape == second.kept.holdout.shape
     return paired(first.kept, second.kept) if same and len(digests) == 1 else None
 
 
@@ -90,10 +90,10 @@ def _best(entry: Entry) -> list[Any]:
     study, kept, best = entry.study, entry.kept, entry.study.best
     scores: list[Any] = [None] * 7
     if kept is not None:
-        guessed, right = kept.report.argmax(axis=1), accuracy(kept.report, kept.report_labels)
+        guessed, right = kept.holdout.argmax(axis=1), accuracy(kept.holdout, kept.holdout_labels)
         scores = [
-            macro_f1(kept.report, kept.report_labels, kept.report.shape[1]),
-            *macro_f1_interval(guessed, kept.report_labels, kept.report.shape[1]),
+            macro_f1(kept.holdout, kept.holdout_labels, kept.holdout.shape[1]),
+            *macro_f1_interval(guessed, kept.holdout_labels, kept.holdout.shape[1]),
             right,
             *wilson(round(right * len(guessed)), len(guessed)),
             len(guessed),

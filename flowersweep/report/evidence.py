@@ -12,7 +12,7 @@ STYLE += "table{border-collapse:collapse}td,th{padding:.3rem .8rem;border-bottom
 
 def rows(evidence: Mapping[str, Any]) -> list[list[str]]:
     """Return the candidates as a table, heading first: the mean of each over its seeds, with the spread."""
-    heading = ["candidate", "settings changed", "seeds", evidence["objective"], "report/macro_f1", ""]
+    heading = ["candidate", "settings changed", "seeds", evidence["objective"], "holdout/macro_f1", ""]
     return [heading, *(_row(each, chosen=each["name"] == evidence["chosen"]) for each in evidence["candidates"])]
 
 
@@ -61,7 +61,7 @@ def _tagged(heading: list[str], body: list[list[str]]) -> list[tuple[str, list[s
 
 
 def _row(candidate: Mapping[str, Any], *, chosen: bool) -> list[str]:
-    scores = [_spread(candidate["tune"]), _spread(candidate["report/macro_f1"])]
+    scores = [_spread(candidate["tune"]), _spread(candidate["holdout/macro_f1"])]
     return [candidate["name"], str(candidate["changes"]), str(len(candidate["tune"])), *scores, "chosen" if chosen else ""]
 
 
@@ -79,7 +79,7 @@ def _unsettled(against: Mapping[str, Any]) -> str:
 
 def _accuracy(promoted: Mapping[str, Any]) -> str:
     low, high = promoted["interval"]
-    told = f"The model itself, one seed, has an accuracy of {promoted['report/accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})."
+    told = f"The model itself, one seed, has an accuracy of {promoted['holdout/accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})."
     test = promoted["mcnemar"]
     if test is None:
         return told

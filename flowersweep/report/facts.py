@@ -70,7 +70,7 @@ class Facts:
     command: str | None
     band: Band | None
     optimism: float | None
-    differences: dict[int, Difference]  # best less another trial, macro F1 on report
+    differences: dict[int, Difference]  # best less another trial, macro F1 on holdout
     importances: list[Importance]
     findings: list[Finding]
     scores: list[Score]
@@ -151,7 +151,7 @@ def _value(value: Any) -> str:
 
 def scores(kept: Predictions) -> list[Score]:
     """Score both halves, with the standard errors of the gaps."""
-    halves = ((kept.tune, kept.tune_labels), (kept.report, kept.report_labels))
+    halves = ((kept.tune, kept.tune_labels), (kept.holdout, kept.holdout_labels))
     found = []
     for name, measure in MEASURES.items():
         tune, report = (measure(logits, labels) for logits, labels in halves)
@@ -174,13 +174,13 @@ MEASURES: dict[str, Callable[[Logits, Labels], float]] = {
 
 def names_of(provenance: Mapping[str, Any], kept: Predictions) -> list[str]:
     """Return the names of the classes; their numbers where they are not known."""
-    classes, named = kept.report.shape[1], provenance.get("data", {}).get("classes") or []
+    classes, named = kept.holdout.shape[1], provenance.get("data", {}).get("classes") or []
     return [str(name) for name in named] if len(named) == classes else [str(index) for index in range(classes)]
 
 
 def pairs(kept: Predictions, names: Sequence[str]) -> list[Pair]:
     """Return the classes that are most often taken for each other on the held-out half."""
-    counts = confusion(kept.report, kept.report_labels)
+    counts = confusion(kept.holdout, kept.holdout_labels)
     support = counts.sum(axis=1)
     wrong = counts - np.diag(np.diag(counts))
     ranked = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
@@ -190,7 +190,7 @@ def pairs(kept: Predictions, names: Sequence[str]) -> list[Pair]:
 
 def class_scores(kept: Predictions, names: Sequence[str]) -> list[ClassScore]:
     """Return the classes that the held-out half has, the worst first."""
-    found = per_class(confusion(kept.report, kept.report_labels))
+    found = per_class(confusion(kept.holdout, kept.holdout_labels))
     columns = (found.precision.tolist(), found.recall.tolist(), found.f1.tolist(), found.support.tolist())
     all_classes = [ClassScore(*row) for row in zip(names, *columns, strict=True)]
     return sorted((each for each in all_classes if each.support), key=lambda each: (each.f1, -each.support))

@@ -45,8 +45,10 @@ def finding(found: Duplicates, kept: Predictions | None) -> Finding:
         return Finding("note", "No held-out image is nearly the same as one of train or tune", f"By hash; {rest}.")
     title = f"{leaked.sum()} of {len(leaked)} held-out images are nearly the same as one of train or tune"
     text = ""
-    if kept is not None and len(kept.report_labels) == len(leaked):
-        scores = [macro_f1(kept.report[rows], kept.report_labels[rows], kept.report.shape[1]) for rows in (np.ones_like(leaked), ~leaked)]
+    if kept is not None and len(kept.holdout_labels) == len(leaked):
+        scores = [
+            macro_f1(kept.holdout[rows], kept.holdout_labels[rows], kept.holdout.shape[1]) for rows in (np.ones_like(leaked), ~leaked)
+        ]
         text = (
             f"The best trial has a macro F1 of {scores[0]:.4f} on all {len(leaked)} images and of {scores[1]:.4f} on the "
             f"{(~leaked).sum()} that are new: {scores[0] - scores[1]:+.4f} is owed to the others. "

@@ -54,7 +54,7 @@ class Mistake:
 def worst(kept: Predictions, most: int = MOST) -> list[Wrong]:
     """Return the wrong predictions of both halves, the surest first."""
     found: list[Wrong] = []
-    for half, logits, labels in (("tune", kept.tune, kept.tune_labels), ("report", kept.report, kept.report_labels)):
+    for half, logits, labels in (("tune", kept.tune, kept.tune_labels), ("holdout", kept.holdout, kept.holdout_labels)):
         chances, predicted = probabilities(logits), logits.argmax(axis=1)
         sure = chances[np.arange(len(labels)), predicted]
         rows = np.flatnonzero(predicted != labels)
@@ -92,9 +92,9 @@ def _pictured(wrong: Sequence[Wrong], kept: Predictions, data: dict[str, Any], c
     from flowersweep.data.records import compress
 
     dataset = open_dataset(Data(**data), cache)
-    val, rows = dataset.splits["val"], {"tune": dataset.tune, "report": dataset.holdout}
+    val, rows = dataset.splits["val"], {"tune": dataset.tune, "holdout": dataset.holdout}
     assert val.labels is not None
-    for half, labels in (("tune", kept.tune_labels), ("report", kept.report_labels)):
+    for half, labels in (("tune", kept.tune_labels), ("holdout", kept.holdout_labels)):
         if not np.array_equal(val.labels[rows[half]], labels):
             return f"{dataset.dir} holds other images than the trial was scored on, so the mistakes cannot be shown."
     indexes = [int(rows[each.half][each.row]) for each in wrong]

@@ -26,8 +26,8 @@ class Band:
 
 
 def paired(first: Predictions, second: Predictions) -> Difference:
-    """Return how much higher the macro F1 of the first is on the report half, both resampled with the same images."""
-    return compare(first.report, second.report, first.report_labels, samples=SAMPLES)["macro_f1"]
+    """Return how much higher the macro F1 of the first is on the holdout, both resampled with the same images."""
+    return compare(first.holdout, second.holdout, first.holdout_labels, samples=SAMPLES)["macro_f1"]
 
 
 def objective_error(objective: str, logits: Logits, labels: Labels) -> float:

@@ -16,7 +16,7 @@ WRITTEN = 24  # classes at most whose names stand beside the matrix
 
 def matrix(kept: Predictions, names: Sequence[str]) -> Chart:
     """The share of each true class that was predicted as each class; what is right, the diagonal, is left out of the scale."""
-    counts = confusion(kept.report, kept.report_labels)
+    counts = confusion(kept.holdout, kept.holdout_labels)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     wrong = shares - np.diag(np.diag(shares))
     pairs = [(int(t), int(p)) for t, p in np.argwhere(wrong > 0)]
@@ -54,8 +54,8 @@ def matrix(kept: Predictions, names: Sequence[str]) -> Chart:
 def calibration(kept: Predictions) -> Chart:
     """How often the network is right by how sure it is, as it is and at the temperature of tune."""
     fitted = temperature(kept.tune, kept.tune_labels)
-    plain = reliability(kept.report, kept.report_labels)
-    scaled = reliability(kept.report, kept.report_labels, temperature=fitted)
+    plain = reliability(kept.holdout, kept.holdout_labels)
+    scaled = reliability(kept.holdout, kept.holdout_labels, temperature=fitted)
     line = {"color": COLOURS["pruned"], "dash": "dot", "width": 1.5}
     traces = [
         scatter([0, 1], [0, 1], mode="lines", line=line, hoverinfo="skip", showlegend=False),

@@ -35,12 +35,12 @@ class Span:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a complete trial left: logits (n, K) and labels (n,) of the tune and the report half."""
+    """What a complete trial left: logits (n, K) and labels (n,) of the tune and the holdout."""
 
     tune: Logits
     tune_labels: Labels
-    report: Logits
-    report_labels: Labels
+    holdout: Logits
+    holdout_labels: Labels
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Reading:
         path = self.folder / "trials" / str(number) / "logits.npz"
         try:
             with np.load(path) as kept:
-                return Predictions(*(kept[name] for name in ("tune", "tune_labels", "report", "report_labels")))
+                return Predictions(*(kept[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels")))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, BadZipFile) as error:

@@ -114,14 +114,14 @@ def _evaluation(facts: Facts) -> Section:
         return Section("evaluation", "Evaluation", paragraph("The study's folder holds no predictions of a best trial.", "soft"))
     scatter = charts.gap(facts)
     found = evaluation(facts.kept, names_of(facts.study.begun.get("provenance", {}), facts.kept), "The best trial on both halves", scatter)
-    told = paragraph("The search chose by the tune half; the report half shows what is left of it.", "soft")
+    told = paragraph("The search chose by the tune half; the holdout shows what is left of it.", "soft")
     return replace(found, html=told + found.html)
 
 
 def evaluation(kept: Predictions, names: list[str], caption: str, beside_scores: Chart | None = None) -> Section:
     """Return what a trial's predictions say: scores on both halves, confusion, calibration, each class."""
     gaps = [[s.name, s.tune, s.report, s.tune - s.report, s.error] for s in scores(kept)]
-    heads = [Column("metric", False), Column("tune"), Column("report"), Column("tune - report"), Column("its standard error")]
+    heads = [Column("metric", False), Column("tune"), Column("holdout"), Column("tune - report"), Column("its standard error")]
     mixed = [[p.true, p.taken_for, p.count, p.of] for p in pairs(kept, names)]
     pair_heads = [Column("class", False), Column("taken for", False), Column("times"), Column("of")]
     classes = [[c.name, c.f1, c.precision, c.recall, c.support] for c in class_scores(kept, names)]
@@ -186,7 +186,7 @@ def _row(facts: Facts, record: Record, names: list[str]) -> list[Any]:
     study, difference = facts.study, facts.differences.get(record.number)
     span = study.spans.get(record.number)
     less = f"{difference.value:+.4f} ± {difference.standard_error:.4f}" if difference else None
-    scores = [record.value, record.metrics.get("tune/macro_f1"), record.metrics.get("report/macro_f1"), less]
+    scores = [record.value, record.metrics.get("tune/macro_f1"), record.metrics.get("holdout/macro_f1"), less]
     done = max(study.curves.get(record.number, {}), default=0)
     return [record.number, record.state, *scores, done, span.end - span.start if span else None, *(record.params.get(n) for n in names)]
 

@@ -36,7 +36,7 @@ def write(found: RecordedRun, path: Path, cache: Path) -> Path:
 def _predictions(path: Path | None) -> Predictions | None:
     try:
         with np.load(path or "", allow_pickle=False) as file:
-            return Predictions(*(file[name] for name in ("tune", "tune_labels", "report", "report_labels")))
+            return Predictions(*(file[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels")))
     except (OSError, ValueError, KeyError, BadZipFile):
         return None
 
@@ -45,7 +45,7 @@ def _introduction(found: RecordedRun) -> str:
     shown = {"state": (found.state, found.tags.get("flowersweep.reason", f"of the study {found.tags.get('flowersweep.study')}"))}
     shown["epochs"] = (str(found.epochs), "that were trained")
     objective = found.tags.get("flowersweep.objective", "")
-    for name, more in ((objective, "the objective"), ("report/macro_f1", "on the held-out half"), ("images_per_second", "while training")):
+    for name, more in ((objective, "the objective"), ("holdout/macro_f1", "on the held-out half"), ("images_per_second", "while training")):
         if name in found.metrics:
             shown[name] = (short(found.metrics[name]), more)
     return numbers(shown)
@@ -79,7 +79,7 @@ def _course(found: RecordedRun, name: str, metrics: tuple[str, ...]) -> Chart | 
 def _evaluation(found: RecordedRun, kept: Predictions | None) -> Section:
     if kept is not None:
         return sections.evaluation(kept, names_of(found.provenance, kept), "The run on both halves")
-    rows = [[name, value] for name, value in sorted(found.metrics.items()) if name.startswith(("tune/", "report/"))]
+    rows = [[name, value] for name, value in sorted(found.metrics.items()) if name.startswith(("tune/", "holdout/"))]
     told = paragraph("The run kept no logits (only the best trials of a sweep do: sweep.keep), so there is no confusion to show.", "soft")
     return Section("evaluation", "Evaluation", told + table("What it ended with", [Column("metric", False), Column("value")], rows))
 

@@ -21,7 +21,7 @@ from flowersweep.tracking.masking import masked, masked_diff
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("tune", "report")
+SPLITS = ("tune", "holdout")
 PICTURES = ("schedule.svg", "augmentation.jpg")
 
 

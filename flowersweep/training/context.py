@@ -167,7 +167,7 @@ def make_loss(config: Config, dataset: Dataset, trusted: Sequence[str]) -> Calla
 
 def part_names(dataset: Dataset) -> list[str]:
     """Return the parts that logits are stored for."""
-    return ["tune", "report", *(["test"] if "test" in dataset.splits else [])]
+    return ["tune", "holdout", *(["test"] if "test" in dataset.splits else [])]
 
 
 def _key(*parts: Any) -> str:

@@ -215,6 +215,6 @@ def heads(features: Array, kernel: Array, bias: Array, widths: Sequence[int]) ->
 
 def split_and_rows(dataset: Dataset, part: str) -> tuple[str, np.ndarray]:
     """Return which split a part (tune, report or test) lies in, and the rows of that split that belong to it."""
-    if part in ("tune", "report"):
+    if part in ("tune", "holdout"):
         return "val", getattr(dataset, part)
     return part, np.arange(len(dataset.splits[part]))

@@ -29,7 +29,7 @@ OnCheckpoint = Callable[[Checkpoint], None]
 
 @dataclass(frozen=True)
 class Result:
-    """What a whole trial gave: scores on tune and report, and float32 logits (n, K) and int32 labels (n,) of each part."""
+    """What a whole trial gave: scores on tune and holdout, and float32 logits (n, K) and int32 labels (n,) of each part."""
 
     metrics: Metrics
     logits: dict[str, np.ndarray]
@@ -72,12 +72,12 @@ def _checkpoint_midway(keep: OnCheckpoint, epoch: int, done: tuple[Epoch, ...], 
 
 
 def finish(config: Config, checkpoint: Checkpoint, workshop: TrainingContext) -> Result:
-    """Score a trained trial on tune and on the held-out report half; return that with the logits of every part."""
+    """Score a trained trial on tune and on the held-out holdout; return that with the logits of every part."""
     assert checkpoint.state is not None
     dataset = workshop.dataset(config.data)
     stage, _ = stage_at(config, checkpoint.epoch - 1, workshop)
     logits = {part: stage.logits(checkpoint.state, part) for part in part_names(dataset)}
-    labels = {part: part_labels(workshop, config, part) for part in ("tune", "report")}
+    labels = {part: part_labels(workshop, config, part) for part in ("tune", "holdout")}
     metrics = final_scores(logits, labels)
     _require_finite(metrics, checkpoint.epoch)
     return Result(metrics, logits, labels)

@@ -44,7 +44,7 @@ def run_ensemble_promotion(
     features: Progress = lambda what, done, total: None,
     watch: Callable[[Study, Record | None], None] = lambda study, record: None,
 ) -> Decision:
-    """Train the members of a study's best ensemble anew, pool them, choose on tune, compare with the champion on report.
+    """Train the members of a study's best ensemble anew, pool them, choose on tune, compare with the champion on holdout.
 
     Raises StudyError if the study has no complete trial, if the members' studies are not there any more, or if the images are others.
     """

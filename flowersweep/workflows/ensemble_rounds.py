@@ -102,4 +102,4 @@ def _members(arrays: Mapping[str, Arrays], home: Config) -> Members:
     first = next(iter(arrays.values()))
     parts = [part for part in PARTS if part in first]
     logits = {part: [np.asarray(each[part], np.float32) for each in arrays.values()] for part in parts}
-    return Members(tuple(arrays), logits, {part: first[f"{part}_labels"] for part in ("tune", "report")}, home.data, "")
+    return Members(tuple(arrays), logits, {part: first[f"{part}_labels"] for part in ("tune", "holdout")}, home.data, "")

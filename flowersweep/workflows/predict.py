@@ -74,7 +74,7 @@ def load_predictor(config: Config, *, alias: str | None = None, version: int | N
 
 
 def holdout_logits(config: Config, *, alias: str | None = None, run: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the logits (n, K) of a registered model, or that of a run, on the report half of the configured images, and labels (n,).
+    """Return the logits (n, K) of a registered model, or that of a run, on the holdout of the configured images, and labels (n,).
 
     Raises TrackingError if there is no such model, and DataError if the images do not fit it.
     """

@@ -42,7 +42,7 @@ from flowersweep.workflows.model_logging import log_network
 from flowersweep.workflows.sweep import SweepResult, run_sweep
 
 DEFAULT = "default"
-Champion = Callable[[Config], np.ndarray]  # logits (n, K) of the champion on the images of report
+Champion = Callable[[Config], np.ndarray]  # logits (n, K) of the champion on the images of holdout
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def run_promotion(
     features: Progress = lambda what, done, total: None,
     watch: Callable[[Study, Record | None], None] = lambda study, record: None,
 ) -> Decision:
-    """Train the study's best configurations and its default anew, choose one on tune, compare it with the champion on report.
+    """Train the study's best configurations and its default anew, choose one on tune, compare it with the champion on holdout.
 
     Raises StudyError if the study has no complete trial, or nothing that could be trained again.
     """
@@ -217,7 +217,7 @@ def _require_same(begun: Event, now: Config) -> None:
 
 
 def decide(config: Config, points: Candidates, trials: Sequence[Record], against: np.ndarray | None, known: dict[str, Any]) -> Decision:
-    """Choose a candidate on tune, compare it with the champion on report, and log the model of its best seed."""
+    """Choose a candidate on tune, compare it with the champion on holdout, and log the model of its best seed."""
     folder, maximize = study_folder(config), direction(config.sweep.objective) == "maximize"
     by_name = {name: [trial for trial in trials if trial.params["candidate"] == name] for name, _ in points.entries}
     complete = {name: [trial for trial in of if trial.state == "complete"] for name, of in by_name.items()}
@@ -227,7 +227,7 @@ def decide(config: Config, points: Candidates, trials: Sequence[Record], against
     found = [_candidate(name, complete[name], kept[name], points) for name in kept]
     chosen = found[select_one_se(found, maximize=maximize)]
     best = (max if maximize else min)(complete[chosen.name], key=lambda trial: trial.value or 0.0)
-    labels = kept[chosen.name][0]["report_labels"]
+    labels = kept[chosen.name][0]["holdout_labels"]
     verdict = None if against is None else compare_with_champion(chosen.holdout, against, labels, [each.holdout for each in found])
     evidence = {
         **known,
@@ -237,9 +237,9 @@ def decide(config: Config, points: Candidates, trials: Sequence[Record], against
         "rule": f"simplest within one standard error of the best mean {config.sweep.objective} over {len(chosen.tune)} seeds on tune",
         "objective": config.sweep.objective,
         "candidates": [_told(each, complete[each.name]) for each in found],
-        "images": {"tune": len(kept[chosen.name][0]["tune_labels"]), "report": len(labels)},
+        "images": {"tune": len(kept[chosen.name][0]["tune_labels"]), "holdout": len(labels)},
         "promoted": _promoted(kept[chosen.name][complete[chosen.name].index(best)], against),
-        "against_champion": None if verdict is None else {"metric": "report/macro_f1", "confidence": 0.95, **to_dict(verdict)},
+        "against_champion": None if verdict is None else {"metric": "holdout/macro_f1", "confidence": 0.95, **to_dict(verdict)},
     }
     workshop = TrainingContext(
         start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules
@@ -250,21 +250,21 @@ def decide(config: Config, points: Candidates, trials: Sequence[Record], against
 
 def _candidate(name: str, trials: Sequence[Record], kept: Sequence[Mapping[str, np.ndarray]], points: Candidates) -> Candidate:
     return Candidate(
-        name, points.changes(name), [trial.value or 0.0 for trial in trials], [each["report"].astype(np.float32) for each in kept]
+        name, points.changes(name), [trial.value or 0.0 for trial in trials], [each["holdout"].astype(np.float32) for each in kept]
     )
 
 
 def _promoted(kept: Mapping[str, np.ndarray], against: np.ndarray | None) -> dict[str, Any]:
-    """What the one model that is registered has on report: its accuracy with Wilson's interval, and McNemar's test with the champion."""
-    logits, labels = kept["report"].astype(np.float32), kept["report_labels"]
+    """What the one model that is registered has on holdout: its accuracy with Wilson's interval, and McNemar's test with the champion."""
+    logits, labels = kept["holdout"].astype(np.float32), kept["holdout_labels"]
     right = accuracy(logits, labels)
     test = None if against is None else mcnemar(logits.argmax(axis=1), against.argmax(axis=1), labels)._asdict()
-    return {"report/accuracy": right, "interval": [*wilson(round(right * len(labels)), len(labels))], "mcnemar": test}
+    return {"holdout/accuracy": right, "interval": [*wilson(round(right * len(labels)), len(labels))], "mcnemar": test}
 
 
 def _kept(folder: Path, trial: Record) -> dict[str, np.ndarray]:
     with np.load(folder / "trials" / str(trial.number) / "logits.npz") as file:
-        return {name: file[name] for name in ("report", "report_labels", "tune_labels")}
+        return {name: file[name] for name in ("holdout", "holdout_labels", "tune_labels")}
 
 
 def _told(candidate: Candidate, trials: Sequence[Record]) -> dict[str, Any]:
@@ -272,5 +272,5 @@ def _told(candidate: Candidate, trials: Sequence[Record]) -> dict[str, Any]:
         "name": candidate.name,
         "changes": candidate.changes,
         "tune": [float(value) for value in candidate.tune],
-        "report/macro_f1": [trial.metrics["report/macro_f1"] for trial in trials],
+        "holdout/macro_f1": [trial.metrics["holdout/macro_f1"] for trial in trials],
     }

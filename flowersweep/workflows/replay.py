@@ -29,7 +29,7 @@ ALL = 17  # significant digits of a float64: it is the same number
 ELSEWHERE = 3  # digits that must agree where the machine or the code is another, and sums may be taken in another order
 # what the command may say for itself: where things are, not what is trained
 OWN = ("verb", "run", "force", "dir", "progress", "tracking", "trusted_modules", "data.dir", "data.fetch", "data.cache_bytes")
-FLOAT16 = ("tune", "report", "test")  # logits are kept in half precision
+FLOAT16 = ("tune", "holdout", "test")  # logits are kept in half precision
 
 
 @dataclass(frozen=True)

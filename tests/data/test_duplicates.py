@@ -49,7 +49,7 @@ def planted(flowers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def records(found: Duplicates) -> list[tuple[str, int, str, int]]:
-    names = {"tune": "val", "report": "val", "train": "train"}
+    names = {"tune": "val", "holdout": "val", "train": "train"}
     return sorted((names[a.part], a.record, names[b.part], b.record) for a, b in found.pairs)
 
 
@@ -59,10 +59,10 @@ def test_planted_images_are_found_and_nothing_else(planted: Path, tmp_path: Path
     pairs = [sorted([(first, one), (second, other)]) for first, one, second, other in records(found)]
     twice = [[("train", n), ("val", 60 + n)] for n in range(3)]
     assert sorted(pairs) == [*twice, [("val", 7), ("val", 63)]]
-    half = {**dict.fromkeys(dataset.tune.tolist(), "tune"), **dict.fromkeys(dataset.holdout.tolist(), "report")}
+    half = {**dict.fromkeys(dataset.tune.tolist(), "tune"), **dict.fromkeys(dataset.holdout.tolist(), "holdout")}
     assert {place.part for pair in found.pairs for place in pair if place.record == 61} == {half[61]}
-    leaked = {60 + n for n in range(3) if half[60 + n] == "report"}
-    leaked |= {number for number in (7, 63) if half[number] == "report"} if half[7] != half[63] else set()
+    leaked = {60 + n for n in range(3) if half[60 + n] == "holdout"}
+    leaked |= {number for number in (7, 63) if half[number] == "holdout"} if half[7] != half[63] else set()
     assert set(dataset.holdout[found.leaked()].tolist()) == leaked
 
 

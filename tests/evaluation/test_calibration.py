@@ -58,8 +58,8 @@ def test_the_brier_score_is_that_of_scikit_learn() -> None:
 
 def test_report_is_scored_at_the_temperature_of_tune() -> None:
     logits, labels = drawn(500, 5)
-    parts = {"tune": 3 * logits[:250], "report": 2 * logits[250:]}
-    scores = final_scores(parts, {"tune": labels[:250], "report": labels[250:]})
+    parts = {"tune": 3 * logits[:250], "holdout": 2 * logits[250:]}
+    scores = final_scores(parts, {"tune": labels[:250], "holdout": labels[250:]})
     assert scores["tune/temperature"] == pytest.approx(3, rel=0.2)
-    assert scores["report/calibrated_nll"] == pytest.approx(nll(parts["report"], labels[250:], scores["tune/temperature"]))
-    assert {"tune/ece", "report/ece", "report/calibrated_ece", "report/brier", "report/macro_f1"} <= set(scores)
+    assert scores["holdout/calibrated_nll"] == pytest.approx(nll(parts["holdout"], labels[250:], scores["tune/temperature"]))
+    assert {"tune/ece", "report/ece", "report/calibrated_ece", "report/brier", "holdout/macro_f1"} <= set(scores)

@@ -90,7 +90,7 @@ class MadeUp:
             point = {"epoch": epoch, "time": now + epoch, "metrics": {self.objective: value, "tune/macro_f1": 0.5}}
             events.append({"event": "report", "time": now + epoch, "epochs": [point], "value": value, **common})
         if play.state is not None:
-            metrics = {"tune/macro_f1": 0.9, "report/macro_f1": 0.8} if play.state == "complete" else {}
+            metrics = {"tune/macro_f1": 0.9, "holdout/macro_f1": 0.8} if play.state == "complete" else {}
             told = {"state": play.state, "value": play.value, "metrics": metrics, "reason": play.reason, "attributes": {}}
             events.append({"event": "tell", "time": now + 9, **told, **common})
         return events
@@ -100,7 +100,7 @@ def keep(path: Path, skill: float, seed: int, images_seed: int = 0) -> None:
     """Write logits as a trial leaves them: noise that all trials share, a little of its own, and the right class raised."""
     images, own = np.random.default_rng(images_seed), np.random.default_rng([seed, 7])
     arrays = {}
-    for half in ("tune", "report"):
+    for half in ("tune", "holdout"):
         labels = images.permutation(np.arange(IMAGES) % CLASSES).astype(np.int32)
         noise = images.normal(size=(IMAGES, CLASSES)) + 0.1 * own.normal(size=(IMAGES, CLASSES))
         arrays[half] = (noise + skill * np.eye(CLASSES)[labels]).astype(np.float16)

@@ -63,7 +63,7 @@ def test_each_best_has_its_accuracy_with_wilsons_interval_and_each_pair_mcnemars
     kept = [entry.kept for entry in found.entries]
     assert kept[0] is not None
     assert kept[1] is not None
-    right = [each.report.argmax(axis=1) == each.report_labels for each in kept]
+    right = [each.holdout.argmax(axis=1) == each.holdout_labels for each in kept]
     assert test is not None
     assert (test.only_first, test.only_second) == (int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))
     html = sections(found)[0].html

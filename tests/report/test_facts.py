@@ -80,7 +80,7 @@ def test_scores_of_both_halves_come_from_the_logits(found: Facts) -> None:
     kept = found.study.predictions(3)
     assert kept is not None
     scores = {score.name: score for score in found.scores}
-    assert scores["accuracy"].report == np.mean(kept.report.argmax(axis=1) == kept.report_labels)
+    assert scores["accuracy"].report == np.mean(kept.holdout.argmax(axis=1) == kept.holdout_labels)
     assert scores["accuracy"].tune == np.mean(kept.tune.argmax(axis=1) == kept.tune_labels)
     assert 0.01 < scores["accuracy"].error < 0.06
 
@@ -88,7 +88,7 @@ def test_scores_of_both_halves_come_from_the_logits(found: Facts) -> None:
 def test_confused_pairs_add_up_to_the_mistakes(found: Facts) -> None:
     kept = found.study.predictions(3)
     assert kept is not None
-    mistakes = int(np.sum(kept.report.argmax(axis=1) != kept.report_labels))
+    mistakes = int(np.sum(kept.holdout.argmax(axis=1) != kept.holdout_labels))
     assert sum(pair.count for pair in found.pairs) == mistakes > 0
     assert [pair.count for pair in found.pairs] == sorted((pair.count for pair in found.pairs), reverse=True)
     assert all(pair.true != pair.taken_for for pair in found.pairs)

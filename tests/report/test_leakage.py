@@ -24,15 +24,15 @@ def test_leaked_images_are_counted_named_and_left_out_of_the_score(study: Readin
     assert study.best is not None
     kept = study.predictions(study.best.number)
     assert kept is not None
-    wrong = np.flatnonzero(kept.report.argmax(axis=1) != kept.report_labels)[:3]
-    rows = np.arange(1000, 1000 + len(kept.report_labels))
-    pairs = [(ImageLocation("train", 5), ImageLocation("report", int(rows[at]))) for at in wrong]
+    wrong = np.flatnonzero(kept.holdout.argmax(axis=1) != kept.holdout_labels)[:3]
+    rows = np.arange(1000, 1000 + len(kept.holdout_labels))
+    pairs = [(ImageLocation("train", 5), ImageLocation("holdout", int(rows[at]))) for at in wrong]
     found = finding(Duplicates([*pairs, (ImageLocation("train", 1), ImageLocation("test", 2))], rows), kept)
     assert (found.kind, found.title[:16]) == ("warning", "3 of 200 held-ou")
     assert f"train 5 = val {rows[wrong[0]]}" in found.text
     assert "1 between train and test (train 1 = test 2)" in found.text
     rest = np.delete(np.arange(len(rows)), wrong)
-    assert f"{macro_f1(kept.report[rest], kept.report_labels[rest], 4):.4f} on the 197 that are new" in found.text
+    assert f"{macro_f1(kept.holdout[rest], kept.holdout_labels[rest], 4):.4f} on the 197 that are new" in found.text
 
 
 def test_pairs_that_do_not_touch_the_held_out_half_are_a_note(study: Reading) -> None:

@@ -29,7 +29,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def predicted(dataset: Dataset) -> Predictions:
-    """All is right, but for one image of tune, which is wrong for sure, and one of report, which is nearly right."""
+    """All is right, but for one image of tune, which is wrong for sure, and one of holdout, which is nearly right."""
     labels = dataset.splits["val"].labels
     assert labels is not None
     tune, report = labels[dataset.tune], labels[dataset.holdout]
@@ -41,7 +41,7 @@ def predicted(dataset: Dataset) -> Predictions:
 
 def test_the_surest_mistakes_of_both_halves_come_first(images: Dataset) -> None:
     first, second = worst(predicted(images))
-    assert (first.half, first.row, second.half, second.row) == ("tune", 1, "report", 2)
+    assert (first.half, first.row, second.half, second.row) == ("tune", 1, "holdout", 2)
     assert first.probability > 0.99 > second.probability
 
 
@@ -64,7 +64,7 @@ def test_other_images_or_none_are_said_to_be_so(images: Dataset, tmp_path: Path)
     assert "are not here" in gallery(kept, {}, {"data": {"dir": str(tmp_path / "nothing")}}, cache)
     other = replace(kept, tune_labels=(kept.tune_labels + 1) % 3)
     assert "other images" in gallery(other, {"data": {"name": "flowers"}}, {"data": {"dir": images.dir}}, cache)
-    right = replace(kept, tune=np.eye(3)[kept.tune_labels], report=np.eye(3)[kept.report_labels])
+    right = replace(kept, tune=np.eye(3)[kept.tune_labels], report=np.eye(3)[kept.holdout_labels])
     assert gallery(right, {}, {"data": {"dir": images.dir}}, cache) == "No image was mistaken."
 
 

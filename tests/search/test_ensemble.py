@@ -66,8 +66,8 @@ def test_the_first_trials_are_the_usual_ways_and_none_but_the_sampler_comes_afte
     assert outcome.best.value is not None
     assert outcome.best.value <= min(members.member_nll) + 1e-6
     kept = np.load(Path("mlruns/studies/ways/trials/2/logits.npz"))
-    np.testing.assert_allclose(kept["report"], solver.logits(members.logits["report"]), atol=2e-2)
-    np.testing.assert_array_equal(kept["report_labels"], members.labels["report"])
+    np.testing.assert_allclose(kept["holdout"], solver.logits(members.logits["holdout"]), atol=2e-2)
+    np.testing.assert_array_equal(kept["holdout_labels"], members.labels["holdout"])
     assert "test" in kept
     assert outcome.trials[2].metrics["tune/calibrated_nll"] == pytest.approx(nll(kept["tune"], kept["tune_labels"]), abs=1e-3)
     assert not list(Path("mlruns/studies/ways").rglob("weights.npz"))
@@ -130,7 +130,7 @@ def test_other_images_and_a_sweep_of_something_else_are_refused(words: list[str]
 def test_members_with_other_labels_are_refused(words: list[str]) -> None:
     path = Path("mlruns/studies/two/trials/1/logits.npz")
     kept = dict(np.load(path))
-    changed = kept | {"report_labels": kept["report_labels"][::-1]}
+    changed = kept | {"holdout_labels": kept["holdout_labels"][::-1]}
     try:
         np.savez(path, **changed)
         with pytest.raises(StudyError, match="two:1 and one:0 have other labels or classes in report"):

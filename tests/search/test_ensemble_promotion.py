@@ -161,7 +161,7 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
 def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_not(words: list[str], fork: Fork) -> None:
     def trained(folder: Path) -> dict[str, bytes]:
         kept = {str(file): np.load(file) for file in sorted(folder.glob("trials/*/logits.npz"))}
-        return {f"{file} {part}": each[part].tobytes() for file, each in kept.items() for part in ("tune", "report", "test")}
+        return {f"{file} {part}": each[part].tobytes() for file, each in kept.items() for part in ("tune", "holdout", "test")}
 
     asked = ["promote", "study=both", "promotion.seeds=2", "progress=false"]
     for old in STUDIES.glob("both-promotion-*"):

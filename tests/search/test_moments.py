@@ -72,7 +72,7 @@ def half_line(study: Path, shipped: dict[int | None, Any]) -> bool:
 
 
 def in_trial_0_with(reports: int, study: Path, shipped: dict[int | None, Any]) -> bool:
-    return events(study)[1:] == [("ask", 0), *[("report", 0)] * reports]
+    return events(study)[1:] == [("ask", 0), *[("holdout", 0)] * reports]
 
 
 def half_checkpoint(study: Path, shipped: dict[int | None, Any]) -> bool:

@@ -57,7 +57,7 @@ def test_the_best_is_on_the_front_and_the_best_there_in_the_first_objective() ->
     [
         (("sweep.objectives=[tune/macro_f1]",), "two or more of"),
         (("sweep.objectives=[time,tune/macro_f1]",), "must not be the first"),
-        (("sweep.objectives=[tune/macro_f1,report/macro_f1]",), "two or more of"),
+        (("sweep.objectives=[tune/macro_f1,holdout/macro_f1]",), "two or more of"),
         (("sweep.objectives=[tune/macro_f1,time]",), "pruner=none"),
         ((*BOTH, "sampler=cma_es"), "one objective"),
     ],

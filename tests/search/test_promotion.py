@@ -58,7 +58,7 @@ def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_cham
     assert told["champion"]["version"] == 1
     assert told["picked_from"] == 2
     low, high = told["promoted"]["interval"]
-    assert low < told["promoted"]["report/accuracy"] < high
+    assert low < told["promoted"]["holdout/accuracy"] < high
     test = told["promoted"]["mcnemar"]
     alone = f"right on {test['only_first']} images, the champion alone on {test['only_second']} (McNemar's p {test['mid_p']:.3f})"
     assert alone in refused.stdout

@@ -77,7 +77,7 @@ class Study:
         return lambda journal: journal.append("report", trial=trial, epochs=rows, value=rows[-1]["metrics"]["tune/nll"])
 
     def tell(self, trial: int, state: str = "complete", reason: str | None = None, logits: bool = False) -> Callable[[Journal], Any]:
-        metrics = {"tune/macro_f1": 0.5 + trial / 100, "report/macro_f1": 0.4} if state == "complete" else {}
+        metrics = {"tune/macro_f1": 0.5 + trial / 100, "holdout/macro_f1": 0.4} if state == "complete" else {}
         facts = {"state": state, "metrics": metrics, "reason": reason, "folder": self.logits(trial) if logits else None}
         return lambda journal: journal.append("tell", trial=trial, value=0.3 if metrics else None, **facts)
 
@@ -93,7 +93,7 @@ class Study:
         labels = np.arange(images, dtype=np.int32) % len(CLASSES)
         logits = np.eye(len(CLASSES), dtype=np.float16)[labels] * 5
         logits[0] = [0, 9, 0, 0]  # a primrose taken for a rose
-        np.savez(folder / "logits.npz", tune=logits, report=logits, tune_labels=labels, report_labels=labels)
+        np.savez(folder / "logits.npz", tune=logits, report=logits, tune_labels=labels, holdout_labels=labels)
         return f"trials/{trial}"
 
 

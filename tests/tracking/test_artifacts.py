@@ -15,12 +15,12 @@ from flowersweep.tracking.shipper import run_ids, sync
 from tests.tracking.stored import LOCAL, artifact, files_of
 
 EVALUATION = [
-    "calibration_report.csv",
+    "calibration_holdout.csv",
     "calibration_tune.csv",
-    "confusion_report.csv",
+    "confusion_holdout.csv",
     "confusion_tune.csv",
     "logits.npz",
-    "per_class_report.csv",
+    "per_class_holdout.csv",
     "per_class_tune.csv",
 ]
 
@@ -61,7 +61,7 @@ def test_a_trial_keeps_its_whole_configuration_and_what_it_confused(study):
     rows = list(csv.reader(artifact(study.dir, first, "evaluation/confusion_tune.csv").splitlines()))
     assert rows[0][1:] == ["pink primrose", "wild rose", "tulip", "daisy"]
     assert rows[1] == ["pink primrose", "1", "1", "0", "0"]
-    table = list(csv.DictReader(artifact(study.dir, first, "evaluation/per_class_report.csv").splitlines()))
+    table = list(csv.DictReader(artifact(study.dir, first, "evaluation/per_class_holdout.csv").splitlines()))
     assert table[1] == {"class": "wild rose", "precision": "0.6667", "recall": "1.0", "f1": "0.8", "support": "2"}
     kept = sorted(files_of(store.client(LOCAL, study.dir), first))
     assert kept == ["config.yaml", *(f"evaluation/{name}" for name in EVALUATION), "provenance.json"]

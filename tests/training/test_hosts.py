@@ -23,12 +23,12 @@ TRAIN = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from flowersweep import trial
-from flowersweep.config import with_settings
+from flowersweep.training import trial
+from flowersweep.config.paths import with_settings
 from flowersweep.data import pipeline
 from flowersweep.runtime import start
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
 from tests.data.counting import counted
 from tests.training.test_trial import FINETUNE
 
@@ -37,7 +37,7 @@ runtime = start(coordinator=coordinator, hosts=hosts, host=host)
 assert (runtime.replicas, runtime.hosts, runtime.host) == (8, hosts, host)
 settings = {"train.batch_per_replica": 2, "train.batch_statistics": True, "train.head_epochs": 2, "data.cache_bytes": 0}
 config = with_settings(FINETUNE, settings)
-workshop = Workshop(runtime, folder / str(host), lambda what, done, total: None)
+workshop = TrainingContext(runtime, folder / str(host), lambda what, done, total: None)
 frozen, begun = trial.advance(config, Checkpoint(), 2, workshop)
 with counted() as decoded:
     checkpoint, epochs = trial.advance(config, frozen, 4, workshop)

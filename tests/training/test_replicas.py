@@ -14,15 +14,15 @@ from tests.conftest import ROOT
 TRAIN = """
 import sys
 from pathlib import Path
-from flowersweep import trial
-from flowersweep.config import with_settings
+from flowersweep.training import trial
+from flowersweep.config.paths import with_settings
 from flowersweep.runtime import start
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.workshop import Workshop
+from flowersweep.training.context import TrainingContext
 from tests.training.test_trial import FINETUNE
 
 folder, per_replica = Path(sys.argv[1]), int(sys.argv[2])
-workshop = Workshop(start(), folder / "cache", lambda what, done, total: None)
+workshop = TrainingContext(start(), folder / "cache", lambda what, done, total: None)
 config = with_settings(FINETUNE, {"train.batch_per_replica": per_replica, "train.batch_statistics": True})
 checkpoint, epochs = trial.advance(config, Checkpoint(), 3, workshop)
 assert workshop.batch(config)[0] == 16

@@ -160,8 +160,8 @@ def test_the_exported_model_gives_the_logits_of_the_trial(config: Config, worksh
 
 def test_report_and_tune_are_scored_apart(workshop: TrainingContext) -> None:
     result = trial.finish(FROZEN, run(FROZEN, workshop)[0], workshop)
-    assert {"tune/macro_f1", "report/macro_f1", "tune/calibrated_nll", "report/accuracy"} <= set(result.metrics)
-    assert {part: len(logits) for part, logits in result.logits.items()} == {"tune": 15, "report": 15, "test": 10}
+    assert {"tune/macro_f1", "holdout/macro_f1", "tune/calibrated_nll", "holdout/accuracy"} <= set(result.metrics)
+    assert {part: len(logits) for part, logits in result.logits.items()} == {"tune": 15, "holdout": 15, "test": 10}
 
 
 def test_a_batch_that_the_images_do_not_fill_is_refused(workshop: TrainingContext) -> None:

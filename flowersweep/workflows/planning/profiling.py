@@ -74,7 +74,7 @@ def profile_trial(config: Config, workshop: ProfilingContext) -> TrialProfile:
     if config.train.finetune:
         (second, main), trained = _finetune(config, config.train.head_epochs, workshop, head, image)
         finish = image * sum(len(dataset.splits[name]) for name in part_names(dataset) if name in dataset.splits)
-        finish += image * len(dataset.splits["val"]) * 2  # tune and report read all of val, each
+        finish += image * len(dataset.splits["val"]) * 2  # tune and holdout read all of val, each
     else:
         (second, main), trained = _frozen(config, workshop)
         finish = _timed(lambda: trial.finish(config, trained, workshop))[0]
