@@ -29,7 +29,7 @@ def test_trials_are_told_by_how_they_ended(study: Reading) -> None:
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     folder = of_all_kinds().write(tmp_path)
     with (folder / "journal.jsonl").open("a") as file:
-        file.write('{"event":"tell","trial":5,"sta')
+        file.write('{"event":"trial_ended","trial":5,"sta')
     assert len(reading(folder).records) == 6
     (folder / "journal.jsonl").write_text("")
     with pytest.raises(StudyError, match="no study"):
