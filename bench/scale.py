@@ -123,7 +123,7 @@ def keep(folder: Path) -> None:
     folder.mkdir(parents=True)
     labels = chance.integers(CLASSES, size=IMAGES).astype(np.int32)
     logits = chance.standard_normal((IMAGES, CLASSES)).astype(np.float16)
-    np.savez(folder / "logits.npz", tune=logits, report=logits, tune_labels=labels, holdout_labels=labels)
+    np.savez(folder / "logits.npz", tune=logits, holdout=logits, tune_labels=labels, holdout_labels=labels)
 
 
 def status(dir: Path) -> Callable[[], Any]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
+
+from flowersweep.report.reading import Reading
+from flowersweep.study.journal import read_events
+from flowersweep.study.records import StudyRecord
 
 BEGUN = 1_700_000_000.0
 CLASSES = 4
@@ -139,3 +143,9 @@ def of_all_kinds(**more: Any) -> MadeUp:
         Play(smoothed(0.02, 0.005), None, None, curve=(0.9,)),
     ]
     return MadeUp(plays, **more)
+
+
+def altered(study: Reading, **changes: Any) -> Reading:
+    """Return a study with other contents of its first event."""
+    first, *events = read_events(study.folder / "journal.jsonl")[0]
+    return replace(study, record=StudyRecord([replace(first, **changes), *events]))

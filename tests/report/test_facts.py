@@ -40,7 +40,7 @@ def test_pauses_are_no_running_time(tmp_path: Path) -> None:
     plays = [Play(smoothed(0.1, 0.01), 0.5 - 0.1 * n) for n in range(3)]
     study = reading(MadeUp(plays, pauses={2: 3600.0}, wanted=3).write(tmp_path))
     assert [(span.start, span.end) for span in study.spans.values()] == [(0, 9), (10, 19), (19, 28)]
-    assert study.resumes == [19]
+    assert study.record.resumed_at == [19]
 
 
 def test_the_command_of_the_best_trial_composes_to_its_configuration(study: Reading, project: Path) -> None:

@@ -166,7 +166,7 @@ def test_hyperband_promotes_whom_kerastuner_promotes(objective: str) -> None:
     told: dict[int, float] = {}
     for number in range(45):
         trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
-        ours = optuna_study.hyperband_state(study, asked)
+        ours = optuna_study.hyperband_state(study, trial)
         drawn = iter([{p.name: encoding.encoded(p.distribution, params[p.name]) for p in space.parameters if p.name in params}])
         values = theirs.populate_space(str(number))["values"]
         assert (values["tuner/round"], values["tuner/epochs"]) == (ours["round"], ours["epochs"])
@@ -180,7 +180,7 @@ def test_hyperband_promotes_whom_kerastuner_promotes(objective: str) -> None:
         study.tell(trial, None if failed else told[number], state=optuna.trial.TrialState.FAIL if failed else None)
         if "continues" in ours:
             assert params == study.trials[ours["continues"]].params
-    assert len({optuna_study.hyperband_state(study, asked)["bracket"] for number in range(45)}) > 3
+    assert len({trial.system_attrs[hyperband.HYPERBAND_ATTR]["bracket"] for trial in study.get_trials(deepcopy=False)}) > 3
 
 
 WORDS = ["+sweep=smoothing", "engine=keras_tuner", "oracle=hyperband", "sweep.n_trials=9", "sweep.segment_epochs=1"]

@@ -82,7 +82,7 @@ def test_a_process_killed_while_it_ships_leaves_nothing_double_and_nothing_out(s
     study.write(study.begin(), *study.whole(0, logits=True), *study.whole(1), *study.whole(2), study.stop())
     code = """
 import os, pathlib, sys
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.tracking import shipper, store
 dir, journal, left = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
 from mlflow import MlflowClient
