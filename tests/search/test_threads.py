@@ -67,9 +67,9 @@ def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles
     told = [{event["trial"]: event["metrics"] for event in events(study, "tell")} for study in (alone, beside)]
     assert told[0] == told[1]
     assert len(told[1]) == 6
-    moments = [event["logical_time"] for event in events(beside, "holdout")]
+    moments = [event["logical_time"] for event in events(beside, "epochs_reported")]
     assert moments == sorted(moments)
-    assert len({event["worker"] for event in events(beside, "holdout")}) == 3
+    assert len({event["worker"] for event in events(beside, "epochs_reported")}) == 3
     counted = [sum(event["programs"] for event in events(study, "compiled")) for study in (alone, beside)]
     assert counted[0] == counted[1] > 0
 
