@@ -25,16 +25,19 @@ import optuna
 
 from flowersweep.config.compose import compose, parse
 from flowersweep.config.schema import Config
+from flowersweep.execution.in_process import InProcess
 from flowersweep.runtime import start
 from flowersweep.search.loop import TrialLoop
 from flowersweep.search.samplers import factory
 from flowersweep.search.state import Study
+from flowersweep.search.work import TrainTrial
 from flowersweep.space.space import Space, build_space
 from flowersweep.study.events import StudyStarted, to_json
 from flowersweep.study.journal import Journal
 from flowersweep.training import trial as one
 from flowersweep.training.checkpoint import Checkpoint, Epoch
 from flowersweep.training.context import TrainingContext
+from flowersweep.training.image_trainer import ImageTrainer
 from flowersweep.training.step import State
 
 AT, TIMED, BY_HAND, EPOCHS = (100, 1000, 10_000), 20, 10, 10
@@ -149,12 +152,13 @@ def ours(words: list[str], workshop: TrainingContext, trials: int, dir: Path) ->
     filled(path, config, space, trials)
     spent, computed, sampled = [], [], []
     with Journal(path) as journal, untrained(watch):
-        study = Study(config, space, journal, workshop, lambda record: None)
-        flights = TrialLoop(study)
-        flights.evaluate(*study.ask(trials))  # what is imported and composed once
+        trainer = ImageTrainer(workshop)
+        study = Study(config, space, journal, trainer, executor=InProcess(trainer))
+        loop = TrialLoop(study, TrainTrial())
+        loop.run_trial(*study.ask(trials))  # what is imported and composed once
         for number in range(trials + 1, trials + 1 + TIMED):
             watch.seconds, watch.computing, begun, worked = 0.0, 0.0, time.perf_counter(), time.thread_time()
-            flights.evaluate(*study.ask(number))
+            loop.run_trial(*study.ask(number))
             spent.append(time.perf_counter() - begun - watch.seconds)
             computed.append(time.thread_time() - worked - watch.computing)
             sampled.append(watch.seconds)

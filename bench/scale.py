@@ -145,12 +145,14 @@ def report(dir: Path) -> Callable[[], Any]:
 def resume(dir: Path) -> Callable[[], Any]:
     """From the same command to the suggestion of the next trial."""
     from flowersweep.config.compose import compose, parse
+    from flowersweep.execution.in_process import InProcess
     from flowersweep.runtime import start
     from flowersweep.search import optuna_study
     from flowersweep.search.state import Study
     from flowersweep.space.space import build_space
     from flowersweep.study.journal import Journal
     from flowersweep.training.context import TrainingContext
+    from flowersweep.training.image_trainer import ImageTrainer
 
     words = [*WORDS, f"dir={dir}", "study=scale"]
     config = compose(words)
@@ -158,7 +160,8 @@ def resume(dir: Path) -> Callable[[], Any]:
 
     def run() -> None:
         with Journal(dir / "studies" / "scale" / "journal.jsonl") as journal:
-            study = Study(config, space, journal, workshop, lambda record: None)
+            trainer = ImageTrainer(workshop)
+            study = Study(config, space, journal, trainer, executor=InProcess(trainer))
             optuna_study.ask_trial(study.optuna, len(study.trials), space=space, config=config)
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,16 +16,18 @@ LAYERS = [  # each room may import from itself and from the rooms below
     {"cli"},
     {"workflows"},
     {"report", "ensemble"},
-    {"search"},
-    {"execution"},
     {"provenance"},
-    {"training", "tracking", "machine"},
+    {"search", "training"},
+    {"execution", "tracking", "machine"},
     {"models", "data", "testing"},
     {"space", "study"},
     {"evaluation"},
     {"config", "runtime"},
-    {"errors", "signals", "util"},
+    {"util"},
+    {"errors", "signals"},
 ]
+# rooms that know a training only through execution.protocol, and work for any
+GENERAL = ("search", "study", "tracking", "space")
 DOORS = {
     "hydra": {"config", "space", "search"},  # the sweep grammar and its parsed words
     "optuna": {"search", "space", "report", "workflows", "ensemble"},  # space: distributions; report: importances and charts
@@ -78,8 +81,23 @@ def test_a_big_library_is_imported_only_through_its_door(path: Path) -> None:
         assert room(path) in DOORS.get(library, {room(path)}), f"{library} is not for {room(path)}"
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_search_knows_no_images(path: Path) -> None:
+    if room(path) in GENERAL:
+        rooms = {name.split(".")[1] for name in imported(path) if name.startswith("flowersweep.")}
+        assert not rooms & {"training", "models", "data"}
+
+
+def test_no_folder_has_more_than_fifteen_files_and_no_package_more_than_a_sixth_of_the_lines() -> None:
+    lines: Counter[str] = Counter()
+    for path in PACKAGE.rglob("*.py"):
+        lines[room(path)] += len(path.read_text().splitlines())
+    for folder in {path.parent for path in FILES}:
+        assert len([path for path in FILES if path.parent == folder]) <= 15, folder
+    assert max(lines.values()) <= sum(lines.values()) / 6, lines.most_common(3)
+
+
 def test_training_knows_nothing_of_the_search_and_of_tracking() -> None:
-    for path in (PACKAGE / "training").glob("*.py"):
-        assert not {"optuna", "mlflow", "flowersweep.study.journal"} & {
-            name.split(".")[0] if "flowersweep" not in name else name for name in imported(path)
-        }
+    for path in (PACKAGE / "training").rglob("*.py"):
+        names = {name if name.startswith("flowersweep") else name.split(".")[0] for name in imported(path)}
+        assert not {"optuna", "mlflow", "flowersweep.study.journal"} & names

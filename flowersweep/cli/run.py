@@ -59,8 +59,8 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
     if outcome.stopped:
         print(f"{outcome.stopped}. Go on:   {_longer(config, overrides, outcome.forecast)}")
     print("no trial was completed; nothing to promote" if outcome.best is None else outcome.claim)
-    if outcome.findings:
-        print(findings_text(outcome.findings))
+    if outcome.analysis:
+        print(findings_text(outcome.analysis))
     _page(config, sent=outcome.shipped and config.tracking.enabled)
     if outcome.best is None:
         return

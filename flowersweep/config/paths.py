@@ -29,6 +29,11 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tup
     return {p: (old.get(p), new.get(p)) for p in paths if old.get(p) != new.get(p)}
 
 
+def differences_from(base: Settings, config: Any) -> Settings:
+    """Return where a configuration differs from leaves by dotted path: path -> its own value."""
+    return {path: new for path, (_, new) in differences(base, dict(flatten(config))).items()}
+
+
 def with_settings(config: Config, settings: Settings) -> Config:
     """Return the configuration with the values at the given dotted paths replaced; the paths must exist."""
     changed: Any = config

@@ -1,7 +1,7 @@
-"""A study whose trials train nothing: each pools the stored logits of trained trials with weights of its own.
+"""Trials that train nothing: each pools the stored logits of trained trials with weights of its own.
 
-The same coordinator asks, journals and tracks; only the work of a trial is another. Temperatures and weights are fitted on tune; what
-the ensemble gains over its best member is told on holdout.
+Temperatures and weights are fitted on tune. What the ensemble gains over its best member is
+measured on the holdout.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -23,79 +23,74 @@ from flowersweep.ensemble.rebuild import at_hand, build_ensemble, rebuild_member
 from flowersweep.errors import FlowersweepError, StudyError, TrialFailed
 from flowersweep.evaluation.ensemble import Pool
 from flowersweep.evaluation.final import final_scores
-from flowersweep.search.state import Study, Turns
+from flowersweep.search.state import Study
+from flowersweep.search.work import TrialSteps
 from flowersweep.space.space import Params, Space
 from flowersweep.study.records import TrialRecord
+from flowersweep.training.context import TrainingContext
+from flowersweep.util.files import write_bytes
 
 log = logging.getLogger(__name__)
 
 
-@dataclass
-class Pooling(Study):
-    """A study over the weights of members: its first trials are the usual ways, the sampler searches the others."""
+class PoolTrial:
+    """The work of a trial that pools members with its weights. See `search.work.TrialWork`."""
 
-    members: Members
+    def __init__(self, members: Members) -> None:
+        self._members = members
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.usual = first_trials(self.members, self.space, self.config.ensemble.pooling)
-
-    def ask(self, number: int) -> tuple[TrialRecord, optuna.Trial]:
-        """Return trial ``number``: the one that was in flight, one of the usual ways, or a new suggestion."""
-        if len(self.trials) <= number < len(self.usual):
-            self.optuna.enqueue_trial(self.usual[number])
-        return super().ask(number)
-
-    def tasks(self, record: TrialRecord, trial: optuna.Trial) -> Turns:
-        """Pool the members with the weights of a trial, keep the logits, and tell: there is no task for anybody else."""
-        config = self.space.config(record.params)
+    def steps(self, study: Study, record: TrialRecord, trial: optuna.Trial) -> TrialSteps:
+        """Pool the members and end the trial; there is no task for the executor."""
+        config = study.source.config(record.params)
         weights = weights_of(config)
         if not sum(weights) > 0:
             raise TrialFailed("all weights are 0")
-        tell(self, record, trial, self.members, self.members.pool(weights, config.ensemble.pooling))
+        pool = self._members.pool(weights, config.ensemble.pooling)
+        end_pooled_trial(study, record, trial, self._members, pool)
         yield from ()
 
-    def configured(self, record: TrialRecord) -> Config:
-        return replace(super().configured(record), data=self.config.data)  # which the words need not name
 
-    def model(self, record: TrialRecord) -> Any:
-        """Return a trial's pool as one Keras model, from the members' own networks; None, and why, if they are not at hand."""
-        config = self.configured(record)
-        pool = self.members.pool(weights_of(config), config.ensemble.pooling)
-        used = [n for n, weight in enumerate(pool.weights) if weight > 0]
-        try:
-            far = [self.members.names[n] for n in used if not at_hand(config, self.members.names[n])]
-            if far or self.workshop.runtime.hosts > 1:
-                why = f"{', '.join(far)} would have to be fine-tuned again" if far else "one host makes it"
-                log.warning("no model was logged, for %s; promoting the study does", why)
-                return None
-            trained = {n: rebuild_member(config, self.members.names[n], self.members.logits["tune"][n], self.workshop) for n in used}
-            return build_ensemble(trained, pool, self.workshop)
-        except FlowersweepError as error:  # the pool is what was asked for: its table and page must not wait for the model
-            log.warning("no model was logged: %s", error)
+def build_best_model(study: Study, members: Members, context: TrainingContext) -> Any:
+    """Return the pool of the best trial as one Keras model; None, and say why, if its members are not at hand."""
+    if study.best is None:
+        return None
+    config = replace(study.trial_config(study.best), data=study.config.data)  # which the words need not name
+    pool = members.pool(weights_of(config), config.ensemble.pooling)
+    used = [n for n, weight in enumerate(pool.weights) if weight > 0]
+    try:
+        far = [members.names[n] for n in used if not at_hand(config, members.names[n])]
+        if far or context.runtime.hosts > 1:
+            why = f"{', '.join(far)} would have to be fine-tuned again" if far else "one host makes it"
+            log.warning("no model was logged, for %s; promoting the study does", why)
             return None
-
-    def findings(self) -> EnsembleAnalysis | None:
-        """Tell what the best trial gains over the best member, beside the usual ways; keep it in ``ensemble.json``."""
-        if self.best is None:
-            return None
-        config = self.space.config(self.best.params)
-        weights = np.array(weights_of(config))
-        chosen = {f"trial {self.best.number}": (weights / weights.sum(), config.ensemble.pooling)}
-        found = analyse(self.members, {**chosen, **reference_weightings(self.members)})
-        (self.folder / "ensemble.json").write_text(json.dumps(asdict(found), indent=1))
-        return found
+        trained = {n: rebuild_member(config, members.names[n], members.logits["tune"][n], context) for n in used}
+        return build_ensemble(trained, pool, context)
+    except FlowersweepError as error:  # the pool is what was asked for: its table and page must not wait for the model
+        log.warning("no model was logged: %s", error)
+        return None
 
 
-def tell(study: Study, record: TrialRecord, trial: optuna.Trial, members: Members, pool: Pool) -> None:
-    """Keep the logits of a pool as those of a trial, and tell how good they are."""
+def analyse_best(study: Study, members: Members) -> EnsembleAnalysis | None:
+    """Return what the best trial gains over the best member, with the reference weightings; write it to ``ensemble.json``."""
+    if study.best is None:
+        return None
+    config = study.source.config(study.best.params)
+    weights = np.array(weights_of(config))
+    chosen = {f"trial {study.best.number}": (weights / weights.sum(), config.ensemble.pooling)}
+    analysis = analyse(members, {**chosen, **reference_weightings(members)})
+    write_bytes(study.folder / "ensemble.json", json.dumps(asdict(analysis), indent=1).encode())
+    return analysis
+
+
+def end_pooled_trial(study: Study, record: TrialRecord, trial: optuna.Trial, members: Members, pool: Pool) -> None:
+    """Keep the logits of a pool as those of a trial, and end the trial with their scores."""
     logits = {part: pool.logits(logits) for part, logits in members.logits.items()}
     metrics = final_scores({part: logits[part] for part in members.labels}, members.labels)
     arrays = {part: pooled.astype("float16") for part, pooled in logits.items()}
     labels = {f"{part}_labels": labels for part, labels in members.labels.items()}
     value = metrics[study.config.sweep.objective]
-    folder = study.shelf.save_result(record.number, value, metrics, {**arrays, **labels})
-    study.tell(record, trial, "complete", value=value, metrics=metrics, folder=folder)
+    folder = study.trial_store.save_result(record.number, value, metrics, {**arrays, **labels})
+    study.end_trial(record, trial, "complete", value=value, metrics=metrics, folder=folder)
 
 
 def with_weights(config: Config, overrides: Sequence[str], members: Members) -> tuple[Config, tuple[str, ...]]:

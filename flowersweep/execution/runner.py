@@ -1,153 +1,136 @@
-"""Where one trial at a time is trained, segment by segment: in the coordinator's own process, or in a worker's.
+"""Trains one trial at a time, segment by segment: in the coordinator's process or in a worker's.
 
-A worker knows no study. It is given tasks, and what it answers depends on them alone, so that any worker can repeat them.
+A runner knows no study. What it answers depends on its tasks alone, so any worker can repeat them.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-from flowersweep.config.schema import Config
-from flowersweep.errors import ConfigError
-from flowersweep.execution.multihost import ADVANCE, FINISH, LOAD, SHARE, broadcast_command, load_checkpoint
+from flowersweep.errors import ConfigError, TrialFailed
+from flowersweep.execution.protocol import (
+    Checkpoint,
+    CheckpointReached,
+    Evaluate,
+    Handle,
+    Paused,
+    Progress,
+    RenderFigures,
+    SaveCheckpoint,
+    StartTrial,
+    Task,
+    TaskDone,
+    TaskFailed,
+    Trainer,
+    TrainUntil,
+    TrialSpec,
+)
+from flowersweep.runtime import compiles
 from flowersweep.study.events import Epoch
-from flowersweep.training import trial, trial_figures
-from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.context import TrainingContext
 
-
-@dataclass(frozen=True)
-class TrialSpec:
-    """A trial as whoever trains it must know it."""
-
-    number: int
-    config: Config  # with the seed of the trial
-    params: dict[str, Any]
-    seed: int | None  # of its own, if it repeats another
-    same: str | None = None  # images and weights that the coordinator has; None: this process is the coordinator
-
-
-@dataclass(frozen=True)
-class StartTrial:
-    """Take up a trial from its checkpoint, a file or what was in it; the answer is how many epochs are done."""
-
-    job: TrialSpec
-    checkpoint: Path | bytes | None
-
-
-@dataclass(frozen=True)
-class TrainUntil:
-    """Train on until so many epochs are done; the answer is what each of them gave."""
-
-    until: int
-
-
-@dataclass(frozen=True)
-class SaveCheckpoint:
-    """Keep what was trained of a trial that ends here, for one that will take it further; the answer is nothing."""
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Score the trained trial; the answer is the Result, and a Checkpoint without the optimizer's numbers."""
-
-
-@dataclass(frozen=True)
-class RenderFigures:
-    """Draw the pictures of a trial that was finished; the answer is their bytes by name."""
-
-    best: bool
-
-
-Task = StartTrial | TrainUntil | SaveCheckpoint | Evaluate | RenderFigures
+log = logging.getLogger(__name__)
 
 
 class TrialPaused(Exception):
-    """The training was left where its checkpoint is."""
-
-
-class TrialListener(Protocol):
-    """Who is told of a training, and keeps its checkpoints."""
-
-    def passed(self, number: int, epoch: int, steps: int) -> None:
-        """Take note of how far a trial is. Called wherever its training could be gone on from."""
-
-    def store(self, number: int, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint."""
-
-    def late(self) -> bool:
-        """Say whether the training must be left now."""
+    """The training was stopped at its checkpoint."""
 
 
 class TrialRunner:
-    """Trains the trial that was begun last."""
+    """Does the tasks of the trial that was started last.
 
-    def __init__(self, workshop: TrainingContext, attendant: TrialListener) -> None:
-        self.workshop, self.attendant = workshop, attendant
-        self.job: TrialSpec
-        self.checkpoint = Checkpoint()
-        self._saved, self._unsaved = 0.0, False  # when a checkpoint was last written; whether one is due to be looked at
+    Args:
+        emit: Takes each message.
+        should_stop: Says whether the training must be paused now.
+        count: Returns how many programs were compiled here so far.
+    """
 
-    def perform(self, task: Task) -> Any:
-        """Do a task and return its answer. Raises TrialFailed, or Leaving after the checkpoint was stored."""
+    def __init__(
+        self,
+        trainer: Trainer,
+        emit: Handle,
+        should_stop: Callable[[], bool],
+        count: Callable[[], int] = compiles,
+    ) -> None:
+        self.trainer, self.emit, self.should_stop, self._count = trainer, emit, should_stop, count
+        self.spec: TrialSpec
+        self.checkpoint: Checkpoint
+        self.programs = 0  # compiled for the trial
+        self._saved, self._unsaved = 0.0, False  # when a checkpoint was emitted; whether one is due
+
+    def run(self, task: Task) -> None:
+        """Do a task; emit what came of it."""
+        if isinstance(task, StartTrial):
+            self.spec, self.programs = task.spec, 0
+        number, before = self.spec.number, self._count()
+        try:
+            answer, reason = self._perform(task), None
+        except TrialFailed as failure:
+            answer, reason = None, str(failure)
+        except TrialPaused:
+            self.emit(Paused(number))
+            return
+        self.programs += self._count() - before
+        if reason is None:
+            self.emit(TaskDone(number, answer, self.programs))
+        else:
+            self.emit(TaskFailed(number, reason, self.programs))
+
+    def _perform(self, task: Task) -> Any:
         match task:
-            case StartTrial(job, checkpoint):
-                return self._begin(job, checkpoint)
-            case TrainUntil(until):
-                return self._advance(until)
+            case StartTrial():
+                return self._start(task)
+            case TrainUntil(epoch):
+                return self._train(epoch)
             case SaveCheckpoint():
-                return self._settle()
+                return self._save_due()
             case Evaluate():
-                return self._finish()
+                self._save_due()
+                return self.trainer.evaluate(self.spec, self.checkpoint)
             case RenderFigures(best):
-                return trial_figures.draw_figures(self.job.config, self.workshop, best=best)
+                return self._draw(best)
 
-    def _begin(self, job: TrialSpec, checkpoint: Path | bytes | None) -> int:
-        self.job, runtime = job, self.workshop.runtime
-        broadcast_command(runtime, SHARE, job.params)
-        if job.same is not None and (here := images_and_weights(job.config, self.workshop)) != job.same:
-            raise ConfigError(f"images and weights must be the same wherever trials run: {job.same} at the coordinator, {here} at a worker")
-        self.workshop.precompute_features(job.config)  # may take minutes, which no checkpoint can save
-        broadcast_command(runtime, LOAD, job.params)
-        self.checkpoint, self._saved, self._unsaved = load_checkpoint(checkpoint, runtime), time.monotonic(), False
+    def _start(self, task: StartTrial) -> int:
+        spec = task.spec
+        if spec.fingerprint is not None and (here := self.trainer.fingerprint(spec.config)) != spec.fingerprint:
+            raise ConfigError(
+                f"images and weights must be the same wherever trials run: {spec.fingerprint} at the coordinator, {here} at a worker"
+            )
+        self.trainer.prepare(spec)  # may take minutes, which no checkpoint can save
+        self.checkpoint = self.trainer.load(spec, task.checkpoint)
+        self._saved, self._unsaved = time.monotonic(), False
         return self.checkpoint.epoch
 
-    def _advance(self, until: int) -> list[Epoch]:
-        self._settle()
-        broadcast_command(self.workshop.runtime, ADVANCE, self.job.params, until, self.job.seed)
-        self.checkpoint, epochs = trial.advance(self.job.config, self.checkpoint, until, self.workshop, self._keep)
+    def _train(self, until: int) -> list[Epoch]:
+        self._save_due()
+        self.checkpoint, epochs = self.trainer.train(self.spec, self.checkpoint, until, self._reach)
         self._unsaved = True
         return epochs
 
-    def _finish(self) -> tuple[trial.Result, Checkpoint]:
-        self._settle()
-        broadcast_command(self.workshop.runtime, FINISH, self.job.params)
-        result = trial.finish(self.job.config, self.checkpoint, self.workshop)
-        assert self.checkpoint.state is not None
-        return result, Checkpoint(self.checkpoint.epoch, self.checkpoint.state._replace(optimizer=[]))
+    def _draw(self, best: bool) -> dict[str, bytes]:
+        try:
+            return self.trainer.draw_figures(self.spec, best=best)
+        except Exception:  # of a user's augmentation, say: a picture must not end a study
+            log.warning("the figures of trial %d could not be drawn", self.spec.number, exc_info=True)
+            return {}
 
-    def _settle(self) -> None:
-        """Keep what the last segment gave, now that it was neither pruned nor the last."""
+    def _save_due(self) -> None:
+        """Emit the end of the last segment, now that it was neither pruned nor the last."""
         if self._unsaved:
-            self._keep(self.checkpoint)
+            self._reach(self.checkpoint)
         self._unsaved = False
 
-    def _keep(self, checkpoint: Checkpoint) -> None:
-        """Store a checkpoint when so much training would be lost that it is worth it, or when the training must be left."""
-        number, config = self.job.number, self.job.config
-        self.attendant.passed(number, checkpoint.epoch, len(checkpoint.losses))
-        late = self.attendant.late() and checkpoint.epoch < config.train.all_epochs
-        late = late and (self.workshop.runtime.hosts == 1 or not checkpoint.losses)  # other hosts are in the middle of the epoch
-        if late or time.monotonic() - self._saved > config.train.checkpoint_seconds:
-            self.attendant.store(number, checkpoint)
+    def _reach(self, checkpoint: Checkpoint) -> None:
+        """Say how far the training is; emit a checkpoint if it is worth it, or if it must stop."""
+        number, train = self.spec.number, self.spec.config.train
+        self.emit(Progress(number, checkpoint.epoch, checkpoint.steps))
+        stop = self.should_stop() and checkpoint.epoch < train.all_epochs
+        # other hosts are in the middle of the epoch, and would go on with it
+        stop = stop and (self.trainer.hosts == 1 or not checkpoint.steps)
+        if stop or time.monotonic() - self._saved > train.checkpoint_seconds:
+            self.emit(CheckpointReached(number, checkpoint))
             self._saved = time.monotonic()
-        if late:
+        if stop:
             raise TrialPaused
-
-
-def images_and_weights(config: Config, workshop: TrainingContext) -> str:
-    """Return what must be the same wherever trials of a study run."""
-    return f"{workshop.dataset(config.data).digest} and {workshop.classifier(config).pretrained}"

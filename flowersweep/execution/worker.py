@@ -1,7 +1,8 @@
-"""A worker: a process that does tasks of trials for a coordinator elsewhere, and ends when the coordinator does."""
+"""A worker: a process that trains trials for a coordinator elsewhere, and ends when it does."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import queue
 import signal
@@ -10,46 +11,34 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from flowersweep.errors import FlowersweepError, TrialFailed
-from flowersweep.execution.pool import Paused, Progress, StopRequest, TaskResult, WorkerConfig, WorkerReady
-from flowersweep.execution.runner import StartTrial, TrialPaused, TrialRunner
-from flowersweep.runtime import compiles, start
-from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.context import TrainingContext
+from flowersweep.errors import FlowersweepError
+from flowersweep.execution.pool import StopRequest, WorkerConfig
+from flowersweep.execution.protocol import (
+    POLL_INTERVAL_S,
+    CheckpointReached,
+    Evaluation,
+    Message,
+    Progress,
+    TaskDone,
+)
+from flowersweep.execution.runner import TrialRunner
 
 Receive = Callable[[], Any]  # waits for a message; raises EOFError when there will be none
 Send = Callable[[Any], None]
 
 
-class RemoteListener:
-    """Tells a coordinator elsewhere of a training, and hands it the checkpoints."""
-
-    def __init__(self, send: Send) -> None:
-        self.asked_to_leave = threading.Event()
-        self._send, self._told = send, time.monotonic()
-
-    def passed(self, number: int, epoch: int, steps: int) -> None:
-        if time.monotonic() - self._told > 1:
-            self._send(Progress(epoch, steps))
-            self._told = time.monotonic()
-
-    def store(self, number: int, checkpoint: Checkpoint) -> None:
-        self._send(checkpoint.detached())
-
-    def late(self) -> bool:
-        return self.asked_to_leave.is_set()
-
-
 def serve(receive: Receive, send: Send) -> None:
-    """Do what the messages say; what cannot be mended here is sent to the coordinator, which raises it.
+    """Do what the messages say. What cannot be mended here is sent to the coordinator.
 
-    A thread of its own listens, so that this process ends with the coordinator in the middle of an epoch too.
+    A thread of its own listens, so that this process ends with the coordinator in the middle of an
+    epoch too.
     """
     inbox: queue.Queue[Any] = queue.Queue()
-    away = RemoteListener(send)
+    stopping = threading.Event()
 
     def listen() -> None:
         while True:
@@ -58,12 +47,13 @@ def serve(receive: Receive, send: Send) -> None:
             except (EOFError, OSError):
                 os._exit(0)
             if isinstance(message, StopRequest):
-                away.asked_to_leave.set()
-            inbox.put(message)
+                stopping.set()
+            else:
+                inbox.put(message)
 
     threading.Thread(target=listen, name="listener", daemon=True).start()
     try:
-        _work(inbox, send, away)
+        _work(inbox, _Emitter(send), send, stopping)
     except FlowersweepError as error:
         send(error)
     except BaseException:
@@ -71,38 +61,41 @@ def serve(receive: Receive, send: Send) -> None:
     threading.Event().wait()  # for the coordinator, which has the last word
 
 
-def _work(inbox: queue.Queue[Any], send: Send, away: RemoteListener) -> None:
-    setting: WorkerConfig = inbox.get()
-    if os.path.isdir(setting.cwd):  # on another machine it need not be
-        os.chdir(setting.cwd)
-    sys.path += [path for path in setting.path if path not in sys.path]
-    runtime = start(setting.cache / "compiled")
-    bench = TrialRunner(TrainingContext(runtime, setting.cache, lambda what, done, total: None, setting.trusted), away)
-    send(WorkerReady(runtime.platform, runtime.device_kind, runtime.replicas))
-    before = compiles()
+class _Emitter:
+    """Sends messages off the device, and progress once a second."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self._last_progress = send, time.monotonic()
+
+    def __call__(self, message: Message) -> None:
+        match message:
+            case Progress():
+                if time.monotonic() - self._last_progress < POLL_INTERVAL_S:
+                    return
+                self._last_progress = time.monotonic()
+            case CheckpointReached(checkpoint=checkpoint):
+                message = replace(message, checkpoint=checkpoint.detached())
+            case TaskDone(answer=Evaluation() as evaluation):
+                evaluation = replace(evaluation, network=evaluation.network.detached())
+                message = replace(message, answer=evaluation)
+        self._send(message)
+
+
+def _work(inbox: queue.Queue[Any], emit: _Emitter, send: Send, stopping: threading.Event) -> None:
+    config: WorkerConfig = inbox.get()
+    if os.path.isdir(config.cwd):  # on another machine it need not be
+        os.chdir(config.cwd)
+    sys.path += [path for path in config.path if path not in sys.path]
+    module, _, function = config.trainer.partition(":")
+    trainer, ready = getattr(importlib.import_module(module), function)(*config.arguments)
+    runner = TrialRunner(trainer, emit, stopping.is_set)
+    send(ready)
     while True:
-        task = inbox.get()
-        if isinstance(task, StopRequest):
-            continue
-        before = compiles() if isinstance(task, StartTrial) else before
-        try:
-            answer = bench.perform(task)
-        except TrialFailed as failure:
-            answer = failure
-        except TrialPaused:
-            answer = Paused()
-        send(TaskResult(_plain(answer), compiles() - before))
-
-
-def _plain(answer: Any) -> Any:
-    """The answer off the device."""
-    match answer:
-        case (result, Checkpoint() as trained):
-            return result, trained.detached()
-    return answer
+        runner.run(inbox.get())
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes of a terminal: the coordinator decides
+    # Ctrl-C goes to all processes of a terminal: the coordinator decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(int(sys.argv[1]))
     serve(connection.recv, connection.send)

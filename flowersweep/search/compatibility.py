@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ from flowersweep.config.compose import compose_unchecked
 from flowersweep.config.paths import Settings, differences, flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
-from flowersweep.provenance import code, diff, provenance
+from flowersweep.execution.protocol import Trainer
 from flowersweep.search.importing import import_trials
+from flowersweep.search.source import TrialSource
 from flowersweep.space.grammar import to_hydra
 from flowersweep.space.space import Space
 from flowersweep.study.events import StudyResumed, StudyStarted
 from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import direction
 from flowersweep.study.records import StudyRecord
-from flowersweep.training.context import TrainingContext
 
 # a study goes on whatever these are: they do not change what a trial means
 FREE = (
@@ -63,23 +63,29 @@ def study_folder(config: Config) -> Path:
 
 
 def open_or_verify(
-    journal: Journal, config: Config, experiment: str, space: Space, overrides: Sequence[str], workshop: TrainingContext
+    journal: Journal,
+    config: Config,
+    source: TrialSource,
+    trainer: Trainer,
+    *,
+    experiment: str,
+    overrides: Sequence[str],
+    code: str,
+    provenance: Callable[[], dict[str, Any]],
 ) -> None:
-    """Verify the images, and open the journal with what the study is; or make sure that it still is the same."""
-    dataset = workshop.dataset(config.data)
-    if not config.ensemble.members:
-        workshop.batch(config)
-    meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}}
-    meaning["settings"] |= {"data.digest": dataset.digest, "replicas": workshop.runtime.replicas}
+    """Write what a new study is into its journal; make sure that an old one still is the same.
+
+    Raises:
+        StudyError: Something that decides what a trial is has changed.
+    """
+    settings = {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}
+    meaning = {"space": source.describe(), "settings": settings | trainer.facts(config)}
     meaning = json.loads(json.dumps(meaning))
     if journal.events:
         if changed := _changed(StudyRecord(journal.events[:1]).started, meaning):
             raise _refused(str(config.study), changed)
-        journal.append(StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code(config.trusted_modules)))
+        journal.append(StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code))
         return
-    changes = diff()
-    if changes is not None:
-        (journal.path.parent / "code.diff").write_text(changes)
     journal.append(
         StudyStarted(
             study=str(config.study),
@@ -89,8 +95,8 @@ def open_or_verify(
             overrides=[*overrides],
             objective=config.sweep.objective,
             direction=direction(config.sweep.objective),
-            provenance=provenance(tuple(overrides), workshop.runtime, dataset, trusted=config.trusted_modules, changes=changes),
-            imported=import_trials(config, space, workshop, meaning["settings"]),
+            provenance=provenance(),
+            imported=import_trials(config, source, trainer, meaning["settings"]) if isinstance(source, Space) else [],
             **meaning,
         )
     )

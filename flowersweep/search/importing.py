@@ -15,21 +15,21 @@ from typing import Any
 from flowersweep.config.paths import Settings, flatten, merged
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, StudyError, did_you_mean
-from flowersweep.search.deduplication import training_identity
+from flowersweep.execution.protocol import Trainer
+from flowersweep.search.duplicates import training_identity
 from flowersweep.search.samplers.keras_tuner.oracle import is_hyperband
 from flowersweep.space.space import Parameter, Params, Space
 from flowersweep.space.transforms import current_value, nearest_value
 from flowersweep.study.events import ImportedTrial
 from flowersweep.study.objectives import objective_names
 from flowersweep.study.records import StudyRecord, TrialRecord, read_study
-from flowersweep.training.context import TrainingContext
 
 log = logging.getLogger(__name__)
 
 SAME = ("data.digest", "data.split_seed", "replicas")  # values of trials on other images compare to nothing
 
 
-def import_trials(config: Config, space: Space, workshop: TrainingContext, settings: Settings) -> list[ImportedTrial]:
+def import_trials(config: Config, space: Space, trainer: Trainer, settings: Settings) -> list[ImportedTrial]:
     """Return the trials of ``sweep.import_from`` that have a point in the space of a new study.
 
     Raises:
@@ -44,7 +44,7 @@ def import_trials(config: Config, space: Space, workshop: TrainingContext, setti
     for name in config.sweep.import_from:
         source = _source(Path(config.dir) / "studies", name, settings)
         ended = [trial for trial in source.trials if trial.state in ("complete", "pruned")]
-        imported = [entry for trial in ended if (entry := _import(trial, source, config, space, workshop))]
+        imported = [entry for trial in ended if (entry := _import(trial, source, config, space, trainer))]
         log.warning("%d of the %d trials of %s have a point in this space: the sampler learns from them", len(imported), len(ended), name)
         trials += imported
     return trials
@@ -61,12 +61,12 @@ def _source(studies: Path, name: str, settings: Settings) -> StudyRecord:
     return source
 
 
-def _import(trial: TrialRecord, source: StudyRecord, config: Config, space: Space, workshop: TrainingContext) -> ImportedTrial | None:
+def _import(trial: TrialRecord, source: StudyRecord, config: Config, space: Space, trainer: Trainer) -> ImportedTrial | None:
     """Return a trial as the new study sees it; None if it has no place there."""
     leaves = dict(flatten(merged(source.started.config, trial.settings)))
     point = _point(leaves, space)
     names = objective_names(config)
-    if point is None or not space.feasible(point) or _identity(space, point, workshop) != trial.identity:
+    if point is None or not space.feasible(point) or _identity(space, point, trainer) != trial.identity:
         return None
     if any(name not in trial.metrics for name in (names[:1] if trial.state == "pruned" else names)):
         return None
@@ -90,8 +90,8 @@ def _point(leaves: Mapping[str, Any], space: Space) -> Params | None:
     return None if missing else point
 
 
-def _identity(space: Space, point: Params, workshop: TrainingContext) -> str | None:
+def _identity(space: Space, point: Params, trainer: Trainer) -> str | None:
     try:
-        return training_identity(space, point, workshop)
+        return training_identity(space, point, trainer)
     except ConfigError:
         return None  # its configuration does not compose

@@ -1,4 +1,4 @@
-"""The loop of a study over its flights, the trials in training: who is given what, what is answered, and workers that are lost."""
+"""The loop of a study: start trials, take messages, go on with each trial."""
 
 from __future__ import annotations
 
@@ -10,131 +10,158 @@ import optuna
 
 from flowersweep import signals
 from flowersweep.errors import TrialFailed
-from flowersweep.execution.pool import Paused, WorkerLost
-from flowersweep.runtime import compiles
-from flowersweep.search.state import Study, Turns
+from flowersweep.execution.protocol import (
+    CheckpointReached,
+    Message,
+    Paused,
+    Progress,
+    TaskDone,
+    TaskFailed,
+    WorkerLost,
+)
+from flowersweep.search.state import Study
+from flowersweep.search.work import TrialSteps, TrialWork
 from flowersweep.study import events
 from flowersweep.study.clock import BudgetUsed
 from flowersweep.study.records import TrialRecord
 
-MAX_WORKER_FAILURES = 3  # of workers since it last reported, after which the trial that they had counts as their cause
+MAX_WORKER_FAILURES = 3  # since a trial last reported; then the trial counts as their cause
 
 
 @dataclass
 class RunningTrial:
-    """A trial that somebody trains."""
+    """A trial that the executor has."""
 
     record: TrialRecord
     trial: optuna.Trial
-    turns: Turns
-    fresh: bool  # whether it began in this process
-    begun: float  # minutes used when it did
-    compiled: int  # programs that this process had compiled then
+    steps: TrialSteps
+    fresh: bool  # it was started in this process
+    started: float  # minutes that the study had run
+    programs: int = 0  # compiled for it here
 
 
 class TrialLoop:
-    """The trials of a study that somebody trains, and those that wait for their results."""
+    """Runs the trials of a study."""
 
-    def __init__(self, study: Study) -> None:
-        self.study, self.does = study, study.does
-        self.aloft: dict[int, RunningTrial] = {}
-        self.held: defaultdict[int, list[tuple[TrialRecord, optuna.Trial]]] = defaultdict(list)  # trial -> those that wait for its result
+    def __init__(self, study: Study, work: TrialWork) -> None:
+        self.study, self.executor, self.work = study, study.executor, work
+        self.running: dict[int, RunningTrial] = {}
+        # trial -> the trials that wait for its result
+        self.waiting: defaultdict[int, list[tuple[TrialRecord, optuna.Trial]]] = defaultdict(list)
         self.planned = study.config.sweep.n_trials
         self.forecast = study.record.forecast(self.planned)
         self.stopped: str | None = None  # why it ended before its last trial
         self.compiled: dict[int, int] = {}  # trial -> programs compiled while it ran
 
     def run(self) -> None:
-        """Run trials until there are ``sweep.n_trials`` or the minutes are used up, going on with those that were interrupted."""
-        waiting = iter(self.study.remaining)
+        """Run trials until ``sweep.n_trials`` have ended or the budget is used up."""
+        numbers = iter(self.study.remaining)
         try:
             while True:
-                while len(self.aloft) < self.does.slots and not (self.aloft and self.study.clock.over):
-                    if (number := next(waiting, None)) is None:
+                while len(self.running) < self.executor.slots and not (self.running and self.study.clock.over):
+                    if (number := next(numbers, None)) is None:
                         break
                     self.study.clock.require(self.study.ended, self.planned)
                     signals.raise_if_interrupted()
-                    self._begin(number)
-                if not self.aloft:
+                    self._ask_and_start(number)
+                if not self.running:
                     break
-                self._turn()
+                self._receive()
             if self.study.remaining:
                 self.study.clock.require(self.study.ended, self.planned)
         except BudgetUsed as used:
             self.stopped = str(used)
 
-    def _begin(self, number: int) -> None:
+    def run_trial(self, record: TrialRecord, trial: optuna.Trial) -> None:
+        """Run one trial to its end."""
+        self._start(record, trial)
+        while record.number in self.running:
+            self._receive()
+
+    def _ask_and_start(self, number: int) -> None:
         record, trial = self.study.ask(number)
         if record.reused is None:
-            self.fly(record, trial)
+            self._start(record, trial)
         elif self.study.trials[record.reused].ended is not None:
-            self.study.reuse(record, trial)
+            self.study.reuse_result(record, trial)
         else:
-            self.held[record.reused].append((record, trial))
+            self.waiting[record.reused].append((record, trial))
 
-    def evaluate(self, record: TrialRecord, trial: optuna.Trial) -> None:
-        """Run one trial to its end."""
-        self.fly(record, trial)
-        while record.number in self.aloft:
-            self._turn()
+    def _start(self, record: TrialRecord, trial: optuna.Trial) -> None:
+        steps, minutes = self.work.steps(self.study, record, trial), self.study.clock.minutes
+        running = RunningTrial(record, trial, steps, not record.reports, minutes)
+        self.running[record.number] = running
+        self._advance(running, None)
 
-    def fly(self, record: TrialRecord, trial: optuna.Trial) -> None:
-        """Have a trial taken up where it stands."""
-        turns, minutes = self.study.tasks(record, trial), self.study.clock.minutes
-        self.aloft[record.number] = RunningTrial(record, trial, turns, not record.reports, minutes, compiles())
-        self._send(record.number, None)
-
-    def _turn(self) -> None:
-        """Wait for an answer, and act on it; nothing may have been answered yet."""
+    def _receive(self) -> None:
         if self.study.clock.over:
-            self.does.leave()
-        answered = self.does.answer(self.study)
+            self.executor.request_stop()
+        self.executor.receive(self._handle)
         signals.raise_if_interrupted()
-        match answered:
-            case (number, Paused()):
-                del self.aloft[number]
-            case (number, WorkerLost(reason)):
-                self._lost(self.aloft[number], reason)
-            case (number, answer):
-                self._send(number, answer)
 
-    def _send(self, number: int, answer: Any) -> None:
-        """Go on with a trial that has its answer, up to its next task or its end."""
-        flight = self.aloft[number]
+    def _handle(self, message: Message) -> None:
+        signals.raise_if_interrupted()
+        running = self.running[message.trial]
+        match message:
+            case Progress(_, epoch, steps):
+                self.study.on_progress(running.record, epoch, steps)
+                if self.study.clock.over:
+                    self.executor.request_stop()
+            case CheckpointReached(_, checkpoint):
+                self.study.trial_store.save_checkpoint(running.record, checkpoint)
+            case TaskDone(_, answer, programs):
+                running.programs = programs
+                self._advance(running, answer)
+            case TaskFailed(_, reason, programs):
+                running.programs = programs
+                self._fail(running, reason)
+            case Paused(trial):
+                del self.running[trial]
+            case WorkerLost(_, reason):
+                self._on_worker_lost(running, reason)
+
+    def _advance(self, running: RunningTrial, answer: Any) -> None:
+        """Go on with a trial to its next task, or to its end."""
         try:
-            self.does.give(number, flight.turns.throw(answer) if isinstance(answer, TrialFailed) else flight.turns.send(answer))
-            return
+            task = running.steps.send(answer)
         except StopIteration:
-            pass
+            self._on_trial_done(running)
         except TrialFailed as failure:
-            self.study.tell(flight.record, flight.trial, "failed", reason=str(failure))
-        self._landed(flight)
+            self._fail(running, str(failure))
+        else:
+            self.executor.submit(running.record.number, task)
 
-    def _lost(self, flight: RunningTrial, reason: str) -> None:
-        """Have a trial whose worker is gone taken up by another, as after a restart; unless it is the trial that kills them."""
-        number = flight.record.number
+    def _fail(self, running: RunningTrial, reason: str) -> None:
+        self.study.end_trial(running.record, running.trial, "failed", reason=reason)
+        self._on_trial_done(running)
+
+    def _on_worker_lost(self, running: RunningTrial, reason: str) -> None:
+        """Start the trial again, as after a restart; unless it is the trial that ends workers."""
+        number = running.record.number
         self.study.write(events.WorkerLost(trial=number, reason=reason))
-        if self.study.deaths[number] < MAX_WORKER_FAILURES:
-            self.fly(flight.record, flight.trial)
-            return
-        self.study.tell(flight.record, flight.trial, "failed", reason=f"its worker was lost {MAX_WORKER_FAILURES} times; the last {reason}")
-        self._landed(flight)
+        if self.study.record.worker_failures[number] < MAX_WORKER_FAILURES:
+            self._start(running.record, running.trial)
+        else:
+            times = f"its worker was lost {MAX_WORKER_FAILURES} times"
+            self._fail(running, f"{times}; the last {reason}")
 
-    def _landed(self, flight: RunningTrial) -> None:
-        number = flight.record.number
-        del self.aloft[number]
-        self.does.release(number)
-        self.compiled[number] = self.does.compiled.pop(number, compiles() - flight.compiled)
-        if self.compiled[number]:
-            self.study.write(events.ProgramsCompiled(trial=number, programs=self.compiled[number]))
-        for record, trial in self.held.pop(number, []):
-            self.study.reuse(record, trial)
-        # the first trial compiles, a pruned one is short
-        if self.forecast is None and flight.fresh and number >= self.does.slots and flight.record.state == "complete":
-            left = (self.planned - self.study.ended) / self.does.slots
-            self.foretell(self.study.clock.minutes + (self.study.clock.minutes - flight.begun) * left)
+    def _on_trial_done(self, running: RunningTrial) -> None:
+        number = running.record.number
+        del self.running[number]
+        self.executor.release(number)
+        self.compiled[number] = running.programs
+        if running.programs:
+            self.study.write(events.ProgramsCompiled(trial=number, programs=running.programs))
+        for record, trial in self.waiting.pop(number, []):
+            self.study.reuse_result(record, trial)
+        # the first trials compile, a pruned one is short
+        whole = running.fresh and running.record.state == "complete"
+        if self.forecast is None and whole and number >= self.executor.slots:
+            used = self.study.clock.minutes
+            left = (self.planned - self.study.ended) / self.executor.slots
+            self.record_forecast(used + (used - running.started) * left)
 
-    def foretell(self, minutes: float) -> None:
+    def record_forecast(self, minutes: float) -> None:
         """Journal how many minutes the study is expected to take, all in all."""
         self.forecast = round(minutes, 3)
         self.study.write(events.ForecastMade(minutes=self.forecast, trials=self.planned))

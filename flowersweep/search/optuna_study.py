@@ -11,7 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from flowersweep.config.schema import Config
 from flowersweep.search.samplers.factory import make_pruner, make_sampler
 from flowersweep.search.samplers.keras_tuner.hyperband import HYPERBAND_ATTR
-from flowersweep.space.space import Params, Space
+from flowersweep.search.source import TrialSource
+from flowersweep.space.space import Params
 from flowersweep.study.events import ImportedTrial, TrialEnded
 from flowersweep.study.objectives import direction, objective_names, objective_values
 from flowersweep.study.records import HyperbandState, TrialRecord
@@ -19,7 +20,9 @@ from flowersweep.study.records import HyperbandState, TrialRecord
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
-def rebuild_study(trials: Sequence[TrialRecord], space: Space, config: Config, imported: Sequence[ImportedTrial] = ()) -> optuna.Study:
+def rebuild_study(
+    trials: Sequence[TrialRecord], space: TrialSource, config: Config, imported: Sequence[ImportedTrial] = ()
+) -> optuna.Study:
     """Return an Optuna study in memory that holds every trial that has ended, and those in flight that others ran beside.
 
     One that was in flight alone is asked for again: then the sampler and the pruner see what they saw.
@@ -42,7 +45,7 @@ def rebuild_study(trials: Sequence[TrialRecord], space: Space, config: Config, i
     return study
 
 
-def _imported(trial: ImportedTrial, space: Space, names: Sequence[str]) -> FrozenTrial:
+def _imported(trial: ImportedTrial, space: TrialSource, names: Sequence[str]) -> FrozenTrial:
     values = objective_values(trial.value, trial.metrics, names) if trial.state == "complete" else [trial.value]
     several = len(names) > 1 and trial.state != "complete"  # Optuna wants as many values as there are objectives
     return optuna.trial.create_trial(
@@ -54,7 +57,7 @@ def _imported(trial: ImportedTrial, space: Space, names: Sequence[str]) -> Froze
     )
 
 
-def _frozen(trial: TrialRecord, ended: TrialEnded, space: Space, names: Sequence[str]) -> FrozenTrial:
+def _frozen(trial: TrialRecord, ended: TrialEnded, space: TrialSource, names: Sequence[str]) -> FrozenTrial:
     value = ended.value
     several = len(names) > 1  # a study with one objective may have trials without metrics
     values = None if value is None else objective_values(value, ended.metrics, names) if several else [value]
@@ -68,7 +71,7 @@ def _frozen(trial: TrialRecord, ended: TrialEnded, space: Space, names: Sequence
     )
 
 
-def _open(trial: TrialRecord, space: Space) -> FrozenTrial:
+def _open(trial: TrialRecord, space: TrialSource) -> FrozenTrial:
     return optuna.trial.create_trial(
         state=TrialState.RUNNING,
         params=trial.params,
@@ -97,7 +100,13 @@ def hyperband_state(study: optuna.Study, trial: optuna.Trial) -> HyperbandState:
 
 
 def ask_trial(
-    study: optuna.Study, number: int, *, space: Space, config: Config, known: Params | None = None, noted: HyperbandState | None = None
+    study: optuna.Study,
+    number: int,
+    *,
+    space: TrialSource,
+    config: Config,
+    known: Params | None = None,
+    noted: HyperbandState | None = None,
 ) -> tuple[optuna.Trial, Params]:
     """Return trial ``number`` of the study with its parameters: a new suggestion, or those that are ``known`` and were ``noted`` of it."""
     study.sampler = make_sampler(config, number, space)

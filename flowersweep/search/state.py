@@ -1,139 +1,157 @@
-"""The trials of a study: what is asked, journaled and told of each, with every event in the journal before anything acts on it."""
+"""A study while it runs: what is asked, journaled and told of its trials.
+
+Every event is in the journal before anything acts on it.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import optuna
 
-from flowersweep import signals
 from flowersweep.config.schema import Config
-from flowersweep.execution.pool import Executor, InProcess
-from flowersweep.execution.runner import (
-    Evaluate,
-    RenderFigures,
-    SaveCheckpoint,
-    StartTrial,
-    Task,
-    TrainUntil,
-    TrialSpec,
-    images_and_weights,
-)
+from flowersweep.execution.protocol import Executor, Trainer
 from flowersweep.search import optuna_study
-from flowersweep.search.deduplication import replicate_seed, training_identity
+from flowersweep.search.duplicates import replicate_seed, training_identity
+from flowersweep.search.source import TrialSource
 from flowersweep.search.trial_store import TrialStore
-from flowersweep.space.space import Params, Space
+from flowersweep.space.space import Params
 from flowersweep.study.clock import Clock
 from flowersweep.study.events import Epoch, EpochsReported, Event, Metrics, TrialAsked, TrialEnded
 from flowersweep.study.journal import Journal
-from flowersweep.study.objectives import objective_names, objective_values, training_seconds
+from flowersweep.study.objectives import objective_names, objective_values
 from flowersweep.study.records import HyperbandState, StudyRecord, TrialRecord
-from flowersweep.training import trial as one
-from flowersweep.training import trial_figures
-from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.context import TrainingContext
 
-Watch = Callable[[TrialRecord], None]  # is told whenever the journal has something new of a trial
-Turns = Generator[Task, Any, None]  # the tasks of a trial, each sent the answer of the one before
+OnUpdate = Callable[[TrialRecord], None]  # called when there is something new of a trial
+UPDATE_INTERVAL_S = 1.0  # between two calls while a trial trains
 
 
-@dataclass
 class Study:
-    """A study while it runs: its journal, its trials so far, and the Optuna study made of them."""
+    """The state of a study: its journal, its records, and the Optuna study made of them.
 
-    config: Config
-    space: Space
-    journal: Journal
-    workshop: TrainingContext
-    watch: Watch
+    Args:
+        source: Where its trials come from.
+        journal: Open, with its first event.
+        on_update: Called when there is something new of a trial.
+        enqueued: Points of the first trials, in place of suggestions.
+    """
 
-    executor: Executor | None = field(default=None, kw_only=True)  # None: trials are trained in this process
-
-    def __post_init__(self) -> None:
-        self.folder = self.journal.path.parent
-        self.does: Executor = self.executor or InProcess(self.workshop)
-        self.record = StudyRecord(self.journal.events)
+    def __init__(
+        self,
+        config: Config,
+        source: TrialSource,
+        journal: Journal,
+        trainer: Trainer,
+        *,
+        executor: Executor,
+        on_update: OnUpdate = lambda record: None,
+        enqueued: Sequence[Params] = (),
+    ) -> None:
+        self.config, self.source, self.journal, self.trainer = config, source, journal, trainer
+        self.executor, self.on_update, self.enqueued = executor, on_update, enqueued
+        self.folder = journal.path.parent
+        self.record = StudyRecord(journal.events)
         self.trials = self.record.trials
-        self.alike: defaultdict[str | None, list[int]] = defaultdict(list)  # identity of a training -> trials that asked for it
+        self.trials_by_identity: defaultdict[str | None, list[int]] = defaultdict(list)
         for record in self.trials:
-            self._remember(record)
+            self.trials_by_identity[record.identity].append(record.number)
         imported = self.record.started.imported
-        self.optuna = optuna_study.rebuild_study(self.trials, self.space, self.config, imported)
-        self.open = optuna_study.running_trials(self.optuna, len(imported))  # trials that are in flight in the Optuna study
-        self.deaths = self.record.worker_failures
-        self.shelf = TrialStore(self.folder, self.config, self.trials)
-        self.clock = Clock(self.record.seconds, self.config.sweep.budget.minutes)
+        self.optuna = optuna_study.rebuild_study(self.trials, source, config, imported)
+        self.running_trials = optuna_study.running_trials(self.optuna, len(imported))
+        self.trial_store = TrialStore(self.folder, config, self.trials)
+        self.clock = Clock(self.record.seconds, config.sweep.budget.minutes)
         self.ended = sum(record.ended is not None for record in self.trials)
-        self.told = time.monotonic()  # when a training last said how far it is
+        self._updated = time.monotonic()
 
     @property
     def best(self) -> TrialRecord | None:
         """The best complete trial so far."""
-        return self.shelf.best
+        return self.trial_store.best
 
     @property
     def remaining(self) -> list[int]:
         """The numbers of the trials that have not ended."""
-        known = len(self.trials)
-        return [number for number in range(self.config.sweep.n_trials) if number >= known or self.trials[number].ended is None]
+        asked = len(self.trials)
+        numbers = range(self.config.sweep.n_trials)
+        return [n for n in numbers if n >= asked or self.trials[n].ended is None]
 
     def write(self, event: Event) -> None:
         """Journal an event, then take it in."""
         self.record.apply(self.journal.append(event))
 
+    def trial_config(self, record: TrialRecord) -> Config:
+        """Return the configuration of a trial; a repeated one has a seed of its own."""
+        config = self.source.config(record.params)
+        return config if record.seed is None else replace(config, seed=record.seed)
+
     def ask(self, number: int) -> tuple[TrialRecord, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""
-        record = self.trials[number] if number < len(self.trials) else None
-        if (trial := self.open.pop(number, None)) is None:
-            known, state = (record.params, record.hyperband_state) if record else (None, None)
-            trial, params = optuna_study.ask_trial(self.optuna, number, space=self.space, config=self._liar, known=known, noted=state)
-        else:
-            params = trial.params
-        if record is None:
-            event = self._resolve_duplicate(number, params, optuna_study.hyperband_state(self.optuna, trial))
-            self.write(replace(event, **self._notes(trial, number)))
-            record = self.trials[number]
-            self._remember(record)
-            self.watch(record)
-            self._relive(record, trial)
-        elif record.optuna_attrs is None:
-            self._relive(record, trial)
+        if number >= len(self.trials):
+            return self._ask_new(number)
+        record = self.trials[number]
+        trial = self.running_trials.pop(number, None)
+        if trial is None:
+            trial, _ = self._ask_optuna(number, record.params, record.hyperband_state)
+        if record.optuna_attrs is None:
+            self._replay_reports(record, trial)
         return record, trial
 
+    def _ask_new(self, number: int) -> tuple[TrialRecord, optuna.Trial]:
+        if number < len(self.enqueued):
+            self.optuna.enqueue_trial(self.enqueued[number])
+        trial, params = self._ask_optuna(number)
+        state = optuna_study.hyperband_state(self.optuna, trial)
+        event = self._resolve_duplicate(number, params, state)
+        self.write(replace(event, **self._concurrency_fields(trial, number)))
+        record = self.trials[number]
+        self.trials_by_identity[record.identity].append(number)
+        self.on_update(record)
+        self._replay_reports(record, trial)
+        return record, trial
+
+    def _ask_optuna(self, number: int, params: Params | None = None, state: HyperbandState | None = None) -> tuple[optuna.Trial, Params]:
+        config = self._ask_config
+        return optuna_study.ask_trial(self.optuna, number, space=self.source, config=config, known=params, noted=state)
+
     @property
-    def _liar(self) -> Config:
+    def _ask_config(self) -> Config:
         """The configuration to ask with.
 
-        Where trials run beside each other, TPE takes those in flight for bad ones (Optuna's constant liar), or it would suggest nearly
-        the same to all workers at once. It costs nothing: without others in flight it suggests what it does without the lie.
+        Where trials run at the same time, TPE takes those in flight for bad ones (Optuna's constant
+        liar), or it would suggest nearly the same to all workers at once. Without others in flight
+        it suggests what it does without the lie.
         """
-        if self.does.slots == 1 or "constant_liar" not in self.config.sampler:
+        if self.executor.slots == 1 or "constant_liar" not in self.config.sampler:
             return self.config
         return replace(self.config, sampler={**self.config.sampler, "constant_liar": True})
 
-    def _notes(self, trial: optuna.Trial, number: int) -> dict[str, Any]:
-        """What an event must say of a trial that has others beside it: by the time it is rebuilt they have gone on."""
-        beside = self.does.slots > 1 or (number < len(self.trials) and self.trials[number].optuna_attrs is not None)
-        return {"attributes": optuna_study.optuna_attrs(self.optuna, trial), "logical_time": self.does.moment} if beside else {}
+    def _concurrency_fields(self, trial: optuna.Trial, number: int) -> dict[str, Any]:
+        """Return what an event must say if other trials run meanwhile.
 
-    def _relive(self, record: TrialRecord, trial: optuna.Trial) -> None:
-        """Tell the pruner what the journal has of a trial that had none beside it, or takes another further: it decides as it did."""
-        last = self.configured(record).train.all_epochs
+        By the time such a trial is rebuilt, the others have gone on.
+        """
+        asked = number < len(self.trials)
+        if self.executor.slots == 1 and not (asked and self.trials[number].optuna_attrs is not None):
+            return {}
+        attributes = optuna_study.optuna_attrs(self.optuna, trial)
+        return {"attributes": attributes, "logical_time": self.executor.logical_time}
+
+    def _replay_reports(self, record: TrialRecord, trial: optuna.Trial) -> None:
+        """Report to the pruner what the journal has of a trial, so that it decides as it did."""
+        last = self.trial_config(record).train.all_epochs
         for epoch, value in record.reports.items():
-            record.pruned = self._prunes(trial, epoch, value, last)
-
-    def _remember(self, record: TrialRecord) -> None:
-        self.alike[record.identity].append(record.number)
+            record.pruned = self._should_prune(trial, epoch, value, last)
 
     def _resolve_duplicate(self, number: int, params: Params, state: HyperbandState) -> TrialAsked:
-        """Return the event of asking for these parameters: which trial they repeat, if any, and with which seed."""
-        settings, identity = self.space.settings(params), training_identity(self.space, params, self.workshop)
+        """Return the event of asking: which trial it repeats, if any, and with which seed."""
+        settings = self.source.settings(params)
+        identity = training_identity(self.source, params, self.trainer)
         asked = TrialAsked(trial=number, params=params, settings=settings, identity=identity, hyperband=dict(state))
-        same = self.alike.get(identity)
+        same = self.trials_by_identity.get(identity)
         if "continues" in state:
             seed = self.trials[state["continues"]].seed
         elif not same:
@@ -143,99 +161,57 @@ class Study:
         else:
             seed = replicate_seed(identity, len(same))
             asked = replace(asked, repeats=same[0])
-        return asked if seed is None else replace(asked, settings={**settings, "seed": seed}, seed=seed)
+        if seed is None:
+            return asked
+        return replace(asked, settings={**settings, "seed": seed}, seed=seed)
 
-    def configured(self, record: TrialRecord) -> Config:
-        """Return the configuration of a trial; one that repeats another has a seed of its own."""
-        config = self.space.config(record.params)
-        return config if record.seed is None else replace(config, seed=record.seed)
+    def reuse_result(self, record: TrialRecord, trial: optuna.Trial) -> None:
+        """End a trial with the result of the trial that it repeats.
 
-    def reuse(self, record: TrialRecord, trial: optuna.Trial) -> None:
-        """Tell of a trial what the one told that it repeats. The pruner is not asked: nothing has been trained that could count twice."""
+        The pruner is not asked: nothing was trained that could count twice.
+        """
         first = self.trials[record.repeats or 0]
         if first.ended is None:
             raise ValueError(f"trial {first.number} has not ended")
         record.reports = dict(first.reports)
-        for epoch, value in record.reports.items():
-            if not self.config.sweep.objectives:
+        if not self.config.sweep.objectives:
+            for epoch, value in record.reports.items():
                 trial.report(value, epoch)
-        reason = " ".join(filter(None, [first.ended.reason, f"(the result of trial {first.number}, which trained the same)"]))
-        self.tell(record, trial, first.state, value=first.value, metrics=first.metrics, reason=reason)
+        source = f"(the result of trial {first.number}, which trained the same)"
+        reason = " ".join(filter(None, [first.ended.reason, source]))
+        self.end_trial(record, trial, first.state, value=first.value, metrics=first.metrics, reason=reason)
 
-    def tasks(self, record: TrialRecord, trial: optuna.Trial) -> Turns:
-        """Yield the tasks of a trial, segment by segment, until it is pruned or done; then tell.
-
-        What the journal has of it already is not written again: the same segment gives the same numbers.
-        """
-        config, length = self.configured(record), self.config.sweep.segment_epochs
-        last, path = config.train.all_epochs, self.shelf.checkpoint_to_resume(record)
-        same = images_and_weights(config, self.workshop) if self.does.remote else None
-        job = TrialSpec(record.number, config, record.params, record.seed, same)
-        epoch: int = yield StartTrial(job, (path.read_bytes() if path.exists() else None) if self.does.remote else path)
-        while not record.pruned and epoch < last:
-            epoch = min((epoch // length + 1) * length, last)
-            epochs: list[Epoch] = yield TrainUntil(epoch)
-            if epoch not in record.reports:
-                self.report(record, trial, epochs, last)
-        if record.pruned:
-            if record.hyperband_state:  # by an oracle, which may take it further
-                yield SaveCheckpoint()
-            self.tell(record, trial, "pruned", value=list(record.reports.values())[-1])
-        else:
-            result, trained = yield Evaluate()
-            yield from self.complete(record, trial, result, trained)
-
-    def passed(self, number: int, epoch: int, steps: int) -> None:
+    def on_progress(self, record: TrialRecord, epoch: int, steps: int) -> None:
         """Take note of how far a training is."""
-        signals.raise_if_interrupted()
-        record = self.trials[number]
         record.progress = epoch, steps
-        if time.monotonic() - self.told > 1:
-            self.watch(record)
-            self.told = time.monotonic()
+        if time.monotonic() - self._updated > UPDATE_INTERVAL_S:
+            self.on_update(record)
+            self._updated = time.monotonic()
 
-    def store(self, number: int, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint of a trial in flight."""
-        self.shelf.save_checkpoint(self.trials[number], checkpoint)
-
-    def late(self) -> bool:
-        """Say whether the minutes are used up."""
-        return self.clock.over
-
-    def report(self, record: TrialRecord, trial: optuna.Trial, epochs: list[Epoch], last: int) -> None:
-        """Journal what a segment gave, and note whether the pruner ends the trial here."""
+    def report_epochs(self, record: TrialRecord, trial: optuna.Trial, epochs: list[Epoch]) -> None:
+        """Journal a segment; note whether the pruner ends the trial here."""
+        last = self.trial_config(record).train.all_epochs
         epoch, value = epochs[-1].epoch, epochs[-1].metrics[self.config.sweep.objective]
         event = EpochsReported(trial=record.number, epochs=epochs, value=value)
-        notes = self._notes(trial, record.number)
-        if notes:  # the decision and what it was made with: nothing has acted on it yet
-            pruned = self._prunes(trial, epoch, value, last)
-            notes = {**self._notes(trial, record.number), "pruned": pruned, "worker": self.does.who(record.number)}
-        self.write(replace(event, **notes))
-        self.watch(record)
-        if not notes:
-            record.pruned = self._prunes(trial, epoch, value, last)
+        alone = not self._concurrency_fields(trial, record.number)
+        if not alone:  # the decision and what it was made with: nothing has acted on it yet
+            pruned = self._should_prune(trial, epoch, value, last)
+            fields = self._concurrency_fields(trial, record.number)
+            worker = self.executor.worker_of(record.number)
+            event = replace(event, pruned=pruned, worker=worker, **fields)
+        self.write(event)
+        self.on_update(record)
+        if alone:
+            record.pruned = self._should_prune(trial, epoch, value, last)
 
-    def _prunes(self, trial: optuna.Trial, epoch: int, value: float, last: int) -> bool:
+    def _should_prune(self, trial: optuna.Trial, epoch: int, value: float, last: int) -> bool:
         if self.config.sweep.objectives:
             return False  # with several, a trial cannot be stopped by one
         trial.report(value, epoch)
-        return epoch < last and bool(trial.should_prune())  # some pruners say it as numpy does, and the journal cannot
+        # some pruners answer with NumPy's bool, which JSON does not take
+        return epoch < last and bool(trial.should_prune())
 
-    def complete(self, record: TrialRecord, trial: optuna.Trial, result: one.Result, trained: Checkpoint) -> Turns:
-        """Keep logits and pictures of one of the best, and the weights of the best; then tell."""
-        config = self.configured(record)
-        value, metrics = result.metrics[self.config.sweep.objective], result.metrics
-        if "time" in objective_names(self.config):
-            metrics = {**metrics, "time": training_seconds(record.times, config.train.all_epochs - config.train.epochs)}
-        arrays = {name: logits.astype("float16") for name, logits in result.logits.items()}
-        labels = {f"{name}_labels": labels for name, labels in result.labels.items()}
-        folder = self.shelf.save_result(record.number, value, metrics, {**arrays, **labels}, trained)
-        if self.shelf.logits(record).exists():
-            drawn: dict[str, bytes] = yield RenderFigures(self.shelf.weights(record).exists())
-            trial_figures.write_figures(self.folder / folder, drawn)
-        self.tell(record, trial, "complete", value=value, metrics=metrics, folder=folder)
-
-    def tell(
+    def end_trial(
         self,
         record: TrialRecord,
         trial: optuna.Trial,
@@ -246,21 +222,22 @@ class Study:
         reason: str | None = None,
         folder: str | None = None,
     ) -> None:
-        """Journal how a trial ended, tell the Optuna study, and remove what no trial needs any more."""
-        found = objective_values(value, metrics or {}, objective_names(self.config)) if state == "complete" and value is not None else None
-        self.write(
-            TrialEnded(
-                trial=record.number,
-                state=state,
-                value=value,
-                metrics=metrics or {},
-                reason=reason,
-                folder=folder,
-                attributes=optuna_study.optuna_attrs(self.optuna, trial),
-                logical_time=self.does.moment,
-            )
+        """Journal how a trial ended, tell Optuna, and remove the files that no trial needs now."""
+        event = TrialEnded(
+            trial=record.number,
+            state=state,
+            value=value,
+            metrics=metrics or {},
+            reason=reason,
+            folder=folder,
+            attributes=optuna_study.optuna_attrs(self.optuna, trial),
+            logical_time=self.executor.logical_time,
         )
-        self.optuna.tell(trial, found, state=optuna_study.STATES[state])
+        self.write(event)
+        values = None
+        if state == "complete" and value is not None:
+            values = objective_values(value, event.metrics, objective_names(self.config))
+        self.optuna.tell(trial, values, state=optuna_study.STATES[state])
         self.ended += 1
-        self.shelf.on_trial_end(record)
-        self.watch(record)
+        self.trial_store.on_trial_end(record)
+        self.on_update(record)

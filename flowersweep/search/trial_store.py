@@ -13,13 +13,15 @@ from typing import Any
 
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
+from flowersweep.execution.protocol import Checkpoint
 from flowersweep.search.samplers.keras_tuner.hyperband import promotable
 from flowersweep.study.events import Metrics, TrialEnded
 from flowersweep.study.objectives import objective_names, objective_values, rank_key
 from flowersweep.study.records import TrialRecord
-from flowersweep.training.checkpoint import Checkpoint, save_arrays
-from flowersweep.training.trial_figures import PICTURES
+from flowersweep.util.files import write_arrays
 
+KEEP_ALL = 2**31  # as sweep.keep: nothing is ever removed
+PICTURES = "schedule.svg", "augmentation.jpg", "mistakes.json", "mistakes.jpg"  # the last two the report leaves
 JOURNAL = 64 << 10  # bytes that stay free for the journal's lines between two looks at the folder
 
 
@@ -70,6 +72,16 @@ class TrialStore:
             raise self._full(checkpoint.nbytes)
         checkpoint.save(self.checkpoint(record))
 
+    def network(self, record: TrialRecord) -> Path:
+        """Return where the weights of a trial lie in a study that keeps those of every trial."""
+        return network_path(self.folder, record.number)
+
+    def save_network(self, record: TrialRecord, network: Checkpoint) -> None:
+        """Keep the weights of a trial. Raises StudyError if the disk or the budget is full."""
+        if not self._room(network.nbytes, worse_than=None):
+            raise self._full(network.nbytes)
+        network.save(self.network(record))
+
     def save_result(self, number: int, value: float, metrics: Metrics, arrays: dict[str, Any], weights: Checkpoint | None = None) -> str:
         """Keep the logits of a trial that is among the best, and the weights of the best; return their place in the study's folder.
 
@@ -79,7 +91,7 @@ class TrialStore:
         place = sum(self._rank(other) < self._rank(record) for other in self._kept)
         needed = sum(array.nbytes for array in arrays.values()) + (weights.nbytes if weights and not place else 0)
         if place < self.keep and self._room(needed, worse_than=record):
-            save_arrays(self.logits(record), arrays)
+            write_arrays(self.logits(record), arrays)
             if weights and not place:
                 weights.save(self.weights(record))
         elif not place:
@@ -120,6 +132,8 @@ class TrialStore:
         """Remove the logits of the worst trials until ``needed`` bytes fit; only of those worse than a value, if one is given."""
         if self.limit is None:
             return True
+        if self.keep >= KEEP_ALL:  # whose logits are all needed later
+            return folder_bytes(self.folder) + needed + JOURNAL <= self.limit
         if folder_bytes(self.folder) + needed + JOURNAL > self.limit:
             self._drop(record.number for record in self._told)  # what is taken further without it is trained again
         while folder_bytes(self.folder) + needed + JOURNAL > self.limit:
@@ -138,7 +152,7 @@ class TrialStore:
 
     def _clear(self, told: set[int]) -> None:
         """Remove what a killed process left: files that were being written, and those that no trial needs any more."""
-        for path in self.folder.glob("*/**/*.partial"):
+        for path in self.folder.rglob("*.partial"):
             path.unlink()
         for path in self.folder.glob("checkpoints/*.npz"):
             if path.stem.isdecimal() and int(path.stem) in told:
@@ -146,6 +160,11 @@ class TrialStore:
         for path in self.folder.glob("trials/*/weights.npz"):
             if self.best is None or path != self.weights(self.best):
                 path.unlink()
+
+
+def network_path(folder: Path, number: int) -> Path:
+    """Return where a study that keeps the weights of every trial has those of one."""
+    return folder / "trials" / str(number) / "network.npz"
 
 
 def folder_bytes(folder: Path) -> int:

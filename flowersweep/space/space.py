@@ -12,7 +12,7 @@ from hydra.core.override_parser.types import Override
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 from flowersweep.config.compose import compose_unchecked, require_type
-from flowersweep.config.paths import Settings, differences, flatten, with_settings
+from flowersweep.config.paths import Settings, differences_from, flatten, with_settings
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import require_called
 from flowersweep.config.validation import validate
@@ -118,7 +118,7 @@ class Space:
 
     def settings(self, params: Params) -> Settings:
         """Return where the configuration of a trial differs from the base, by dotted path."""
-        return {path: new for path, (_, new) in differences(self.base, dict(flatten(self.config(params)))).items()}
+        return differences_from(self.base, self.config(params))
 
     def choices(self, path: str) -> list[Params]:
         """Return one point for each option of a group, if it is searched; else the one that leaves it as it is."""

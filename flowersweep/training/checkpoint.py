@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 import numpy as np
 
-from flowersweep.errors import StudyError
 from flowersweep.study.events import Epoch
 from flowersweep.training.step import State
+from flowersweep.util.files import write_arrays
 
 
 @dataclass(frozen=True)
@@ -31,16 +30,28 @@ class Checkpoint:
         """The bytes of its arrays."""
         return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
 
+    @property
+    def steps(self) -> int:
+        """Steps of the next epoch that are done."""
+        return len(self.losses)
+
+    def without_optimizer(self) -> Checkpoint:
+        """Return the trained weights alone, as of the last whole epoch."""
+        if self.state is None:
+            raise ValueError("nothing was trained yet")
+        return Checkpoint(self.epoch, self.state._replace(optimizer=[]))
+
     def detached(self) -> Checkpoint:
         """Return it off the device, for another process."""
         return Checkpoint(self.epoch, jax.device_get(self.state), jax.device_get([*self.losses]), self.done)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was there before."""
-        assert self.state is not None
+        if self.state is None:
+            raise ValueError("nothing was trained yet")
         leaves = {f"leaf{n}": leaf for n, leaf in enumerate(jax.tree.leaves(self.state))}
         about = {"epoch": self.epoch, "lengths": [len(part) for part in self.state[1:]], "done": [asdict(epoch) for epoch in self.done]}
-        save_arrays(path, {"about": json.dumps(about), "losses": np.array(jax.device_get([*self.losses]), np.float32), **leaves})
+        write_arrays(path, {"about": json.dumps(about), "losses": np.array(jax.device_get([*self.losses]), np.float32), **leaves})
 
     @classmethod
     def load(cls, path: Path, place: Any = None) -> Checkpoint:
@@ -55,24 +66,3 @@ class Checkpoint:
         parts = [rest[a:b] for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True)]
         done = tuple(Epoch(**epoch) for epoch in about["done"])
         return cls(about["epoch"], jax.device_put(State(step, *parts), place), losses, done)
-
-
-def save_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    """Write arrays as .npz elsewhere, then move them to ``path``. Raises StudyError when the disk is full."""
-    with replacing(path) as file:
-        np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Give a file to write that is moved to ``path`` once it is whole. Raises StudyError when the disk is full."""
-    partial = path.with_suffix(".partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            yield file
-        partial.replace(path)
-    except OSError as error:
-        raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -7,10 +7,9 @@ for it; only a trial that trained on such images and is the best so far has one,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
@@ -19,11 +18,10 @@ from flowersweep.data.pipeline import read_images
 from flowersweep.data.records import Images, compress
 from flowersweep.training import trial
 from flowersweep.training.augment import augment, grid
-from flowersweep.training.checkpoint import replacing
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.schedules import curve
 
-PICTURES = "schedule.svg", "augmentation.jpg", "mistakes.json", "mistakes.jpg"  # the last two the report leaves
+SCHEDULE, AUGMENTATION = "schedule.svg", "augmentation.jpg"
 WIDTH, HEIGHT = 640, 260  # of the schedule, in pixels
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 26, 40  # margins of a panel, which hold its labels
 SIDE = 96  # pixels at most of an image on the sheet: our strengths are relative to the side, so a small image shows the same
@@ -42,17 +40,10 @@ class StageSchedule:
 
 def draw_figures(config: Config, workshop: TrainingContext, *, best: bool) -> dict[str, bytes]:
     """Return the pictures of a trial by name: the schedule and, if it is the best so far, the augmentation."""
-    found = {PICTURES[0]: schedule(stage_schedules(config, workshop)).encode()}
+    found = {SCHEDULE: schedule(stage_schedules(config, workshop)).encode()}
     if best and (sheet := augmentation(config, workshop)) is not None:
-        found[PICTURES[1]] = compress(sheet)
+        found[AUGMENTATION] = compress(sheet)
     return found
-
-
-def write_figures(folder: Path, drawn: Mapping[str, bytes]) -> None:
-    """Write the pictures of a trial into its folder."""
-    for name, content in drawn.items():
-        with replacing(folder / name) as file:
-            file.write(content)
 
 
 def stage_schedules(config: Config, workshop: TrainingContext) -> list[StageSchedule]:

@@ -28,9 +28,9 @@ from flowersweep.search.state import Study
 from flowersweep.space.space import Params
 from flowersweep.study.records import TrialRecord, best_record, read_study
 from flowersweep.training.features import Progress
-from flowersweep.workflows.ensemble_rounds import Round, Rounds
+from flowersweep.workflows.ensemble_rounds import Rounds, RoundTrial
 from flowersweep.workflows.promotion import Champion, Decision, decide, load_study, require_all, retraining_config
-from flowersweep.workflows.sweep import run_sweep
+from flowersweep.workflows.sweep import run_study
 
 SINGLE, UNIFORM = "best single", "uniform"
 
@@ -65,11 +65,11 @@ def run_ensemble_promotion(
     base = replace(members[0][1], **own, recipe=None, executor={})  # a pool needs the members of its round: one after the other, here
     again = retraining_config(config, base, what, count, objective=started.objective, objectives=[], workers=1)
     against = champion(again) if champion else None
-    points = Rounds((), {}, (), frozenset(), entries=tuple(entries.items()), seed=again.seed, home=config, members=members)
-    outcome = run_sweep(again, (), experiment=started.experiment, features=features, watch=watch, space=points, kind=Round)
+    rounds = Rounds(entries, again.seed, config, members)
+    outcome = run_study(again, (), rounds, RoundTrial(rounds), experiment=started.experiment, features=features, watch=watch)
     require_all(outcome, count)
     told = {"study": config.study, "picked_from": len(study.trials), "members": _weights(known, entries), "weighed": list(entries)[-1]}
-    return decide(again, points, outcome.trials[:count], against, told)
+    return decide(again, rounds, outcome.trials[:count], against, told)
 
 
 def is_ensemble_study(config: Config) -> bool:

@@ -10,92 +10,127 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
-from flowersweep.config.paths import Settings, differences, flatten
+from flowersweep.config.paths import Settings, differences_from, flatten
 from flowersweep.config.schema import Config, Ensemble
 from flowersweep.ensemble.members import PARTS, Arrays, Members
-from flowersweep.ensemble.pooling import tell
+from flowersweep.ensemble.pooling import end_pooled_trial
 from flowersweep.ensemble.rebuild import build_ensemble
 from flowersweep.errors import TrialFailed
 from flowersweep.evaluation.ensemble import Pool
-from flowersweep.search.state import Turns
-from flowersweep.space.space import Params
+from flowersweep.search.state import Study
+from flowersweep.search.trial_store import network_path
+from flowersweep.search.work import TrainTrial, TrialSteps
+from flowersweep.space.constraints import Constraint
+from flowersweep.space.space import Parameter, Params
 from flowersweep.study.records import TrialRecord
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
-from flowersweep.workflows.promotion import Candidates, Replication, network_path
 
 
 @dataclass(frozen=True)
-class Rounds(Candidates):
-    """Rounds of trials: every member with a seed of its own, then every candidate, each a pool of the members of its round."""
+class Rounds:
+    """Rounds of trials: every member with a seed of its own, then every candidate, which pools the members of its round.
 
-    members: tuple[tuple[str, Config], ...] = ()
+    See `search.source.TrialSource`.
+    """
+
+    entries: dict[str, Params]  # candidate -> its relative weights and its pooling
+    seed: int
+    home: Config  # where the folder, the store and the images are
+    members: tuple[tuple[str, Config], ...]
+    parameters: tuple[Parameter, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
     @cached_property
     def names(self) -> list[str]:
         """The members, then the candidates."""
-        return [name for name, _ in (*self.members, *self.entries)]
+        return [*(name for name, _ in self.members), *self.entries]
 
     def suggest(self, trial: optuna.Trial) -> Params:
+        """Return the members and candidates in turn."""
         return {"candidate": self.names[trial.number % len(self.names)]}
 
     def distributions(self, params: Params) -> dict[str, BaseDistribution]:
+        """Return the one distribution: the names."""
         return {"candidate": CategoricalDistribution(self.names)}
 
     def config(self, params: Params) -> Config:
+        """Return the configuration of a member, or of a pool of them."""
         name = params.get("candidate", self.names[0])
-        pools = dict(self.entries)
-        if name not in pools:
+        if name not in self.entries:
             return replace(dict(self.members)[name], seed=self.seed)
-        weights = {f"member_{n}": float(weight) for n, weight in enumerate(pools[name]["weights"])}
-        pooled = Ensemble([member for member, _ in self.members], pooling=pools[name]["pooling"], weights=weights)
+        entry = self.entries[name]
+        weights = {f"member_{n}": float(weight) for n, weight in enumerate(entry["weights"])}
+        pooled = Ensemble([member for member, _ in self.members], pooling=entry["pooling"], weights=weights)
         return replace(self.members[0][1], seed=self.seed, ensemble=pooled)
 
     def settings(self, params: Params) -> Settings:
-        base, trial = (dict(flatten(each)) for each in (self.members[0][1], self.config(params)))
-        return {path: new for path, (_, new) in differences(base, trial).items()}
+        """Return where a trial differs from the first member."""
+        return differences_from(dict(flatten(self.members[0][1])), self.config(params))
 
     def choices(self, path: str) -> list[Params]:
+        """Return every member: the candidates train nothing."""
         return [{"candidate": name} for name, _ in self.members]
 
+    def describe(self) -> dict[str, Any]:
+        """Return members and candidates as plain data."""
+        values = distribution_to_json(self.distributions({})["candidate"])
+        return {"candidate": {"path": "candidate", "values": values, "when": {}, "entries": self.entries}}
+
     def changes(self, name: str) -> int:
-        """Return how much more a candidate is than the simplest: a network more is one, and so are unequal weights."""
-        weights = [weight for weight in dict(self.entries)[name]["weights"] if weight > 0]
+        """Return how much more a candidate is than the simplest: each further network is one, and so are unequal weights."""
+        weights = [weight for weight in self.entries[name]["weights"] if weight > 0]
         return len(weights) - 1 + int(max(weights) > min(weights))
 
-    def pool(self, record: TrialRecord, folder: Path, home: Config) -> tuple[Members, Pool]:
-        """Return the members of a candidate's round, and the pool of them. Raises TrialFailed if one was not trained to its end."""
-        asked, first = dict(self.entries)[record.params["candidate"]], record.number // len(self.names) * len(self.names)
+    def trained_config(self, record: TrialRecord) -> Config:
+        """Return the configuration that a trial was trained with."""
+        config = self.config(record.params)
+        seed = config.seed if record.seed is None else record.seed
+        return replace(config, dir=self.home.dir, tracking=self.home.tracking, seed=seed)
+
+    def pool(self, record: TrialRecord, folder: Path) -> tuple[Members, Pool]:
+        """Return the members of a candidate's round and the pool of them.
+
+        Raises:
+            TrialFailed: A member was not trained to its end.
+        """
+        entry, first = self.entries[record.params["candidate"]], self._first_of_round(record)
         arrays = {}
         for n, (name, _) in enumerate(self.members):
             path = folder / "trials" / str(first + n) / "logits.npz"
             if not path.exists():
                 raise TrialFailed(f"the training of {name} in trial {first + n} was not completed")
-            with np.load(path) as kept:
-                arrays[name] = dict(kept)
-        found = _members(arrays, home)
-        return found, found.pool(asked["weights"], asked["pooling"])
+            with np.load(path) as file:
+                arrays[name] = dict(file)
+        members = _members(arrays, self.home)
+        return members, members.pool(entry["weights"], entry["pooling"])
 
-    def model(self, record: TrialRecord, folder: Path, workshop: TrainingContext) -> Any:
+    def build_model(self, record: TrialRecord, folder: Path, context: TrainingContext) -> Any:
         """Return a candidate, pooled from the networks of its round, as one Keras model."""
-        _, pool = self.pool(record, folder, self.home)
-        first = record.number // len(self.names) * len(self.names)
+        _, pool = self.pool(record, folder)
+        first = self._first_of_round(record)
         used = [n for n, weight in enumerate(pool.weights) if weight > 0]
         trained = {n: (self.members[n][1], Checkpoint.load(network_path(folder, first + n))) for n in used}
-        return build_ensemble(trained, pool, workshop)
+        return build_ensemble(trained, pool, context)
+
+    def _first_of_round(self, record: TrialRecord) -> int:
+        return record.number // len(self.names) * len(self.names)
 
 
-class Round(Replication):
-    """A study that trains members, and pools what it trained in the same round."""
+class RoundTrial:
+    """The work of a trial in rounds: trains a member, or pools what was trained in the same round."""
 
-    def tasks(self, record: TrialRecord, trial: optuna.Trial) -> Turns:
-        assert isinstance(self.space, Rounds)
-        if record.params["candidate"] not in dict(self.space.entries):
-            yield from super().tasks(record, trial)
+    def __init__(self, rounds: Rounds) -> None:
+        self._rounds, self._training = rounds, TrainTrial(keep_networks=True)
+
+    def steps(self, study: Study, record: TrialRecord, trial: optuna.Trial) -> TrialSteps:
+        """Yield the tasks of a trial."""
+        if record.params["candidate"] in self._rounds.entries:
+            end_pooled_trial(study, record, trial, *self._rounds.pool(record, study.folder))
         else:
-            tell(self, record, trial, *self.space.pool(record, self.folder, self.config))
+            yield from self._training.steps(study, record, trial)
 
 
 def _members(arrays: Mapping[str, Arrays], home: Config) -> Members:

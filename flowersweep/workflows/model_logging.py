@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from flowersweep.config.schema import Config
 from flowersweep.data.pipeline import read_images
-from flowersweep.ensemble.pooling import Pooling
-from flowersweep.execution.multihost import SHARE, broadcast_command
+from flowersweep.ensemble.members import Members
+from flowersweep.ensemble.pooling import build_best_model
 from flowersweep.search.compatibility import study_folder
 from flowersweep.search.state import Study
 from flowersweep.study.events import ModelLogged
@@ -20,33 +20,32 @@ from flowersweep.tracking.shipper import run_ids
 from flowersweep.tracking.store import address, client
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
+from flowersweep.training.multihost import SHARE, broadcast_command
 from flowersweep.training.trial import build_keras_model
 
 log = logging.getLogger(__name__)
 
 
-def log_best(study: Study) -> None:
+def log_best(study: Study, context: TrainingContext, members: Members | None) -> None:
     """Log the model of the best trial to its MLflow run, once."""
     best = study.best
     if best is None:
         return
-    config = study.configured(best)
+    config = study.trial_config(best)
     store = masked_text(address(config.tracking, Path(config.dir)))
     if any((logged.trial, logged.store) == (best.number, store) for logged in study.record.models):
         return
-    if isinstance(study, Pooling):
-        model = study.model(best)
-    elif not study.shelf.weights(best).exists():
-        log.warning(
-            "no model was logged: the weights of trial %d were not kept while the study looked for something else; promote", best.number
-        )
+    if members is not None:
+        config, model = replace(config, data=study.config.data), build_best_model(study, members, context)
+    elif not study.trial_store.weights(best).exists():
+        log.warning("no model was logged: the weights of trial %d are not there any more. Promote the study", best.number)
         return
     else:
-        broadcast_command(study.workshop.runtime, SHARE, best.params)
-        model = build_keras_model(config, Checkpoint.load(study.shelf.weights(best)), study.workshop)
+        broadcast_command(context.runtime, SHARE, best.params)
+        model = build_keras_model(config, Checkpoint.load(study.trial_store.weights(best)), context)
     if model is None:
         return
-    run = log_network(config, best.number, model, study.workshop)
+    run = log_network(config, best.number, model, context)
     study.write(ModelLogged(trial=best.number, run=run, store=store))
 
 

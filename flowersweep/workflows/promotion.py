@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 from flowersweep.config.compose import compose, parse
-from flowersweep.config.paths import flatten
+from flowersweep.config.paths import Settings, differences_from, flatten
 from flowersweep.config.schema import Config
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import StudyError
@@ -27,9 +27,12 @@ from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.statistics import mcnemar, wilson
 from flowersweep.runtime import start
 from flowersweep.search.compatibility import FREE, describe_changes, study_folder
-from flowersweep.search.deduplication import identity, replicate_seed
-from flowersweep.search.state import Study, Turns
-from flowersweep.space.space import Params, Space, build_space
+from flowersweep.search.duplicates import replicate_seed
+from flowersweep.search.state import Study
+from flowersweep.search.trial_store import KEEP_ALL, network_path
+from flowersweep.search.work import TrainTrial
+from flowersweep.space.constraints import Constraint
+from flowersweep.space.space import Parameter, Params, Space, build_space
 from flowersweep.study.claim import describe_best
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.objectives import direction, objective_names, objective_values, rank_key
@@ -37,59 +40,82 @@ from flowersweep.study.records import StudyRecord, TrialRecord, read_study
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
-from flowersweep.training.trial import Result, build_keras_model
+from flowersweep.training.identity import identity
+from flowersweep.training.trial import build_keras_model
 from flowersweep.workflows.model_logging import log_network
-from flowersweep.workflows.sweep import SweepResult, run_sweep
+from flowersweep.workflows.sweep import SweepResult, run_study
 
 DEFAULT = "default"
 Champion = Callable[[Config], np.ndarray]  # logits (n, K) of the champion on the images of holdout
 
 
 @dataclass(frozen=True)
-class Candidates(Space):
-    """A space whose points are configurations that were chosen before; the seed is another than the first study's."""
+class Candidates:
+    """Configurations that were chosen before, as the source of a study. See `search.source.TrialSource`."""
 
-    entries: tuple[tuple[str, Params], ...] = ()
-    seed: int = 0
-    home: Config = field(default_factory=Config)  # where the folder and the store are
+    space: Space  # of the study that they come from
+    entries: dict[str, Params]  # name -> point of that space
+    seed: int  # another than the first study's
+    home: Config  # where the folder and the store are
+    parameters: tuple[Parameter, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
 
     def suggest(self, trial: optuna.Trial) -> Params:
         """Return the candidates in turn: after each round all have the same number of seeds."""
-        return {"candidate": self.entries[trial.number % len(self.entries)][0]}
+        return {"candidate": [*self.entries][trial.number % len(self.entries)]}
 
     def distributions(self, params: Params) -> dict[str, BaseDistribution]:
-        return {"candidate": CategoricalDistribution([name for name, _ in self.entries])}
+        """Return the one distribution: the names."""
+        return {"candidate": CategoricalDistribution([*self.entries])}
 
     def config(self, params: Params) -> Config:
-        return replace(super().config(dict(self.entries)[params.get("candidate", DEFAULT)]), seed=self.seed)
+        """Return the configuration of a candidate, with the seed of this study."""
+        return replace(self.space.config(self.entries[params.get("candidate", DEFAULT)]), seed=self.seed)
 
-    def trained(self, record: TrialRecord) -> Config:
+    def settings(self, params: Params) -> Settings:
+        """Return where a candidate differs from the default."""
+        return differences_from(self.space.base, self.config(params))
+
+    def choices(self, path: str) -> list[Params]:
+        """Return every candidate."""
+        return [{"candidate": name} for name in self.entries]
+
+    def describe(self) -> dict[str, Any]:
+        """Return the candidates as plain data."""
+        values = distribution_to_json(self.distributions({})["candidate"])
+        return {"candidate": {"path": "candidate", "values": values, "when": {}, "entries": self.entries}}
+
+    def trained_config(self, record: TrialRecord) -> Config:
         """Return the configuration that a trial was trained with."""
         config = self.config(record.params)
-        return replace(config, dir=self.home.dir, tracking=self.home.tracking, seed=config.seed if record.seed is None else record.seed)
+        seed = config.seed if record.seed is None else record.seed
+        return replace(config, dir=self.home.dir, tracking=self.home.tracking, seed=seed)
 
-    def model(self, record: TrialRecord, folder: Path, workshop: TrainingContext) -> Any:
+    def build_model(self, record: TrialRecord, folder: Path, context: TrainingContext) -> Any:
         """Return the trained network of a trial as a Keras model."""
-        return build_keras_model(self.trained(record), Checkpoint.load(network_path(folder, record.number)), workshop)
+        checkpoint = Checkpoint.load(network_path(folder, record.number))
+        return build_keras_model(self.trained_config(record), checkpoint, context)
+
+    def changes(self, name: str) -> int:
+        """Return how many settings of a candidate differ from the default."""
+        return len({**self.settings({"candidate": name}), "seed": 0}) - 1
+
+
+class Retrained(Protocol):
+    """A source whose trials were trained to be promoted."""
+
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        """The candidates by name."""
+
+    def settings(self, params: Params) -> Settings: ...
 
     def changes(self, name: str) -> int:
         """Return how much more a candidate is than the simplest."""
-        return len({**self.settings({"candidate": name}), "seed": 0}) - 1
 
-    def choices(self, path: str) -> list[Params]:
-        return [{"candidate": name} for name, _ in self.entries]
+    def trained_config(self, record: TrialRecord) -> Config: ...
 
-    def describe(self) -> dict[str, Any]:
-        values = distribution_to_json(self.distributions({})["candidate"])
-        return {"candidate": {"path": "candidate", "values": values, "when": {}, "entries": dict(self.entries)}}
-
-
-class Replication(Study):
-    """A study that keeps the weights of every trial: which is promoted is known only when all are trained."""
-
-    def complete(self, record: TrialRecord, trial: optuna.Trial, result: Result, trained: Checkpoint) -> Turns:
-        trained.save(network_path(self.folder, record.number))
-        yield from super().complete(record, trial, result, trained)
+    def build_model(self, record: TrialRecord, folder: Path, context: TrainingContext) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -130,11 +156,15 @@ def run_promotion(
     what = hashlib.sha256(json.dumps([started.time, entries], sort_keys=True).encode()).hexdigest()
     count = len(entries) * config.promotion.seeds
     again = retraining_config(config, base, what, count, budget=config.sweep.budget)
-    points = Candidates(
-        space.parameters, space.fixed, space.overrides, space.groups, entries=tuple(entries.items()), seed=again.seed, home=config
-    )
-    outcome = run_sweep(
-        again, space.overrides, experiment=started.experiment, features=features, watch=watch, space=points, kind=Replication
+    points = Candidates(space, entries, again.seed, config)
+    outcome = run_study(
+        again,
+        space.overrides,
+        points,
+        TrainTrial(keep_networks=True),
+        experiment=started.experiment,
+        features=features,
+        watch=watch,
     )
     require_all(outcome, count)
     return decide(again, points, outcome.trials[:count], against, {"study": config.study, "picked_from": len(trials)})
@@ -143,7 +173,7 @@ def run_promotion(
 def retraining_config(config: Config, base: Config, what: str, count: int, **of_sweep: Any) -> Config:
     """Return the study in which ``count`` things of ``what`` are trained anew as ``base`` says, in the place that ``config`` names."""
     # logits are never removed, or asking for fewer seeds would remove what was trained
-    kept: dict[str, Any] = {"n_trials": count, "keep": 2**31, "space": {}, "repeats": "replicate"}
+    kept: dict[str, Any] = {"n_trials": count, "keep": KEEP_ALL, "space": {}, "repeats": "replicate"}
     return replace(
         base,
         study=f"{config.study}-promotion-{what[:6]}",
@@ -179,11 +209,6 @@ def candidates(config: Config, space: Space, trials: Sequence[TrialRecord], top:
     return found
 
 
-def network_path(folder: Path, number: int) -> Path:
-    """Return where a replication has the weights of a trial."""
-    return folder / "trials" / str(number) / "network.npz"
-
-
 def load_study(config: Config) -> StudyRecord:
     path = study_folder(config) / "journal.jsonl"
     study = read_study(path.parent)
@@ -209,12 +234,10 @@ def _require_same(started: StudyStarted, now: Config) -> None:
         raise StudyError(f"the study was begun with other settings than its words mean now ({'; '.join(changed)}): take the changes back")
 
 
-def decide(
-    config: Config, points: Candidates, trials: Sequence[TrialRecord], against: np.ndarray | None, known: dict[str, Any]
-) -> Decision:
+def decide(config: Config, points: Retrained, trials: Sequence[TrialRecord], against: np.ndarray | None, known: dict[str, Any]) -> Decision:
     """Choose a candidate on tune, compare it with the champion on holdout, and log the model of its best seed."""
     folder, maximize = study_folder(config), direction(config.sweep.objective) == "maximize"
-    by_name = {name: [trial for trial in trials if trial.params["candidate"] == name] for name, _ in points.entries}
+    by_name = {name: [trial for trial in trials if trial.params["candidate"] == name] for name in points.entries}
     complete = {name: [trial for trial in of if trial.state == "complete"] for name, of in by_name.items()}
     kept = {name: [_kept(folder, trial) for trial in of] for name, of in complete.items() if of}
     if all(len(of) < 2 for of in kept.values()):
@@ -228,7 +251,7 @@ def decide(
         **known,
         "chosen": chosen.name,
         "trial": best.number,
-        "settings": {**points.settings(best.params), "seed": points.trained(best).seed},
+        "settings": {**points.settings(best.params), "seed": points.trained_config(best).seed},
         "rule": f"simplest within one standard error of the best mean {config.sweep.objective} over {len(chosen.tune)} seeds on tune",
         "objective": config.sweep.objective,
         "candidates": [_told(each, complete[each.name]) for each in found],
@@ -239,11 +262,13 @@ def decide(
     workshop = TrainingContext(
         start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules
     )
-    run = log_network(replace(points.trained(best), study=config.study), best.number, points.model(best, folder, workshop), workshop)
+    run = log_network(
+        replace(points.trained_config(best), study=config.study), best.number, points.build_model(best, folder, workshop), workshop
+    )
     return Decision(verdict is None or verdict.better, run, chosen.name, verdict, evidence)
 
 
-def _candidate(name: str, trials: Sequence[TrialRecord], kept: Sequence[Mapping[str, np.ndarray]], points: Candidates) -> Candidate:
+def _candidate(name: str, trials: Sequence[TrialRecord], kept: Sequence[Mapping[str, np.ndarray]], points: Retrained) -> Candidate:
     return Candidate(
         name, points.changes(name), [trial.value or 0.0 for trial in trials], [each["holdout"].astype(np.float32) for each in kept]
     )

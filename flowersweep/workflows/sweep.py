@@ -1,4 +1,4 @@
-"""One sweep from a composed configuration to its best model: everything is checked first, then trained, tracked and kept."""
+"""A sweep from its configuration to its best model: check everything, train, track, keep."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import optuna
 
@@ -15,18 +16,27 @@ from flowersweep.config.targets import require_called
 from flowersweep.config.validation import uses_threads
 from flowersweep.ensemble.analysis import EnsembleAnalysis
 from flowersweep.ensemble.members import Members, load_members
-from flowersweep.ensemble.pooling import Pooling, require_images, with_weights
+from flowersweep.ensemble.pooling import (
+    PoolTrial,
+    analyse_best,
+    first_trials,
+    require_images,
+    with_weights,
+)
 from flowersweep.errors import ConfigError, StudyError
-from flowersweep.execution.devices import start_runtime, start_workers
-from flowersweep.execution.multihost import END, SHARE, broadcast_command, run_follower
+from flowersweep.execution.in_process import InProcess
 from flowersweep.execution.pool import WorkerPool
+from flowersweep.execution.protocol import Executor
 from flowersweep.execution.threads import Threads
+from flowersweep.provenance import code, diff, provenance
 from flowersweep.runtime import low_latency_gc
 from flowersweep.search.compatibility import open_or_verify, study_folder
 from flowersweep.search.loop import TrialLoop
 from flowersweep.search.samplers.factory import make_pruner, make_sampler
 from flowersweep.search.samplers.keras_tuner.oracle import require
+from flowersweep.search.source import TrialSource
 from flowersweep.search.state import Study
+from flowersweep.search.work import TrainTrial, TrialWork
 from flowersweep.space.designs import feasible_share
 from flowersweep.space.space import Space, build_space, require_step
 from flowersweep.study.claim import describe_best
@@ -35,9 +45,14 @@ from flowersweep.study.journal import Journal
 from flowersweep.study.records import StudyRecord, TrialRecord
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
+from flowersweep.training.image_trainer import ImageTrainer
+from flowersweep.training.multihost import END, SHARE, broadcast_command, run_follower
+from flowersweep.workflows.devices import start_runtime, start_workers
 from flowersweep.workflows.journal_subscribers import JournalSubscribers
 from flowersweep.workflows.model_logging import log_best
 from flowersweep.workflows.planning.forecast import known_refusal
+
+Watch = Callable[[Study, TrialRecord | None], None]
 
 
 @dataclass(frozen=True)
@@ -47,13 +62,14 @@ class SweepResult:
     study: optuna.Study
     trials: list[TrialRecord]
     best: TrialRecord | None
-    compiled: dict[int, int]  # trial -> programs compiled while it ran, of the trials that this process ran
-    shipped: bool  # whether MLflow has everything
+    compiled: dict[int, int]  # trial -> programs compiled for it, of the trials that this command ran
+    shipped: bool  # MLflow has everything
     claim: str  # what may be said of the best trial, with its interval
-    findings: EnsembleAnalysis | None = None  # of an ensemble
+    analysis: EnsembleAnalysis | None = None  # of an ensemble
     minutes: float = 0.0  # that the study has run, over all commands
-    forecast: float | None = None  # the minutes that were expected
+    forecast: float | None = None  # minutes that were expected
     stopped: str | None = None  # why it ended before its last trial
+    imported: int = 0  # trials of other studies that its sampler learned from
 
 
 def run_sweep(
@@ -62,127 +78,213 @@ def run_sweep(
     *,
     experiment: str | None = None,
     features: Progress = lambda what, done, total: None,
-    watch: Callable[[Study, TrialRecord | None], None] = lambda study, record: None,
-    space: Space | None = None,
-    kind: type[Study] = Study,
+    watch: Watch = lambda study, record: None,
 ) -> SweepResult:
-    """Run a sweep, or go on with it; the same command twice does nothing the second time.
+    """Run a sweep, or resume it; the same command twice does nothing the second time.
 
-    ``experiment`` is MLflow's folder of runs, named after the study unless given.
-    ``features`` is told of images whose features are computed, ``watch`` of every step of a trial. ``space`` and ``kind`` are those
-    of a study that is not a sweep's, whose models are not logged here.
-    Raises ConfigError, DataError or StudyError before anything is trained.
+    Args:
+        experiment: MLflow's folder of runs; None: named after the study.
+        features: Called while features are computed.
+        watch: Called when there is something new of a trial.
+
+    Raises:
+        ConfigError, DataError, StudyError: Before anything is trained.
     """
     members = load_members(config)
-    config, words = with_weights(config, overrides, members) if members else (config, tuple(overrides))
-    sweep, space = space is None, space or build_space(config, words, parse(overrides))
-    _require_sound(config, space, overrides if sweep else None)
+    words = tuple(overrides)
+    if members:
+        config, words = with_weights(config, overrides, members)
+    space = build_space(config, words, parse(overrides))
+    _require_space(config, space, overrides)
+    work = PoolTrial(members) if members else TrainTrial()
+    return run_study(
+        config,
+        overrides,
+        space,
+        work,
+        experiment=experiment,
+        members=members,
+        features=features,
+        watch=watch,
+    )
+
+
+def run_study(
+    config: Config,
+    overrides: Sequence[str],
+    source: TrialSource,
+    work: TrialWork,
+    *,
+    experiment: str | None = None,
+    members: Members | None = None,
+    features: Progress = lambda what, done, total: None,
+    watch: Watch = lambda study, record: None,
+) -> SweepResult:
+    """Run the trials of a source, or resume them.
+
+    Args:
+        source: Where the trials come from; the best model is logged if it is a `Space`.
+        work: What each trial does.
+        experiment: MLflow's folder of runs; None: named after the study.
+        members: The trained trials that are pooled, for a study of an ensemble.
+    """
+    _require_trials(config, source)
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(study_folder(config) / "journal.jsonl"))
-        crew, runtime = start_workers(config, journal, open_, trains=not members)
-        workshop = TrainingContext(runtime, Path(config.dir) / "cache", features, config.trusted_modules)
-        _require_networks(config, space, members, workshop)
-        if not journal.events and (refusal := known_refusal(config, workshop)):
+        pool, runtime = start_workers(config, journal, open_, trains=members is None)
+        cache = Path(config.dir) / "cache"
+        context = TrainingContext(runtime, cache, features, config.trusted_modules)
+        trainer = ImageTrainer(context)
+        _require_networks(config, source, members, context)
+        if not journal.events and (refusal := known_refusal(config, context)):
             raise ConfigError(refusal)
-        open_or_verify(journal, config, experiment or str(config.study), space, overrides, workshop)
-        followers = JournalSubscribers(config, journal, open_)
+        open_or_verify(
+            journal,
+            config,
+            source,
+            trainer,
+            experiment=experiment or str(config.study),
+            overrides=overrides,
+            code=code(config.trusted_modules),
+            provenance=lambda: _provenance(journal, config, overrides, context),
+        )
+        subscribers = JournalSubscribers(config, journal, open_)
 
         def wake(record: TrialRecord | None) -> None:
             watch(study, record)
-            last = record is not None and record.number == config.sweep.n_trials - 1 and not record.reports
-            followers.wake(soon=last)  # what has ended by now need not wait for the last trial
+            newest = record is not None and record.number == config.sweep.n_trials - 1
+            # what has ended by now need not wait for the last trial
+            subscribers.wake(soon=newest and record is not None and not record.reports)
 
-        opened = config, space, journal, workshop, wake
-        beside = open_.enter_context(Threads(workshop, config.sweep.workers, StudyRecord(journal.events))) if uses_threads(config) else None
-        study = Pooling(*opened, members) if members else kind(*opened, executor=crew or beside)
-        _share(study, crew)
+        study = Study(
+            config,
+            source,
+            journal,
+            trainer,
+            executor=pool or _executor(config, trainer, journal, open_),
+            on_update=wake,
+            enqueued=_first_points(members, source, config),
+        )
+        _prepare(study, pool, context, trains=members is None)
         wake(None)
-        flights = _run_loop(study, followers)
-        return _outcome(flights, _finish_shipping(study, followers, sweep))
+        loop = TrialLoop(study, work)
+        with _stopped_in_order(loop), low_latency_gc():
+            loop.run()
+            subscribers.sample()
+        shipped = subscribers.drain()
+        if isinstance(source, Space) and shipped and config.tracking.enabled:
+            log_best(study, context, members)
+        broadcast_command(context.runtime, END)
+        return _result(loop, shipped, analyse_best(study, members) if members else None)
 
 
-def _require_sound(config: Config, space: Space, overrides: Sequence[str] | None) -> None:
-    """Raise ConfigError if a sweep cannot be what it was asked to be; ``overrides`` are None where its points were chosen before."""
+def _require_space(config: Config, space: Space, overrides: Sequence[str]) -> None:
+    """Raise ConfigError if a sweep cannot be what it was asked to be."""
     for spec in (config.sampler, config.pruner):
         require_called(spec, config.trusted_modules)
-    if overrides is not None:
-        require(config, space, parse(overrides))
-        space.require_possible()
-    require_step(config)
+    require(config, space, parse(overrides))
+    space.require_possible()
     feasible_share(space)
+
+
+def _require_trials(config: Config, source: TrialSource) -> None:
+    """Raise ConfigError if the trials cannot be asked for or trained."""
+    require_step(config)
+    # a package may be missing, or a grid too small; the second trial may start with a recipe
     for number in {min(1, config.sweep.n_trials - 1), config.sweep.n_trials - 1}:
-        make_sampler(config, number, space)  # a package that is missing, or a grid that is too small; the second may begin with a recipe
+        make_sampler(config, number, source)
     make_pruner(config)
 
 
-def _require_networks(config: Config, space: Space, members: Members | None, workshop: TrainingContext) -> None:
-    """Raise what is wrong with the images of the members, or with a network that may be trained."""
+def _require_networks(config: Config, source: TrialSource, members: Members | None, context: TrainingContext) -> None:
+    """Raise what is wrong with the images, or with a network that may be trained."""
+    dataset = context.dataset(config.data)
     if members:
-        require_images(members, workshop.dataset(config.data).digest, config.data.split_seed)
+        require_images(members, dataset.digest, config.data.split_seed)
         return
-    for model in space.choices("model"):
-        workshop.classifier(space.config(model))  # what is wrong with it is said before anything is written
+    for model in source.choices("model"):
+        context.classifier(source.config(model))  # what is wrong is said before anything is written
+    if not config.ensemble.members:
+        context.batch(config)
 
 
-def _share(study: Study, crew: WorkerPool | None) -> None:
-    """Prepare what all trials share before the first of them, so that none waits for features."""
-    common = not isinstance(study, Pooling) and not any(each.path.startswith(("model", "data")) for each in study.space.parameters)
-    if study.remaining and common and not study.clock.over and (crew is None or crew.local):
-        broadcast_command(study.workshop.runtime, SHARE, {})
-        study.workshop.precompute_features(study.config)
+def _provenance(journal: Journal, config: Config, overrides: Sequence[str], context: TrainingContext) -> dict[str, Any]:
+    """Return where the numbers of a new study come from; keep the changes of the code beside it."""
+    changes = diff()
+    if changes is not None:
+        (journal.path.parent / "code.diff").write_text(changes)
+    dataset = context.dataset(config.data)
+    trusted = config.trusted_modules
+    return provenance(tuple(overrides), context.runtime, dataset, trusted=trusted, changes=changes)
 
 
-def _run_loop(study: Study, followers: JournalSubscribers) -> TrialLoop:
-    """Run the trials that are left."""
-    flights = TrialLoop(study)
-    with _ended_in_order(flights), low_latency_gc():
-        flights.run()
-        followers.sample()
-    return flights
+def _executor(config: Config, trainer: ImageTrainer, journal: Journal, open_: contextlib.ExitStack) -> Executor:
+    if uses_threads(config):
+        threads = Threads(trainer, config.sweep.workers, StudyRecord(journal.events))
+        return open_.enter_context(threads)
+    return InProcess(trainer)
 
 
-def _finish_shipping(study: Study, followers: JournalSubscribers, sweep: bool) -> bool:
-    """Return whether MLflow has everything, the best model of a sweep among it; then the other hosts may go."""
-    shipped = followers.drain()
-    if sweep and shipped and study.config.tracking.enabled:
-        log_best(study)
-    broadcast_command(study.workshop.runtime, END)
-    return shipped
+def _first_points(members: Members | None, source: TrialSource, config: Config) -> list[dict[str, Any]]:
+    if members is None or not isinstance(source, Space):
+        return []
+    return first_trials(members, source, config.ensemble.pooling)
+
+
+def _prepare(study: Study, pool: WorkerPool | None, context: TrainingContext, *, trains: bool) -> None:
+    """Compute what all trials share before the first of them, so that none waits for features."""
+    groups = {parameter.path.split(".")[0] for parameter in study.source.parameters}
+    common = trains and not groups & {"model", "data"}
+    if study.remaining and common and not study.clock.over and (pool is None or pool.local):
+        broadcast_command(context.runtime, SHARE, {})
+        context.precompute_features(study.config)
 
 
 @contextlib.contextmanager
-def _ended_in_order(flights: TrialLoop) -> Iterator[None]:
-    """Journal how the run of a study ended, so that its records do not stay open."""
-    study = flights.study
+def _stopped_in_order(loop: TrialLoop) -> Iterator[None]:
+    """Journal how the run of a study ended, so that its runs do not stay open."""
+    study = loop.study
+
+    def stop(state: str) -> None:
+        study.write(StudyStopped(state=state, best=study.best.number if study.best else None))
+
     try:
         yield
     except BaseException:
         with contextlib.suppress(StudyError):  # the disk may be full
-            study.write(StudyStopped(state="interrupted", best=study.best.number if study.best else None))
+            stop("interrupted")
         raise
-    study.write(StudyStopped(state="interrupted" if flights.stopped else "finished", best=study.best.number if study.best else None))
+    stop("interrupted" if loop.stopped else "finished")
 
 
-def _outcome(flights: TrialLoop, shipped: bool) -> SweepResult:
-    study = flights.study
+def _result(loop: TrialLoop, shipped: bool, analysis: EnsembleAnalysis | None) -> SweepResult:
+    study = loop.study
+    objective = study.config.sweep.objective
     return SweepResult(
         study.optuna,
         study.trials,
         study.best,
-        flights.compiled,
+        loop.compiled,
         shipped,
-        describe_best(study.folder, study.best, len(study.trials), study.config.sweep.objective),
-        study.findings() if isinstance(study, Pooling) else None,
+        describe_best(study.folder, study.best, len(study.trials), objective),
+        analysis,
         study.clock.minutes,
-        flights.forecast,
-        flights.stopped,
+        loop.forecast,
+        loop.stopped,
+        len(study.record.started.imported),
     )
 
 
 def run_follower_host(config: Config, overrides: Sequence[str]) -> bool:
-    """Return False on the host that keeps the study; on another host of a cluster compute with it until it has ended, and return True."""
+    """Compute with the host that keeps the study until it has ended.
+
+    Returns:
+        False on the host that keeps the study, at once; True on the others, at the end.
+    """
     if config.cluster.coordinator is None or start_runtime(config).host == 0:
         return False
-    workshop = TrainingContext(start_runtime(config), Path(config.dir) / "cache", lambda what, done, total: None, config.trusted_modules)
-    run_follower(build_space(config, overrides, parse(overrides)), workshop)
+    cache = Path(config.dir) / "cache"
+    runtime = start_runtime(config)
+    context = TrainingContext(runtime, cache, lambda what, done, total: None, config.trusted_modules)
+    run_follower(build_space(config, overrides, parse(overrides)), context)
     return True

@@ -24,9 +24,10 @@ from flowersweep.study.events import TrialEnded
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import StudyRecord, TrialRecord, best_record, read_study
 from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.identity import identity
 from flowersweep.training.step import State
 from tests.conftest import TINY, tiny_model
-from tests.events import event, fold, lines
+from tests.events import append, event, fold, lines
 from tests.search.test_resume import story
 
 WORDS = ["+sweep=smoothing", "sweep.n_trials=5", "sampler=random", "tracking.enabled=false", *TINY]
@@ -272,9 +273,11 @@ def test_a_trial_costs_the_same_however_many_there_were(earlier: int, tmp_path: 
     config = compose(words)
     space = build_space(config, words, parse(words))
     with Journal(tmp_path / "journal.jsonl") as journal:
+        append(journal, "study_started")
+        trainer: Any = SimpleNamespace(identity=lambda config, data_varies: identity(config, 1))
+        executor: Any = SimpleNamespace(slots=1, logical_time=None)
+        study = Study(config, space, journal, trainer, executor=executor)
         monkeypatch.setattr(journal, "_write", lambda line: None)
-        workshop: Any = SimpleNamespace(runtime=SimpleNamespace(replicas=1))
-        study = Study(config, space, journal, workshop, lambda record: None)
         removed: list[Path] = []
         monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: removed.append(path))
         for number in range(earlier + 1):
@@ -282,7 +285,7 @@ def test_a_trial_costs_the_same_however_many_there_were(earlier: int, tmp_path: 
                 Watched.walks, study.trials = 0, Watched(study.trials)
                 removed.clear()
             record, trial = study.ask(number)
-            study.tell(record, trial, "complete", value=1.0 / (1 + number), metrics={"tune/macro_f1": 0.5})
+            study.end_trial(record, trial, "complete", value=1.0 / (1 + number), metrics={"tune/macro_f1": 0.5})
         assert (study.ended, len(study.remaining)) == (earlier + 1, max(0, 20 - earlier - 1))
         assert Watched.walks == 0
         assert len(removed) == 1

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from flowersweep.config.compose import compose_unchecked
-from flowersweep.search.deduplication import identity
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import read_study
+from flowersweep.training.identity import identity
 from flowersweep.workflows.sweep import SweepResult, run_sweep
 from tests.conftest import TINY
 
@@ -63,7 +63,7 @@ def test_what_counts_makes_another_training(one: tuple[str, ...], another: tuple
 
 
 def test_augmentation_at_no_strength_is_none() -> None:
-    from flowersweep.search.deduplication import STRENGTHS
+    from flowersweep.training.identity import STRENGTHS
 
     words = ("train=finetune", "augment=published")
     zero = (*words, *(f"augment.{strength}=0" for strength in STRENGTHS))

@@ -16,6 +16,7 @@ from flowersweep.config.schema import Config, Train
 from flowersweep.runtime import compiles
 from flowersweep.training import trial, trial_figures
 from flowersweep.training.context import TrainingContext
+from flowersweep.util.files import write_bytes
 from tests.training.conftest import tiny
 
 FINETUNE = tiny(
@@ -26,7 +27,8 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(config: Config, workshop: TrainingContext, folder: Path, *, best: bool = True) -> ElementTree.Element:
-    trial_figures.write_figures(folder, trial_figures.draw_figures(config, workshop, best=best))
+    for name, content in trial_figures.draw_figures(config, workshop, best=best).items():
+        write_bytes(folder / name, content)
     return ElementTree.fromstring((folder / "schedule.svg").read_text())
 
 

@@ -11,12 +11,25 @@ from typing import Any
 import pytest
 
 from flowersweep.config.compose import compose, config_folder
-from flowersweep.errors import ConfigError, TrialFailed
-from flowersweep.execution.pool import Paused
-from flowersweep.execution.runner import Evaluate, StartTrial, Task, TrainUntil, TrialRunner, TrialSpec
+from flowersweep.errors import ConfigError
+from flowersweep.execution.protocol import (
+    CheckpointReached,
+    Evaluate,
+    Message,
+    Paused,
+    Progress,
+    StartTrial,
+    Task,
+    TaskDone,
+    TaskFailed,
+    TrainUntil,
+    TrialSpec,
+)
+from flowersweep.execution.runner import TrialRunner
 from flowersweep.execution.threads import Threads
 from flowersweep.study.records import StudyRecord
 from flowersweep.training.context import TrainingContext
+from flowersweep.training.image_trainer import ImageTrainer
 from tests.conftest import TINY
 from tests.events import fold
 from tests.search.conftest import Fork
@@ -26,32 +39,24 @@ WORDS = ["+sweep=smoothing", "sampler=qmc", "sweep.n_trials=6", "tracking.enable
 BESIDE = ["executor=threads", "sweep.workers=3"]
 
 
-class Nobody:
-    """Has no wishes, but the one to be late."""
-
-    def __init__(self, late: bool = False) -> None:
-        self.stored: list[int] = []
-        self.is_late = late
-
-    def passed(self, number: int, epoch: int, steps: int) -> None:
-        pass
-
-    def store(self, number: int, checkpoint: Any) -> None:
-        self.stored.append(number)
-
-    def late(self) -> bool:
-        return self.is_late
-
-
 def events(study: Path, kind: str) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in (study / "journal.jsonl").read_text().splitlines()]
     return [event for event in found if event["event"] == kind]
 
 
-def answered(does: Threads, attendant: Nobody) -> tuple[int, Any]:
-    while (found := does.answer(attendant)) is None:
-        pass
-    return found
+def answered(executor: Threads, saved: list[int] | None = None) -> Message:
+    """Return the next answer to a task; note which trials had a checkpoint on the way."""
+    answers: list[Message] = []
+
+    def handle(message: Message) -> None:
+        if isinstance(message, CheckpointReached) and saved is not None:
+            saved.append(message.trial)
+        elif not isinstance(message, Progress | CheckpointReached):
+            answers.append(message)
+
+    while not answers:
+        executor.receive(handle)
+    return answers[0]
 
 
 def job(number: int, **train: Any) -> TrialSpec:
@@ -83,71 +88,70 @@ def test_every_pruner_ends_trials_that_run_beside_each_other(pruner: str, projec
     assert {event["state"] for event in told} == ({"complete"} if pruner == "none" else {"complete", "pruned"})
 
 
-def test_answers_come_in_the_order_of_their_moments_however_long_they_take(
-    workshop: TrainingContext, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    perform = TrialRunner.perform
+def test_answers_come_in_logical_order_however_long_they_take(workshop: TrainingContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = TrialRunner.run
 
-    def slowly(bench: TrialRunner, task: Task) -> Any:
-        time.sleep(0.2 if hasattr(bench, "job") and bench.job.number == 0 else 0)  # the first trial is the last to answer
-        return perform(bench, task)
+    def slowly(runner: TrialRunner, task: Task) -> None:
+        time.sleep(0.2 if hasattr(runner, "spec") and runner.spec.number == 0 else 0)  # the first trial is the last to answer
+        run(runner, task)
 
-    monkeypatch.setattr(TrialRunner, "perform", slowly)
-    with Threads(workshop, 2, StudyRecord()) as does:
+    monkeypatch.setattr(TrialRunner, "run", slowly)
+    with Threads(ImageTrainer(workshop), 2, StudyRecord()) as executor:
         for number in (0, 1):
-            does.give(number, StartTrial(job(number), None))
+            executor.submit(number, StartTrial(job(number), None))
         order = []
         for _ in range(8):
-            number, _answer = answered(does, Nobody())
-            order.append((number, does.moment))
+            number = answered(executor).trial
+            order.append((number, executor.logical_time))
             done = sum(each == number for each, _ in order)
             if done < 4:
-                does.give(number, (TrainUntil(1), TrainUntil(2), Evaluate())[done - 1])
+                executor.submit(number, (TrainUntil(1), TrainUntil(2), Evaluate())[done - 1])
     assert order == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (1, 3)]
 
 
-def test_a_trial_gone_on_with_at_its_last_epoch_is_scored_at_the_moment_at_which_it_was(workshop: TrainingContext, tmp_path: Path) -> None:
+def test_a_trial_resumed_at_its_last_epoch_is_scored_at_the_logical_time_at_which_it_was(workshop: TrainingContext, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint"
-    bench = TrialRunner(workshop, Nobody())
-    bench.perform(StartTrial(job(0), None))
-    bench.perform(TrainUntil(2))
-    bench.checkpoint.save(path)
+    runner = TrialRunner(ImageTrainer(workshop), lambda message: None, lambda: False)
+    runner.run(StartTrial(job(0), None))
+    runner.run(TrainUntil(2))
+    runner.checkpoint.save(path)
     record = fold(
         [
             {"event": "trial_asked", "trial": 0, "logical_time": 3},
             {"event": "epochs_reported", "trial": 0, "epochs": [{"epoch": 1}], "value": 1.0, "logical_time": 5},
         ]
     )
-    with Threads(workshop, 2, record) as does:
-        does.give(0, StartTrial(job(0), path))
-        assert answered(does, Nobody()) == (0, 2)
-        does.give(0, Evaluate())
-        answered(does, Nobody())
-    assert does.moment == 6
+    with Threads(ImageTrainer(workshop), 2, record) as executor:
+        executor.submit(0, StartTrial(job(0), path))
+        assert answered(executor) == TaskDone(0, 2)
+        executor.submit(0, Evaluate())
+        answered(executor)
+    assert executor.logical_time == 6
 
 
-def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_asked_for(workshop: TrainingContext) -> None:
-    with Threads(workshop, 2, StudyRecord()) as does:
-        does.give(0, StartTrial(job(0, learning_rate=1e38, weight_decay=1e38), None))
-        does.give(1, StartTrial(job(1, batch_per_replica=100000), None))
-        assert {answered(does, Nobody())[0], answered(does, Nobody())[0]} == {0, 1}
-        does.give(0, TrainUntil(2))
-        assert isinstance(answered(does, Nobody())[1], TrialFailed)
-        does.give(1, TrainUntil(1))
+def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_received(workshop: TrainingContext) -> None:
+    with Threads(ImageTrainer(workshop), 2, StudyRecord()) as executor:
+        executor.submit(0, StartTrial(job(0, learning_rate=1e38, weight_decay=1e38), None))
+        executor.submit(1, StartTrial(job(1, batch_per_replica=100000), None))
+        assert {answered(executor).trial, answered(executor).trial} == {0, 1}
+        executor.submit(0, TrainUntil(2))
+        assert isinstance(answered(executor), TaskFailed)
+        executor.submit(1, TrainUntil(1))
         with pytest.raises(ConfigError, match="100000 is more than"):
-            answered(does, Nobody())
+            answered(executor)
 
 
-def test_a_training_that_is_late_is_left_at_its_checkpoint(workshop: TrainingContext) -> None:
-    attendant = Nobody(late=True)
-    with Threads(workshop, 2, StudyRecord()) as does:
-        does.give(4, StartTrial(job(4, epochs=3), None))
-        assert answered(does, attendant) == (4, 0)
-        does.give(4, TrainUntil(1))
-        assert answered(does, attendant)[0] == 4
-        does.give(4, TrainUntil(2))
-        assert answered(does, attendant) == (4, Paused())
-    assert attendant.stored == [4]
+def test_a_training_that_must_stop_is_paused_at_its_checkpoint(workshop: TrainingContext) -> None:
+    saved: list[int] = []
+    with Threads(ImageTrainer(workshop), 2, StudyRecord()) as executor:
+        executor.submit(4, StartTrial(job(4, epochs=3), None))
+        assert answered(executor) == TaskDone(4, 0)
+        executor.submit(4, TrainUntil(1))
+        assert isinstance(answered(executor, saved), TaskDone)
+        executor.request_stop()
+        executor.submit(4, TrainUntil(2))
+        assert answered(executor, saved) == Paused(4)
+    assert saved == [4]
 
 
 def test_hosts_that_train_together_have_no_trials_beside_each_other() -> None:

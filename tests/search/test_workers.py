@@ -21,13 +21,27 @@ import pytest
 from flowersweep import signals
 from flowersweep.config.compose import compose
 from flowersweep.errors import ConfigError
-from flowersweep.execution.pool import InProcess, Paused, WorkerConfig, WorkerLost, WorkerPool
+from flowersweep.execution.in_process import InProcess
+from flowersweep.execution.pool import WorkerConfig, WorkerPool
 from flowersweep.execution.processes import ProcessBackend, shares
+from flowersweep.execution.protocol import (
+    Checkpoint,
+    CheckpointReached,
+    Executor,
+    Message,
+    Paused,
+    Progress,
+    StartTrial,
+    Task,
+    TaskDone,
+    TrainUntil,
+    TrialSpec,
+    WorkerLost,
+)
 from flowersweep.execution.ray_actors import require_room
-from flowersweep.execution.runner import StartTrial, TrainUntil, TrialSpec, images_and_weights
 from flowersweep.runtime import start
-from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
+from flowersweep.training.image_trainer import ImageTrainer
 from tests.conftest import TINY, Command, environment
 from tests.events import fold
 from tests.postgres import postgres, postgres_server  # noqa: F401
@@ -143,28 +157,22 @@ def test_a_trial_that_kills_its_workers_fails_and_the_others_go_on(project: Path
     assert [event["trial"] for event in events(study) if event["event"] == "worker_lost"] == [tells["failed"]["trial"]] * 3
 
 
-class Kept:
-    """Keeps the checkpoints of a training."""
+def answered(executor: Executor, task: Task, checkpoints: list[Checkpoint]) -> Any:
+    """Have a task of trial 0 done; return its answer, or what came in its place."""
+    answers: list[Message] = []
 
-    def __init__(self) -> None:
-        self.checkpoints: list[Checkpoint] = []
+    def handle(message: Message) -> None:
+        if isinstance(message, CheckpointReached):
+            checkpoints.append(message.checkpoint)
+        elif not isinstance(message, Progress):
+            answers.append(message)
 
-    def passed(self, number: int, epoch: int, steps: int) -> None:
-        pass
-
-    def store(self, number: int, checkpoint: Checkpoint) -> None:
-        self.checkpoints.append(checkpoint)
-
-    def late(self) -> bool:
-        return False
-
-
-def answered(crew: WorkerPool | InProcess, task: Any, kept: Kept) -> Any:
-    crew.give(0, task)
-    while (found := crew.answer(kept)) is None:
-        pass
-    assert found[0] == 0
-    return found[1]
+    executor.submit(0, task)
+    while not answers:
+        executor.receive(handle)
+    (message,) = answers
+    assert message.trial == 0
+    return message.answer if isinstance(message, TaskDone) else message
 
 
 @pytest.mark.slow
@@ -172,28 +180,31 @@ def test_another_worker_goes_on_from_the_checkpoint_and_gives_the_same(project: 
     config = compose([*TINY, "train.checkpoint_seconds=0"])
     cache = project / "mlruns" / "cache"
     workshop = TrainingContext(start(cache / "compiled"), cache, lambda what, done, total: None)
-    job = TrialSpec(0, config, {}, None, images_and_weights(config, workshop))
-    whole, kept = InProcess(workshop), Kept()
+    trainer = ImageTrainer(workshop)
+    job = TrialSpec(0, config, {}, None, trainer.fingerprint(config))
+    whole: Executor = InProcess(trainer)
+    kept: list[Checkpoint] = []
     assert answered(whole, StartTrial(job, None), kept) == 0
     expected = [epoch.metrics for until in (2, 3, 4) for epoch in answered(whole, TrainUntil(until), kept)]
-    with WorkerPool(ProcessBackend(1), 1, WorkerConfig(str(project), tuple(sys.path), cache, ())) as crew:
-        assert crew.begun().platform == "cpu"
-        kept = Kept()
+    worker_config = WorkerConfig(str(project), tuple(sys.path), "flowersweep.training.image_trainer:make_worker_trainer", (cache, ()))
+    with WorkerPool(ProcessBackend(1), 1, worker_config) as crew:
+        assert crew.wait_until_ready().platform == "cpu"
+        kept.clear()
         assert answered(crew, StartTrial(job, None), kept) == 0
         first = [*answered(crew, TrainUntil(2), kept), *answered(crew, TrainUntil(3), kept)]
-        assert [each.epoch for each in kept.checkpoints] == [2]
+        assert [each.epoch for each in kept] == [2]
         (worker,) = children(os.getpid())
         os.kill(worker, signal.SIGKILL)
         lost = answered(crew, TrainUntil(4), kept)
         assert isinstance(lost, WorkerLost)
         assert "SIGKILL" in lost.reason
-        kept.checkpoints[-1].save(project / "kept.npz")
+        kept[-1].save(project / "kept.npz")
         assert answered(crew, StartTrial(job, (project / "kept.npz").read_bytes()), kept) == 2  # and not from epoch 0
         second = [*answered(crew, TrainUntil(3), kept)]
         assert children(os.getpid()) != [worker]
-        crew.leave()
+        crew.request_stop()
         assert isinstance(answered(crew, TrainUntil(4), kept), Paused)  # the minutes are used up
-        assert kept.checkpoints[-1].epoch == 3
+        assert kept[-1].epoch == 3
     found = [epoch.metrics for epoch in [*first, *second]]
     for one_, other in zip([*expected[:3], expected[2]], found, strict=True):
         assert one_ == pytest.approx(other, rel=1e-4)

@@ -1,4 +1,4 @@
-"""What a journal says of each trial, and the Optuna study that is rebuilt from it."""
+"""Makes the sampler of each trial, and the pruner of a study."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flowersweep.errors import ConfigError
 from flowersweep.search.samplers.keras_tuner.hyperband import HyperbandRoundPruner
 from flowersweep.search.samplers.keras_tuner.oracle import OracleSampler, is_hyperband
 from flowersweep.search.samplers.rejection import RejectionSampler
+from flowersweep.search.source import TrialSource
 from flowersweep.space.space import Space
 from flowersweep.study.objectives import objective_names
 
@@ -31,7 +32,7 @@ def make_pruner(config: Config) -> optuna.pruners.BasePruner:
     return made
 
 
-def make_sampler(config: Config, number: int, space: Space) -> optuna.samplers.BaseSampler:
+def make_sampler(config: Config, number: int, space: TrialSource) -> optuna.samplers.BaseSampler:
     """Return a sampler of its own for one trial: what it suggests depends on the study's seed, the number and the history alone.
 
     Its maker is given a ``seed`` of the trial and, if it takes them, the trial's ``number``, the ``space``, the ``study_seed`` and how many
@@ -41,7 +42,9 @@ def make_sampler(config: Config, number: int, space: Space) -> optuna.samplers.B
     def made(attempt: int) -> optuna.samplers.BaseSampler:
         return _build_sampler(config, number, space, _seed(config, number, attempt))
 
-    return RejectionSampler(made, space, _seed(config, number)) if space.constraints else made(0)
+    if isinstance(space, Space) and space.constraints:
+        return RejectionSampler(made, space, _seed(config, number))
+    return made(0)
 
 
 def _seed(config: Config, number: int, attempt: int = 0) -> int:
@@ -49,8 +52,8 @@ def _seed(config: Config, number: int, attempt: int = 0) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
-def _build_sampler(config: Config, number: int, space: Space, seed: int) -> optuna.samplers.BaseSampler:
-    if config.engine == "keras_tuner":
+def _build_sampler(config: Config, number: int, space: TrialSource, seed: int) -> optuna.samplers.BaseSampler:
+    if config.engine == "keras_tuner" and isinstance(space, Space):
         return OracleSampler(config, space, seed)
     make = resolve(config.sampler, config.trusted_modules)
     facts = {"number": number, "space": space, "study_seed": config.seed, "objectives": len(objective_names(config))}

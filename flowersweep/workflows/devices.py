@@ -16,14 +16,15 @@ from flowersweep.execution.pool import WorkerConfig, WorkerPool
 from flowersweep.runtime import Runtime, start
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import StudyRecord
+from flowersweep.training.image_trainer import make_worker_trainer
 
 
 def start_workers(config: Config, journal: Journal, open_: contextlib.ExitStack, *, trains: bool) -> tuple[WorkerPool | None, Runtime]:
     """Return the workers that a study which ``trains`` needs, if any, and what its trials compute on; ``open_`` ends the workers."""
-    crew = _crew(config, journal) if trains else None
-    if crew:
-        open_.enter_context(crew)
-    return crew, _with_workers(config, crew, journal) if uses_workers(config) else start_runtime(config)
+    pool = _make_pool(config, journal) if trains else None
+    if pool:
+        open_.enter_context(pool)
+    return pool, _with_workers(config, pool, journal) if uses_workers(config) else start_runtime(config)
 
 
 def start_runtime(config: Config, platform: str | None = None) -> Runtime:
@@ -31,14 +32,14 @@ def start_runtime(config: Config, platform: str | None = None) -> Runtime:
     return start(Path(config.dir) / "cache" / "compiled", **asdict(config.cluster), platform=platform)
 
 
-def _with_workers(config: Config, crew: WorkerPool | None, journal: Journal) -> Runtime:
+def _with_workers(config: Config, pool: WorkerPool | None, journal: Journal) -> Runtime:
     """Leave the accelerators to the workers; return what they compute on, as far as a study depends on it."""
     runtime = start_runtime(config, platform="cpu")
-    if crew is None:  # there is nothing to train: what the study was begun on
+    if pool is None:  # there is nothing to train: what the study was begun on
         settings = StudyRecord(journal.events[:1]).started.settings if journal.events else {}
         return replace(runtime, replicas=settings.get("replicas", runtime.replicas))
-    facts = crew.begun()
-    if crew.local and facts.platform != "cpu":
+    facts = pool.wait_until_ready()
+    if pool.local and facts.platform != "cpu":
         raise ConfigError(
             f"sweep.workers={config.sweep.workers} shares the cores of this machine, and its {facts.device_kind} belongs to one process: "
             "executor=ray hands devices out, sweep.workers=1 trains in this process, JAX_PLATFORMS=cpu before the command leaves them alone"
@@ -46,14 +47,13 @@ def _with_workers(config: Config, crew: WorkerPool | None, journal: Journal) -> 
     return replace(runtime, platform=facts.platform, device_kind=facts.device_kind, replicas=facts.replicas)
 
 
-def _crew(config: Config, journal: Journal) -> WorkerPool | None:
+def _make_pool(config: Config, journal: Journal) -> WorkerPool | None:
     """Return the workers that a study needs, which are not there yet; None if it trains in this process, or nothing is left to train."""
     left = config.sweep.n_trials - sum(record.ended is not None for record in StudyRecord(journal.events).trials)
     if not uses_workers(config) or left < 1:
         return None
-    staff = resolve(config.executor, config.trusted_modules)(**arguments(config.executor), workers=config.sweep.workers)
-    return WorkerPool(
-        staff,
-        min(config.sweep.workers, left),
-        WorkerConfig(os.getcwd(), (*sys.path,), Path(config.dir) / "cache", tuple(config.trusted_modules)),
-    )
+    backend = resolve(config.executor, config.trusted_modules)(**arguments(config.executor), workers=config.sweep.workers)
+    made_by = f"{make_worker_trainer.__module__}:{make_worker_trainer.__name__}"
+    arguments_ = Path(config.dir) / "cache", tuple(config.trusted_modules)
+    worker = WorkerConfig(os.getcwd(), (*sys.path,), made_by, arguments_)
+    return WorkerPool(backend, min(config.sweep.workers, left), worker)

@@ -8,8 +8,6 @@ from typing import Any
 
 from flowersweep.config.paths import Settings, flatten
 from flowersweep.config.schema import Config
-from flowersweep.space.space import Params, Space
-from flowersweep.training.context import TrainingContext
 
 PARTS = ("seed", "data", "model", "loss", "augment", "schedule", "optimizer", "train", "ensemble")
 # of no effect, whatever they are
@@ -46,13 +44,6 @@ def identity(config: Config, replicas: int, images: str = "") -> str:
     return hashlib.sha256(json.dumps([canonical(config, replicas), images], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def training_identity(space: Space, params: Params, workshop: TrainingContext) -> str:
-    """Return the identity of what a point of a space trains."""
-    config = space.config(params)
-    several = any(parameter.path.startswith("data") for parameter in space.parameters)
-    return identity(config, workshop.runtime.replicas, workshop.dataset(config.data).digest if several else "")
-
-
 def canonical(config: Config, replicas: int) -> Settings:
     """Return the settings that count, by dotted path: no labels, and nothing that has no effect beside the others.
 
@@ -65,11 +56,6 @@ def canonical(config: Config, replicas: int) -> Settings:
     if replicas == 1:
         idle.append("train.rate_scaling")
     return {path: _number(value) for path, value in leaves.items() if not any(path == each or path.startswith(f"{each}.") for each in idle)}
-
-
-def replicate_seed(identity: str, repeat: int) -> int:
-    """Return the seed of a training's ``repeat``-th repetition: a function of what it is and of how often it was done."""
-    return int.from_bytes(hashlib.sha256(f"{identity}/{repeat}".encode()).digest()[:4], "big") % 2**31
 
 
 def _known(leaves: Settings, path: str) -> bool:

@@ -1,0 +1,91 @@
+"""What a trial does: the tasks that are given to the executor, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Protocol
+
+import optuna
+
+from flowersweep.execution.protocol import (
+    Evaluate,
+    Evaluation,
+    RenderFigures,
+    SaveCheckpoint,
+    StartTrial,
+    Task,
+    TrainUntil,
+    TrialSpec,
+)
+from flowersweep.search.state import Study
+from flowersweep.study.events import Epoch
+from flowersweep.study.objectives import objective_names, training_seconds
+from flowersweep.study.records import TrialRecord
+from flowersweep.util.files import write_bytes
+
+TrialSteps = Generator[Task, Any, None]  # yields tasks and is sent the answer of each
+
+
+class TrialWork(Protocol):
+    """What a trial of a study does."""
+
+    def steps(self, study: Study, record: TrialRecord, trial: optuna.Trial) -> TrialSteps:
+        """Yield the tasks of a trial until it has ended. Raises TrialFailed."""
+
+
+class TrainTrial:
+    """Trains a trial, segment by segment, until it is pruned or done.
+
+    Args:
+        keep_networks: Keep the weights of every trial, not only those of the best.
+    """
+
+    def __init__(self, *, keep_networks: bool = False) -> None:
+        self._keep_networks = keep_networks
+
+    def steps(self, study: Study, record: TrialRecord, trial: optuna.Trial) -> TrialSteps:
+        """Yield the tasks of a trial.
+
+        What the journal has of it already is not journaled again: the same segment gives the same
+        numbers.
+        """
+        config = study.trial_config(record)
+        epoch: int = yield _start(study, record)
+        while not record.pruned and epoch < config.train.all_epochs:
+            segment = config.sweep.segment_epochs
+            epoch = min((epoch // segment + 1) * segment, config.train.all_epochs)
+            epochs: list[Epoch] = yield TrainUntil(epoch)
+            if epoch not in record.reports:
+                study.report_epochs(record, trial, epochs)
+        if record.pruned:
+            if record.hyperband_state:  # another trial may continue it
+                yield SaveCheckpoint()
+            study.end_trial(record, trial, "pruned", value=[*record.reports.values()][-1])
+        else:
+            evaluation: Evaluation = yield Evaluate()
+            yield from self._complete(study, record, trial, evaluation)
+
+    def _complete(self, study: Study, record: TrialRecord, trial: optuna.Trial, evaluation: Evaluation) -> TrialSteps:
+        """Keep the arrays and figures of one of the best, and the weights of the best."""
+        store, train = study.trial_store, study.trial_config(record).train
+        value, metrics = evaluation.metrics[study.config.sweep.objective], evaluation.metrics
+        if "time" in objective_names(study.config):
+            head = train.all_epochs - train.epochs
+            metrics = {**metrics, "time": training_seconds(record.times, head)}
+        if self._keep_networks:
+            store.save_network(record, evaluation.network)
+        folder = store.save_result(record.number, value, metrics, evaluation.arrays, evaluation.network)
+        if store.logits(record).exists():
+            figures: dict[str, bytes] = yield RenderFigures(store.weights(record).exists())
+            for name, content in figures.items():
+                write_bytes(study.folder / folder / name, content)
+        study.end_trial(record, trial, "complete", value=value, metrics=metrics, folder=folder)
+
+
+def _start(study: Study, record: TrialRecord) -> StartTrial:
+    config, path = study.trial_config(record), study.trial_store.checkpoint_to_resume(record)
+    if not study.executor.remote:
+        return StartTrial(TrialSpec(record.number, config, record.params, record.seed), path)
+    fingerprint = study.trainer.fingerprint(config)
+    spec = TrialSpec(record.number, config, record.params, record.seed, fingerprint)
+    return StartTrial(spec, path.read_bytes() if path.exists() else None)
