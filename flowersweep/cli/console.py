@@ -74,7 +74,7 @@ def trials_table(outcome: SweepResult, objective: str, others: Sequence[str] = (
 
 
 def _rank(record: Record, objective: str) -> tuple[int, float]:
-    order = ["complete", "pruned", "failed", "running", "outside"].index(record.state)
+    order = ["complete", "pruned", "failed", "running"].index(record.state)
     value = record.value if record.value is not None else 0.0
     return order, value if objective.endswith("nll") else -value
 
@@ -92,7 +92,7 @@ def number(value: Any) -> str:
 def summary(outcome: SweepResult) -> str:
     """Count the trials by how they ended, and the programs that were compiled for them."""
     states = Counter(record.state for record in outcome.trials)
-    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running", "outside") if states[state])
+    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running") if states[state])
     failed = [
         f"trial {record.number} failed: {record.tell['reason']}" for record in outcome.trials if record.tell and record.state == "failed"
     ]

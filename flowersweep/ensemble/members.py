@@ -16,7 +16,7 @@ from flowersweep.evaluation.calibration import calibrated_nll, temperature
 from flowersweep.evaluation.scores import Reals
 from flowersweep.study.journal import Event, read_events
 from flowersweep.study.objectives import objective_names
-from flowersweep.study.records import Record, fold_records, meant
+from flowersweep.study.records import Record, fold_records
 
 PARTS = ("tune", "holdout", "test")
 
@@ -110,7 +110,7 @@ def _load_study(studies: Path, study: str) -> tuple[Event, list[Record]]:
     events, _ = read_events(studies / study / "journal.jsonl")
     if not events:
         raise StudyError(f'ensemble.members: no study "{study}" in {studies}. ' + _known(study, studies))
-    return meant(events), fold_records(events)
+    return events[0], fold_records(events)
 
 
 def _known(study: str, studies: Path) -> str:

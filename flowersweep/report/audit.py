@@ -143,7 +143,7 @@ def _boundary(edge: Edge) -> Finding:
 
 def _trials(study: Reading, optimism: float | None) -> Finding:
     states = Counter(record.state for record in study.records)
-    counted = ", ".join(f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running", "outside") if states[s])
+    counted = ", ".join(f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running") if states[s])
     text = f"{counted or 'none'}. The search saw the tune half only; the headline score is on the other half."
     if optimism is not None:
         text += (

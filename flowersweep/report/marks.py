@@ -13,10 +13,10 @@ Figure = dict[str, Any]
 Trace = dict[str, Any]
 
 # middle tones, readable on light and dark; shapes say the same as colours
-COLOURS = {"complete": "#2b7bd6", "pruned": "#8f959c", "failed": "#d6455d", "running": "#2f9e6e", "outside": "#b9a27c", "best": "#e07b00"}
-SYMBOLS = {"complete": "circle", "pruned": "x-thin-open", "failed": "triangle-up", "running": "circle-open", "outside": "square-open"}
+COLOURS = {"complete": "#2b7bd6", "pruned": "#8f959c", "failed": "#d6455d", "running": "#2f9e6e", "best": "#e07b00"}
+SYMBOLS = {"complete": "circle", "pruned": "x-thin-open", "failed": "triangle-up", "running": "circle-open"}
 LOG = {"type": "log", "nticks": 5, "tickformat": "~g"}
-STATES = ("outside", "pruned", "failed", "running", "complete")  # the later is drawn over the earlier
+STATES = ("pruned", "failed", "running", "complete")  # the later is drawn over the earlier
 
 
 @dataclass(frozen=True)

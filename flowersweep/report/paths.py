@@ -23,7 +23,6 @@ INK = {
     "running": "#ffffff",
     "failed": "#d6455d",
     "pruned": "#4b5561",
-    "outside": "#b9a27c",
 }  # of dots on coloured ground
 MOST_BOLD = 30  # of the lines through all parameters; more would be a surface
 WIDTH = 0.12  # of the kernel that smooths the map, as a share of a range

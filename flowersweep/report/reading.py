@@ -17,7 +17,7 @@ from flowersweep.evaluation.scores import Labels, Logits
 from flowersweep.space.space import Parameter
 from flowersweep.study.journal import Event, read_events
 from flowersweep.study.objectives import better
-from flowersweep.study.records import Record, best_record, fold_records, meant
+from flowersweep.study.records import Record, best_record, fold_records
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def reading(folder: Path) -> Reading:
     events, _ = read_events(folder / "journal.jsonl")
     if not events or events[0]["event"] != "study":
         raise StudyError(f"{folder / 'journal.jsonl'} holds no study yet")
-    begun = meant(events)
+    begun = events[0]
     space = begun.get("space", {})
     parameters = (Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {}) for name, p in space.items())
     moments, resumes = _running_time(events)
@@ -118,7 +118,7 @@ def reading(folder: Path) -> Reading:
     forecasts = tuple((moment, float(e["minutes"]), int(e["trials"])) for e, moment in timed if e["event"] == "forecast")
     return Reading(
         folder,
-        {**begun, "settings": events[0].get("settings", {})},
+        begun,
         fold_records(events),
         _curves(events, begun.get("objective", "")),
         spans,

@@ -24,7 +24,7 @@ def introduction(facts: Facts) -> str:
     """Return what stands above everything: the claim and four numbers."""
     study, best = facts.study, facts.study.best
     states = Counter(record.state for record in study.records)
-    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running", "outside") if states[state])
+    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running") if states[state])
     shown = {"trials": (str(len(study.records)), counted)}
     if best is not None:
         shown["best trial"] = (str(best.number), f"by {study.objective}")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowersweep.study.journal import Event, lock_holder, read_events
-from flowersweep.study.records import Record, best_record, fold_records, meant
+from flowersweep.study.records import Record, best_record, fold_records
 
-STATES = ("complete", "pruned", "failed", "running", "outside")
+STATES = ("complete", "pruned", "failed", "running")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Status:
 def status(folder: Path) -> Status:
     """Read the study in ``folder``; its journal may be empty yet, or end in a torn line."""
     events, _ = read_events(folder / "journal.jsonl")
-    found, objective = fold_records(events), str(meant(events).get("objective", "")) if events else ""
+    found, objective = fold_records(events), str(events[0].get("objective", "")) if events else ""
     newest = float(events[-1]["time"]) if events else 0.0
     return Status(folder.name, objective, found, best_record(found, objective), wanted(events), _rate(events), newest, lock_holder(folder))
 

@@ -15,12 +15,12 @@ from flowersweep.config.paths import Settings, differences, flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
 from flowersweep.provenance import code, diff, provenance
-from flowersweep.search.acceptance import accept, lasting
+from flowersweep.search.imports import missing_imports
+from flowersweep.search.trial_store import studies_folder
 from flowersweep.space.grammar import to_hydra
 from flowersweep.space.space import Space
 from flowersweep.study.journal import Event, Journal
 from flowersweep.study.objectives import direction
-from flowersweep.study.records import meant
 from flowersweep.training.context import TrainingContext
 
 # a study goes on whatever these are: they do not change what a trial means
@@ -48,7 +48,6 @@ FREE = (
     "reason",
     "tracking",
     "sweep.n_trials",
-    "sweep.accept",
     "sweep.mirror",
     "sweep.keep",
     "sweep.workers",
@@ -56,10 +55,12 @@ FREE = (
     "train.checkpoint_seconds",
 )
 
+INCOMPARABLE = ("data", "replicas", "ensemble")  # settings with whose change no trial can be imported
+
 
 def study_folder(config: Config) -> Path:
     """Return the folder of a configuration's study."""
-    return Path(config.dir) / "studies" / str(config.study)
+    return studies_folder(config) / str(config.study)
 
 
 def open_or_verify(
@@ -72,14 +73,21 @@ def open_or_verify(
     meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}}
     meaning["settings"] |= {"data.digest": dataset.digest, "replicas": workshop.runtime.replicas}
     meaning = json.loads(json.dumps(meaning))
-    what = {"objective": config.sweep.objective, "direction": direction(config.sweep.objective)}
+    if journal.events and (changed := _changed(journal.events[0], meaning)):
+        raise _refused(str(config.study), changed)
+    imports = missing_imports(journal.events, config, space, workshop)  # it refuses before anything is written
     if journal.events:
-        if changed := _changed(meant(journal.events), meaning):
-            if not config.sweep.accept:
-                raise _refused(str(config.study), changed)
-            accept(journal, config, space, workshop, changed, {"overrides": unaccepting(overrides), **what, **meaning})
         journal.append("resume", command=" ".join(overrides), code=code(config.trusted_modules))
-        return
+    else:
+        _begin(journal, config, experiment, overrides, workshop, meaning)
+    for content in imports:
+        journal.append("import", **content)
+
+
+def _begin(
+    journal: Journal, config: Config, experiment: str, overrides: Sequence[str], workshop: TrainingContext, meaning: dict[str, Any]
+) -> None:
+    """Write the first event of a study, and the changes of the code beside it."""
     changes = diff()
     if changes is not None:
         (journal.path.parent / "code.diff").write_text(changes)
@@ -89,16 +97,14 @@ def open_or_verify(
         experiment=experiment,
         seed=config.seed,
         config=asdict(config),
-        overrides=unaccepting(overrides),
-        provenance=provenance(tuple(overrides), workshop.runtime, dataset, trusted=config.trusted_modules, changes=changes),
-        **what,
+        objective=config.sweep.objective,
+        direction=direction(config.sweep.objective),
+        overrides=list(overrides),
+        provenance=provenance(
+            tuple(overrides), workshop.runtime, workshop.dataset(config.data), trusted=config.trusted_modules, changes=changes
+        ),
         **meaning,
     )
-
-
-def unaccepting(overrides: Sequence[str]) -> list[str]:
-    """Return the words of a study without the one that was for a single command."""
-    return [word for word in overrides if not word.startswith("sweep.accept=")]
 
 
 def _changed(begun: Event, meaning: dict[str, Any]) -> list[str]:
@@ -112,7 +118,9 @@ def _readable(space: Mapping[str, Any]) -> dict[str, Any]:
 
 def _refused(name: str, changed: Sequence[str]) -> StudyError:
     begun = f'study "{name}" was begun with other settings ({"; ".join(changed)}). Take them back, or begin another: study=NAME'
-    return StudyError(begun + ("" if lasting(changed) else "; or go on with this one as they are now: sweep.accept=true"))
+    if any(change.split(": ")[0].split(".")[0] in INCOMPARABLE for change in changed):
+        return StudyError(begun)
+    return StudyError(f"{begun}. For one that learns from the trials of this: study=NAME 'sweep.import_from=[{name}]'")
 
 
 def describe_changes(old: Settings, new: Settings) -> list[str]:

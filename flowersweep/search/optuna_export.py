@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
-from optuna.distributions import BaseDistribution, check_distribution_compatibility, json_to_distribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from flowersweep.errors import StudyError
@@ -16,7 +15,6 @@ from flowersweep.space.space import Params
 from flowersweep.study import journal as journals
 from flowersweep.study import objectives
 from flowersweep.study.journal import Event
-from flowersweep.study.records import meant
 from flowersweep.tracking.masking import masked_text
 
 
@@ -34,11 +32,10 @@ class OptunaExporter:
         self._events, self._offset = journals.read_events(journal)  # what is to be mirrored; bytes of the journal that were read
         self._trials: dict[int, int] = {}  # number -> id in the storage
         self._ended: set[int] = set()
-        self._keys: dict[str, str] = {}  # parameter -> its name in the storage
-        self._distributions: dict[str, BaseDistribution] = {}  # by that name
+        self._distributions: dict[str, BaseDistribution] = {}  # by parameter
         try:
             self._storage = RDBStorage(url) if isinstance(url, str) else url
-            self._begin(meant(self._events))
+            self._begin(self._events[0])
         except StudyError:
             raise
         except Exception as error:  # whatever SQLAlchemy and the driver of a database raise
@@ -64,17 +61,17 @@ class OptunaExporter:
 
     def _take(self, event: Event) -> None:
         match event["event"]:
-            case "study" | "accept":
-                self._keys |= {name: self._key(name, json_to_distribution(entry["values"])) for name, entry in event["space"].items()}
+            case "study":
+                self._distributions = {name: json_to_distribution(entry["values"]) for name, entry in event["space"].items()}
             case "ask" if event["trial"] not in self._trials:
                 self._trials[event["trial"]] = self._create(event["params"])
             case "report" if event["trial"] not in self._ended:
-                newest = event["epochs"][-1]
-                value = newest.get("metrics", {}).get(self._names[0], event["value"])
-                self._storage.set_trial_intermediate_value(self._trials[event["trial"]], newest["epoch"], value)
+                epoch = event["epochs"][-1]["epoch"]
+                self._storage.set_trial_intermediate_value(self._trials[event["trial"]], epoch, event["value"])
             case "tell" if event["trial"] not in self._ended:
-                value = event["metrics"].get(self._names[0], event["value"])
-                values = objectives.objective_values(value, event["metrics"], self._names) if event["state"] == "complete" else None
+                values = (
+                    objectives.objective_values(event["value"], event["metrics"], self._names) if event["state"] == "complete" else None
+                )
                 self._storage.set_trial_state_values(self._trials[event["trial"]], STATES[event["state"]], values)
                 self._ended.add(event["trial"])
 
@@ -83,42 +80,18 @@ class OptunaExporter:
         self._names = event.get("config", {}).get("sweep", {}).get("objectives") or [event["objective"]]
         directions = [objectives.direction(name) for name in self._names]
         study = optuna.create_study(storage=self._storage, study_name=event["study"], directions=directions, load_if_exists=True)
-        if study.user_attrs.get("objectives", self._names) != self._names or study.directions != [
-            StudyDirection[name.upper()] for name in directions
-        ]:
-            raise StudyError(
-                f'sweep.mirror holds the study "{event["study"]}" by another objective: delete it there, or mirror it elsewhere'
-            )
         if study.user_attrs.get("begun", event["time"]) != event["time"] or (study.trials and "begun" not in study.user_attrs):
             raise StudyError(
                 f'sweep.mirror holds another study "{event["study"]}": delete it there, or name this one otherwise (study=NAME)'
             )
         study.set_user_attr("begun", event["time"])
-        study.set_user_attr("objectives", self._names)
         self._study = study._study_id
         for trial in self._storage.get_all_trials(self._study, deepcopy=False):
             self._trials[trial.number] = trial._trial_id
             if trial.state.is_finished():
                 self._ended.add(trial.number)
 
-    def _key(self, name: str, values: BaseDistribution) -> str:
-        """Return what a parameter is called there: a storage keeps the kind of one and its choices, so another kind has another name."""
-        key, number = name, 1
-        while not _alike(self._distributions.get(key, values), values):
-            key, number = f"{name} {number + 1}", number + 1
-        self._distributions[key] = values
-        return key
-
     def _create(self, params: Params) -> int:
-        keyed = {self._keys[name]: value for name, value in params.items()}
-        distributions = {key: self._distributions[key] for key in keyed}
-        running = optuna.trial.create_trial(state=TrialState.RUNNING, params=keyed, distributions=distributions)
+        distributions = {name: self._distributions[name] for name in params}
+        running = optuna.trial.create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
         return self._storage.create_new_trial(self._study, template_trial=running)
-
-
-def _alike(one: BaseDistribution, other: BaseDistribution) -> bool:
-    try:
-        check_distribution_compatibility(one, other)
-    except ValueError:
-        return False
-    return True

@@ -16,13 +16,15 @@ from flowersweep.study.journal import Event
 from flowersweep.study.objectives import direction, objective_names, objective_values
 from flowersweep.study.records import HyperbandState, Record
 
+SOURCE = "source"  # user attribute of an imported trial: STUDY:NUMBER
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
-def rebuild_study(trials: Sequence[Record], space: Space, config: Config) -> optuna.Study:
+def rebuild_study(trials: Sequence[Record], space: Space, config: Config, imports: Sequence[Event] = ()) -> optuna.Study:
     """Return an Optuna study in memory that holds every trial that has ended, and those in flight that others ran beside.
 
-    One that was in flight alone is asked for again: then the sampler and the pruner see what they saw.
+    One that was in flight alone is asked for again: then the sampler and the pruner see what they saw. The trials of the ``import``
+    events come first, so the study's own trial n is Optuna's trial ``len(imports) + n``.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Hyperband takes the bracket of a trial from this name and the trial's number: it must not change with what a user calls a study
@@ -33,7 +35,7 @@ def rebuild_study(trials: Sequence[Record], space: Space, config: Config) -> opt
         for t in trials
         if t.tell or t.notes is not None or t is not trials[-1]
     ]
-    study.add_trials(told)
+    study.add_trials([*(_imported(event, space, names) for event in imports), *told])
     if isinstance(study.pruner, optuna.pruners.HyperbandPruner):
         # it makes its brackets when it is first asked, and samplers may see them: asked here, a study that goes on has them as soon as any
         study.pruner.prune(study, optuna.trial.create_trial(value=0.0))
@@ -41,8 +43,6 @@ def rebuild_study(trials: Sequence[Record], space: Space, config: Config) -> opt
 
 
 def _frozen(trial: Record, tell: Event, space: Space, names: Sequence[str]) -> FrozenTrial:
-    if trial.outside:  # it keeps its number, and nobody learns from it
-        return optuna.trial.create_trial(state=TrialState.FAIL)
     value = tell["value"]
     found = objective_values(value, tell["metrics"], names) if len(names) > 1 and value is not None else [value]
     return optuna.trial.create_trial(
@@ -52,6 +52,17 @@ def _frozen(trial: Record, tell: Event, space: Space, names: Sequence[str]) -> F
         distributions=space.distributions(trial.params),
         intermediate_values=trial.reports,
         system_attrs=tell["attributes"],
+    )
+
+
+def _imported(event: Event, space: Space, names: Sequence[str]) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=STATES[event["state"]],
+        values=objective_values(event["value"], event["metrics"], names),
+        params=event["params"],
+        distributions=space.distributions(event["params"]),
+        intermediate_values={} if len(names) > 1 else {epoch: value for epoch, value in event["reports"]},
+        user_attrs={SOURCE: f"{event['study']}:{event['trial']}"},
     )
 
 

@@ -23,7 +23,7 @@ from flowersweep.execution.runner import (
     TrialSpec,
     images_and_weights,
 )
-from flowersweep.search import acceptance, optuna_study
+from flowersweep.search import optuna_study
 from flowersweep.search.deduplication import replicate_seed, training_identity
 from flowersweep.search.trial_store import TrialStore
 from flowersweep.space.space import Params, Space
@@ -60,10 +60,9 @@ class Study:
         self.alike: defaultdict[str | None, list[int]] = defaultdict(list)  # identity of a training -> trials that asked for it
         for record in records.fold_records(self.journal.events):
             self._remember(record)
-        self.accepted = any(event["event"] == "accept" for event in self.journal.events)
-        self._leave()
-        self.optuna = optuna_study.rebuild_study(self.trials, self.space, self.config)
-        self.open = optuna_study.running_trials(self.optuna)  # trials that are in flight in the Optuna study
+        self.imported = [event for event in self.journal.events if event["event"] == "import"]
+        self.optuna = optuna_study.rebuild_study(self.trials, self.space, self.config, self.imported)
+        self.open = optuna_study.running_trials(self.optuna)  # in flight in the Optuna study, by its numbers
         self.deaths = records.count_worker_failures(self.journal.events)
         self.shelf = TrialStore(self.folder, self.config, self.trials)
         self.clock = Clock(self.config, self.journal.events)
@@ -84,16 +83,21 @@ class Study:
     def ask(self, number: int) -> tuple[Record, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""
         known, noted = (self.trials[number].params, self.trials[number].hyperband_state) if number < len(self.trials) else (None, None)
-        if (trial := self.open.pop(number, None)) is None:
-            trial, params = optuna_study.ask_trial(self.optuna, number, space=self.space, config=self._liar, known=known, noted=noted)
+        place = self._place(number)
+        if (trial := self.open.pop(place, None)) is None:
+            trial, params = optuna_study.ask_trial(self.optuna, place, space=self.space, config=self._liar, known=known, noted=noted)
         if known is None:
-            noted = optuna_study.hyperband_state(self.optuna, number)
+            noted = optuna_study.hyperband_state(self.optuna, place)
             event = self.journal.append("ask", trial=number, params=params, **self._meaning(params, noted), **self._notes(number))
             self._remember(records.record_from_ask(event, self.trials))
             self.watch(self.trials[number])
         if known is None or self.trials[number].notes is None:
             self._relive(self.trials[number], trial)
         return self.trials[number], trial
+
+    def _place(self, number: int) -> int:
+        """Return the number that a trial has in the Optuna study, where the imported ones come first."""
+        return len(self.imported) + number
 
     @property
     def _liar(self) -> Config:
@@ -109,7 +113,7 @@ class Study:
     def _notes(self, number: int) -> dict[str, Any]:
         """What an event must say of a trial that has others beside it: by the time it is rebuilt they have gone on."""
         beside = self.does.slots > 1 or (number < len(self.trials) and self.trials[number].notes is not None)
-        return {"attributes": optuna_study.optuna_attrs(self.optuna, number), **self._moment} if beside else {}
+        return {"attributes": optuna_study.optuna_attrs(self.optuna, self._place(number)), **self._moment} if beside else {}
 
     @property
     def _moment(self) -> dict[str, int]:
@@ -126,17 +130,9 @@ class Study:
         self.trials.append(record)
         self.alike[record.identity].append(record.number)
 
-    def _leave(self) -> None:
-        """End the trials that were in flight when other settings were accepted, and are none of what the study means now."""
-        for record in self.trials:
-            if record.outside and record.tell is None:
-                known: dict[str, Any] = {"value": None, "metrics": {}, "folder": None, "attributes": {}, **self._moment}
-                reason = "other settings were accepted for the study while it was in flight"
-                record.tell = self.journal.append("tell", trial=record.number, state="failed", reason=reason, **known)
-
     def _meaning(self, params: Params, noted: HyperbandState) -> dict[str, Any]:
         """Return what an event of asking says of these parameters: the settings, and which trial they repeat, if any."""
-        settings = acceptance.settings(self.journal.events[0], self.space, params) if self.accepted else self.space.settings(params)
+        settings = self.space.settings(params)
         what = training_identity(self.space, params, self.workshop)
         if "continues" in noted:
             seed = self.trials[noted["continues"]].seed
@@ -213,7 +209,7 @@ class Study:
         if notes := self._notes(record.number):  # the decision and what it was made with: nothing has acted on it yet
             record.pruned = self._prunes(trial, epoch, value, last)
             notes = {
-                "attributes": optuna_study.optuna_attrs(self.optuna, record.number),
+                "attributes": optuna_study.optuna_attrs(self.optuna, self._place(record.number)),
                 "pruned": record.pruned,
                 "worker": self.does.who(record.number),
                 **self._moment,
@@ -267,7 +263,7 @@ class Study:
             metrics=metrics or {},
             reason=reason,
             folder=folder,
-            attributes=optuna_study.optuna_attrs(self.optuna, record.number),
+            attributes=optuna_study.optuna_attrs(self.optuna, self._place(record.number)),
             **self._moment,
         )
         record.metrics = metrics or record.metrics

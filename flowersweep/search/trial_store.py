@@ -147,6 +147,11 @@ class TrialStore:
                 path.unlink()
 
 
+def studies_folder(config: Config) -> Path:
+    """Return where the studies of a configuration lie, a folder each."""
+    return Path(config.dir) / "studies"
+
+
 def folder_bytes(folder: Path) -> int:
     """Return the bytes of all files in a study's folder but its page and that page's pictures, which can be written again at any time."""
     total = 0

@@ -11,7 +11,6 @@ from flowersweep.study.journal import Event
 from flowersweep.study.objectives import objective_values, rank_key
 
 HyperbandState = dict[str, Any]  # bracket and round of a trial of KerasTuner's Hyperband
-ACCEPTED = ("space", "settings", "objective", "direction", "config", "overrides")  # of what a study is, may be another later
 
 
 @dataclass
@@ -31,12 +30,10 @@ class Record:
     notes: dict[str, Any] | None = None  # what samplers and pruners had noted on it, if others ran beside it
     pruned: bool = False  # whether the pruner has ended it, and it is to be told
     progress: tuple[int, int] = (0, 0)  # while it runs here: epochs done, and steps of the next
-    outside: bool = False  # it is none of the trials that the study means since other settings were accepted
 
     @property
     def state(self) -> str:
-        ended = str(self.tell["state"]) if self.tell else "running"
-        return "outside" if self.outside and ended in ("complete", "pruned") else ended
+        return str(self.tell["state"]) if self.tell else "running"
 
     @property
     def value(self) -> float | None:
@@ -53,46 +50,26 @@ class Record:
         return self.repeats if self.seed is None else None
 
 
-def meant(events: Sequence[Event]) -> Event:
-    """Return what a study is: its first event, with what was accepted since."""
-    accepted: Event = next((event for event in reversed(events) if event["event"] == "accept"), {})
-    return {**events[0], **{key: accepted[key] for key in ACCEPTED if key in accepted}}
-
-
 def fold_records(events: Sequence[Event]) -> list[Record]:
-    """Fold the events of a journal into its trials, by number; values are those of the newest objective that was accepted, if any was."""
-    found: list[Record] = []
-    objective = meant(events)["objective"] if any(event["event"] == "accept" for event in events) else None
+    """Fold the events of a journal into its trials, by number."""
+    records: list[Record] = []
     for event in events:
         match event["event"]:
             case "ask":
-                found.append(record_from_ask(event, found))
+                records.append(record_from_ask(event, records))
             case "report":
-                newest = event["epochs"][-1]
-                found[event["trial"]].reports[newest["epoch"]] = newest.get("metrics", {}).get(objective, event["value"])
-                found[event["trial"]].times += [epoch["time"] for epoch in event["epochs"] if "time" in epoch]
-                found[event["trial"]].metrics = newest.get("metrics", {})
-                found[event["trial"]].notes = event.get("attributes", found[event["trial"]].notes)
-                found[event["trial"]].pruned = event.get("pruned", False)
+                record, newest = records[event["trial"]], event["epochs"][-1]
+                record.reports[newest["epoch"]] = event["value"]
+                record.times += [epoch["time"] for epoch in event["epochs"] if "time" in epoch]
+                record.metrics = newest.get("metrics", {})
+                record.notes = event.get("attributes", record.notes)
+                record.pruned = event.get("pruned", False)
             case "tell":
-                if (first := found[event["trial"]].reused) is not None:
-                    found[event["trial"]].reports = dict(found[first].reports)
-                found[event["trial"]].tell = event if objective is None else _reread(event, objective, found[event["trial"]])
-                found[event["trial"]].metrics = event.get("metrics") or found[event["trial"]].metrics
-            case "accept":
-                for record in found:
-                    record.outside, record.params = record.number in event["outside"], event["params"][record.number]
-                    if event["anew"] and record.tell:
-                        record.tell = {**record.tell, "attributes": {}}
-    return found
-
-
-def _reread(tell: Event, objective: str, record: Record) -> Event:
-    """Return how a trial ended, with its value of another objective than it may have been told with."""
-    if tell["value"] is None:
-        return tell
-    last = [*record.reports.values()][-1:] or [tell["value"]]
-    return {**tell, "value": tell["metrics"].get(objective, last[0])}
+                record = records[event["trial"]]
+                if record.reused is not None:
+                    record.reports = dict(records[record.reused].reports)
+                record.tell, record.metrics = event, event.get("metrics") or record.metrics
+    return records
 
 
 def count_worker_failures(events: Iterable[Event]) -> Counter[int]:

@@ -132,9 +132,6 @@ class MlflowProjection:
         if event.get("best") in self.tells:
             self._copy_best(event["best"], ended, self._change(None, changes))
 
-    def _accept(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
-        self._change(None, changes).tags["flowersweep.accepted"] = masked_text("; ".join(event["changes"]))[:LONGEST_TAG]
-
     def _resume(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
         self._code = event.get("code", self._code)
         for trial in [None, *(self.asks.keys() - self.tells.keys())]:

@@ -33,7 +33,7 @@ from flowersweep.space.space import Params, Space, build_space
 from flowersweep.study.claim import describe_best
 from flowersweep.study.journal import Event, read_events
 from flowersweep.study.objectives import direction, objective_names, objective_values, rank_key
-from flowersweep.study.records import Record, best_record, fold_records, meant
+from flowersweep.study.records import Record, best_record, fold_records
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
@@ -142,7 +142,7 @@ def run_promotion(
 def retraining_config(config: Config, base: Config, what: str, count: int, **of_sweep: Any) -> Config:
     """Return the study in which ``count`` things of ``what`` are trained anew as ``base`` says, in the place that ``config`` names."""
     # logits are never removed, or asking for fewer seeds would remove what was trained
-    kept: dict[str, Any] = {"n_trials": count, "keep": 2**31, "space": {}, "repeats": "replicate"}
+    kept: dict[str, Any] = {"n_trials": count, "keep": 2**31, "space": {}, "repeats": "replicate", "import_from": []}
     return replace(
         base,
         study=f"{config.study}-promotion-{what[:6]}",
@@ -191,7 +191,7 @@ def load_study(config: Config) -> tuple[Event, list[Record]]:
         raise StudyError(f'the study "{config.study}" has no complete trial in {path.parent}: run it there first')
     if "overrides" not in events[0]:
         raise StudyError(f'the study "{config.study}" cannot be trained again from its journal: name a run (run=ID), or begin it anew')
-    return meant(events), trials
+    return events[0], trials
 
 
 def promotion_evidence(config: Config) -> dict[str, str]:
@@ -199,11 +199,7 @@ def promotion_evidence(config: Config) -> dict[str, str]:
     folder = study_folder(config)
     events, _ = read_events(folder / "journal.jsonl")
     trials = fold_records(events)
-    told = (
-        describe_best(folder, best_record(trials, *study_objectives(meant(events))), len(trials), meant(events)["objective"])
-        if events
-        else None
-    )
+    told = describe_best(folder, best_record(trials, *study_objectives(events[0])), len(trials), events[0]["objective"]) if events else None
     return {"flowersweep.claim": told} if told else {}
 
 

@@ -70,29 +70,6 @@ def test_another_study_of_that_name_is_not_written_over(tmp_path: Path) -> None:
                 OptunaExporter(journal.path, url).close()
 
 
-def test_another_space_that_was_accepted_is_mirrored_and_another_objective_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/mirror.db"
-    with begin(tmp_path / "journal.jsonl") as journal:
-        trial(journal, 0, "complete", loss="focal", gamma=2.0)
-        first = OptunaExporter(journal.path, url)
-        first.step()
-        first.close()
-        other = {
-            "loss": {"values": distribution_to_json(CategoricalDistribution(["focal", "hinge"]))},
-            "gamma": {"values": distribution_to_json(FloatDistribution(0.0, 9.0))},
-        }
-        journal.append("accept", space=other, outside=[], anew=False, params=[{"loss": "focal", "gamma": 2.0}])
-        trial(journal, 1, "complete", loss="hinge", gamma=8.0)
-        second = OptunaExporter(journal.path, url)
-        second.step()
-        second.close()
-        # a storage keeps the choices of a parameter, so other choices are another parameter there
-        assert [params for _, _, params, _ in mirrored(url)] == [{"loss": "focal", "gamma": 2.0}, {"loss 2": "hinge", "gamma": 8.0}]
-        journal.append("accept", space=other, objective="tune/macro_f1", outside=[], anew=True, params=[{}, {}])
-        with pytest.raises(StudyError, match="by another objective: delete it there, or mirror it elsewhere"):
-            OptunaExporter(journal.path, url)
-
-
 @pytest.mark.parametrize("url", ["nowhere", "sqlite:////no/such/folder/m.db", "postgresql://me:swordfish@127.0.0.1:1/x"])
 def test_a_storage_that_cannot_be_opened_is_said_before_anything_is_trained(url: str, tmp_path: Path) -> None:
     with begin(tmp_path / "journal.jsonl") as journal, pytest.raises(StudyError, match=r"sweep.mirror=\S+ is no address") as told:
