@@ -55,7 +55,7 @@ FREE = (
     "train.checkpoint_seconds",
 )
 
-INCOMPARABLE = ("data", "replicas", "ensemble")  # settings with whose change no trial can be imported
+INCOMPARABLE = ("data", "replicas", "ensemble", "seed")  # settings with whose change no trial can be imported
 
 
 def study_folder(config: Config) -> Path:

@@ -61,7 +61,7 @@ def _imported(event: Event, space: Space, names: Sequence[str]) -> FrozenTrial:
         values=objective_values(event["value"], event["metrics"], names),
         params=event["params"],
         distributions=space.distributions(event["params"]),
-        intermediate_values={} if len(names) > 1 else {epoch: value for epoch, value in event["reports"]},
+        intermediate_values={} if len(names) > 1 else dict(event["reports"]),
         user_attrs={SOURCE: f"{event['study']}:{event['trial']}"},
     )
 

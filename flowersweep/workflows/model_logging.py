@@ -37,7 +37,7 @@ def log_best(study: Study) -> None:
         model = study.model(best)
     elif not study.shelf.weights(best).exists():
         log.warning(
-            "no model was logged: the weights of trial %d were not kept while the study looked for something else; promote", best.number
+            "no model was logged: the weights of trial %d are not in the study's folder. Use `promote`, which trains it again", best.number
         )
         return
     else:

@@ -53,6 +53,7 @@ class SweepResult:
     minutes: float = 0.0  # that the study has run, over all commands
     forecast: float | None = None  # the minutes that were expected
     stopped: str | None = None  # why it ended before its last trial
+    imported: int = 0  # trials of other studies, which come first in the Optuna study
 
 
 def run_sweep(
@@ -175,6 +176,7 @@ def _outcome(flights: TrialLoop, shipped: bool) -> SweepResult:
         study.clock.minutes,
         flights.forecast,
         flights.stopped,
+        len(study.imported),
     )
 
 
