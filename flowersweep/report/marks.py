@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowersweep.report.reading import Reading
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
@@ -59,14 +59,14 @@ def of_state(state: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[str]
     return scatter(x, y, mode="markers", name=state, text=[*text], hovertemplate="%{text}<extra></extra>", marker=marker, **more)
 
 
-def starred(best: Record, x: Any) -> Trace:
+def starred(best: TrialRecord, x: Any) -> Trace:
     """Return the mark of the best trial."""
     marker = {"symbol": "star", "size": 15, "color": COLOURS["best"]}
     told = f"best: trial {best.number}, {best.value:.4g}<extra></extra>"
     return scatter([x], [best.value], mode="markers", name="best", marker=marker, hovertemplate=told)
 
 
-def told(record: Record) -> str:
+def told(record: TrialRecord) -> str:
     """Return what is shown when a trial is pointed at."""
     value = "" if record.value is None else f" {record.value:.4g}"
     params = [f"{name} {short(each)}" for name, each in record.params.items()]

@@ -15,12 +15,13 @@ from flowersweep.config.paths import Settings, differences, flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
 from flowersweep.provenance import code, diff, provenance
-from flowersweep.search.imports import missing_imports
-from flowersweep.search.trial_store import studies_folder
+from flowersweep.search.importing import import_trials
 from flowersweep.space.grammar import to_hydra
 from flowersweep.space.space import Space
-from flowersweep.study.journal import Event, Journal
+from flowersweep.study.events import StudyResumed, StudyStarted
+from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import direction
+from flowersweep.study.records import StudyRecord
 from flowersweep.training.context import TrainingContext
 
 # a study goes on whatever these are: they do not change what a trial means
@@ -54,13 +55,12 @@ FREE = (
     "sweep.budget",
     "train.checkpoint_seconds",
 )
-
 INCOMPARABLE = ("data", "replicas", "ensemble", "seed")  # settings with whose change no trial can be imported
 
 
 def study_folder(config: Config) -> Path:
     """Return the folder of a configuration's study."""
-    return studies_folder(config) / str(config.study)
+    return Path(config.dir) / "studies" / str(config.study)
 
 
 def open_or_verify(
@@ -73,42 +73,34 @@ def open_or_verify(
     meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}}
     meaning["settings"] |= {"data.digest": dataset.digest, "replicas": workshop.runtime.replicas}
     meaning = json.loads(json.dumps(meaning))
-    if journal.events and (changed := _changed(journal.events[0], meaning)):
-        raise _refused(str(config.study), changed)
-    imports = missing_imports(journal.events, config, space, workshop)  # it refuses before anything is written
     if journal.events:
-        journal.append("resume", command=" ".join(overrides), code=code(config.trusted_modules))
-    else:
-        _begin(journal, config, experiment, overrides, workshop, meaning)
-    for content in imports:
-        journal.append("import", **content)
-
-
-def _begin(
-    journal: Journal, config: Config, experiment: str, overrides: Sequence[str], workshop: TrainingContext, meaning: dict[str, Any]
-) -> None:
-    """Write the first event of a study, and the changes of the code beside it."""
+        if changed := _changed(StudyRecord(journal.events[:1]).started, meaning):
+            raise _refused(str(config.study), changed)
+        journal.append(StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code(config.trusted_modules)))
+        return
+    imported = import_trials(config, space, workshop, meaning["settings"])  # it refuses before anything is written
     changes = diff()
     if changes is not None:
         (journal.path.parent / "code.diff").write_text(changes)
     journal.append(
-        "study",
-        study=config.study,
-        experiment=experiment,
-        seed=config.seed,
-        config=asdict(config),
-        objective=config.sweep.objective,
-        direction=direction(config.sweep.objective),
-        overrides=list(overrides),
-        provenance=provenance(
-            tuple(overrides), workshop.runtime, workshop.dataset(config.data), trusted=config.trusted_modules, changes=changes
-        ),
-        **meaning,
+        StudyStarted(
+            study=str(config.study),
+            experiment=experiment,
+            seed=config.seed,
+            config=json.loads(json.dumps(asdict(config))),
+            overrides=[*overrides],
+            objective=config.sweep.objective,
+            direction=direction(config.sweep.objective),
+            provenance=provenance(tuple(overrides), workshop.runtime, dataset, trusted=config.trusted_modules, changes=changes),
+            imported=imported,
+            **meaning,
+        )
     )
 
 
-def _changed(begun: Event, meaning: dict[str, Any]) -> list[str]:
-    old, new = (dict(flatten({"space": _readable(each["space"]), **each["settings"]})) for each in (begun, meaning))
+def _changed(started: StudyStarted, meaning: dict[str, Any]) -> list[str]:
+    was = {"space": started.space, "settings": started.settings}
+    old, new = (dict(flatten({"space": _readable(side["space"]), **side["settings"]})) for side in (was, meaning))
     return describe_changes(old, new)
 
 
@@ -117,10 +109,10 @@ def _readable(space: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refused(name: str, changed: Sequence[str]) -> StudyError:
-    begun = f'study "{name}" was begun with other settings ({"; ".join(changed)}). Take them back, or begin another: study=NAME'
+    refusal = f'study "{name}" was started with other settings ({"; ".join(changed)}). Take them back, or start another: study=NAME'
     if any(change.split(": ")[0].split(".")[0] in INCOMPARABLE for change in changed):
-        return StudyError(begun)
-    return StudyError(f"{begun}. For one that learns from the trials of this: study=NAME 'sweep.import_from=[{name}]'")
+        return StudyError(refusal)
+    return StudyError(f"{refusal}. For one that learns from the trials of this: study=NAME 'sweep.import_from=[{name}]'")
 
 
 def describe_changes(old: Settings, new: Settings) -> list[str]:
@@ -128,8 +120,3 @@ def describe_changes(old: Settings, new: Settings) -> list[str]:
     apart = differences(old, new)
     usual = json.loads(json.dumps(dict(flatten(compose_unchecked(()))))) if apart else {}
     return [f"{path}: {a!r} -> {b!r}" for path, (a, b) in apart.items() if path in old or b != usual.get(path)]
-
-
-def study_objectives(begun: Event) -> list[str]:
-    """Return what a study optimises, from its first event."""
-    return begun.get("config", {}).get("sweep", {}).get("objectives") or [begun["objective"]]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,33 +12,24 @@ from flowersweep.config.compose import compose, parse
 from flowersweep.search import optuna_study
 from flowersweep.space.space import build_space
 from flowersweep.space.transforms import ppf
-from flowersweep.study.journal import Event, read_events
-from flowersweep.study.records import fold_records
+from flowersweep.study.events import EpochsReported, ImportedTrial
+from flowersweep.study.journal import read_events
+from flowersweep.study.records import StudyRecord, read_study
 from tests.conftest import TINY
 from tests.search.conftest import Fork
-from tests.search.test_resume import BESIDE
+from tests.search.test_resume import BESIDE, story
 
 SMALL = ["+sweep=smoothing", "tracking.enabled=false", "sampler.n_startup_trials=5", *TINY]
 NARROW = "sweep.space.label_smoothing.values='interval(0.0, 0.12)'"
 IMPORT = "sweep.import_from=[wide]"
 
 
-def journal(project: Path, study: str) -> list[Event]:
-    return read_events(project / "mlruns" / "studies" / study / "journal.jsonl")[0]
+def study(project: Path, name: str) -> StudyRecord:
+    return read_study(project / "mlruns" / "studies" / name)
 
 
-def imports(events: list[Event]) -> list[Event]:
-    return [event for event in events if event["event"] == "import"]
-
-
-def story(events: list[Event]) -> list[dict[str, Any]]:
-    """What happened, without when and on which thread."""
-    kept = [json.loads(json.dumps(event)) for event in events if event["event"] in ("import", "ask", "report", "tell")]
-    for event in kept:
-        event.pop("worker", None)
-        for timed in [event, *event.get("epochs", [])]:
-            timed.pop("time")
-    return kept
+def taken(project: Path, name: str) -> list[ImportedTrial]:
+    return study(project, name).started.imported
 
 
 def run(fork: Fork, project: Path, *words: str) -> str:
@@ -52,61 +41,52 @@ def run(fork: Fork, project: Path, *words: str) -> str:
 
 def test_a_narrower_space_takes_over_what_fits(project: Path, fork: Fork) -> None:
     run(fork, project, "study=wide", "sweep.n_trials=8")
-    wide = fold_records(journal(project, "wide"))
     said = run(fork, project, NARROW, IMPORT, "study=narrow", "sweep.n_trials=3")
-    fitting = [record for record in wide if record.state in ("complete", "pruned") and record.params.get("label_smoothing", 0.0) <= 0.12]
-    assert 5 <= len(fitting) < len(wide), "the test needs trials that fit and one that does not"
-    assert f"imported {len(fitting)} of the 8 trials of study wide; the other {8 - len(fitting)} have" in said
+    ended = [trial for trial in study(project, "wide").trials if trial.state in ("complete", "pruned")]
+    fitting = [trial for trial in ended if trial.params.get("label_smoothing", 0.0) <= 0.12]
+    assert 0 < len(fitting) < len(ended), "the test needs trials that fit and one that does not"
+    assert f"imported {len(fitting)} of the {len(ended)} ended trials of study wide; the other {len(ended) - len(fitting)} have" in said
     assert f"learned from: {len(fitting)}" in said
-    events = journal(project, "narrow")
-    assert [event["event"] for event in events[: len(fitting) + 1]] == ["study", *["import"] * len(fitting)]
-    for record, event in zip(fitting, imports(events), strict=True):
-        assert (event["study"], event["trial"], event["state"]) == ("wide", record.number, record.state)
-        assert (event["params"], event["value"], event["metrics"]) == (record.params, record.value, record.metrics)
-        assert dict(event["reports"]) == record.reports
-    own = fold_records(events)
-    assert [record.number for record in own] == [0, 1, 2]
-    assert all(record.tell for record in own)
-    # the best is one of the study's own, whose files are there
-    best = next(event["best"] for event in reversed(events) if event["event"] == "stop")
-    assert (project / "mlruns" / "studies" / "narrow" / "trials" / str(best) / "weights.npz").exists()
-    assert fork(project, ["report", "study=narrow"]).returncode == 0
+    for trial, entry in zip(fitting, taken(project, "narrow"), strict=True):
+        assert (entry.source, entry.state) == (f"wide:{trial.number}", trial.state)
+        assert (entry.params, entry.value, entry.metrics) == (trial.params, trial.value, trial.metrics)
+        assert entry.reports == {str(epoch): value for epoch, value in trial.reports.items()}
+    own = study(project, "narrow").trials
+    assert [trial.number for trial in own] == [0, 1, 2]
+    assert all(trial.ended for trial in own)
+    weights = [*(project / "mlruns" / "studies" / "narrow" / "trials").glob("*/weights.npz")]
+    assert [path.parent.name in ("0", "1", "2") for path in weights] == [True]  # the best is one of its own
 
 
 def test_another_parameter_fits_where_its_default_does(project: Path, fork: Fork) -> None:
     run(fork, project, "study=wide", "sweep.n_trials=6")
-    wide = fold_records(journal(project, "wide"))
     dropout = "+sweep.space.dropout={path: model.dropout, values: 'interval(0, 0.4)'}"
     run(fork, project, "loss=focal", dropout, IMPORT, "study=focal", "sweep.n_trials=1")
-    focal = [record for record in wide if record.params["loss"] == "focal"]
-    assert 0 < len(focal) < len(wide)
-    taken = imports(journal(project, "focal"))
-    assert [event["trial"] for event in taken] == [record.number for record in focal]
-    for record, event in zip(focal, taken, strict=True):
-        assert event["params"] == {**{k: v for k, v in record.params.items() if k != "loss"}, "dropout": 0.2}
+    focal = [trial for trial in study(project, "wide").trials if trial.params["loss"] == "focal"]
+    for trial, entry in zip(focal, taken(project, "focal"), strict=True):
+        assert entry.params == {**{k: v for k, v in trial.params.items() if k != "loss"}, "dropout": 0.2}
+    assert focal
 
 
 def test_with_another_objective_values_and_curves_are_read_from_the_metrics(project: Path, fork: Fork) -> None:
     run(fork, project, "study=wide", "sweep.n_trials=6")
     run(fork, project, "sweep.objective=tune/macro_f1", IMPORT, "study=f1", "sweep.n_trials=2")
-    source = journal(project, "wide")
-    curves: dict[int, list[list[float]]] = {}
-    for event in source:
-        if event["event"] == "report":
-            last = event["epochs"][-1]
-            curves.setdefault(event["trial"], []).append([last["epoch"], last["metrics"]["tune/macro_f1"]])
-    taken = imports(journal(project, "f1"))
-    assert {event["state"] for event in taken} >= {"complete"}
-    for event in taken:
-        assert event["reports"] == curves[event["trial"]]
-        complete = event["state"] == "complete"
-        assert event["value"] == (event["metrics"]["tune/macro_f1"] if complete else curves[event["trial"]][-1][1])
-    # Optuna takes them: several objectives too, of the complete trials alone
-    words = ["sweep.objectives=[tune/macro_f1,tune/nll]", "pruner=none", IMPORT, "study=two", "sweep.n_trials=2"]
-    said = run(fork, project, *words)
-    two = imports(journal(project, "two"))
-    assert [event["trial"] for event in two] == [event["trial"] for event in taken if event["state"] == "complete"]
-    assert f"learned from: {len(two)}" in said
+    curves: dict[str, dict[str, float]] = {}
+    for event in read_events(project / "mlruns" / "studies" / "wide" / "journal.jsonl")[0]:
+        if isinstance(event, EpochsReported):
+            last = event.epochs[-1]
+            curves.setdefault(f"wide:{event.trial}", {})[str(last.epoch)] = last.metrics["tune/macro_f1"]
+    entries = taken(project, "f1")
+    complete = [entry for entry in entries if entry.state == "complete"]
+    assert complete
+    for entry in entries:
+        assert entry.reports == curves[entry.source]
+        last = [*entry.reports.values()][-1]
+        assert entry.value == (entry.metrics["tune/macro_f1"] if entry in complete else last)
+    # several objectives: of the complete trials alone
+    said = run(fork, project, "sweep.objectives=[tune/macro_f1,tune/nll]", "pruner=none", IMPORT, "study=two", "sweep.n_trials=2")
+    assert [entry.source for entry in taken(project, "two")] == [entry.source for entry in complete]
+    assert f"learned from: {len(complete)}" in said
 
 
 @pytest.mark.parametrize("target", [0.05, 0.25])
@@ -114,42 +94,38 @@ def test_the_sampler_suggests_near_the_imported_trials_that_were_good(target: fl
     words = ("+sweep=smoothing", "loss=smoothed_cross_entropy", "sampler.n_startup_trials=10")
     config = compose(words)
     space = build_space(config, words, parse(words))
-    taken = []
+    imported = []
     for number, smoothing in enumerate(np.linspace(0.0, 0.3, 20).tolist()):
         middle = space.fill_active(lambda parameter: ppf(parameter.distribution, 0.5))
-        params, value = {**middle, "label_smoothing": smoothing}, abs(smoothing - target)
-        taken.append(
-            {"study": "wide", "trial": number, "state": "complete", "params": params, "value": value, "metrics": {}, "reports": []}
-        )
-    study = optuna_study.rebuild_study([], space, config, taken)
-    assert study.trials[3].user_attrs == {"source": "wide:3"}
-    suggested = [optuna_study.ask_trial(study, 20 + n, space=space, config=config)[1]["label_smoothing"] for n in range(9)]
+        params = {**middle, "label_smoothing": smoothing}
+        imported.append(ImportedTrial(f"wide:{number}", params, "complete", abs(smoothing - target), {}, {}))
+    rebuilt = optuna_study.rebuild_study([], space, config, imported)
+    assert rebuilt.trials[3].user_attrs == {"source": "wide:3"}
+    suggested = [optuna_study.ask_trial(rebuilt, 20 + n, space=space, config=config)[1]["label_smoothing"] for n in range(9)]
     assert abs(float(np.median(suggested)) - target) < 0.06
 
 
 @pytest.mark.parametrize("beside", [[], BESIDE], ids=["one after the other", "beside each other"])
-def test_killed_while_it_imports_and_later_equals_never_killed(beside: list[str], project: Path, fork: Fork) -> None:
+def test_killed_and_resumed_equals_never_killed(beside: list[str], project: Path, fork: Fork) -> None:
     run(fork, project, "study=wide", "sweep.n_trials=6", *beside)
     words = [*SMALL, *beside, "sweep.n_trials=4", IMPORT]
     whole = fork(project, [*words, "study=whole"])
     assert whole.returncode == 0, whole.stderr
-    assert len(imports(journal(project, "whole"))) >= 4
-    # behind the first import, in the middle of the next one's line, behind the last one or a trial's first events
-    for moment in ("event 2 1.0", "event 2 0.5", "event 6 1.0"):
+    # in the middle of the line that holds the imports, behind it, behind some later event
+    for moment in ("event 1 0.5", "event 1 1.0", "event 5 1.0"):
         killed = fork(project, [*words, "study=killed"], moment)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
     end = fork(project, [*words, "study=killed"])
     assert end.returncode == 0, end.stderr
-    assert story(journal(project, "killed")) == story(journal(project, "whole"))
+    studies = project / "mlruns" / "studies"
+    assert taken(project, "killed") == taken(project, "whole")
+    assert story(studies / "killed") == story(studies / "whole")
     assert end.stdout.splitlines()[:5] == whole.stdout.splitlines()[:5]
 
 
 def test_what_a_study_imports_is_part_of_what_it_is(project: Path, fork: Fork) -> None:
     run(fork, project, "study=wide", "sweep.n_trials=2")
     run(fork, project, IMPORT, "study=new", "sweep.n_trials=1")
-    run(fork, project, "study=wide", "sweep.n_trials=3")  # the source goes on; what was imported stays
-    run(fork, project, IMPORT, "study=new", "sweep.n_trials=2")
-    assert [event["trial"] for event in imports(journal(project, "new"))] == [0, 1]
     refused = fork(project, [*SMALL, "study=new", "sweep.n_trials=2"])
     assert refused.returncode == 1
     assert "sweep.import_from: ['wide'] -> []" in refused.stderr
@@ -160,7 +136,7 @@ def test_a_changed_study_is_refused_with_both_ways_on(project: Path, fork: Fork)
     refused = fork(project, [*SMALL, NARROW, "study=wide"])
     assert refused.returncode == 1
     assert "space.label_smoothing.values: 'interval(0.0, 0.3)' -> 'interval(0.0, 0.12)'" in refused.stderr
-    assert "begin another: study=NAME. For one that learns from the trials of this: study=NAME 'sweep.import_from=[wide]'" in refused.stderr
+    assert "start another: study=NAME. For one that learns from the trials of this: study=NAME 'sweep.import_from=[wide]'" in refused.stderr
     images = fork(project, [*SMALL, "data.split_seed=1", "study=wide"])
     assert "study=NAME" in images.stderr
     assert "import_from" not in images.stderr
@@ -171,10 +147,10 @@ def test_what_cannot_be_imported_says_why_and_begins_nothing(project: Path, fork
     images = next(word for word in TINY if word.startswith("data.fetch=")).replace("classes: 5", "classes: 4")
     wide = "sweep.import_from=[wide]"
     for words, why in {
-        ("sweep.import_from=[widd]",): 'no other study "widd"',
-        ("sweep.import_from=[new]",): 'no other study "new"',
-        (images, wide): "trained on other images",
-        ("sweep.objectives=[tune/nll,time]", "pruner=none", wide): 'of study "wide" have no time',
+        ("sweep.import_from=[widd]",): 'no study "widd"',
+        ("sweep.import_from=[new]",): 'no study "new"',
+        (images, wide): "saw other images or devices",
+        ("sweep.objectives=[tune/nll,time]", "pruner=none", wide): "its trials have no time",
         ("sampler=grid", "sampler.steps=2", "sweep.n_trials=4", wide): "sampler=grid learns nothing",
         ("sampler=qmc", wide): "sampler=qmc learns nothing",
         ("sampler=random", wide): "sampler=random learns nothing",
@@ -185,7 +161,7 @@ def test_what_cannot_be_imported_says_why_and_begins_nothing(project: Path, fork
         refused = fork(project, [*base, *words, "study=new"])
         assert refused.returncode == 1, words
         assert why in refused.stderr
-        assert not journal(project, "new")
+        assert not study(project, "new")
     alone = fork(project, ["train", "tracking.enabled=false", wide, *TINY])
     assert alone.returncode == 1
     assert "one training has nothing to search" in alone.stderr
