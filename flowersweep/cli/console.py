@@ -64,7 +64,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def trials_table(outcome: SweepResult, objective: str, others: Sequence[str] = (), rows: int = 10) -> str:
     """Return the best trials first, then those that were pruned or failed; with other objectives, the Pareto front first, and marked."""
-    front = {trial.number for trial in outcome.study.best_trials} if others else set()
+    front = {trial.number - outcome.imported for trial in outcome.study.best_trials} if others else set()
     ranked = sorted(outcome.trials, key=lambda record: (record.number not in front, *_rank(record, objective)))
     names = list(dict.fromkeys(name for record in ranked for name in record.params))
     heading = ["trial", "state", objective, *others, "tune/macro_f1", "holdout/macro_f1", *names]
@@ -99,8 +99,9 @@ def summary(outcome: SweepResult) -> str:
     programs = [f"programs compiled: {_compiled(outcome.compiled)}"] if outcome.compiled else []
     total = f"{len(outcome.trials)} trial{'s' * (len(outcome.trials) != 1)}"
     forecast = f", forecast {outcome.forecast:.1f}" if outcome.forecast is not None else ""
+    imported = [f"trials of other studies that the sampler learned from: {outcome.imported}"] * bool(outcome.imported)
     lasted = [f"minutes: {outcome.minutes:.1f}{forecast}"]
-    return "\n".join([f"{total}: {counted}", *failed[:5], *programs, *lasted])
+    return "\n".join([f"{total}: {counted}", *imported, *failed[:5], *programs, *lasted])
 
 
 def _compiled(programs: Mapping[int, int]) -> str:

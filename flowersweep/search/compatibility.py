@@ -55,6 +55,7 @@ FREE = (
     "sweep.budget",
     "train.checkpoint_seconds",
 )
+INCOMPARABLE = ("data", "replicas", "ensemble", "seed")  # settings with whose change no trial can be imported
 
 
 def study_folder(config: Config) -> Path:
@@ -86,6 +87,8 @@ def open_or_verify(
             raise _refused(str(config.study), changed)
         journal.append(StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code))
         return
+    # it refuses before anything is written
+    imported = import_trials(config, source, trainer, meaning["settings"]) if isinstance(source, Space) else []
     journal.append(
         StudyStarted(
             study=str(config.study),
@@ -96,7 +99,7 @@ def open_or_verify(
             objective=config.sweep.objective,
             direction=direction(config.sweep.objective),
             provenance=provenance(),
-            imported=import_trials(config, source, trainer, meaning["settings"]) if isinstance(source, Space) else [],
+            imported=imported,
             **meaning,
         )
     )
@@ -113,10 +116,10 @@ def _readable(space: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refused(name: str, changed: Sequence[str]) -> StudyError:
-    return StudyError(
-        f'study "{name}" was started with other settings ({"; ".join(changed)}). Take them back, or start another study: '
-        f"study=NAME; with sweep.import_from={name} it learns from this one's trials"
-    )
+    refusal = f'study "{name}" was started with other settings ({"; ".join(changed)}). Take them back, or start another: study=NAME'
+    if any(change.split(": ")[0].split(".")[0] in INCOMPARABLE for change in changed):
+        return StudyError(refusal)
+    return StudyError(f"{refusal}. For one that learns from the trials of this: study=NAME 'sweep.import_from=[{name}]'")
 
 
 def describe_changes(old: Settings, new: Settings) -> list[str]:

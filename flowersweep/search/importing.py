@@ -1,4 +1,4 @@
-"""Trials of other studies that a new study learns from: ``sweep.import_from=STUDY``.
+"""Trials of other studies that a new study learns from: ``sweep.import_from=[STUDY]``.
 
 A trial fits if the new space has a point that trains the same. The sampler sees it as a trial that
 has ended; it is none of the study's own trials, so it can neither be its best nor be promoted.
@@ -8,25 +8,31 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from optuna.samplers import RandomSampler
+
 from flowersweep.config.paths import Settings, flatten, merged
 from flowersweep.config.schema import Config
+from flowersweep.config.targets import resolve
 from flowersweep.errors import ConfigError, StudyError, did_you_mean
 from flowersweep.execution.protocol import Trainer
 from flowersweep.search.duplicates import training_identity
-from flowersweep.search.samplers.keras_tuner.oracle import is_hyperband
+from flowersweep.search.samplers.builtin import grid, qmc
 from flowersweep.space.space import Parameter, Params, Space
 from flowersweep.space.transforms import current_value, nearest_value
-from flowersweep.study.events import ImportedTrial
+from flowersweep.study.events import EpochsReported, Event, ImportedTrial
+from flowersweep.study.journal import read_events
 from flowersweep.study.objectives import objective_names
-from flowersweep.study.records import StudyRecord, TrialRecord, read_study
+from flowersweep.study.records import StudyRecord, TrialRecord
 
 log = logging.getLogger(__name__)
 
 SAME = ("data.digest", "data.split_seed", "replicas")  # values of trials on other images compare to nothing
+PLAIN_SAMPLERS = (grid, qmc, RandomSampler)  # their suggestions do not depend on earlier trials
 
 
 def import_trials(config: Config, space: Space, trainer: Trainer, settings: Settings) -> list[ImportedTrial]:
@@ -38,27 +44,53 @@ def import_trials(config: Config, space: Space, trainer: Trainer, settings: Sett
     """
     if not config.sweep.import_from:
         return []
-    if config.engine != "optuna" or is_hyperband(config) or config.sampler.get("name") == "grid":
-        raise ConfigError("sweep.import_from: a grid or an oracle lays out its own trials. Use sampler=default")
+    _require_learning(config, space)
     trials: list[ImportedTrial] = []
-    for name in config.sweep.import_from:
-        source = _source(Path(config.dir) / "studies", name, settings)
+    for name in dict.fromkeys(config.sweep.import_from):
+        source = _source(Path(config.dir) / "studies", name, settings, objective_names(config))
         ended = [trial for trial in source.trials if trial.state in ("complete", "pruned")]
         imported = [entry for trial in ended if (entry := _import(trial, source, config, space, trainer))]
-        log.warning("%d of the %d trials of %s have a point in this space: the sampler learns from them", len(imported), len(ended), name)
+        log.warning(
+            "imported %d of the %d ended trials of study %s; the other %d have no point in this space that trains the same",
+            len(imported),
+            len(ended),
+            name,
+            len(ended) - len(imported),
+        )
         trials += imported
     return trials
 
 
-def _source(studies: Path, name: str, settings: Settings) -> StudyRecord:
-    source = read_study(studies / name)
+def _require_learning(config: Config, space: Space) -> None:
+    if config.ensemble.members:
+        raise ConfigError("sweep.import_from: an ensemble pools trials and trains none. Leave sweep.import_from out")
+    if not space.parameters:
+        raise ConfigError("sweep.import_from: one training has nothing to search. Leave sweep.import_from out")
+    if config.engine != "optuna":
+        raise ConfigError("sweep.import_from: an oracle lays out its own trials. Use `engine=optuna`, or leave sweep.import_from out")
+    if resolve(config.sampler, config.trusted_modules) in PLAIN_SAMPLERS:
+        name = config.sampler.get("name")
+        raise ConfigError(f"sweep.import_from: sampler={name} learns nothing from earlier trials. Use `sampler=default`")
+
+
+def _source(studies: Path, name: str, settings: Settings, objectives: Sequence[str]) -> StudyRecord:
+    """Return a study to import from, with the curves of the first objective."""
+    source = StudyRecord(_with_objective(event, objectives[0]) for event in read_events(studies / name / "journal.jsonl")[0])
     if not source:
         known = [path.parent.name for path in studies.glob("*/journal.jsonl")]
         raise StudyError(f'sweep.import_from: no study "{name}" in {studies}. ' + did_you_mean(name, known, "Studies"))
     old = source.started.settings
     if other := [f"{path}: {old.get(path)!r} there, {settings.get(path)!r} here" for path in SAME if old.get(path) != settings.get(path)]:
         raise StudyError(f"sweep.import_from={name}: its trials saw other images or devices ({'; '.join(other)}). Leave it out")
+    complete = [trial for trial in source.trials if trial.state == "complete"]
+    if lacking := [objective for objective in objectives if any(objective not in trial.metrics for trial in complete)]:
+        raise StudyError(f"sweep.import_from={name}: its trials have no {', '.join(lacking)}. Use other sweep.objectives, or leave it out")
     return source
+
+
+def _with_objective(event: Event, objective: str) -> Event:
+    """Return a report with its value of another objective than it may have been journaled with."""
+    return replace(event, value=event.epochs[-1].metrics[objective]) if isinstance(event, EpochsReported) else event
 
 
 def _import(trial: TrialRecord, source: StudyRecord, config: Config, space: Space, trainer: Trainer) -> ImportedTrial | None:
@@ -68,11 +100,10 @@ def _import(trial: TrialRecord, source: StudyRecord, config: Config, space: Spac
     names = objective_names(config)
     if point is None or not space.feasible(point) or _identity(space, point, trainer) != trial.identity:
         return None
-    if any(name not in trial.metrics for name in (names[:1] if trial.state == "pruned" else names)):
-        return None
-    same = source.started.objective == names[0]
-    reports = {str(epoch): value for epoch, value in trial.reports.items()} if same else {}
-    value = trial.value if same and trial.value is not None else trial.metrics[names[0]]
+    if trial.state == "pruned" and len(names) > 1:
+        return None  # Optuna's samplers do not compare pruned trials by several objectives
+    reports = {str(epoch): value for epoch, value in trial.reports.items()} if len(names) == 1 else {}
+    value = [*trial.reports.values()][-1] if trial.state == "pruned" else trial.metrics[names[0]]
     return ImportedTrial(f"{source.started.study}:{trial.number}", point, trial.state, value, trial.metrics, reports)
 
 

@@ -46,14 +46,13 @@ def rebuild_study(
 
 
 def _imported(trial: ImportedTrial, space: TrialSource, names: Sequence[str]) -> FrozenTrial:
-    values = objective_values(trial.value, trial.metrics, names) if trial.state == "complete" else [trial.value]
-    several = len(names) > 1 and trial.state != "complete"  # Optuna wants as many values as there are objectives
     return optuna.trial.create_trial(
-        state=TrialState.FAIL if several else STATES[trial.state],
-        values=None if several else values,
+        state=STATES[trial.state],
+        values=objective_values(trial.value, trial.metrics, names),
         params=trial.params,
         distributions=space.distributions(trial.params),
         intermediate_values={int(epoch): value for epoch, value in trial.reports.items()},
+        user_attrs={"source": trial.source},
     )
 
 

@@ -59,9 +59,9 @@ class Study:
         self.trials_by_identity: defaultdict[str | None, list[int]] = defaultdict(list)
         for record in self.trials:
             self.trials_by_identity[record.identity].append(record.number)
-        imported = self.record.started.imported
-        self.optuna = optuna_study.rebuild_study(self.trials, source, config, imported)
-        self.running_trials = optuna_study.running_trials(self.optuna, len(imported))
+        self.imported = self.record.started.imported  # Optuna's study counts them first
+        self.optuna = optuna_study.rebuild_study(self.trials, source, config, self.imported)
+        self.running_trials = optuna_study.running_trials(self.optuna, len(self.imported))
         self.trial_store = TrialStore(self.folder, config, self.trials)
         self.clock = Clock(self.record.seconds, config.sweep.budget.minutes)
         self.ended = sum(record.ended is not None for record in self.trials)
@@ -115,7 +115,9 @@ class Study:
 
     def _ask_optuna(self, number: int, params: Params | None = None, state: HyperbandState | None = None) -> tuple[optuna.Trial, Params]:
         config = self._ask_config
-        return optuna_study.ask_trial(self.optuna, number, space=self.source, config=config, known=params, noted=state)
+        # imported trials take the place of the sampler's starting points
+        place = len(self.imported) + number
+        return optuna_study.ask_trial(self.optuna, place, space=self.source, config=config, known=params, noted=state)
 
     @property
     def _ask_config(self) -> Config:

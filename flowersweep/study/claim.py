@@ -16,7 +16,7 @@ def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, obje
     if best is None:
         return "no trial was completed"
     if not (folder / "trials" / str(best.number) / "logits.npz").exists():
-        return f"best: trial {best.number}, whose predictions were not kept: the study looked for something else when it ended"
+        return f"best: trial {best.number}, whose predictions are not in the study's folder"
     with np.load(folder / "trials" / str(best.number) / "logits.npz") as kept:
         logits, labels = kept["holdout"], kept["holdout_labels"]
     low, high = macro_f1_interval(logits.argmax(axis=1), labels, logits.shape[1])

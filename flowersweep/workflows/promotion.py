@@ -173,7 +173,7 @@ def run_promotion(
 def retraining_config(config: Config, base: Config, what: str, count: int, **of_sweep: Any) -> Config:
     """Return the study in which ``count`` things of ``what`` are trained anew as ``base`` says, in the place that ``config`` names."""
     # logits are never removed, or asking for fewer seeds would remove what was trained
-    kept: dict[str, Any] = {"n_trials": count, "keep": KEEP_ALL, "space": {}, "repeats": "replicate"}
+    kept: dict[str, Any] = {"n_trials": count, "keep": KEEP_ALL, "space": {}, "repeats": "replicate", "import_from": []}
     return replace(
         base,
         study=f"{config.study}-promotion-{what[:6]}",

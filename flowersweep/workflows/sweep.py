@@ -271,7 +271,7 @@ def _result(loop: TrialLoop, shipped: bool, analysis: EnsembleAnalysis | None) -
         study.clock.minutes,
         loop.forecast,
         loop.stopped,
-        len(study.record.started.imported),
+        len(study.imported),
     )
 
 

@@ -71,7 +71,8 @@ def _describe(config: Config, space: Space, say: Say) -> None:
     if space.constraints:
         say(f"  {feasible_share(space):.2g} of the space meets that")
     if space.parameters:
-        say(f"\n{SAMPLES} samples, as the sampler would begin:")
+        before = ", had it no trials of other studies to learn from" if config.sweep.import_from else ""
+        say(f"\n{SAMPLES} samples, as the sampler would begin{before}:")
     for number, params in enumerate(_samples(config, space)):
         say(f"  {number}: " + ", ".join(f"{path}={_number(value)}" for path, value in space.settings(params).items()))
 
