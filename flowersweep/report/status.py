@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flowersweep.study.journal import Event, lock_holder, read_events
+from flowersweep.study.objectives import study_objectives
 from flowersweep.study.records import Record, best_record, fold_records, meant
 
 STATES = ("complete", "pruned", "failed", "running", "outside")
@@ -45,9 +46,11 @@ class Status:
 def status(folder: Path) -> Status:
     """Read the study in ``folder``; its journal may be empty yet, or end in a torn line."""
     events, _ = read_events(folder / "journal.jsonl")
-    found, objective = fold_records(events), str(meant(events).get("objective", "")) if events else ""
+    records = fold_records(events)
+    names = study_objectives(meant(events)) if events else [""]
     newest = float(events[-1]["time"]) if events else 0.0
-    return Status(folder.name, objective, found, best_record(found, objective), wanted(events), _rate(events), newest, lock_holder(folder))
+    best = best_record(records, *names)
+    return Status(folder.name, names[0], records, best, wanted(events), _rate(events), newest, lock_holder(folder))
 
 
 def wanted(events: Iterable[Event]) -> int:

@@ -120,8 +120,3 @@ def describe_changes(old: Settings, new: Settings) -> list[str]:
     apart = differences(old, new)
     usual = json.loads(json.dumps(dict(flatten(compose_unchecked(()))))) if apart else {}
     return [f"{path}: {a!r} -> {b!r}" for path, (a, b) in apart.items() if path in old or b != usual.get(path)]
-
-
-def study_objectives(begun: Event) -> list[str]:
-    """Return what a study optimises, from its first event."""
-    return begun.get("config", {}).get("sweep", {}).get("objectives") or [begun["objective"]]

@@ -115,7 +115,12 @@ def record_from_ask(ask: Event, trials: Sequence[Record] = ()) -> Record:
     return Record(ask["trial"], ask["params"], *meaning, hyperband_state=noted, reports=reports, times=times, notes=notes)
 
 
-def best_record(trials: Iterable[Record], *names: str) -> Record | None:
-    """Return the complete trial that is best in the first objective, the others deciding between equals; None if none is complete."""
+def ranked_records(trials: Iterable[Record], *names: str) -> list[Record]:
+    """Return the complete trials, the best first: by the first objective, the others deciding between equals, then the earlier."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    return min(complete, key=lambda trial: rank_key(objective_values(trial.value or 0.0, trial.metrics, names), names), default=None)
+    return sorted(complete, key=lambda trial: rank_key(objective_values(trial.value or 0.0, trial.metrics, names), names))
+
+
+def best_record(trials: Iterable[Record], *names: str) -> Record | None:
+    """Return the first of ``ranked_records``; None if no trial is complete."""
+    return next(iter(ranked_records(trials, *names)), None)

@@ -23,10 +23,11 @@ from flowersweep.ensemble.pooling import require_images
 from flowersweep.ensemble.rebuild import configured
 from flowersweep.evaluation.scores import Reals
 from flowersweep.evaluation.weights import weight_intervals
-from flowersweep.search.compatibility import study_folder, study_objectives
+from flowersweep.search.compatibility import study_folder
 from flowersweep.search.state import Study
 from flowersweep.space.space import Params
 from flowersweep.study.journal import read_events
+from flowersweep.study.objectives import study_objectives
 from flowersweep.study.records import Record, best_record
 from flowersweep.training.features import Progress
 from flowersweep.workflows.ensemble_rounds import Round, Rounds

@@ -26,13 +26,13 @@ from flowersweep.evaluation.gate import Candidate, Verdict, compare_with_champio
 from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.statistics import mcnemar, wilson
 from flowersweep.runtime import start
-from flowersweep.search.compatibility import FREE, describe_changes, study_folder, study_objectives
+from flowersweep.search.compatibility import FREE, describe_changes, study_folder
 from flowersweep.search.deduplication import identity, replicate_seed
 from flowersweep.search.state import Study, Turns
 from flowersweep.space.space import Params, Space, build_space
 from flowersweep.study.claim import describe_best
 from flowersweep.study.journal import Event, read_events
-from flowersweep.study.objectives import direction, objective_names, objective_values, rank_key
+from flowersweep.study.objectives import direction, objective_names, objective_values, rank_key, study_objectives
 from flowersweep.study.records import Record, best_record, fold_records, meant
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext

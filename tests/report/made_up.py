@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,11 +78,15 @@ class MadeUp:
             "seed": 0,
             "objective": self.objective,
             "direction": "minimize" if self.objective.endswith("nll") else "maximize",
+            "overrides": self._overrides(),
             "config": {"sweep": {"n_trials": len(self.plays)}},
             "space": {name: {"when": {}, **p, "values": distribution_to_json(p["values"])} for name, p in self.space.items()},
             "settings": {"data.digest": self.digest, "train.epochs": 10},
             "provenance": {"command": self.command or " ".join(["python -m flowersweep", *self.words]), "data": data, "versions": {}},
         }
+
+    def _overrides(self) -> list[str]:
+        return [*self.words] if self.command is None else shlex.split(self.command)[3:]
 
     def _trial(self, number: int, play: Play, now: float) -> list[dict[str, Any]]:
         common = {"trial": number}

@@ -13,10 +13,11 @@ from PIL import Image
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.synthetic.dataset import write
+from flowersweep.report import write_report as write_page
 from flowersweep.report.mistakes import SIDE, gallery, keep, stored, worst
-from flowersweep.report.reading import Predictions
-from flowersweep.report.sections import gallery as section
-from flowersweep.report.write import write as write_page
+from flowersweep.report.page import render
+from flowersweep.report.study_page import gallery as section
+from flowersweep.report.study_view import Predictions
 from tests.report.made_up import MadeUp, Play, smoothed
 
 
@@ -54,7 +55,7 @@ def test_they_are_shown_with_the_images_they_are_about(images: Dataset, tmp_path
     assert stored(tmp_path) == found
     sheet = Image.open(io.BytesIO((tmp_path / "mistakes.jpg").read_bytes()))
     assert sheet.height > SIDE
-    html = section(found).html
+    html = render("", [], [section(found)])
     assert html.count("data:image/jpeg;base64,") == 2
     assert f"taken for {found[0].predicted}" in html
 
@@ -64,7 +65,7 @@ def test_other_images_or_none_are_said_to_be_so(images: Dataset, tmp_path: Path)
     assert "are not here" in gallery(kept, {}, {"data": {"dir": str(tmp_path / "nothing")}}, cache)
     other = replace(kept, tune_labels=(kept.tune_labels + 1) % 3)
     assert "other images" in gallery(other, {"data": {"name": "flowers"}}, {"data": {"dir": images.dir}}, cache)
-    right = replace(kept, tune=np.eye(3)[kept.tune_labels], report=np.eye(3)[kept.holdout_labels])
+    right = replace(kept, tune=np.eye(3)[kept.tune_labels], holdout=np.eye(3)[kept.holdout_labels])
     assert gallery(right, {}, {"data": {"dir": images.dir}}, cache) == "No image was mistaken."
 
 

@@ -16,8 +16,8 @@ from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import Labels, Logits
 from flowersweep.space.space import Parameter
 from flowersweep.study.journal import Event, read_events
-from flowersweep.study.objectives import better
-from flowersweep.study.records import Record, best_record, fold_records, meant
+from flowersweep.study.objectives import study_objectives
+from flowersweep.study.records import Record, fold_records, meant, ranked_records
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +44,11 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Reading:
+class StudyView:
     """One study, read once from its folder; nothing of it is locked or changed."""
 
     folder: Path
-    begun: Event
+    study_event: Event  # what the study is
     records: list[Record]
     curves: dict[int, dict[int, float]]  # trial -> epochs done -> objective
     spans: dict[int, Span]
@@ -58,21 +58,21 @@ class Reading:
 
     @property
     def name(self) -> str:
-        return str(self.begun["study"])
+        return str(self.study_event["study"])
 
     @property
     def objective(self) -> str:
-        return str(self.begun["objective"])
+        return str(self.study_event["objective"])
 
     @cached_property
     def best(self) -> Record | None:
-        return best_record(self.records, self.objective)
+        """The trial that the sweep calls the best: with several objectives a tie is decided by the others."""
+        return self.complete[0] if self.complete else None
 
     @cached_property
     def complete(self) -> list[Record]:
         """The trials that were completed, the best first."""
-        sign = -1 if better(1, 0, self.objective) else 1
-        return sorted((r for r in self.records if r.state == "complete"), key=lambda r: sign * float(r.value or 0))
+        return ranked_records(self.records, *study_objectives(self.study_event))
 
     @cached_property
     def drawn(self) -> list[Record]:
@@ -104,27 +104,31 @@ class Reading:
             return None
 
 
-def reading(folder: Path) -> Reading:
-    """Read the study in ``folder``. Raises StudyError if there is no journal with a study in it, or it is damaged."""
+def load_study(folder: Path) -> StudyView:
+    """Read the study in ``folder``.
+
+    Raises:
+        StudyError: the folder has no journal with a study in it, or the journal is damaged.
+    """
     events, _ = read_events(folder / "journal.jsonl")
     if not events or events[0]["event"] != "study":
         raise StudyError(f"{folder / 'journal.jsonl'} holds no study yet")
-    begun = meant(events)
-    space = begun.get("space", {})
-    parameters = (Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {}) for name, p in space.items())
+    study = meant(events)
+    parameters = (
+        Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {}) for name, p in study.get("space", {}).items()
+    )
     moments, resumes = _running_time(events)
-    spans = _spans(zip(events, moments, strict=True))
-    timed = zip(events, moments, strict=True)
-    forecasts = tuple((moment, float(e["minutes"]), int(e["trials"])) for e, moment in timed if e["event"] == "forecast")
-    return Reading(
+    timed = [*zip(events, moments, strict=True)]
+    forecasts = ((moment, float(event["minutes"]), int(event["trials"])) for event, moment in timed if event["event"] == "forecast")
+    return StudyView(
         folder,
-        {**begun, "settings": events[0].get("settings", {})},
+        {"settings": {}, **study},
         fold_records(events),
-        _curves(events, begun.get("objective", "")),
-        spans,
+        _curves(events, study.get("objective", "")),
+        _spans(timed),
         resumes,
         tuple(parameters),
-        forecasts,
+        tuple(forecasts),
     )
 
 
