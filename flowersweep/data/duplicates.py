@@ -41,13 +41,13 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ImageLocation:
-    """An image: the part that it is used for (train, tune, report, test), and its record's number in its split."""
+    """An image: the part that it is used for (train, tune, holdout, test), and its record's number in its split."""
 
     part: str
     record: int
 
     def __str__(self) -> str:
-        return f"{'val' if self.part in ('tune', 'report') else self.part} {self.record}"
+        return f"{'val' if self.part in ('tune', 'holdout') else self.part} {self.record}"
 
 
 @dataclass(frozen=True)

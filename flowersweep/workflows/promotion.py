@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import optuna
@@ -42,7 +42,25 @@ from flowersweep.workflows.model_logging import log_network
 from flowersweep.workflows.sweep import SweepResult, run_sweep
 
 DEFAULT = "default"
-Champion = Callable[[Config], np.ndarray]  # logits (n, K) of the champion on the images of holdout
+
+
+class CountComparison(Protocol):
+    """Note a comparison before it is made; return the how-manieth on these held-out images it is."""
+
+    def __call__(self, *, challenger: str) -> int:
+        """``challenger``: what is compared with the champion."""
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """The champion that a candidate is compared with, on the held-out images of one configuration."""
+
+    run: str
+    logits: np.ndarray  # (n, K) on holdout
+    count_comparison: CountComparison
+
+
+Champion = Callable[[Config], Opponent]
 
 
 @dataclass(frozen=True)
@@ -216,7 +234,7 @@ def _require_same(begun: Event, now: Config) -> None:
         raise StudyError(f"the study was begun with other settings than its words mean now ({'; '.join(changed)}): take the changes back")
 
 
-def decide(config: Config, points: Candidates, trials: Sequence[Record], against: np.ndarray | None, known: dict[str, Any]) -> Decision:
+def decide(config: Config, points: Candidates, trials: Sequence[Record], against: Opponent | None, known: dict[str, Any]) -> Decision:
     """Choose a candidate on tune, compare it with the champion on holdout, and log the model of its best seed."""
     folder, maximize = study_folder(config), direction(config.sweep.objective) == "maximize"
     by_name = {name: [trial for trial in trials if trial.params["candidate"] == name] for name, _ in points.entries}
@@ -228,7 +246,16 @@ def decide(config: Config, points: Candidates, trials: Sequence[Record], against
     chosen = found[select_one_se(found, maximize=maximize)]
     best = (max if maximize else min)(complete[chosen.name], key=lambda trial: trial.value or 0.0)
     labels = kept[chosen.name][0]["holdout_labels"]
-    verdict = None if against is None else compare_with_champion(chosen.holdout, against, labels, [each.holdout for each in found])
+    workshop = TrainingContext(
+        start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules
+    )
+    run = log_network(replace(points.trained(best), study=config.study), best.number, points.model(best, folder, workshop), workshop)
+    verdict = None
+    if against is not None:
+        challenger = f"run {run}, of {len(trials)} trainings"
+        comparison = 1 if run == against.run else against.count_comparison(challenger=challenger)  # itself is no challenger
+        seeds = [each.holdout for each in found]
+        verdict = compare_with_champion(chosen.holdout, against.logits, labels, seeds, comparison=comparison)
     evidence = {
         **known,
         "chosen": chosen.name,
@@ -238,13 +265,9 @@ def decide(config: Config, points: Candidates, trials: Sequence[Record], against
         "objective": config.sweep.objective,
         "candidates": [_told(each, complete[each.name]) for each in found],
         "images": {"tune": len(kept[chosen.name][0]["tune_labels"]), "holdout": len(labels)},
-        "promoted": _promoted(kept[chosen.name][complete[chosen.name].index(best)], against),
-        "against_champion": None if verdict is None else {"metric": "holdout/macro_f1", "confidence": 0.95, **to_dict(verdict)},
+        "promoted": _promoted(kept[chosen.name][complete[chosen.name].index(best)], None if against is None else against.logits),
+        "against_champion": None if verdict is None else {"metric": "holdout/macro_f1", **to_dict(verdict)},
     }
-    workshop = TrainingContext(
-        start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules
-    )
-    run = log_network(replace(points.trained(best), study=config.study), best.number, points.model(best, folder, workshop), workshop)
     return Decision(verdict is None or verdict.better, run, chosen.name, verdict, evidence)
 
 
