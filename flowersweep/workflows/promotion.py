@@ -32,8 +32,8 @@ from flowersweep.search.state import Study, Turns
 from flowersweep.space.space import Params, Space, build_space
 from flowersweep.study.claim import describe_best
 from flowersweep.study.journal import Event, read_events
-from flowersweep.study.objectives import direction, objective_names, objective_values, rank_key, study_objectives
-from flowersweep.study.records import Record, best_record, fold_records, meant
+from flowersweep.study.objectives import direction, objective_names, rank_key, study_objectives
+from flowersweep.study.records import Record, best_record, fold_records, meant, ranked_records
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
@@ -140,11 +140,13 @@ def run_promotion(
     base = compose([*words, *own, f"study={config.study}"])
     searched = begun["config"]["sweep"]["space"]
     space = build_space(base, [*words, *own], parse(words)) if searched else Space((), {}, (*words, *own), frozenset())
-    entries = candidates(base, space, trials, config.promotion.top, begun["settings"]["replicas"])
+    names = objective_names(base)
+    ranked = ranked_for(trials, names, study_objectives(begun))
+    entries = candidates(base, space, ranked, config.promotion.top, begun["settings"]["replicas"])
     if uses_workers(base):  # JAX takes the accelerators when it first computes, and they are the workers'
         start(Path(config.dir) / "cache" / "compiled", platform="cpu")
     against = champion(base) if champion else None  # before minutes of training: what does not fit is said now
-    what = hashlib.sha256(json.dumps([begun["time"], entries], sort_keys=True).encode()).hexdigest()
+    what = hashlib.sha256(json.dumps([begun["time"], entries, names], sort_keys=True).encode()).hexdigest()
     count = len(entries) * config.promotion.seeds
     again = retraining_config(config, base, what, count, budget=config.sweep.budget)
     points = Candidates(
@@ -182,18 +184,34 @@ def require_all(outcome: SweepResult, count: int) -> None:
         raise StudyError(f"{why}: nothing is decided before all {count} trainings are there; the same command goes on")
 
 
-def candidates(config: Config, space: Space, trials: Sequence[Record], top: int, replicas: int) -> dict[str, Params]:
-    """Return the default configuration and the best trials that are not the same as it or one another: name -> parameters."""
-    names = objective_names(config)
-    complete = [each for each in trials if each.state == "complete" and each.value is not None]
-    ranked = sorted(complete, key=lambda each: rank_key(objective_values(each.value or 0.0, each.metrics, names), names))
-    found, seen = {DEFAULT: Params()}, {identity(space.config({}), replicas)}
+def candidates(config: Config, space: Space, ranked: Sequence[Record], top: int, replicas: int) -> dict[str, Params]:
+    """Return the default configuration and the best of ``ranked`` trials, none of them twice: name -> parameters."""
+    entries, seen = {DEFAULT: Params()}, {identity(space.config({}), replicas)}
     for record in ranked:
         what = identity(space.config(record.params), replicas)
-        if len(found) <= top and what not in seen:
-            found[f"trial {record.number}"] = record.params
+        if len(entries) <= top and what not in seen:
+            entries[f"trial {record.number}"] = record.params
             seen.add(what)
-    return found
+    return entries
+
+
+def ranked_for(trials: Sequence[Record], names: Sequence[str], of_study: Sequence[str]) -> list[Record]:
+    """Return the complete trials, the best first by the objectives ``names``, whichever the study had.
+
+    Raises:
+        StudyError: a complete trial does not have one of these metrics.
+    """
+    if list(names) == list(of_study):
+        return ranked_records(trials, *names)
+    complete = [trial for trial in trials if trial.state == "complete"]
+    for name in names:
+        if lacking := [trial.number for trial in complete if name not in trial.metrics]:
+            raise StudyError(
+                f"sweep.objective={name}: trial {lacking[0]} of the study has no such metric, so its trials cannot be ranked by it. "
+                f"Use one of {', '.join(sorted(key for key in complete[0].metrics if key.startswith('tune/')))}, "
+                f"or leave sweep.objective out: the study's is {of_study[0]}"
+            )
+    return sorted(complete, key=lambda trial: rank_key([trial.metrics[name] for name in names], names))
 
 
 def network_path(folder: Path, number: int) -> Path:
