@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowersweep.report.checks.importance import importances
+from flowersweep.report.checks.importance import _shares, _trials, importances, top_fraction
 from flowersweep.report.study_view import StudyView, load_study
 from tests.report.made_up import MadeUp, Play, focal, smoothed
 
@@ -42,3 +42,9 @@ def test_nothing_is_said_of_few_trials_and_values_outside_the_range_are_left_out
     assert importances(planted(tmp_path, 9)) == []
     outside = MadeUp([Play(smoothed(0.1, 9.0), 0.3)] * 20, name="outside").write(tmp_path)
     assert importances(load_study(outside)) == []
+
+
+def test_a_whole_study_and_its_halves_ask_for_the_same_share_of_good_trials(tmp_path: Path) -> None:
+    assert [top_fraction(trials) for trials in (5, 10, 20, 100)] == [0.5, 0.5, 0.25, 0.1]
+    whole = {row.name: row.share for row in importances(planted(tmp_path, 20))}
+    assert whole == _shares(_trials(load_study(tmp_path / "made_up")), load_study(tmp_path / "made_up"), top_fraction(10))

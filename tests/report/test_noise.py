@@ -65,3 +65,24 @@ def test_the_band_comes_from_replicas_where_there_are_some(tmp_path: Path, found
     assert replicated is not None
     assert replicated.error == pytest.approx(np.sqrt(2) * np.std(values, ddof=1))
     assert "4 trainings" in replicated.source
+
+
+def test_replicas_that_agree_count_and_those_that_took_a_result_do_not(tmp_path: Path) -> None:
+    plays = [Play(smoothed(0.1, 0.01 + n // 2 / 100), value) for n, value in enumerate((0.30, 0.30, 0.50, 0.54))]
+    study = load_study(MadeUp(plays).write(tmp_path))
+    noise = noise_level(study, [])
+    assert noise is not None
+    assert noise.error == pytest.approx(np.sqrt(2 * (0.0 + 2 * 0.02**2) / 2))  # two groups of one degree of freedom each
+    for record in study.records[1::2]:
+        record.repeats = record.number - 1  # and no seed: these trained nothing
+    assert noise_level(study, []) is None
+
+
+def test_replicas_are_what_trained_the_same_whatever_their_parameters(tmp_path: Path) -> None:
+    values = (0.30, 0.34, 0.32)
+    study = load_study(MadeUp([Play(smoothed(0.1 + n / 100, 0.01), value) for n, value in enumerate(values)]).write(tmp_path))
+    for record in study.records:
+        record.identity, record.seed = "one training", record.number
+    noise = noise_level(study, [])
+    assert noise is not None
+    assert noise.error == pytest.approx(np.sqrt(2) * np.std(values, ddof=1))

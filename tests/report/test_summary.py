@@ -15,6 +15,7 @@ from flowersweep.config.paths import flatten
 from flowersweep.errors import StudyError
 from flowersweep.report.study_view import StudyView, load_study
 from flowersweep.report.summary import StudySummary, class_names, confused_pairs, score_classes, summarise, train_command, worst_mistakes
+from flowersweep.study.records import best_record
 from tests.report.made_up import CLASSES, IMAGES, MadeUp, Play, focal, of_all_kinds, smoothed
 
 
@@ -134,3 +135,13 @@ def test_facts_of_a_maximised_objective_turn_around(tmp_path: Path) -> None:
     found = summarise(load_study(MadeUp(plays, objective="tune/macro_f1").write(tmp_path)))
     assert [r.number for r in found.study.complete] == [1, 2, 0]
     assert found.differences[0].value > 0
+
+
+def test_with_several_objectives_a_tie_is_decided_as_the_sweep_does(tmp_path: Path) -> None:
+    folder = MadeUp([Play(smoothed(0.1, 0.01), 0.9), Play(smoothed(0.2, 0.01), 0.9)], objective="tune/macro_f1").write(tmp_path)
+    study = load_study(folder)
+    study.study_event["config"]["sweep"]["objectives"] = ["tune/macro_f1", "time"]
+    for record, seconds in zip(study.records, (20.0, 10.0), strict=True):
+        record.metrics["time"] = seconds
+    swept = best_record(study.records, "tune/macro_f1", "time")
+    assert study.best is swept is study.records[1]
