@@ -59,9 +59,9 @@ def _test(first: Entry, second: Entry) -> McNemar:
 
 
 def _difference(first: Entry, second: Entry) -> Difference | None:
-    if first.predictions is None or second.predictions is None or first.study.study_event["settings"].get("data.digest") is None:
+    if first.predictions is None or second.predictions is None or first.study.started.settings.get("data.digest") is None:
         return None
-    digests = {entry.study.study_event["settings"].get("data.digest") for entry in (first, second)}
+    digests = {entry.study.started.settings.get("data.digest") for entry in (first, second)}
     same = (
         np.array_equal(first.predictions.holdout_labels, second.predictions.holdout_labels)
         and first.predictions.holdout.shape == second.predictions.holdout.shape
@@ -162,7 +162,7 @@ def _settings(studies: Sequence[StudyView]) -> list[Part]:
 def _meaning(study: StudyView) -> dict[str, Any]:
     best = study.best
     given = {p.path: best.params[p.name] for p in study.parameters if p.name in best.params} if best else {}
-    return {**study.study_event["settings"], **given}
+    return {**study.started.settings, **given}
 
 
 def _shown(value: Any) -> Any:

@@ -40,7 +40,7 @@ def rank_agreement(first: StudyView, second: StudyView) -> RankAgreement:
 
 
 def _sign(study: StudyView) -> int:
-    return 1 if study.study_event["direction"] == "maximize" else -1
+    return 1 if study.started.direction == "maximize" else -1
 
 
 def _by_configuration(study: StudyView, paths: set[str]) -> dict[str, list[float]]:

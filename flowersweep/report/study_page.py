@@ -33,10 +33,10 @@ from flowersweep.report.summary import (
     score_classes,
     score_halves,
 )
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
 
-STATES = ("complete", "pruned", "failed", "running", "outside")
+STATES = ("complete", "pruned", "failed", "running")
 
 
 def introduction(summary: StudySummary) -> list[Part]:
@@ -136,18 +136,18 @@ def _minutes(summary: StudySummary) -> str:
     study = summary.study
     if not study.spans:
         return ""
-    ended = sum(record.tell is not None for record in study.records)
+    ended = sum(record.ended is not None for record in study.records)
     minutes = max(span.end for span in study.spans.values()) / 60
-    forecasts = [f"{m:.1f} for {trials} trials (after {at / 60:.1f})" for at, m, trials in study.forecasts]
-    forecast = f"Forecast, in minutes: {'; '.join(forecasts)}" if forecasts else "There was no forecast"
-    return f"The {ended} trials that ended took {minutes:.1f} minutes. {forecast}."
+    forecasts = [f"{forecast.minutes:.1f} for {forecast.trials} trials (after {at / 60:.1f})" for at, forecast in study.record.forecasts]
+    sentence = f"Forecast, in minutes: {'; '.join(forecasts)}" if forecasts else "There was no forecast"
+    return f"The {ended} trials that ended took {minutes:.1f} minutes. {sentence}."
 
 
 def _evaluation(summary: StudySummary) -> Section:
     if summary.predictions is None:
         missing = Text("The predictions of the best trial are not in the study's folder.", soft=True)
         return Section("evaluation", "Evaluation", [missing])
-    names = class_names(summary.study.study_event.get("provenance", {}), summary.predictions)
+    names = class_names(summary.study.started.provenance, summary.predictions)
     section = evaluation(summary.predictions, names, "The best trial on both halves of val", search.gap(summary))
     note = "The search chose by the tune half. It never saw the held-out half."
     return replace(section, parts=[Text(note, soft=True), *section.parts])
@@ -213,11 +213,11 @@ def _trials(summary: StudySummary) -> Section:
     return Section("trials", "Trials", [table, Text(note, soft=True), Text(sampled, soft=True)])
 
 
-def _is_numeric(records: Sequence[Record], name: str) -> bool:
+def _is_numeric(records: Sequence[TrialRecord], name: str) -> bool:
     return all(isinstance(r.params.get(name, 0.0), int | float) for r in records)
 
 
-def _row(summary: StudySummary, record: Record, names: Sequence[str]) -> list[Any]:
+def _row(summary: StudySummary, record: TrialRecord, names: Sequence[str]) -> list[Any]:
     study, difference = summary.study, summary.differences.get(record.number)
     span = study.spans.get(record.number)
     less = f"{difference.value:+.4f} ± {difference.standard_error:.4f}" if difference else None
@@ -226,13 +226,13 @@ def _row(summary: StudySummary, record: Record, names: Sequence[str]) -> list[An
     return [*cells, epochs, span.end - span.start if span else None, *(record.params.get(n) for n in names)]
 
 
-def _reason(record: Record) -> str | None:
-    return masked_text(str(record.tell["reason"])) if record.tell and record.tell.get("reason") else None
+def _reason(record: TrialRecord) -> str | None:
+    return masked_text(str(record.ended.reason)) if record.ended and record.ended.reason else None
 
 
 def _provenance(summary: StudySummary) -> Section:
-    event = summary.study.study_event
-    return provenance(event.get("provenance", {}), event["time"], event.get("seed"))
+    started = summary.study.started
+    return provenance(started.provenance, started.time, started.seed)
 
 
 def provenance(known: Mapping[str, Any], started: float, seed: Any) -> Section:

@@ -37,7 +37,7 @@ from flowersweep.report.checks.noise import (
 from flowersweep.report.mistakes import Mistake, gallery, keep, stored
 from flowersweep.report.study_view import Predictions, StudyView
 from flowersweep.study.claim import describe_best
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
 
 NEXT_BEST = 10  # trials that are compared with the best one
@@ -134,8 +134,8 @@ def worst_mistakes(study: StudyView) -> list[Mistake] | str:
     known, predicted = stored(folder), study.predictions(study.best.number)
     if known is not None or predicted is None:
         return known or []
-    event, cache = study.study_event, study.folder.parent.parent / "cache"
-    mistakes = gallery(predicted, event.get("config", {}), event.get("provenance", {}), cache)
+    started, cache = study.started, study.folder.parent.parent / "cache"
+    mistakes = gallery(predicted, started.config, started.provenance, cache)
     if not isinstance(mistakes, str):
         keep(folder, mistakes)
     return mistakes
@@ -156,18 +156,18 @@ def train_command(study: StudyView) -> str | None:
     best = study.best
     if best is None:
         return None
-    words = [word for word in study.study_event.get("overrides", ()) if not OF_A_SWEEP.match(word)]
+    words = [word for word in study.started.overrides if not OF_A_SWEEP.match(word)]
     searched = {p.path: best.params[p.name] for p in study.parameters if p.name in best.params}
     settings = {**searched, "seed": _seed(study, best, searched)}
     words += [f"{path}={_hydra_value(value)}" for path, value in settings.items()]
     return masked_text(shlex.join(["python", "-m", "flowersweep", "train", *words]))
 
 
-def _seed(study: StudyView, record: Record, searched: Mapping[str, Any]) -> Any:
+def _seed(study: StudyView, record: TrialRecord, searched: Mapping[str, Any]) -> Any:
     """Return the seed that a trial was trained with: a repeat has one of its own."""
     if record.seed is not None:
         return record.seed
-    return searched.get("seed", study.study_event.get("seed", 0))
+    return searched.get("seed", study.started.seed)
 
 
 def _hydra_value(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import Any, Literal
+from typing import Literal
 
 from flowersweep.config.schema import Config
 
@@ -13,11 +13,6 @@ from flowersweep.config.schema import Config
 def objective_names(config: Config) -> list[str]:
     """Return the objectives of a study; the first decides which trial is the best."""
     return [*config.sweep.objectives] or [config.sweep.objective]
-
-
-def study_objectives(study: Mapping[str, Any]) -> list[str]:
-    """Return the objectives of a study from its first event; the first decides which trial is the best."""
-    return study.get("config", {}).get("sweep", {}).get("objectives") or [study["objective"]]
 
 
 def direction(objective: str) -> Literal["minimize", "maximize"]:

@@ -30,7 +30,7 @@ def test_trials_are_told_by_how_they_ended(study: StudyView) -> None:
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     folder = of_all_kinds().write(tmp_path)
     with (folder / "journal.jsonl").open("a") as file:
-        file.write('{"event":"tell","trial":5,"sta')
+        file.write('{"event":"trial_ended","trial":5,"sta')
     assert len(load_study(folder).records) == 6
     (folder / "journal.jsonl").write_text("")
     with pytest.raises(StudyError, match="no study"):
@@ -41,7 +41,7 @@ def test_pauses_are_no_running_time(tmp_path: Path) -> None:
     plays = [Play(smoothed(0.1, 0.01), 0.5 - 0.1 * n) for n in range(3)]
     study = load_study(MadeUp(plays, pauses={2: 3600.0}, wanted=3).write(tmp_path))
     assert [(span.start, span.end) for span in study.spans.values()] == [(0, 9), (10, 19), (19, 28)]
-    assert study.resumes == [19]
+    assert study.record.resumed_at == [19]
 
 
 def test_the_command_of_the_best_trial_composes_to_its_configuration(study: StudyView, project: Path) -> None:
@@ -90,7 +90,7 @@ def test_confused_pairs_add_up_to_the_mistakes(found: StudySummary) -> None:
     kept = found.study.predictions(3)
     assert kept is not None
     mistakes = int(np.sum(kept.holdout.argmax(axis=1) != kept.holdout_labels))
-    names = class_names(found.study.study_event["provenance"], kept)
+    names = class_names(found.study.started.provenance, kept)
     pairs, classes = confused_pairs(kept, names), score_classes(kept, names)
     assert sum(pair.count for pair in pairs) == mistakes > 0
     assert [pair.count for pair in pairs] == sorted((pair.count for pair in pairs), reverse=True)
@@ -108,7 +108,7 @@ def test_classes_without_names_are_numbered(tmp_path: Path) -> None:
     study = load_study(of_all_kinds(classes=("only", "two")).write(tmp_path))
     predicted = study.predictions(3)
     assert predicted is not None
-    assert class_names(study.study_event["provenance"], predicted) == [str(n) for n in range(CLASSES)]
+    assert class_names(study.started.provenance, predicted) == [str(n) for n in range(CLASSES)]
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_facts_of_a_maximised_objective_turn_around(tmp_path: Path) -> None:
 def test_with_several_objectives_a_tie_is_decided_as_the_sweep_does(tmp_path: Path) -> None:
     folder = MadeUp([Play(smoothed(0.1, 0.01), 0.9), Play(smoothed(0.2, 0.01), 0.9)], objective="tune/macro_f1").write(tmp_path)
     study = load_study(folder)
-    study.study_event["config"]["sweep"]["objectives"] = ["tune/macro_f1", "time"]
+    study.started.config["sweep"]["objectives"] = ["tune/macro_f1", "time"]
     for record, seconds in zip(study.records, (20.0, 10.0), strict=True):
         record.metrics["time"] = seconds
     swept = best_record(study.records, "tune/macro_f1", "time")

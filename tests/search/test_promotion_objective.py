@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from flowersweep.errors import StudyError
-from flowersweep.study.records import Record
+from flowersweep.study.events import TrialEnded
+from flowersweep.study.records import TrialRecord
 from flowersweep.workflows.promotion import ranked_for
 
 
-def trial(number: int, value: float, **metrics: float) -> Record:
+def trial(number: int, value: float, **metrics: float) -> TrialRecord:
     metrics = {f"tune/{name}": score for name, score in metrics.items()}
-    return Record(number, {}, metrics=metrics, tell={"state": "complete", "value": value})
+    return TrialRecord(number, {}, metrics=metrics, ended=TrialEnded(trial=number, state="complete", value=value, time=0.0))
 
 
 def test_another_objective_ranks_its_own_values_in_its_own_direction() -> None:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from flowersweep.report.study_view import StudyView
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
 
 # middle tones, readable on light and dark; shapes say the same as colours
-COLOURS = {"complete": "#2b7bd6", "pruned": "#8f959c", "failed": "#d6455d", "running": "#2f9e6e", "outside": "#b9a27c", "best": "#e07b00"}
-SYMBOLS = {"complete": "circle", "pruned": "x-thin-open", "failed": "triangle-up", "running": "circle-open", "outside": "square-open"}
+COLOURS = {"complete": "#2b7bd6", "pruned": "#8f959c", "failed": "#d6455d", "running": "#2f9e6e", "best": "#e07b00"}
+SYMBOLS = {"complete": "circle", "pruned": "x-thin-open", "failed": "triangle-up", "running": "circle-open"}
 LOG = {"type": "log", "nticks": 5, "tickformat": "~g"}
-STATES = ("outside", "pruned", "failed", "running", "complete")  # the later is drawn over the earlier
+STATES = ("pruned", "failed", "running", "complete")  # the later is drawn over the earlier
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,14 @@ def state_trace(state: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[s
     return scatter(x, y, mode="markers", name=state, text=[*text], hovertemplate="%{text}<extra></extra>", marker=marker, **more)
 
 
-def best_marker(best: Record, x: Any) -> Trace:
+def best_marker(best: TrialRecord, x: Any) -> Trace:
     """Return the mark of the best trial."""
     marker = {"symbol": "star", "size": 15, "color": COLOURS["best"]}
     text = f"best: trial {best.number}, {best.value:.4g}<extra></extra>"
     return scatter([x], [best.value], mode="markers", name="best", marker=marker, hovertemplate=text)
 
 
-def hover_text(record: Record) -> str:
+def hover_text(record: TrialRecord) -> str:
     """Return what is shown when a trial is pointed at."""
     value = "" if record.value is None else f" {record.value:.4g}"
     params = [f"{name} {short(each)}" for name, each in record.params.items()]

@@ -24,7 +24,7 @@ from flowersweep.report.checks.noise import NoiseLevel
 from flowersweep.report.study_view import StudyView
 from flowersweep.report.summary import StudySummary
 from flowersweep.study.objectives import better, direction
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 
 
 def best_so_far(study: StudyView) -> tuple[list[int], list[float]]:
@@ -71,7 +71,7 @@ def _steps(numbers: list[int], values: list[float]) -> tuple[list[int], list[flo
     return [numbers[n] for n in steps], [values[n] for n in steps]
 
 
-def _band(best: Record, noise: NoiseLevel, study: StudyView) -> Trace:
+def _band(best: TrialRecord, noise: NoiseLevel, study: StudyView) -> Trace:
     assert best.value is not None
     trials = len(study.records)
     far = best.value + 2 * noise.error * (1 if direction(study.objective) == "minimize" else -1)

@@ -15,7 +15,7 @@ from flowersweep.config.validation import LIMITS
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.study_view import StudyView
 from flowersweep.space.space import Parameter
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
 
 NEAR = 0.05  # of a range, on its own scale
@@ -88,7 +88,7 @@ def boundary_optima(study: StudyView) -> list[BoundaryOptimum]:
     return [optimum for p in searched if (optimum := _boundary_optimum(p, best, study.complete))]
 
 
-def _boundary_optimum(parameter: Parameter, best: Record, ranked: list[Record]) -> BoundaryOptimum | None:
+def _boundary_optimum(parameter: Parameter, best: TrialRecord, ranked: list[TrialRecord]) -> BoundaryOptimum | None:
     end = _end(parameter, best.params[parameter.name])
     values = wider(parameter, end) if end else None
     if end is None or values is None:
@@ -153,7 +153,7 @@ def _boundary(optimum: BoundaryOptimum) -> AuditItem:
 
 def _trials(study: StudyView, optimism: float | None) -> AuditItem:
     states = Counter(record.state for record in study.records)
-    counted = ", ".join(f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running", "outside") if states[s])
+    counted = ", ".join(f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running") if states[s])
     text = f"{counted or 'none'}. The search saw the tune half alone. The headline score is on the held-out half."
     if optimism is not None:
         text += (
@@ -164,7 +164,7 @@ def _trials(study: StudyView, optimism: float | None) -> AuditItem:
 
 
 def _failures(study: StudyView) -> AuditItem | None:
-    reasons = Counter(masked_text(str(r.tell.get("reason"))) for r in study.records if r.tell and r.state == "failed")
+    reasons = Counter(masked_text(str(r.ended.reason)) for r in study.records if r.ended and r.state == "failed")
     if not reasons:
         return None
     text = "; ".join(f"{reason} ({count}x)" if count > 1 else reason for reason, count in reasons.most_common(8))

@@ -65,7 +65,7 @@ def _trials(study: StudyView) -> list[FrozenTrial]:
     complete = study.complete
     if not complete:
         return []
-    worst, larger_is_worse = float(complete[-1].value or 0), study.study_event["direction"] == "minimize"
+    worst, larger_is_worse = float(complete[-1].value or 0), study.started.direction == "minimize"
     trials = []
     for record in study.records:
         if record.state not in ("complete", "pruned") or record.value is None:
@@ -84,7 +84,7 @@ def _shares(trials: Sequence[FrozenTrial], study: StudyView, top: float) -> dict
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # half a second
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    rebuilt = optuna.create_study(direction=study.study_event["direction"])
+    rebuilt = optuna.create_study(direction=study.started.direction)
     rebuilt.add_trials(trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few trials in a branch: the interval says so

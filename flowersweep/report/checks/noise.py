@@ -13,7 +13,7 @@ from flowersweep.evaluation.calibration import temperature
 from flowersweep.evaluation.scores import Labels, Logits, Reals, log_likelihoods
 from flowersweep.evaluation.statistics import Difference, compare, macro_f1_of, resampled
 from flowersweep.report.study_view import Predictions, StudyView
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 
 SAMPLES = 500
 
@@ -92,7 +92,7 @@ def _replicas(study: StudyView) -> list[list[float]]:
     return [values for values in groups.values() if len(values) > 1]
 
 
-def _training(record: Record, seeds: set[str]) -> str:
+def _training(record: TrialRecord, seeds: set[str]) -> str:
     """Return what a trial trained but for its seed; a seed that is searched is part of its identity."""
     if record.identity is not None and not seeds & record.params.keys():
         return record.identity
