@@ -137,9 +137,9 @@ def report(dir: Path) -> Callable[[], Any]:
     """`report study=scale`; what it returns are the page's bytes."""
     import optuna.importance  # noqa: F401
 
-    from flowersweep.report.write import write
+    from flowersweep.report import write_report
 
-    return lambda: write([dir / "studies" / "scale"], dir / "report.html").stat().st_size
+    return lambda: write_report([dir / "studies" / "scale"], dir / "report.html").stat().st_size
 
 
 def resume(dir: Path) -> Callable[[], Any]:
@@ -222,12 +222,12 @@ def peers(dir: Path) -> None:
     from sqlalchemy.engine import Engine
 
     from flowersweep.config.schema import Tracking
-    from flowersweep.report.reading import reading
+    from flowersweep.report.study_view import load_study
     from flowersweep.search.optuna_study import STATES
     from flowersweep.tracking import store
 
     event.listen(Engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))  # what is measured is reading
-    found, client = reading(dir / "studies" / "scale"), store.client(Tracking(), dir)
+    found, client = load_study(dir / "studies" / "scale"), store.client(Tracking(), dir)
     kept = optuna.create_study(study_name="scale", storage=f"sqlite:///{dir}/optuna.db")
     experiment = client.create_experiment("peer")
     for record in found.records:

@@ -42,6 +42,7 @@ DOORS = {
     "ray": {"execution"},
     "cmaes": {"search"},
     "plotly": {"report"},
+    "jinja2": {"report"},
     "PIL": {"report"},
 }
 

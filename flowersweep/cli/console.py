@@ -67,7 +67,7 @@ def trials_table(outcome: SweepResult, objective: str, others: Sequence[str] = (
     front = {trial.number - outcome.imported for trial in outcome.study.best_trials} if others else set()
     ranked = sorted(outcome.trials, key=lambda record: (record.number not in front, *_rank(record, objective)))
     names = list(dict.fromkeys(name for record in ranked for name in record.params))
-    heading = ["trial", "state", objective, *others, "tune/macro_f1", "holdout/macro_f1", *names]
+    heading = ["trial", "state", objective, *others, "tune/macro_f1", *names]
     body = [_row(record, others, names, "complete, on the front" if record.number in front else record.state) for record in ranked[:rows]]
     left = f"\n... and {len(ranked) - rows} more" if len(ranked) > rows else ""
     return table([heading, *body]) + left
@@ -80,7 +80,7 @@ def _rank(record: TrialRecord, objective: str) -> tuple[int, float]:
 
 
 def _row(record: TrialRecord, others: Iterable[str], names: Iterable[str], state: str) -> list[str]:
-    scores = [number(record.value), *(number(record.metrics.get(name)) for name in (*others, "tune/macro_f1", "holdout/macro_f1"))]
+    scores = [number(record.value), *(number(record.metrics.get(name)) for name in (*others, "tune/macro_f1"))]
     return [str(record.number), state, *scores, *(number(record.params.get(name)) for name in names)]
 
 

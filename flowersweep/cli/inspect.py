@@ -45,7 +45,7 @@ def status(config: Config, overrides: Sequence[str]) -> None:
 
 def report(config: Config, overrides: Sequence[str]) -> None:
     """Write one page about a study, one that compares several, or one about a run."""
-    from flowersweep.report.write import write
+    from flowersweep.report import write_report
 
     if config.run:
         print(f"wrote {_report_of_run(config)}")
@@ -53,7 +53,7 @@ def report(config: Config, overrides: Sequence[str]) -> None:
     names = config.studies or [config.study or ""]
     folders = [folder_of_study(config, name) for name in names]
     usual = folders[0] / "report.html" if len(folders) == 1 else Path(config.dir) / f"report-{'-'.join(names)}.html"
-    print(f"wrote {write(folders, _output(config, usual))}")
+    print(f"wrote {write_report(folders, _output(config, usual))}")
 
 
 def _output(config: Config, usual: Path) -> Path:
@@ -65,13 +65,13 @@ def _output(config: Config, usual: Path) -> Path:
 
 def _report_of_run(config: Config) -> Path:
     """Write the page of one run, from what MLflow holds of it."""
-    from flowersweep.report.single import write
+    from flowersweep.report.run_page import write_run_report
     from flowersweep.tracking.recorded import load_run
 
     dir = Path(config.dir)
     path = _output(config, dir / f"report-{config.run}.html")
     with TemporaryDirectory(prefix="flowersweep-") as scratch:
-        return write(load_run(str(config.run), config.tracking, dir, Path(scratch)), path, dir / "cache")
+        return write_run_report(load_run(str(config.run), config.tracking, dir, Path(scratch)), path, dir / "cache")
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from flowersweep.config.schema import Config, Data
 from flowersweep.errors import ConfigError, DataError, did_you_mean
 
 if TYPE_CHECKING:
-    import numpy as np
+    from flowersweep.workflows.promotion import Opponent
 
 
 def promote(config: Config, overrides: Sequence[str]) -> int:
@@ -39,23 +40,31 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
     from flowersweep.report.evidence import html, markdown, rows, sentences
     from flowersweep.tracking import registry
     from flowersweep.workflows.ensemble_promotion import is_ensemble_study, run_ensemble_promotion
-    from flowersweep.workflows.predict import holdout_logits
-    from flowersweep.workflows.promotion import run_promotion
+    from flowersweep.workflows.predict import predict_holdout
+    from flowersweep.workflows.promotion import Opponent, run_promotion
 
     folder_of_study(config, str(config.study))
     dir, progress = Path(config.dir), Progress(config.progress)
     before = registry.holder(config.tracking, dir)
 
-    def champion(trained: Config) -> np.ndarray:
+    def opponent(trained: Config, champion_run: str) -> Opponent:
         try:
-            return holdout_logits(trained, alias=registry.CHAMPION)[0]
+            predicted = predict_holdout(trained, alias=registry.CHAMPION)
         except DataError as error:
             another = "promote into a registered model of its own: tracking.registered_model=NAME"
             raise DataError(f"the champion cannot be compared with: {error}; or {another}") from error
+        what = {"images": predicted.images, "champion": f"run {champion_run}"}
+        return Opponent(champion_run, predicted.logits, partial(registry.count_comparison, config.tracking, dir, **what))
 
     asked = run_ensemble_promotion if is_ensemble_study(config) else run_promotion
     try:
-        found = asked(config, overrides, champion if before else None, features=progress.features, watch=progress.trial)
+        found = asked(
+            config,
+            overrides,
+            partial(opponent, champion_run=str(before.run_id)) if before else None,
+            features=progress.features,
+            watch=progress.trial,
+        )
     finally:
         progress.close()
     if before and before.run_id == found.run:
@@ -71,18 +80,24 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
 def _gate_of_run(config: Config) -> int:
     """Ask the gate about the model of one run, of which there is one seed."""
     from flowersweep.evaluation.gate import compare_with_champion
+    from flowersweep.report.evidence import uses_sentence
     from flowersweep.tracking import registry
-    from flowersweep.workflows.predict import holdout_logits
+    from flowersweep.workflows.predict import predict_holdout
 
     dir = Path(config.dir)
     before = registry.holder(config.tracking, dir)
     if before is None or before.run_id == config.run:
         return _promoted(config, config.run, {}, better=True)
     trained = replace(config, data=Data(**registry.model_metadata(config.tracking, dir, run=config.run)["data"]))
-    mine, labels = holdout_logits(trained, run=config.run)
-    found = compare_with_champion([mine], holdout_logits(trained, alias=registry.CHAMPION)[0], labels, [[mine]])
-    gained = f"{found.value:+.4f} macro F1 on {len(labels)} held-out images ({found.low:+.4f} to {found.high:+.4f}, by the images alone)"
+    mine, champion = predict_holdout(trained, run=config.run), predict_holdout(trained, alias=registry.CHAMPION)
+    comparison = registry.count_comparison(
+        config.tracking, dir, images=mine.images, challenger=f"run {config.run}", champion=f"run {before.run_id}"
+    )
+    found = compare_with_champion([mine.logits], champion.logits, mine.labels, [[mine.logits]], comparison=comparison)
+    interval = f"{100 * found.confidence:.4g} % interval {found.low:+.4f} to {found.high:+.4f}, by the images alone"
+    gained = f"{found.value:+.4f} macro F1 on {len(mine.labels)} held-out images ({interval})"
     print(f"against the champion: {gained}; what other seeds would give is not known of a single run")
+    print(uses_sentence(comparison))
     return _promoted(config, config.run, {"flowersweep.claim": gained}, better=found.better)
 
 

@@ -82,16 +82,16 @@ def _longer(config: Config, overrides: Sequence[str], forecast: float | None) ->
 
 def _page(config: Config, *, sent: bool = False) -> None:
     """Write a sweep's page and keep it in MLflow too if all else was ``sent``; what is wrong with it must not spoil what it is about."""
-    from flowersweep.report.facts import mistakes
-    from flowersweep.report.reading import reading
-    from flowersweep.report.write import write
+    from flowersweep.report import write_report
+    from flowersweep.report.study_view import load_study
+    from flowersweep.report.summary import worst_mistakes
 
     try:
         folder = folder_of_study(config, str(config.study))
         if config.sweep.space:
-            print(f"read the report:     {write([folder], folder / 'report.html')}")
+            print(f"read the report:     {write_report([folder], folder / 'report.html')}")
         else:
-            mistakes(reading(folder))  # of a single training MLflow's own page and these pictures are enough
+            worst_mistakes(load_study(folder))  # of a single training MLflow's own page and these pictures are enough
         if sent:
             _keep_page(config, folder)
     except Exception as error:

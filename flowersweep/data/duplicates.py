@@ -41,7 +41,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ImageLocation:
-    """An image: the part that it is used for (train, tune, report, test), and its record's number in its split."""
+    """An image: the part that it is used for (train, tune, holdout, test), and its record's number in its split."""
 
     part: str
     record: int

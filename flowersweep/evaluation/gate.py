@@ -1,6 +1,6 @@
 """Whether the evidence carries a promotion: which candidate is chosen by its seeds on tune, and whether it beats the champion on holdout.
 
-Choosing sees tune alone, comparing sees report alone. What other images and what other seeds would have given are both counted: a
+Choosing sees tune alone, comparing sees holdout alone. What other images and what other seeds would have given are both counted: a
 candidate that is only lucky in one of them stays a challenger.
 """
 
@@ -17,7 +17,7 @@ from scipy import stats
 from flowersweep.evaluation.scores import Labels, Logits, Reals, macro_f1
 from flowersweep.evaluation.statistics import macro_f1_of, resampled
 
-Z = float(stats.norm.ppf(0.975))
+FALSE_CHAMPIONS = 0.05  # the chance of one at most, over all comparisons on the same held-out images
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How much macro F1 the chosen candidate has more than the champion on holdout, with its 95 % interval."""
+    """How much macro F1 the chosen candidate has more than the champion on holdout, with its interval."""
 
     value: float
     low: float
@@ -41,6 +41,8 @@ class Verdict:
     seeds: float  # and by the seeds of both
     more_images: float  # that would settle it, if the difference is the one seen; inf if no number would
     more_seeds: float  # of the candidate
+    comparison: int  # the how-manieth on these held-out images
+    confidence: float  # of the interval
 
     @property
     def better(self) -> bool:
@@ -62,8 +64,29 @@ def select_one_se(candidates: Sequence[Candidate], *, maximize: bool) -> int:
     return min(within, key=lambda n: (candidates[n].changes, -means[n]))
 
 
+def spent_alpha(comparison: int, total: float = FALSE_CHAMPIONS) -> float:
+    """Return the one-sided level of the k-th comparison on the same held-out images: ``total`` / (k (k + 1)).
+
+    The levels of all comparisons together are ``total``, so by the union bound the chance that luck ever passes is at most that,
+    however many are made and however they depend on one another (alpha spending: Foster & Stine 2008, section 2; the series is
+    1/2 + 1/6 + 1/12 + ... = 1). The first has half of it, 2.5 %, as an interval of 95 % has.
+
+    Raises:
+        ValueError: comparisons count from 1.
+    """
+    if comparison < 1:
+        raise ValueError(f"comparison {comparison}: comparisons count from 1")
+    return total / (comparison * (comparison + 1))
+
+
 def compare_with_champion(
-    chosen: Sequence[Logits], champion: Logits, labels: Labels, seeds: Sequence[Sequence[Logits]], *, samples: int = 1000
+    chosen: Sequence[Logits],
+    champion: Logits,
+    labels: Labels,
+    seeds: Sequence[Sequence[Logits]],
+    *,
+    comparison: int = 1,
+    samples: int = 1000,
 ) -> Verdict:
     """Compare the mean macro F1 of a candidate's seeds with that of the champion, on the same images.
 
@@ -71,8 +94,11 @@ def compare_with_champion(
     part of the error is that of the stratified paired bootstrap. The seeds' part is pooled over the candidates and counts for the
     champion too, of which there is one; with one seed each it is not known, and 0. Each part has a half-width of its own, added in
     squares: normal for the images, which chose nothing; Student's for the seeds, at a level divided by the number of candidates
-    (Bonferroni), since the candidate was chosen by them.
+    (Bonferroni), since the candidate was chosen by them. ``comparison`` is the how-manieth this is on these images: the interval of a
+    later one is wider (see ``spent_alpha``).
     """
+    alpha = spent_alpha(comparison)
+    z = float(stats.norm.ppf(1 - alpha))
     classes, weights = champion.shape[1], resampled(labels, samples, 0)
     drawn = [macro_f1_of(logits.argmax(axis=1), labels, classes)(weights) for logits in (*chosen, champion)]
     scores = [[macro_f1(logits, labels, classes) for logits in of] for of in seeds]
@@ -80,11 +106,11 @@ def compare_with_champion(
     images = float(np.std(np.mean(drawn[:-1], axis=0) - drawn[-1]))
     variance, freedom = pooled_variance(scores)
     of_seeds = variance * (1 / len(chosen) + 1)
-    wide = float(stats.t.ppf(1 - 0.025 / len(seeds), freedom)) * math.sqrt(of_seeds) if freedom else 0.0
-    half = math.hypot(Z * images, wide)
+    wide = float(stats.t.ppf(1 - alpha / len(seeds), freedom)) * math.sqrt(of_seeds) if freedom else 0.0
+    half = math.hypot(z * images, wide)
     low, high = value - half, value + half
-    needed = (0, 0) if low > 0 else _needed(value, images, variance, len(chosen), len(labels))
-    return Verdict(value, low, high, images, math.sqrt(of_seeds), *needed)
+    needed: tuple[float, float] = (0, 0) if low > 0 else _needed(value, z, images, variance, len(chosen), len(labels))
+    return Verdict(value, low, high, images, math.sqrt(of_seeds), *needed, comparison, 1 - 2 * alpha)
 
 
 def pooled_variance(by_seed: Sequence[Sequence[float] | Reals]) -> tuple[float, int]:
@@ -94,11 +120,11 @@ def pooled_variance(by_seed: Sequence[Sequence[float] | Reals]) -> tuple[float, 
     return (squares / freedom, freedom) if freedom else (0.0, 0)
 
 
-def _needed(value: float, images: float, variance: float, seeds: int, count: int) -> tuple[float, float]:
+def _needed(value: float, z: float, images: float, variance: float, seeds: int, count: int) -> tuple[float, float]:
     """Return how many more images, or more seeds of the candidate, would settle a difference: each with the other as it is."""
     if not value > 0:
         return math.inf, math.inf
-    whole = value / (Z + stats.norm.ppf(0.8))  # the standard error that would do, with a power of .8
+    whole = value / (z + stats.norm.ppf(0.8))  # the standard error that would do, with a power of .8
 
     def alone(part: float, rest: float, held: int) -> float:
         left = whole**2 - rest

@@ -50,6 +50,16 @@ def expected_best(values: Sequence[float], *, maximize: bool = True, replacement
     return best
 
 
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return Spearman's rank correlation of two scores of the same things; ties have their mean rank.
+
+    None where it is not defined: for fewer than two things, or where one score is the same for all.
+    """
+    if len(first) < 2 or min(first) == max(first) or min(second) == max(second):
+        return None
+    return float(stats.spearmanr(first, second).statistic)
+
+
 def rank_correlation(proxy: Sequence[float], full: Sequence[float], *, confidence: float = 0.95) -> Correlation:
     """Return Spearman's correlation of the same n >= 4 configurations under a proxy and in full.
 

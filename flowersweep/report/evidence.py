@@ -1,52 +1,65 @@
-"""The evidence of a promotion as a page: what was trained, what was chosen and by which rule, and how it stands to the champion."""
+"""The evidence of a promotion: what was trained, what was chosen by which rule, and how it compares with the champion."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-STYLE = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
-STYLE += "table{border-collapse:collapse}td,th{padding:.3rem .8rem;border-bottom:1px solid #8886;text-align:left}"
+from flowersweep.report.page import Column, Listing, Section, Table, Text, render
 
 
 def rows(evidence: Mapping[str, Any]) -> list[list[str]]:
-    """Return the candidates as a table, heading first: the mean of each over its seeds, with the spread."""
-    heading = ["candidate", "settings changed", "seeds", evidence["objective"], "holdout/macro_f1", ""]
-    return [heading, *(_row(each, chosen=each["name"] == evidence["chosen"]) for each in evidence["candidates"])]
+    """Return the candidates as a table, heading first: the mean of each over its seeds, with its range."""
+    heading = ["candidate", "settings changed", "seeds", evidence["objective"], "holdout/macro_f1", "choice"]
+    candidates = evidence["candidates"]
+    return [heading, *(_row(candidate, chosen=candidate["name"] == evidence["chosen"]) for candidate in candidates)]
 
 
 def sentences(evidence: Mapping[str, Any]) -> list[str]:
-    """Return what is concluded from the table, and of how many trials it was picked."""
+    """Return what is concluded from the table, and from how many trials it was picked."""
     images, against = evidence["images"], evidence["against_champion"]
-    found = [
+    lines = [
         f"Chosen: {evidence['chosen']}, the {evidence['rule']} ({images['tune']} images). It was picked from "
         f"{evidence['picked_from']} trials of the study {evidence['study']}; the seeds here are fresh."
     ]
     if "members" in evidence:
-        weights = (f"{each['name']} {each['weight']:.3f} ({each['low']:.3f} to {each['high']:.3f})" for each in evidence["members"])
-        found.append(f"Weights in {evidence['weighed']}, with the interval of the solver's over the images of tune: {', '.join(weights)}.")
+        weights = (f"{m['name']} {m['weight']:.3f} ({m['low']:.3f} to {m['high']:.3f})" for m in evidence["members"])
+        lines.append(
+            f"Weights in {evidence['weighed']}, with the interval of the solver's weights over the images of tune: {', '.join(weights)}."
+        )
     if "promoted" in evidence:
-        found.append(_accuracy(evidence["promoted"]))
+        lines.append(_accuracy(evidence["promoted"]))
     if against is None:
-        return [*found, "There was no champion to compare with."]
-    gained = f"{against['value']:+.4f} macro F1 (95 % interval {against['low']:+.4f} to {against['high']:+.4f})"
+        return [*lines, "There was no champion to compare with."]
+    confidence = f"{100 * against['confidence']:.4g} % interval"
+    gain = f"{against['value']:+.4f} macro F1 ({confidence} {against['low']:+.4f} to {against['high']:+.4f})"
     parts = f"standard errors {against['images']:.4f} by the images, {against['seeds']:.4f} by the seeds"
-    found.append(f"Against the champion on {images['holdout']} held-out images: {gained}; {parts}.")
-    return [*found, "The interval says better." if against["low"] > 0 else _unsettled(against)]
+    lines.append(f"Against the champion on {images['holdout']} held-out images: {gain}; {parts}.")
+    lines.append(uses_sentence(against["comparison"]))
+    return [*lines, "The interval says better." if against["low"] > 0 else _unsettled(against)]
+
+
+def uses_sentence(comparison: int) -> str:
+    """Say how often these held-out images were used to decide, this time included, and what that costs."""
+    count = "once" if comparison == 1 else "twice" if comparison == 2 else f"{comparison} times"
+    cost = (
+        "" if comparison == 1 else " The more often, the wider the interval, so that luck passes in at most 5 % of all promotions together."
+    )
+    return f"This held-out half has been asked {count} whether a model beats the champion.{cost}"
 
 
 def html(evidence: Mapping[str, Any]) -> str:
     """Return the page, which needs nothing but itself."""
     heading, *body = rows(evidence)
-    lines = [f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in row)}</tr>" for tag, row in _tagged(heading, body)]
-    told = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences(evidence))
-    title = f"Promotion of {escape(evidence['study'])}"
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
-        f"<style>{STYLE}</style><h1>{title}</h1>{told}<table>{''.join(lines)}</table>"
-        f"<h2>Settings</h2><pre>{escape(_settings(evidence))}</pre></html>\n"
-    )
+    numeric = ("settings changed", "seeds")
+    columns = [Column(title, title in numeric) for title in heading]
+    chosen = next((n for n, candidate in enumerate(evidence["candidates"]) if candidate["name"] == evidence["chosen"]), None)
+    sections = [
+        Section("conclusion", "Conclusion", [Text(sentence) for sentence in sentences(evidence)]),
+        Section("candidates", "Candidates", [Table("Mean over the seeds, with the range", columns, body, best=chosen)]),
+        Section("settings", "Settings", [Text("The settings of the chosen model:"), Listing(_settings(evidence))]),
+    ]
+    return render(f"Promotion of {evidence['study']}", [], sections)
 
 
 def markdown(evidence: Mapping[str, Any]) -> str:
@@ -54,10 +67,6 @@ def markdown(evidence: Mapping[str, Any]) -> str:
     heading, *body = rows(evidence)
     lines = ["| " + " | ".join(row) + " |" for row in (heading, ["---"] * len(heading), *body)]
     return "\n\n".join([*sentences(evidence), "\n".join(lines), f"```\n{_settings(evidence)}\n```"])
-
-
-def _tagged(heading: list[str], body: list[list[str]]) -> list[tuple[str, list[str]]]:
-    return [("th", heading), *(("td", row) for row in body)]
 
 
 def _row(candidate: Mapping[str, Any], *, chosen: bool) -> list[str]:
@@ -72,19 +81,23 @@ def _spread(values: Sequence[float]) -> str:
 def _unsettled(against: Mapping[str, Any]) -> str:
     if against["value"] <= 0:
         return "It is not better on these images."
-    ways = [f"{against[f'more_{what}']} more {what}" for what in ("images", "seeds") if against[f"more_{what}"] is not None]
-    would = f"{' or '.join(ways)} would settle it, if the difference is the one seen." if ways else "Neither images nor seeds alone would."
+    remedies = [f"{against[f'more_{what}']} more {what}" for what in ("images", "seeds") if against[f"more_{what}"] is not None]
+    would = (
+        f"{' or '.join(remedies)} would settle it, if the difference is the one seen."
+        if remedies
+        else "Neither images nor seeds alone would."
+    )
     return f"Not settled. {would}"
 
 
 def _accuracy(promoted: Mapping[str, Any]) -> str:
     low, high = promoted["interval"]
-    told = f"The model itself, one seed, has an accuracy of {promoted['holdout/accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})."
+    sentence = f"The model itself, one seed, has an accuracy of {promoted['holdout/accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})."
     test = promoted["mcnemar"]
     if test is None:
-        return told
+        return sentence
     alone = f"It alone is right on {test['only_first']} images, the champion alone on {test['only_second']}"
-    return f"{told} {alone} (McNemar's p {test['mid_p']:.3f})."
+    return f"{sentence} {alone} (McNemar's p {test['mid_p']:.3f})."
 
 
 def _settings(evidence: Mapping[str, Any]) -> str:

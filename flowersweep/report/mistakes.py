@@ -19,7 +19,7 @@ import numpy as np
 from flowersweep.config.schema import Data
 from flowersweep.errors import FlowersweepError
 from flowersweep.evaluation.calibration import probabilities
-from flowersweep.report.reading import Predictions
+from flowersweep.report.study_view import Predictions
 
 log = logging.getLogger(__name__)
 

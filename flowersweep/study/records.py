@@ -225,10 +225,10 @@ def read_study(folder: Path) -> StudyRecord:
     return StudyRecord(read_events(folder / "journal.jsonl")[0])
 
 
-def best_record(trials: Iterable[TrialRecord], *names: str) -> TrialRecord | None:
-    """Return the best complete trial by the objectives ``names``; None if none is complete.
+def ranked_records(trials: Iterable[TrialRecord], *names: str) -> list[TrialRecord]:
+    """Return the complete trials, the best first.
 
-    The first objective decides, the next ones decide between equals.
+    The first of the objectives ``names`` decides, the next ones decide between equals, then the earlier trial comes first.
     """
     values = {
         trial.number: objective_values(trial.value, trial.metrics, names)
@@ -236,4 +236,9 @@ def best_record(trials: Iterable[TrialRecord], *names: str) -> TrialRecord | Non
         if trial.state == "complete" and trial.value is not None
     }
     complete = [trial for trial in trials if trial.number in values]
-    return min(complete, key=lambda trial: rank_key(values[trial.number], names), default=None)
+    return sorted(complete, key=lambda trial: rank_key(values[trial.number], names))
+
+
+def best_record(trials: Iterable[TrialRecord], *names: str) -> TrialRecord | None:
+    """Return the first of ``ranked_records``; None if no trial is complete."""
+    return next(iter(ranked_records(trials, *names)), None)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["attach", "holder", "load", "log_model", "model_metadata", "promote", "restore"]
+__all__ = ["attach", "count_comparison", "holder", "load", "log_model", "model_metadata", "promote", "restore"]
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,35 @@ def holder(tracking: Tracking, dir: Path, alias: str = CHAMPION) -> ModelVersion
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise unreachable(address(tracking, dir), error) from error
+
+
+def count_comparison(tracking: Tracking, dir: Path, *, images: str, challenger: str, champion: str) -> int:
+    """Note that a challenger is compared with the champion on held-out ``images``; return the how-manieth comparison on them it is.
+
+    The registered model keeps a tag for every comparison, so that no other machine starts to count anew. The same pair is the same
+    comparison, however often it is made.
+
+    Raises:
+        TrackingError: the store does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    store, name = client(tracking, dir), tracking.registered_model
+    prefix, pair = f"flowersweep.comparison.{images}.", f"{challenger} with {champion}"
+    try:
+        known = _comparisons(store, name, prefix)
+        if pair not in known:
+            store.set_registered_model_tag(name, prefix + datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ"), pair)
+            known = _comparisons(store, name, prefix)
+        return known.index(pair) + 1
+    except MlflowException as error:
+        raise unreachable(address(tracking, dir), error) from error
+
+
+def _comparisons(store: MlflowClient, name: str, prefix: str) -> list[str]:
+    """Return the pairs that were compared, the first first."""
+    tags = store.get_registered_model(name).tags
+    return [tags[key] for key in sorted(tags) if key.startswith(prefix)]
 
 
 def attach(version: ModelVersion, tracking: Tracking, dir: Path, *, description: str, files: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ from flowersweep.ensemble.analysis import reference_weightings
 from flowersweep.ensemble.members import Members, load_members
 from flowersweep.ensemble.pooling import require_images
 from flowersweep.ensemble.rebuild import configured
+from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import Reals
 from flowersweep.evaluation.weights import weight_intervals
 from flowersweep.search.compatibility import study_folder
@@ -49,6 +50,8 @@ def run_ensemble_promotion(
     """
     study = load_study(config)
     started = study.started
+    if any(word.startswith("sweep.objective") for word in overrides):
+        raise StudyError(f"an ensemble is promoted by its study's objective, {started.objective}. Leave sweep.objective out")
     # the trials that were pooled: those that the study's words name by now may be others
     names = [name for name, entry in started.space.items() if entry["path"].startswith("ensemble.weights.")]
     known = load_members(replace(config, ensemble=Ensemble(members=names), sweep=replace(config.sweep, space={})))

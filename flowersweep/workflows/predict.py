@@ -6,7 +6,7 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -73,8 +73,16 @@ def load_predictor(config: Config, *, alias: str | None = None, version: int | N
     return lower_for_cpu(model) if runtime.platform == "cpu" else model
 
 
-def holdout_logits(config: Config, *, alias: str | None = None, run: str | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the logits (n, K) of a registered model, or that of a run, on the holdout of the configured images, and labels (n,).
+class HoldoutPrediction(NamedTuple):
+    """What a model says of the holdout: logits (n, K), labels (n,), and a name of these very images."""
+
+    logits: np.ndarray
+    labels: np.ndarray
+    images: str
+
+
+def predict_holdout(config: Config, *, alias: str | None = None, run: str | None = None) -> HoldoutPrediction:
+    """Return what a registered model, or that of a run, predicts on the holdout of the configured images.
 
     Raises TrackingError if there is no such model, and DataError if the images do not fit it.
     """
@@ -85,7 +93,8 @@ def holdout_logits(config: Config, *, alias: str | None = None, run: str | None 
     assert split.labels is not None
     batches = padded(split, size, BATCH, dataset.holdout)
     logits = np.concatenate([np.asarray(model.predict_on_batch(images)) for images in batches])
-    return logits[: len(dataset.holdout)], split.labels[dataset.holdout]
+    images = f"{dataset.digest[:16]}.{config.data.split_seed}"  # of the same images another split seed holds out others
+    return HoldoutPrediction(logits[: len(dataset.holdout)], split.labels[dataset.holdout], images)
 
 
 def labels(model: Any, batches: Iterator[np.ndarray], count: int) -> Iterator[tuple[int, int]]:

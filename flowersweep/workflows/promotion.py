@@ -35,8 +35,8 @@ from flowersweep.space.constraints import Constraint
 from flowersweep.space.space import Parameter, Params, Space, build_space
 from flowersweep.study.claim import describe_best
 from flowersweep.study.events import StudyStarted
-from flowersweep.study.objectives import direction, objective_names, objective_values, rank_key
-from flowersweep.study.records import StudyRecord, TrialRecord, read_study
+from flowersweep.study.objectives import direction, objective_names, rank_key
+from flowersweep.study.records import StudyRecord, TrialRecord, ranked_records, read_study
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
@@ -46,7 +46,25 @@ from flowersweep.workflows.model_logging import log_network
 from flowersweep.workflows.sweep import SweepResult, run_study
 
 DEFAULT = "default"
-Champion = Callable[[Config], np.ndarray]  # logits (n, K) of the champion on the images of holdout
+
+
+class CountComparison(Protocol):
+    """Note a comparison before it is made; return the how-manieth on these held-out images it is."""
+
+    def __call__(self, *, challenger: str) -> int:
+        """``challenger``: what is compared with the champion."""
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """The champion that a candidate is compared with, on the held-out images of one configuration."""
+
+    run: str
+    logits: np.ndarray  # (n, K) on holdout
+    count_comparison: CountComparison
+
+
+Champion = Callable[[Config], Opponent]
 
 
 @dataclass(frozen=True)
@@ -149,11 +167,13 @@ def run_promotion(
     base = compose([*words, *own, f"study={config.study}"])
     searched = started.config["sweep"]["space"]
     space = build_space(base, [*words, *own], parse(words)) if searched else Space((), {}, (*words, *own), frozenset())
-    entries = candidates(base, space, trials, config.promotion.top, started.settings["replicas"])
+    names = objective_names(base)
+    ranked = ranked_for(trials, names, study.objectives)
+    entries = candidates(base, space, ranked, config.promotion.top, started.settings["replicas"])
     if uses_workers(base):  # JAX takes the accelerators when it first computes, and they are the workers'
         start(Path(config.dir) / "cache" / "compiled", platform="cpu")
     against = champion(base) if champion else None  # before minutes of training: what does not fit is said now
-    what = hashlib.sha256(json.dumps([started.time, entries], sort_keys=True).encode()).hexdigest()
+    what = hashlib.sha256(json.dumps([started.time, entries, names], sort_keys=True).encode()).hexdigest()
     count = len(entries) * config.promotion.seeds
     again = retraining_config(config, base, what, count, budget=config.sweep.budget)
     points = Candidates(space, entries, again.seed, config)
@@ -195,18 +215,34 @@ def require_all(outcome: SweepResult, count: int) -> None:
         raise StudyError(f"{why}: nothing is decided before all {count} trainings are there; the same command goes on")
 
 
-def candidates(config: Config, space: Space, trials: Sequence[TrialRecord], top: int, replicas: int) -> dict[str, Params]:
-    """Return the default configuration and the best trials that are not the same as it or one another: name -> parameters."""
-    names = objective_names(config)
-    complete = [each for each in trials if each.state == "complete" and each.value is not None]
-    ranked = sorted(complete, key=lambda each: rank_key(objective_values(each.value or 0.0, each.metrics, names), names))
-    found, seen = {DEFAULT: Params()}, {identity(space.config({}), replicas)}
+def candidates(config: Config, space: Space, ranked: Sequence[TrialRecord], top: int, replicas: int) -> dict[str, Params]:
+    """Return the default configuration and the best of ``ranked`` trials, none of them twice: name -> parameters."""
+    entries, seen = {DEFAULT: Params()}, {identity(space.config({}), replicas)}
     for record in ranked:
         what = identity(space.config(record.params), replicas)
-        if len(found) <= top and what not in seen:
-            found[f"trial {record.number}"] = record.params
+        if len(entries) <= top and what not in seen:
+            entries[f"trial {record.number}"] = record.params
             seen.add(what)
-    return found
+    return entries
+
+
+def ranked_for(trials: Sequence[TrialRecord], names: Sequence[str], of_study: Sequence[str]) -> list[TrialRecord]:
+    """Return the complete trials, the best first by the objectives ``names``, whichever the study had.
+
+    Raises:
+        StudyError: a complete trial does not have one of these metrics.
+    """
+    if list(names) == list(of_study):
+        return ranked_records(trials, *names)
+    complete = [trial for trial in trials if trial.state == "complete"]
+    for name in names:
+        if lacking := [trial.number for trial in complete if name not in trial.metrics]:
+            raise StudyError(
+                f"sweep.objective={name}: trial {lacking[0]} of the study has no such metric, so its trials cannot be ranked by it. "
+                f"Use one of {', '.join(sorted(key for key in complete[0].metrics if key.startswith('tune/')))}, "
+                f"or leave sweep.objective out: the study's is {of_study[0]}"
+            )
+    return sorted(complete, key=lambda trial: rank_key([trial.metrics[name] for name in names], names))
 
 
 def load_study(config: Config) -> StudyRecord:
@@ -234,7 +270,7 @@ def _require_same(started: StudyStarted, now: Config) -> None:
         raise StudyError(f"the study was begun with other settings than its words mean now ({'; '.join(changed)}): take the changes back")
 
 
-def decide(config: Config, points: Retrained, trials: Sequence[TrialRecord], against: np.ndarray | None, known: dict[str, Any]) -> Decision:
+def decide(config: Config, points: Retrained, trials: Sequence[TrialRecord], against: Opponent | None, known: dict[str, Any]) -> Decision:
     """Choose a candidate on tune, compare it with the champion on holdout, and log the model of its best seed."""
     folder, maximize = study_folder(config), direction(config.sweep.objective) == "maximize"
     by_name = {name: [trial for trial in trials if trial.params["candidate"] == name] for name in points.entries}
@@ -246,7 +282,18 @@ def decide(config: Config, points: Retrained, trials: Sequence[TrialRecord], aga
     chosen = found[select_one_se(found, maximize=maximize)]
     best = (max if maximize else min)(complete[chosen.name], key=lambda trial: trial.value or 0.0)
     labels = kept[chosen.name][0]["holdout_labels"]
-    verdict = None if against is None else compare_with_champion(chosen.holdout, against, labels, [each.holdout for each in found])
+    workshop = TrainingContext(
+        start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules
+    )
+    run = log_network(
+        replace(points.trained_config(best), study=config.study), best.number, points.build_model(best, folder, workshop), workshop
+    )
+    verdict = None
+    if against is not None:
+        challenger = f"run {run}, of {len(trials)} trainings"
+        comparison = 1 if run == against.run else against.count_comparison(challenger=challenger)  # itself is no challenger
+        seeds = [each.holdout for each in found]
+        verdict = compare_with_champion(chosen.holdout, against.logits, labels, seeds, comparison=comparison)
     evidence = {
         **known,
         "chosen": chosen.name,
@@ -256,15 +303,9 @@ def decide(config: Config, points: Retrained, trials: Sequence[TrialRecord], aga
         "objective": config.sweep.objective,
         "candidates": [_told(each, complete[each.name]) for each in found],
         "images": {"tune": len(kept[chosen.name][0]["tune_labels"]), "holdout": len(labels)},
-        "promoted": _promoted(kept[chosen.name][complete[chosen.name].index(best)], against),
-        "against_champion": None if verdict is None else {"metric": "holdout/macro_f1", "confidence": 0.95, **to_dict(verdict)},
+        "promoted": _promoted(kept[chosen.name][complete[chosen.name].index(best)], None if against is None else against.logits),
+        "against_champion": None if verdict is None else {"metric": "holdout/macro_f1", **to_dict(verdict)},
     }
-    workshop = TrainingContext(
-        start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules
-    )
-    run = log_network(
-        replace(points.trained_config(best), study=config.study), best.number, points.build_model(best, folder, workshop), workshop
-    )
     return Decision(verdict is None or verdict.better, run, chosen.name, verdict, evidence)
 
 

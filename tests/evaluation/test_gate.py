@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from flowersweep.evaluation.gate import Candidate, compare_with_champion, pooled_variance, select_one_se
+from flowersweep.evaluation.gate import Candidate, compare_with_champion, pooled_variance, select_one_se, spent_alpha
 from flowersweep.evaluation.scores import macro_f1
 
 CLASSES, IMAGES = 10, 400
@@ -45,6 +45,34 @@ def promoted(candidates: list[Candidate], champion: np.ndarray) -> bool:
 def test_equal_configurations_are_promoted_in_at_most_one_of_twenty_cases(spread: float) -> None:
     chance, runs = np.random.default_rng(0), 200
     assert sum(promoted(*study(chance, [1.5] * 4, spread)) for _ in range(runs)) / runs <= 0.05
+
+
+def crowned(chance: np.random.Generator, promotions: int, *, spending: bool) -> bool:
+    """Whether luck passes in any of so many promotions of equal candidates, all of them on the same held-out images."""
+    holdout = chance.normal(size=IMAGES)
+    champion = trained(chance, holdout, 1.5, 0.0)
+    for number in range(1, promotions + 1):
+        candidate = [trained(chance, holdout, 1.5, 0.0)]
+        comparison = number if spending else 1
+        if compare_with_champion(candidate, champion, LABELS, [candidate], comparison=comparison, samples=100).better:
+            return True
+    return False
+
+
+def test_of_twenty_promotions_on_the_same_images_luck_passes_in_at_most_one_of_twenty_cases() -> None:
+    runs = 60
+    spent, unspent = (
+        sum(crowned(np.random.default_rng(run), 20, spending=spending) for run in range(runs)) / runs for spending in (True, False)
+    )
+    assert spent <= 0.05
+    assert unspent > 0.1, "what asking the same images again and again does without accounting"
+
+
+def test_the_levels_of_all_comparisons_are_five_percent_together() -> None:
+    assert spent_alpha(1) == 0.025
+    assert sum(spent_alpha(k) for k in range(1, 10_000)) == pytest.approx(0.05, rel=1e-3)
+    with pytest.raises(ValueError, match="count from 1"):
+        spent_alpha(0)
 
 
 def test_the_best_of_fifty_beats_the_baseline_nearly_always() -> None:

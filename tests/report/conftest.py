@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep.report.facts import Facts, facts
-from flowersweep.report.reading import Reading, reading
+from flowersweep.report.study_view import StudyView, load_study
+from flowersweep.report.summary import StudySummary, summarise
 from tests.report.made_up import of_all_kinds
 
 
@@ -17,10 +17,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def study(folder: Path) -> Reading:
-    return reading(folder)
+def study(folder: Path) -> StudyView:
+    return load_study(folder)
 
 
 @pytest.fixture(scope="session")
-def found(study: Reading) -> Facts:
-    return facts(study)
+def found(study: StudyView) -> StudySummary:
+    return summarise(study)

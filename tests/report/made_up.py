@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
 
-from flowersweep.report.reading import Reading
+from flowersweep.report.study_view import StudyView
 from flowersweep.study.journal import read_events
 from flowersweep.study.records import StudyRecord
 
@@ -87,14 +88,17 @@ class MadeUp:
             "study": self.name,
             "seed": 0,
             "experiment": self.name,
-            "overrides": list(self.words),
             "objective": self.objective,
             "direction": "minimize" if self.objective.endswith("nll") else "maximize",
+            "overrides": self._overrides(),
             "config": {"sweep": {"n_trials": len(self.plays)}},
             "space": {name: {"when": {}, **p, "values": distribution_to_json(p["values"])} for name, p in self.space.items()},
             "settings": {"data.digest": self.digest, "train.epochs": 10},
             "provenance": {"command": self.command or " ".join(["python -m flowersweep", *self.words]), "data": data, "versions": {}},
         }
+
+    def _overrides(self) -> list[str]:
+        return [*self.words] if self.command is None else shlex.split(self.command)[3:]
 
     def _trial(self, number: int, play: Play, now: float) -> list[dict[str, Any]]:
         common = {"trial": number}
@@ -145,7 +149,7 @@ def of_all_kinds(**more: Any) -> MadeUp:
     return MadeUp(plays, **more)
 
 
-def altered(study: Reading, **changes: Any) -> Reading:
+def altered(study: StudyView, **changes: Any) -> StudyView:
     """Return a study with other contents of its first event."""
     first, *events = read_events(study.folder / "journal.jsonl")[0]
     return replace(study, record=StudyRecord([replace(first, **changes), *events]))

@@ -10,41 +10,41 @@ import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 
 from flowersweep.config.compose import parse
-from flowersweep.report.audit import audit, edges, wider
-from flowersweep.report.facts import Facts
-from flowersweep.report.reading import reading
+from flowersweep.report.checks.audit import audit, boundary_optima, wider
+from flowersweep.report.study_view import load_study
+from flowersweep.report.summary import StudySummary
 from flowersweep.space.grammar import parse_distribution
 from flowersweep.space.space import Parameter
 from tests.report.made_up import MadeUp, Play, smoothed
 
 
-def titles(found: Facts) -> str:
-    return "\n".join(finding.title for finding in found.findings)
+def titles(found: StudySummary) -> str:
+    return "\n".join(finding.title for finding in found.audit_items)
 
 
-def test_the_best_trial_and_its_twin_are_unresolved(found: Facts) -> None:
+def test_the_best_trial_and_its_twin_are_unresolved(found: StudySummary) -> None:
     assert "Unresolved: is trial 3 better than trial 0?" in titles(found)
-    [finding] = [each for each in found.findings if "Unresolved" in each.title]
+    [finding] = [each for each in found.audit_items if "Unresolved" in each.title]
     assert "Of the 2 next best trials, 1 cannot be told from trial 3" in finding.text
 
 
-def test_failed_trials_are_listed_with_their_reasons(found: Facts) -> None:
-    [finding] = [each for each in found.findings if "failed" in each.title]
+def test_failed_trials_are_listed_with_their_reasons(found: StudySummary) -> None:
+    [finding] = [each for each in found.audit_items if "failed" in each.title]
     assert "1 of 6 trials" in finding.title
     assert "nan after epoch 2" in finding.text
 
 
-def test_how_many_trials_were_tried_and_what_that_flatters_is_said(found: Facts) -> None:
-    [finding] = [each for each in found.findings if "Picked from 6 trials" in each.title]
+def test_how_many_trials_were_tried_and_what_that_flatters_is_said(found: StudySummary) -> None:
+    [finding] = [each for each in found.audit_items if "Picked from 6 trials" in each.title]
     assert "3 complete, 1 pruned, 1 failed, 1 running" in finding.text
-    assert "would look about" in finding.text
+    assert "would still look about" in finding.text
 
 
 def test_a_best_value_at_the_end_of_its_range_gets_a_wider_one(tmp_path: Path) -> None:
     plays = [Play(smoothed(0.1, rate), value) for rate, value in ((0.049, 0.3), (0.05, 0.31), (0.046, 0.32), (0.01, 0.5), (0.001, 0.9))]
-    study = reading(MadeUp(plays).write(tmp_path))
-    [edge] = edges(study)
-    assert (edge.parameter.name, edge.end, edge.beside, edge.of) == ("learning_rate", "upper", 3, 5)
+    study = load_study(MadeUp(plays).write(tmp_path))
+    [edge] = boundary_optima(study)
+    assert (edge.parameter.name, edge.end, edge.near, edge.of) == ("learning_rate", "upper", 3, 5)
     [finding] = [each for each in audit(study, {}, None) if "learning_rate" in each.title]
     assert "3 of the 5 best trials lie there" in finding.text
     [word] = shlex.split(finding.words)
@@ -55,12 +55,12 @@ def test_a_best_value_at_the_end_of_its_range_gets_a_wider_one(tmp_path: Path) -
 
 
 def test_the_lower_end_is_an_end_too_but_not_where_values_end(tmp_path: Path) -> None:
-    study = reading(MadeUp([Play(smoothed(0.0, 0.00051), 0.3), Play(smoothed(0.2, 0.01), 0.4)]).write(tmp_path))
-    [edge] = edges(study)  # label smoothing cannot be below 0
+    study = load_study(MadeUp([Play(smoothed(0.0, 0.00051), 0.3), Play(smoothed(0.2, 0.01), 0.4)]).write(tmp_path))
+    [edge] = boundary_optima(study)  # label smoothing cannot be below 0
     assert (edge.parameter.name, edge.end, edge.values) == ("learning_rate", "lower", "tag(log, interval(5e-05, 0.05))")
 
 
-def test_a_best_value_in_the_middle_is_no_finding(found: Facts) -> None:
+def test_a_best_value_in_the_middle_is_no_finding(found: StudySummary) -> None:
     assert "end of its range" not in titles(found)
 
 

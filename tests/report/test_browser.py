@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep.report.write import write
+from flowersweep.report import write_report
 from tests.report.browser import PROGRAM, Browser
 from tests.report.made_up import MadeUp, Play, focal, of_all_kinds, smoothed
 
@@ -30,7 +30,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
     more = [Play((smoothed if n % 2 else focal)(0.2 + n / 10, 0.001 * (n + 1)), 1 - n / 40, curve=(2, 1), skill=1) for n in range(20)]
     study = of_all_kinds()
-    return write([MadeUp([*study.plays, *more]).write(folder)], folder / "page.html")
+    return write_report([MadeUp([*study.plays, *more]).write(folder)], folder / "page.html")
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ from PIL import Image
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.synthetic.dataset import write
+from flowersweep.report import write_report as write_page
 from flowersweep.report.mistakes import SIDE, gallery, keep, stored, worst
-from flowersweep.report.reading import Predictions
-from flowersweep.report.sections import gallery as section
-from flowersweep.report.write import write as write_page
+from flowersweep.report.page import render
+from flowersweep.report.study_page import gallery as section
+from flowersweep.report.study_view import Predictions
 from tests.report.made_up import MadeUp, Play, smoothed
 
 
@@ -54,7 +55,7 @@ def test_they_are_shown_with_the_images_they_are_about(images: Dataset, tmp_path
     assert stored(tmp_path) == found
     sheet = Image.open(io.BytesIO((tmp_path / "mistakes.jpg").read_bytes()))
     assert sheet.height > SIDE
-    html = section(found).html
+    html = render("", [], [section(found)])
     assert html.count("data:image/jpeg;base64,") == 2
     assert f"taken for {found[0].predicted}" in html
 

@@ -9,22 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep.report.write import write
+from flowersweep.report import write_report
 from tests.report.made_up import MadeUp, Play, focal, of_all_kinds, smoothed
 
 SECTIONS = [
     "best",
-    "audit",
-    "progress",
-    "importances",
+    "caveats",
+    "history",
+    "importance",
     "slices",
-    "together",
-    "map",
+    "parallel",
+    "contour",
     "training",
     "evaluation",
     "mistakes",
     "trials",
-    "origin",
+    "provenance",
 ]
 
 
@@ -52,7 +52,7 @@ class Parsed(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text(folder: Path) -> str:
-    return write([folder], folder / "report.html").read_text()
+    return write_report([folder], folder / "report.html").read_text()
 
 
 def test_every_section_is_there_and_can_be_reached(text: str) -> None:
@@ -97,7 +97,7 @@ def test_names_and_reasons_are_text_and_secrets_are_masked(tmp_path: Path) -> No
     ]
     command = "python -m flowersweep +sweep=smoothing tracking.uri=http://me:hunter2@host"
     folder = MadeUp(plays, classes=(evil, "b", "c", "d"), command=command).write(tmp_path)
-    text = write([folder], tmp_path / "page.html").read_text()
+    text = write_report([folder], tmp_path / "page.html").read_text()
     assert evil not in text
     assert "hunter2" not in text
     assert "abc123" not in text
@@ -109,7 +109,7 @@ def test_a_thousand_trials_stay_below_eight_megabytes(tmp_path: Path) -> None:
         Play((smoothed if n % 2 else focal)(0.5, 0.01), 0.3 + n / 999, "pruned" if n % 3 else "complete", curve=[0.5 + n / 999] * 10)
         for n in range(1000)
     ]
-    path = write([MadeUp(plays).write(tmp_path)], tmp_path / "page.html")
+    path = write_report([MadeUp(plays).write(tmp_path)], tmp_path / "page.html")
     assert path.stat().st_size < 8_000_000
     assert len(Parsed(path.read_text()).all("tr")) > 1000
 
@@ -120,5 +120,5 @@ def test_what_a_broken_write_leaves_is_the_old_page(tmp_path: Path, monkeypatch:
     path.write_text("old")
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        write([folder], path)
+        write_report([folder], path)
     assert path.read_text() == "old"

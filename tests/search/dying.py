@@ -21,7 +21,7 @@ import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import plotly.offline  # noqa: F401
 
 import flowersweep.cli.console
-import flowersweep.report.write
+import flowersweep.report.page
 import flowersweep.tracking.logged  # noqa: F401
 from flowersweep.__main__ import main
 from flowersweep.study.journal import Journal

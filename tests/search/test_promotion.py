@@ -48,6 +48,7 @@ def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_cham
     refused = command("promote", "study=bad", *FEW)
     assert refused.returncode == 3, refused.stderr
     assert "Against the champion on 15 held-out images: " in refused.stdout
+    assert "This held-out half has been asked once" in refused.stdout
     assert "flowersweep version 2 is now challenger" in refused.stdout
     holder = registry.holder(Tracking(), project / "mlruns")
     assert holder is not None
@@ -56,6 +57,7 @@ def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_cham
     assert sorted(path.name for path in found) == ["evidence.html", "evidence.html", "evidence.json", "evidence.json"]
     told = json.loads(next(project.glob("mlruns/artifacts/bad/*/artifacts/promotion/evidence.json")).read_text())
     assert told["champion"]["version"] == 1
+    assert (told["against_champion"]["comparison"], told["against_champion"]["confidence"]) == (1, 0.95)
     assert told["picked_from"] == 2
     low, high = told["promoted"]["interval"]
     assert low < told["promoted"]["holdout/accuracy"] < high

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowersweep.evaluation.selection import Correlation, rank_correlation
-from flowersweep.report.page import Column, paragraph, table
-from flowersweep.report.reading import Reading
+from flowersweep.report.page import Column, Part, Table, Text
+from flowersweep.report.study_view import StudyView
 
 FEWEST = 4  # configurations that two studies must share for a rank correlation
 
 
 @dataclass(frozen=True)
-class Ranks:
+class RankAgreement:
     """Whether two studies put the configurations that both of them trained in the same order, by the objective of each."""
 
     first: str
@@ -24,7 +24,7 @@ class Ranks:
     correlation: Correlation | None  # None for too few
 
 
-def ranks(first: Reading, second: Reading) -> Ranks:
+def rank_agreement(first: StudyView, second: StudyView) -> RankAgreement:
     """Compare the order of the configurations that two studies share: the cheaper study is a proxy of the other if the orders agree.
 
     A configuration is what both studies searched, but for keys under ``train``, which is what a proxy saves on; those count where nothing
@@ -36,29 +36,29 @@ def ranks(first: Reading, second: Reading) -> Ranks:
     shared = sorted(one.keys() & other.keys()) if paths else []
     values = [[sign * float(np.mean(by[key])) for key in shared] for sign, by in ((_sign(first), one), (_sign(second), other))]
     enough = len(shared) >= FEWEST and all(len({*each}) > 1 for each in values)
-    return Ranks(first.name, second.name, len(shared), rank_correlation(*values) if enough else None)
+    return RankAgreement(first.name, second.name, len(shared), rank_correlation(*values) if enough else None)
 
 
-def _sign(study: Reading) -> int:
+def _sign(study: StudyView) -> int:
     return 1 if study.started.direction == "maximize" else -1
 
 
-def _by_configuration(study: Reading, paths: set[str]) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {}
+def _by_configuration(study: StudyView, paths: set[str]) -> dict[str, list[float]]:
+    values: dict[str, list[float]] = {}
     for record in study.complete:
-        given = {p.path: record.params[p.name] for p in study.parameters if p.path in paths and p.name in record.params}
-        found.setdefault(repr(sorted(given.items())), []).append(float(record.value or 0.0))
-    return found
+        params = {p.path: record.params[p.name] for p in study.parameters if p.path in paths and p.name in record.params}
+        values.setdefault(repr(sorted(params.items())), []).append(float(record.value or 0.0))
+    return values
 
 
-def order(found: Sequence[Ranks]) -> str:
-    """Return the table of them, as HTML."""
-    heads = [Column("study", False), Column("and", False), Column("shared configurations")]
-    heads += [Column("Spearman"), Column("95 % from"), Column("to")]
-    rows = [[each.first, each.second, each.shared, *(each.correlation or [None] * 3)] for each in found]
+def agreement_parts(agreements: Sequence[RankAgreement]) -> list[Part]:
+    """Return the table of them, and how to read it."""
+    columns = [Column("study", False), Column("other study", False), Column("shared configurations")]
+    columns += [Column("Spearman"), Column("95 % from"), Column("to")]
+    rows = [[a.first, a.second, a.shared, *(a.correlation or [None] * 3)] for a in agreements]
     note = (
-        "Whether two studies put the configurations that both trained in the same order: near 1, the cheaper one is a good proxy. A "
-        f"configuration is what both searched, apart from train.*; at least {FEWEST} are needed. Two sweeps of one space with sampler=qmc "
-        "and one seed share all of theirs."
+        "Do two studies put the configurations that both trained in the same order? Near 1, the cheaper study is a good proxy of the "
+        f"other. A configuration is what both searched, apart from train.*; at least {FEWEST} are needed. Two sweeps of one space with "
+        "sampler=qmc and one seed share all of theirs."
     )
-    return table("Order of the configurations", heads, rows) + paragraph(note, "soft")
+    return [Table("Order of the shared configurations", columns, rows), Text(note, soft=True)]

@@ -15,8 +15,7 @@ from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import Labels, Logits
 from flowersweep.space.space import Parameter
 from flowersweep.study.events import StudyStarted
-from flowersweep.study.objectives import better
-from flowersweep.study.records import StudyRecord, TrialRecord, read_study
+from flowersweep.study.records import StudyRecord, TrialRecord, ranked_records, read_study
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +42,7 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Reading:
+class StudyView:
     """One study, read once from its folder; nothing of it is locked or changed."""
 
     folder: Path
@@ -85,8 +84,7 @@ class Reading:
     @cached_property
     def complete(self) -> list[TrialRecord]:
         """The trials that were completed, the best first."""
-        sign = -1 if better(1, 0, self.objective) else 1
-        return sorted((r for r in self.records if r.state == "complete"), key=lambda r: sign * float(r.value or 0))
+        return ranked_records(self.records, *self.record.objectives)
 
     @cached_property
     def drawn(self) -> list[TrialRecord]:
@@ -118,11 +116,11 @@ class Reading:
             return None
 
 
-def reading(folder: Path) -> Reading:
+def load_study(folder: Path) -> StudyView:
     """Read the study in ``folder``. Raises StudyError if there is no journal with a study in it, or it is damaged."""
     record = read_study(folder)
     if not record:
         raise StudyError(f"{folder / 'journal.jsonl'} holds no study yet")
     space = record.started.space.items()
     parameters = (Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {}) for name, p in space)
-    return Reading(folder, record, tuple(parameters))
+    return StudyView(folder, record, tuple(parameters))

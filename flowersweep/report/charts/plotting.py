@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from flowersweep.report.reading import Reading
+from flowersweep.report.study_view import StudyView
 from flowersweep.study.records import TrialRecord
 
 Figure = dict[str, Any]
@@ -23,10 +23,16 @@ STATES = ("pruned", "failed", "running", "complete")  # the later is drawn over 
 class Chart:
     """A figure with the name that a screen reader says, and a sentence below it for everybody."""
 
+    kind: ClassVar[str] = "chart"
     name: str
     figure: Figure
     label: str
     note: str = ""
+
+    @property
+    def id(self) -> str:
+        """The chart's id on the page."""
+        return f"chart-{self.name}"
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
@@ -34,7 +40,7 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
     return {"title": {"text": title, "standoff": 10}, "automargin": True, "zeroline": False, **more}
 
 
-def value_axis(study: Reading) -> dict[str, Any]:
+def value_axis(study: StudyView) -> dict[str, Any]:
     """Return the axis of the objective: likelihoods that differ by much are shown by their logarithm."""
     values = [r.value for r in study.records if r.value is not None]
     wide = bool(values) and study.objective.endswith("nll") and 0 < min(values) * 4 < max(values)
@@ -46,7 +52,7 @@ def scatter(x: Sequence[Any], y: Sequence[Any], **more: Any) -> Trace:
     return {"type": "scatter", "x": [*x], "y": [*y], **more}
 
 
-def of_state(state: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[str], **more: Any) -> Trace:
+def state_trace(state: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[str], **more: Any) -> Trace:
     """Return the points of trials that ended in one way."""
     size = 8 if len(x) <= 200 else 5
     marker = {
@@ -59,14 +65,14 @@ def of_state(state: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[str]
     return scatter(x, y, mode="markers", name=state, text=[*text], hovertemplate="%{text}<extra></extra>", marker=marker, **more)
 
 
-def starred(best: TrialRecord, x: Any) -> Trace:
+def best_marker(best: TrialRecord, x: Any) -> Trace:
     """Return the mark of the best trial."""
     marker = {"symbol": "star", "size": 15, "color": COLOURS["best"]}
-    told = f"best: trial {best.number}, {best.value:.4g}<extra></extra>"
-    return scatter([x], [best.value], mode="markers", name="best", marker=marker, hovertemplate=told)
+    text = f"best: trial {best.number}, {best.value:.4g}<extra></extra>"
+    return scatter([x], [best.value], mode="markers", name="best", marker=marker, hovertemplate=text)
 
 
-def told(record: TrialRecord) -> str:
+def hover_text(record: TrialRecord) -> str:
     """Return what is shown when a trial is pointed at."""
     value = "" if record.value is None else f" {record.value:.4g}"
     params = [f"{name} {short(each)}" for name, each in record.params.items()]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from flowersweep.report.marks import COLOURS, LOG, STATES, Chart, Trace, axis, scatter
-from flowersweep.report.reading import Reading
+from flowersweep.report.charts.plotting import COLOURS, LOG, STATES, Chart, Trace, axis, scatter
+from flowersweep.report.study_view import StudyView
 
 MOST_CURVES = 150
 
 
-def curves(study: Reading) -> Chart | None:
+def curves(study: StudyView) -> Chart | None:
     """The objective of each trial after each epoch; pruned ones are faded."""
     best = study.best
     drawn = {r.number: r for r in study.records if len(study.curves.get(r.number, ())) > 0}
@@ -36,13 +36,13 @@ def _some(ranked: list[int]) -> list[int]:
     return ranked[:MOST_CURVES] + others[:: max(1, -(-len(others) // MOST_CURVES))]
 
 
-def value_axis_of_curves(study: Reading) -> dict[str, Any]:
+def value_axis_of_curves(study: StudyView) -> dict[str, Any]:
     """Return the axis of curves; they begin far away, so likelihoods are shown by their logarithm."""
     positive = all(value > 0 for curve in study.curves.values() for value in curve.values())
     return axis(study.objective, **(LOG if positive and study.objective.endswith("nll") else {}))
 
 
-def _lines(study: Reading, numbers: Sequence[int], **more: Any) -> Trace:
+def _lines(study: StudyView, numbers: Sequence[int], **more: Any) -> Trace:
     """Curves of several trials in one trace, with gaps between them: a thousand traces would be slow."""
     x: list[int | None] = []
     y: list[float | None] = []
@@ -56,7 +56,7 @@ def _lines(study: Reading, numbers: Sequence[int], **more: Any) -> Trace:
     return scatter(x, y, mode=mode, text=text, hovertemplate="%{text}: %{y:.4g}<extra></extra>", **more)
 
 
-def timeline(study: Reading) -> Chart | None:
+def timeline(study: StudyView) -> Chart | None:
     """When each trial ran: one row a trial, or a worker where there were several."""
     if not study.spans:
         return None

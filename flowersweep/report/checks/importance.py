@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 from optuna.trial import FrozenTrial
 
-from flowersweep.report.reading import Reading
+from flowersweep.report.study_view import StudyView
 
 FEWEST = 10  # trials, below which an importance says nothing
 SAMPLES = 30
@@ -28,7 +28,7 @@ class Importance:
     high: float
 
 
-def importances(study: Reading, seed: int = 0) -> list[Importance]:
+def importances(study: StudyView, seed: int = 0) -> list[Importance]:
     """Return the parameters by importance (Watanabe et al. 2023, with conditional ones as in Optuna); empty below ten trials.
 
     A pruned trial counts as no better than the worst complete one: it was stopped because others were better. The interval is from
@@ -41,41 +41,52 @@ def importances(study: Reading, seed: int = 0) -> list[Importance]:
     rng = np.random.default_rng(seed)
     if len(trials) > MOST:
         trials = [trials[i] for i in sorted(rng.permutation(len(trials))[:MOST])]
-    whole = _shares(trials, study)
-    halves = [rng.permutation(len(trials))[: len(trials) // 2] for _ in range(SAMPLES)]
-    drawn = [_shares([trials[i] for i in half], study) for half in halves]
-    found = []
+    count = len(trials) // 2
+    top = top_fraction(count)
+    whole = _shares(trials, study, top)
+    halves = [rng.permutation(len(trials))[:count] for _ in range(SAMPLES)]
+    samples = [_shares([trials[i] for i in half], study, top) for half in halves]
+    rows = []
     for name, share in whole.items():
-        reach = 1.645 * float(np.std([shares.get(name, 0.0) for shares in drawn]))
-        found.append(Importance(name, share, max(share - reach, 0.0), min(share + reach, 1.0)))
-    return sorted(found, key=lambda each: -each.share)
+        reach = 1.645 * float(np.std([shares.get(name, 0.0) for shares in samples]))
+        rows.append(Importance(name, share, max(share - reach, 0.0), min(share + reach, 1.0)))
+    return sorted(rows, key=lambda row: -row.share)
 
 
-def _trials(study: Reading) -> list[FrozenTrial]:
+def top_fraction(trials: int) -> float:
+    """Return which share of so many trials counts as good: a tenth, or five trials, as PED-ANOVA's authors ask.
+
+    The share of a half of the trials is that of the whole too: another would be another quantity.
+    """
+    return min(0.5, max(0.1, 5 / trials))
+
+
+def _trials(study: StudyView) -> list[FrozenTrial]:
     complete = study.complete
     if not complete:
         return []
     worst, larger_is_worse = float(complete[-1].value or 0), study.started.direction == "minimize"
-    found = []
+    trials = []
     for record in study.records:
         if record.state not in ("complete", "pruned") or record.value is None:
             continue
-        value = record.value if record.state == "complete" else max(record.value, worst) if larger_is_worse else min(record.value, worst)
+        value = record.value
+        if record.state == "pruned":
+            value = max(value, worst) if larger_is_worse else min(value, worst)
         distributions = {p.name: p.distribution for p in study.parameters if p.name in record.params}
         params = {name: record.params[name] for name in distributions}
         with contextlib.suppress(ValueError):  # a value given by hand, outside the range
-            found.append(optuna.trial.create_trial(value=value, params=params, distributions=distributions))
-    return found
+            trials.append(optuna.trial.create_trial(value=value, params=params, distributions=distributions))
+    return trials
 
 
-def _shares(trials: Sequence[FrozenTrial], study: Reading) -> dict[str, float]:
+def _shares(trials: Sequence[FrozenTrial], study: StudyView, top: float) -> dict[str, float]:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # half a second
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    made = optuna.create_study(direction=study.started.direction)
-    made.add_trials(trials)
-    top = min(0.5, max(0.1, 5 / len(trials)))  # at least five trials, as its authors ask
+    rebuilt = optuna.create_study(direction=study.started.direction)
+    rebuilt.add_trials(trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few trials in a branch: the interval says so
-        shares: dict[str, float] = get_param_importances(made, evaluator=PedAnovaImportanceEvaluator(target_quantile=top))
+        shares: dict[str, float] = get_param_importances(rebuilt, evaluator=PedAnovaImportanceEvaluator(target_quantile=top))
     return shares

@@ -13,8 +13,8 @@ from flowersweep.config.paths import flatten
 from flowersweep.errors import ConfigError
 from flowersweep.evaluation.baseline import best_of_points
 from flowersweep.evaluation.scores import Reals
-from flowersweep.report.audit import Finding
-from flowersweep.report.reading import Reading
+from flowersweep.report.checks.audit import AuditItem
+from flowersweep.report.study_view import StudyView
 from flowersweep.space.constraints import Constraint, constraint
 from flowersweep.space.designs import quasi_random_sequence
 from flowersweep.space.space import Parameter, Space
@@ -27,7 +27,7 @@ SETS = 20
 PLAIN = ("qmc", "random", "grid")  # samplers that follow nothing themselves
 
 
-def baseline(study: Reading) -> Finding | None:
+def baseline(study: StudyView) -> AuditItem | None:
     """Compare the best trial with the best of as many quasi-random ones; None where nothing can be said, or the search was plain itself."""
     best, ended = study.best, [r for r in study.records if r.state in ("complete", "pruned") and r.value is not None]
     ranged = tuple(p for p in study.parameters if not p.distribution.single() and p.path != "seed")
@@ -51,19 +51,19 @@ def baseline(study: Reading) -> Finding | None:
     surer = best.value > high if maximize else best.value < low
     title = f"{'Better than' if surer else 'Not surely better than'} {count} quasi-random trials"
     text = (
-        f"The best trial has {study.objective} {best.value:.4g}; the best of {count} quasi-random trials would have had about {value:.4g} "
-        f"(95 % interval {low:.4g} to {high:.4g}). Estimated by a Gaussian process over these trials: it assumes that the objective "
-        "changes smoothly with the parameters, and takes pruned trials for no better than the worst complete one."
+        f"The best trial has {study.objective} {best.value:.4g}; the best of {count} quasi-random trials would have about {value:.4g} "
+        f"(95 % interval {low:.4g} to {high:.4g}). A Gaussian process over these trials estimates it. It assumes that the objective "
+        "changes smoothly with the parameters, and that pruned trials are no better than the worst complete one."
     )
-    return Finding("note", title, text)
+    return AuditItem("note", title, text)
 
 
-def _worth(record: TrialRecord, study: Reading, *, maximize: bool) -> float:
+def _worth(record: TrialRecord, study: StudyView, *, maximize: bool) -> float:
     value, worst = float(record.value or 0.0), float(study.complete[-1].value or 0.0)
     return value if record.state == "complete" else min(value, worst) if maximize else max(value, worst)
 
 
-def _wanted(study: Reading) -> tuple[Constraint, ...]:
+def _wanted(study: StudyView) -> tuple[Constraint, ...]:
     """The study's constraints: points that they do not allow would have been in no search."""
     config = study.started.config
     names = {known: p.name for p in study.parameters for known in (p.name, p.path)}
@@ -74,18 +74,18 @@ def _wanted(study: Reading) -> tuple[Constraint, ...]:
     return tuple(constraint(text, names, settings, ()) for text in config.get("sweep", {}).get("constraints") or ())
 
 
-def _fixed(study: Reading) -> dict[str, Any]:
+def _fixed(study: StudyView) -> dict[str, Any]:
     """What conditions may depend on that is not searched: the names of the options that were chosen."""
     return {group: each["name"] for group, each in study.started.config.items() if isinstance(each, Mapping) and "name" in each}
 
 
 def _coordinates(parameters: tuple[Parameter, ...], params: Mapping[str, Any]) -> Reals:
     """Return a point in the unit cube: a number by its share of the range, a choice by one coordinate each, inactive ones 0.5."""
-    found: list[float] = []
+    point: list[float] = []
     for parameter in parameters:
         value, ranged = params.get(parameter.name), parameter.distribution
         if isinstance(ranged, CategoricalDistribution):
-            found += [float(choice == value) for choice in ranged.choices]
+            point += [float(choice == value) for choice in ranged.choices]
         else:
-            found.append(0.5 if value is None else min(max(cdf(ranged, value), 0.0), 1.0))
-    return np.array(found)
+            point.append(0.5 if value is None else min(max(cdf(ranged, value), 0.0), 1.0))
+    return np.array(point)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowersweep.evaluation.scores import macro_f1
-from flowersweep.report.audit import Finding
-from flowersweep.report.reading import Predictions, Reading
+from flowersweep.report.checks.audit import AuditItem
+from flowersweep.report.study_view import Predictions, StudyView
 
 if TYPE_CHECKING:
     from flowersweep.data.duplicates import Duplicates
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 LARGEST = 50_000  # images that are read for a page alone, at a millisecond each; `data` reads any number
 
 
-def leakage(study: Reading, kept: Predictions | None) -> Finding | None:
+def leakage(study: StudyView, kept: Predictions | None) -> AuditItem | None:
     """Return what near-duplicates mean for a study; None where it does not say which images it saw."""
     data = study.started.provenance.get("data", {})
     if not data.get("dir"):
@@ -30,19 +30,21 @@ def leakage(study: Reading, kept: Predictions | None) -> Finding | None:
 
         found = of_folder(data["dir"], str(data.get("digest")), cache, split_seed=seed, largest=LARGEST)
     if found is None:
-        return Finding(
-            "note", "Near-duplicates were not looked for", f"The images of this study are not in {data['dir']}, or too many to read."
+        return AuditItem(
+            "note",
+            "Near-duplicate images were not searched for",
+            f"The images of this study are not in {data['dir']}, or too many to read.",
         )
     return finding(found, kept)
 
 
-def finding(found: Duplicates, kept: Predictions | None) -> Finding:
+def finding(found: Duplicates, kept: Predictions | None) -> AuditItem:
     """Say what was found, and what the best trial scores without the images that leaked."""
     from flowersweep.data.duplicates import describe
 
     leaked, rest = found.leaked(), describe(found)
     if not leaked.any():
-        return Finding("note", "No held-out image is nearly the same as one of train or tune", f"By hash; {rest}.")
+        return AuditItem("note", "No held-out image is nearly the same as one of train or tune", f"By hash; {rest}.")
     title = f"{leaked.sum()} of {len(leaked)} held-out images are nearly the same as one of train or tune"
     text = ""
     if kept is not None and len(kept.holdout_labels) == len(leaked):
@@ -51,6 +53,6 @@ def finding(found: Duplicates, kept: Predictions | None) -> Finding:
         ]
         text = (
             f"The best trial has a macro F1 of {scores[0]:.4f} on all {len(leaked)} images and of {scores[1]:.4f} on the "
-            f"{(~leaked).sum()} that are new: {scores[0] - scores[1]:+.4f} is owed to the others. "
+            f"{(~leaked).sum()} that are new: {scores[0] - scores[1]:+.4f} comes from the others. "
         )
-    return Finding("warning", title, f"{text}By hash; {rest}.")
+    return AuditItem("warning", title, f"{text}By hash; {rest}.")

@@ -9,10 +9,22 @@ from typing import Any
 import numpy as np
 from optuna.distributions import CategoricalDistribution
 
-from flowersweep.report.audit import place
-from flowersweep.report.facts import Facts
-from flowersweep.report.marks import COLOURS, LOG, STATES, Chart, Trace, axis, conditions, of_state, scatter, starred, told
-from flowersweep.report.reading import Reading
+from flowersweep.report.charts.plotting import (
+    COLOURS,
+    LOG,
+    STATES,
+    Chart,
+    Trace,
+    axis,
+    best_marker,
+    conditions,
+    hover_text,
+    scatter,
+    state_trace,
+)
+from flowersweep.report.checks.audit import unit_position
+from flowersweep.report.study_view import StudyView
+from flowersweep.report.summary import StudySummary
 from flowersweep.space.space import Parameter
 from flowersweep.study.records import TrialRecord
 
@@ -28,7 +40,7 @@ MOST_BOLD = 30  # of the lines through all parameters; more would be a surface
 WIDTH = 0.12  # of the kernel that smooths the map, as a share of a range
 
 
-def parallel(study: Reading) -> Chart | None:
+def parallel(study: StudyView) -> Chart | None:
     """One line a trial through the parameters that were active in it, to its rank."""
     ranked = study.complete
     if len(ranked) < 2 or len(study.parameters) < 2:
@@ -63,7 +75,7 @@ def parallel(study: Reading) -> Chart | None:
     return Chart("parallel", {"data": traces, "layout": layout}, f"{len(drawn)} complete and {len(pruned)} pruned trials", note)
 
 
-def _places(study: Reading, record: TrialRecord) -> list[tuple[int, float | None]]:
+def _places(study: StudyView, record: TrialRecord) -> list[tuple[int, float | None]]:
     return [(n, _place(p, record.params[p.name])) for n, p in enumerate(study.parameters) if p.name in record.params]
 
 
@@ -71,10 +83,10 @@ def _place(parameter: Parameter, value: Any) -> float | None:
     ranged = parameter.distribution
     if isinstance(ranged, CategoricalDistribution):
         return ranged.choices.index(value) / max(len(ranged.choices) - 1, 1) if value in ranged.choices else None
-    return place(parameter, value)
+    return unit_position(parameter, value)
 
 
-def _ends(study: Reading) -> Iterable[dict[str, Any]]:
+def _ends(study: StudyView) -> Iterable[dict[str, Any]]:
     """What stands at the ends of each upright axis."""
     for x, parameter in enumerate(study.parameters):
         ranged = parameter.distribution
@@ -92,15 +104,15 @@ def _mark(x: int, y: float, text: str) -> dict[str, Any]:
     return {"x": x, "y": y, "text": short, "showarrow": False, "yshift": shift, "font": {"size": 11}}
 
 
-def contour(facts: Facts) -> Chart | None:
+def contour(summary: StudySummary) -> Chart | None:
     """The objective over the two most important numbers that were often active together, smoothed."""
-    chosen = _pair(facts)
+    chosen = _pair(summary)
     if chosen is None:
         return None
-    (first, second), study = chosen, facts.study
+    (first, second), study = chosen, summary.study
     trials = [r for r in study.records if first.name in r.params and second.name in r.params and r.value is not None]
     numbers = {r.number for r in trials}
-    at = np.array([[place(p, r.params[p.name]) or 0.0 for p in (first, second)] for r in trials])
+    at = np.array([[unit_position(p, r.params[p.name]) or 0.0 for p in (first, second)] for r in trials])
     values = np.array([float(r.value or 0) for r in trials])
     map_ = {
         "type": "contour",
@@ -119,12 +131,12 @@ def contour(facts: Facts) -> Chart | None:
     for state in STATES:
         some = [r for r in study.drawn if r.state == state and r.number in numbers]
         if some:
-            points = of_state(state, *_columns(some, first, second), [told(r) for r in some], showlegend=False)
+            points = state_trace(state, *_columns(some, first, second), [hover_text(r) for r in some], showlegend=False)
             points["marker"] |= {"color": INK[state], "size": 7, "line": {"width": 1.2, "color": "#10233a"}}
             traces.append(points)
     best = study.best
     if best and {first.name, second.name} <= best.params.keys():
-        traces.append({**starred(best, best.params[first.name]), "y": [best.params[second.name]], "showlegend": False})
+        traces.append({**best_marker(best, best.params[first.name]), "y": [best.params[second.name]], "showlegend": False})
     axes = [axis(p.name, **(LOG if _log(p) else {})) for p in (first, second)]
     layout = {"xaxis": axes[0] | {"tickangle": -40}, "yaxis": axes[1], "height": 420}
     only = {**first.when, **second.when}
@@ -132,7 +144,7 @@ def contour(facts: Facts) -> Chart | None:
     return Chart("contour", {"data": traces, "layout": layout}, f"{study.objective} over {first.name} and {second.name}", note)
 
 
-def _levels(values: np.ndarray, study: Reading) -> dict[str, Any]:
+def _levels(values: np.ndarray, study: StudyView) -> dict[str, Any]:
     """Ten steps over the better four fifths: the worst trials would leave one colour for all others."""
     ends = np.quantile(values, [0, 0.8] if study.started.direction == "minimize" else [0.2, 1])
     low, high = (float(end) for end in ends)
@@ -143,10 +155,10 @@ def _columns(trials: Sequence[TrialRecord], first: Parameter, second: Parameter)
     return [r.params[first.name] for r in trials], [r.params[second.name] for r in trials]
 
 
-def _pair(facts: Facts) -> tuple[Parameter, Parameter] | None:
-    by_name = {p.name: p for p in facts.study.parameters if not isinstance(p.distribution, CategoricalDistribution)}
-    ranked = [by_name[i.name] for i in facts.importances if i.name in by_name]
-    together = [r for r in facts.study.records if r.value is not None]
+def _pair(summary: StudySummary) -> tuple[Parameter, Parameter] | None:
+    by_name = {p.name: p for p in summary.study.parameters if not isinstance(p.distribution, CategoricalDistribution)}
+    ranked = [by_name[i.name] for i in summary.importances if i.name in by_name]
+    together = [r for r in summary.study.records if r.value is not None]
     pairs = sorted(combinations(range(len(ranked)), 2), key=sum)
     for a, b in pairs:
         if sum({ranked[a].name, ranked[b].name} <= r.params.keys() for r in together) >= 8:

@@ -12,13 +12,14 @@ from flowersweep.evaluation import selection
 from flowersweep.evaluation.calibration import temperature
 from flowersweep.evaluation.scores import Labels, Logits, Reals, log_likelihoods
 from flowersweep.evaluation.statistics import Difference, compare, macro_f1_of, resampled
-from flowersweep.report.reading import Predictions, Reading
+from flowersweep.report.study_view import Predictions, StudyView
+from flowersweep.study.records import TrialRecord
 
 SAMPLES = 500
 
 
 @dataclass(frozen=True)
-class Band:
+class NoiseLevel:
     """The standard error of a difference between two trials in the objective, and where it comes from."""
 
     error: float
@@ -59,7 +60,7 @@ def _each(objective: str, logits: Logits, labels: Labels) -> Reals:
     return -log_likelihoods(logits, labels, temperature(logits, labels) if objective.endswith("calibrated_nll") else 1.0)
 
 
-def band(study: Reading, errors: Sequence[float]) -> Band | None:
+def noise_level(study: StudyView, errors: Sequence[float]) -> NoiseLevel | None:
     """Return how much trials differ by chance: from replicas of one configuration, else from the images of tune.
 
     ``errors``: standard errors of differences between trials on the same images, where two trials left their predictions.
@@ -68,25 +69,37 @@ def band(study: Reading, errors: Sequence[float]) -> Band | None:
     freedom = sum(len(group) - 1 for group in values)
     if freedom >= 2:
         error = np.sqrt(2 * sum(np.var(group) * len(group) for group in values) / freedom)
-        return Band(float(error), f"{freedom + len(values)} trainings of configurations that were trained with several seeds")
+        return NoiseLevel(float(error), f"{freedom + len(values)} trainings of configurations that were trained with several seeds")
     images = "the images of the tune half; no configuration was trained with several seeds, which would add to it"
     if errors:
-        return Band(float(np.median(errors)), f"a paired comparison of the best trials on {images}")
+        return NoiseLevel(float(np.median(errors)), f"a paired comparison of the best trials on {images}")
     best = study.best
     kept = study.predictions(best.number) if best else None
-    return Band(objective_error(study.objective, kept.tune, kept.tune_labels), images) if kept else None
+    return NoiseLevel(objective_error(study.objective, kept.tune, kept.tune_labels), images) if kept else None
 
 
-def _replicas(study: Reading) -> list[Sequence[float]]:
-    """Groups of values of trials that differ in their seed alone."""
+def _replicas(study: StudyView) -> list[list[float]]:
+    """Return the values of trials that trained the same with different seeds, by what they trained.
+
+    A trial that took the result of an earlier one trained nothing. Groups whose values agree count:
+    leaving them out would make the pooled variance too large.
+    """
     seeds = {p.name for p in study.parameters if p.path == "seed"}
     groups: dict[str, list[float]] = defaultdict(list)
     for record in study.complete:
-        groups[repr(sorted((k, v) for k, v in record.params.items() if k not in seeds))].append(float(record.value or 0))
-    return [group for group in groups.values() if len(set(group)) > 1]
+        if record.reused is None and record.value is not None:
+            groups[_training(record, seeds)].append(record.value)
+    return [values for values in groups.values() if len(values) > 1]
 
 
-def optimism(study: Reading, errors: Sequence[float]) -> float | None:
+def _training(record: TrialRecord, seeds: set[str]) -> str:
+    """Return what a trial trained but for its seed; a seed that is searched is part of its identity."""
+    if record.identity is not None and not seeds & record.params.keys():
+        return record.identity
+    return repr(sorted((name, value) for name, value in record.params.items() if name not in seeds))
+
+
+def optimism(study: StudyView, errors: Sequence[float]) -> float | None:
     """Return by how much the best value of the objective flatters, were all complete trials equally good.
 
     ``errors``: standard errors of differences between trials on the same images. One trial alone varies by 1/sqrt(2) of that.

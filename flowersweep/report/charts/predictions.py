@@ -8,8 +8,8 @@ import numpy as np
 
 from flowersweep.evaluation.calibration import Reliability, reliability, temperature
 from flowersweep.evaluation.scores import confusion
-from flowersweep.report.marks import COLOURS, Chart, Trace, axis, scatter
-from flowersweep.report.reading import Predictions
+from flowersweep.report.charts.plotting import COLOURS, Chart, Trace, axis, scatter
+from flowersweep.report.study_view import Predictions
 
 WRITTEN = 24  # classes at most whose names stand beside the matrix
 
