@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import ConfigError
 from flowersweep.execution.pool import WorkerConfig, WorkerPool
+from flowersweep.execution.threads import Threads
 from flowersweep.runtime import Runtime, start
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import fold_records
+from flowersweep.training.context import TrainingContext
 
 
 def start_workers(config: Config, journal: Journal, open_: contextlib.ExitStack, *, trains: bool) -> tuple[WorkerPool | None, Runtime]:
@@ -24,6 +28,12 @@ def start_workers(config: Config, journal: Journal, open_: contextlib.ExitStack,
     if crew:
         open_.enter_context(crew)
     return crew, _with_workers(config, crew, journal) if uses_workers(config) else start_runtime(config)
+
+
+def start_threads(config: Config, workshop: TrainingContext, journal: Journal) -> Threads:
+    """Return what does several trials at a time in this process, which begins when it is entered."""
+    threads: Threads = _make_executor(config)(workshop, config.sweep.workers, journal.events)
+    return threads
 
 
 def start_runtime(config: Config, platform: str | None = None) -> Runtime:
@@ -51,9 +61,13 @@ def _crew(config: Config, journal: Journal) -> WorkerPool | None:
     left = config.sweep.n_trials - sum(record.tell is not None for record in fold_records(journal.events))
     if not uses_workers(config) or left < 1:
         return None
-    staff = resolve(config.executor, config.trusted_modules)(**arguments(config.executor), workers=config.sweep.workers)
+    staff = _make_executor(config)(**arguments(config.executor), workers=config.sweep.workers)
     return WorkerPool(
         staff,
         min(config.sweep.workers, left),
         WorkerConfig(os.getcwd(), (*sys.path,), Path(config.dir) / "cache", tuple(config.trusted_modules)),
     )
+
+
+def _make_executor(config: Config) -> Callable[..., Any]:
+    return resolve(config.executor, "executor", config.trusted_modules)

@@ -73,7 +73,7 @@ def _require_possible(config: Config, trials: Sequence[Record], changed: Sequenc
         raise StudyError(f"sweep.accept: a study's images, members and devices stay what they are ({'; '.join(stay)}): study=NAME")
     if is_hyperband(config) or any(record.hyperband_state for record in trials):
         raise StudyError("sweep.accept: oracle=hyperband lays out its rounds from the first trial on: study=NAME")
-    if str(config.sampler.get("_target_")).endswith("samplers.grid"):
+    if config.sampler.get("_target_") == "grid":
         raise StudyError("sweep.accept: sampler=grid counts its points from the first trial on: another sampler=, or study=NAME")
     complete = [record for record in trials if record.tell and record.tell["state"] == "complete"]
     if missing := [name for name in objective_names(config) if any(name not in record.metrics for record in complete)]:

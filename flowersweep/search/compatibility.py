@@ -47,6 +47,7 @@ FREE = (
     "force",
     "reason",
     "tracking",
+    "trusted_modules",
     "sweep.n_trials",
     "sweep.accept",
     "sweep.mirror",

@@ -42,6 +42,7 @@ from flowersweep.workflows.model_logging import log_network
 from flowersweep.workflows.sweep import SweepResult, run_sweep
 
 DEFAULT = "default"
+UNHEARD = ("verb", "trusted_modules", "hydra", "executor.address", "executor.runtime_env", "cluster")
 Champion = Callable[[Config], np.ndarray]  # logits (n, K) of the champion on the images of holdout
 
 
@@ -116,7 +117,7 @@ def run_promotion(
     Raises StudyError if the study has no complete trial, or nothing that could be trained again.
     """
     begun, trials = load_study(config)
-    words = [word for word in begun["overrides"] if not word.startswith("verb=")]
+    words = journal_words(begun["overrides"])
     own = [word for word in overrides if not word.startswith(("verb=", "study=", "promotion.", "force=", "reason="))]
     _require_same(begun, compose(words))
     base = compose([*words, *own, f"study={config.study}"])
@@ -137,6 +138,15 @@ def run_promotion(
     )
     require_all(outcome, count)
     return decide(again, points, outcome.trials[:count], against, {"study": config.study, "picked_from": len(trials)})
+
+
+def journal_words(overrides: Sequence[str]) -> list[str]:
+    """Return the words that a study was begun with, less those that a journal, which may be somebody else's, must not say.
+
+    Which modules and which cluster are trusted, and where else configurations lie, is for the command to say.
+    """
+    named = zip(overrides, parse(overrides), strict=True)
+    return [word for word, override in named if not override.key_or_group.startswith(UNHEARD)]
 
 
 def retraining_config(config: Config, base: Config, what: str, count: int, **of_sweep: Any) -> Config:

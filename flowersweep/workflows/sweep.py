@@ -11,16 +11,15 @@ import optuna
 
 from flowersweep.config.compose import parse
 from flowersweep.config.schema import Config
-from flowersweep.config.targets import require_called
+from flowersweep.config.targets import resolve
 from flowersweep.config.validation import uses_threads
 from flowersweep.ensemble.analysis import EnsembleAnalysis
 from flowersweep.ensemble.members import Members, load_members
 from flowersweep.ensemble.pooling import Pooling, require_images, with_weights
 from flowersweep.errors import ConfigError, StudyError
-from flowersweep.execution.devices import start_runtime, start_workers
+from flowersweep.execution.devices import start_runtime, start_threads, start_workers
 from flowersweep.execution.multihost import END, SHARE, broadcast_command, run_follower
 from flowersweep.execution.pool import WorkerPool
-from flowersweep.execution.threads import Threads
 from flowersweep.runtime import low_latency_gc
 from flowersweep.search.compatibility import open_or_verify, study_folder
 from flowersweep.search.loop import TrialLoop
@@ -92,7 +91,7 @@ def run_sweep(
             followers.wake(soon=last)  # what has ended by now need not wait for the last trial
 
         opened = config, space, journal, workshop, wake
-        beside = open_.enter_context(Threads(workshop, config.sweep.workers, journal.events)) if uses_threads(config) else None
+        beside = open_.enter_context(start_threads(config, workshop, journal)) if uses_threads(config) else None
         study = Pooling(*opened, members) if members else kind(*opened, executor=crew or beside)
         _share(study, crew)
         wake(None)
@@ -102,8 +101,8 @@ def run_sweep(
 
 def _require_sound(config: Config, space: Space, overrides: Sequence[str] | None) -> None:
     """Raise ConfigError if a sweep cannot be what it was asked to be; ``overrides`` are None where its points were chosen before."""
-    for spec in (config.sampler, config.pruner):
-        require_called(spec, config.trusted_modules)
+    resolve(config.sampler, "sampler", config.trusted_modules)
+    resolve(config.pruner, "pruner", config.trusted_modules)
     if overrides is not None:
         require(config, space, parse(overrides))
         space.require_possible()
