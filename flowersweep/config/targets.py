@@ -25,7 +25,10 @@ BASES = {  # slot: the public module of a library whose classes fill it, and the
     "oracle": ("keras_tuner.oracles", "keras_tuner", "Oracle"),
 }
 NETWORKS = "keras.applications"
-PICKLING = {"optuna.samplers.CmaEsSampler": "it reads pickles from the notes of trials. Use `sampler=cma_es`"}
+UNFIT = {  # of the right class, and yet not for a study
+    "optuna.samplers.CmaEsSampler": "it reads pickles from the notes of trials. Use `sampler=cma_es`.",
+    "keras_tuner.oracles.GridSearchOracle": "it cannot be told of trials. A grid is sampler=grid.",
+}
 EXAMPLES = {
     "optimizer": "keras.optimizers.Adam",
     "sampler": "optuna.samplers.TPESampler",
@@ -86,8 +89,8 @@ def _load_library(target: str, slot: str) -> Callable[..., Any]:
     """Return a public class or network of a library, if it is of the kind that the slot is for."""
     module, _, name = target.rpartition(".")
     refused = f"{_named(slot, target)}: this slot takes {_taken(slot)}"
-    if target in PICKLING:
-        raise ConfigError(f"{_named(slot, target)}: {PICKLING[target]}.")
+    if target in UNFIT:
+        raise ConfigError(f"{_named(slot, target)}: {UNFIT[target]}")
     if slot in BASES and module == BASES[slot][0]:
         found = _load(module, name, slot, target)
         if isinstance(found, type) and issubclass(found, _base(slot)):

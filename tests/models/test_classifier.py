@@ -129,7 +129,7 @@ REFUSED = {
     "a backbone that does not exist": (replace(SMALL, backbone={"_target_": "keras.applications.DenseNet2O1"}), "DenseNet2O1"),
     "a download that fails": (replace(SMALL, weights="imagenet"), "could not be downloaded.*model.weights=none"),
     "a file that is missing": (replace(SMALL, weights="gone.weights.h5"), "no such file"),
-    "an unknown argument": (replace(SMALL, backbone={**SMALL.backbone, "depth": 3}), "cannot be built with"),
+    "an unknown argument": (replace(SMALL, backbone={**SMALL.backbone, "depth": 3}), "unexpected keyword argument 'depth'"),
     "an argument of the wrong kind": (replace(SMALL, backbone={**SMALL.backbone, "filters": -1}), "cannot be built with"),
 }
 
