@@ -30,6 +30,7 @@ from flowersweep.search.loop import TrialLoop
 from flowersweep.search.samplers import factory
 from flowersweep.search.state import Study
 from flowersweep.space.space import Space, build_space
+from flowersweep.study.events import StudyStarted, to_json
 from flowersweep.study.journal import Journal
 from flowersweep.training import trial as one
 from flowersweep.training.checkpoint import Checkpoint, Epoch
@@ -70,15 +71,26 @@ def finish(config: Config, checkpoint: Checkpoint, workshop: TrainingContext) ->
 def filled(path: Path, config: Config, space: Space, trials: int) -> None:
     """Write the journal of so many trials, suggested at random."""
     study, lines = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)), []
-    lines.append({"event": "study", "time": time.time()})
+    first = StudyStarted(
+        study=path.parent.name,
+        experiment="",
+        seed=0,
+        config={},
+        overrides=[],
+        objective=METRICS[1],
+        direction="minimize",
+        space={},
+        settings={},
+    )
+    lines.append(to_json(first))
     for number in range(trials):
         params, now = space.suggest(study.ask()), time.time()
-        lines.append({"event": "ask", "trial": number, "params": params, "settings": {}, "time": now})
+        lines.append({"event": "trial_asked", "trial": number, "params": params, "settings": {}, "time": now})
         for epoch in range(2, EPOCHS + 1, 2):
             each = {"epoch": epoch, "time": now, "metrics": metrics()}
-            lines.append({"event": "report", "trial": number, "epochs": [each], "value": each["metrics"][METRICS[1]], "time": now})
+            lines.append({"event": "epochs_reported", "trial": number, "epochs": [each], "value": each["metrics"][METRICS[1]], "time": now})
         told = {"state": "complete", "value": metrics()[METRICS[1]], "metrics": metrics(), "reason": None, "folder": f"trials/{number}"}
-        lines.append({"event": "tell", "trial": number, "attributes": {}, "time": now, **told})
+        lines.append({"event": "trial_ended", "trial": number, "attributes": {}, "time": now, **told})
     path.parent.mkdir(parents=True)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 

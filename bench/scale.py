@@ -65,13 +65,29 @@ def filled(dir: Path, trials: int) -> Path:
             data = {"name": "flowers", "digest": "d" * 64, "classes": [f"class {n}" for n in range(CLASSES)], "counts": {}}
             facts = {"experiment": "scale", "seed": 0, "objective": OBJECTIVE, "direction": "minimize", "space": space.describe()}
             origin = {"command": "python -m flowersweep +sweep=smoothing", "data": data}
-            journal.append("study", study="scale", config=sweep, settings=dict(flatten(sweep)), provenance=origin, **facts)
+            append(
+                journal,
+                "study_started",
+                study="scale",
+                config=sweep,
+                overrides=words,
+                settings=dict(flatten(sweep)),
+                provenance=origin,
+                **facts,
+            )
             ended = [trial(journal, number, space.suggest(study.ask())) for number in range(trials)]
     finally:
         os.fsync = sync
     for number in sorted(range(trials), key=lambda number: ended[number])[:KEPT]:
         keep(folder / "trials" / str(number))
     return folder
+
+
+def append(journal: Any, kind: str, **content: Any) -> None:
+    """Journal an event."""
+    from flowersweep.study.events import from_json
+
+    journal.append(from_json({"event": kind, **content}))
 
 
 def trial(journal: Any, number: int, params: dict[str, Any]) -> float:
@@ -81,14 +97,24 @@ def trial(journal: Any, number: int, params: dict[str, Any]) -> float:
     reused = {"repeats": 0} if number and kind == 5 else {}
     end = 0.1 + float(chance.gamma(4, 0.2))
     settings = {f"loss.{name}": value for name, value in params.items()}
-    journal.append("ask", trial=number, params=params, settings=settings, identity=f"{number:016x}", **reused)
+    append(journal, "trial_asked", trial=number, params=params, settings=settings, identity=f"{number:016x}", **reused)
     for until in range(SEGMENT, 0 if reused else (5 if state == "pruned" else EPOCHS + 1), SEGMENT):
         rows = [{"epoch": e, "time": time.time(), "metrics": scores(end + 1 / e)} for e in range(until - SEGMENT + 1, until + 1)]
-        journal.append("report", trial=number, epochs=rows, value=rows[-1]["metrics"][OBJECTIVE])
+        append(journal, "epochs_reported", trial=number, epochs=rows, value=rows[-1]["metrics"][OBJECTIVE])
     value = None if state == "failed" else end
     told = {**scores(end), "holdout/macro_f1": float(chance.uniform())} if state == "complete" else {}
     reason = "train/loss is nan after epoch 2" if state == "failed" else None
-    journal.append("tell", trial=number, state=state, value=value, metrics=told, reason=reason, folder=f"trials/{number}", attributes={})
+    append(
+        journal,
+        "trial_ended",
+        trial=number,
+        state=state,
+        value=value,
+        metrics=told,
+        reason=reason,
+        folder=f"trials/{number}",
+        attributes={},
+    )
     return end if state == "complete" else float("inf")
 
 
@@ -97,7 +123,7 @@ def keep(folder: Path) -> None:
     folder.mkdir(parents=True)
     labels = chance.integers(CLASSES, size=IMAGES).astype(np.int32)
     logits = chance.standard_normal((IMAGES, CLASSES)).astype(np.float16)
-    np.savez(folder / "logits.npz", tune=logits, report=logits, tune_labels=labels, holdout_labels=labels)
+    np.savez(folder / "logits.npz", tune=logits, holdout=logits, tune_labels=labels, holdout_labels=labels)
 
 
 def status(dir: Path) -> Callable[[], Any]:
@@ -181,7 +207,7 @@ def shipped(dir: Path) -> None:
     events, _ = read_events(journal, most=1)
     [change] = fold.add(events)
     run = runs.create(client, store.experiment(client, "scale", dir), change, fold.study, None)
-    reached = cursor.Cursor(store.address(Tracking(), dir), fold.study["time"], journal.stat().st_size, {None: run})
+    reached = cursor.Cursor(store.address(Tracking(), dir), fold.study.time, journal.stat().st_size, {None: run})
     reached.write(journal.with_name("shipped.json"), ())
 
 

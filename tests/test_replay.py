@@ -15,9 +15,9 @@ import pytest
 from flowersweep import provenance
 from flowersweep.__main__ import main
 from flowersweep.config.compose import compose_unchecked
+from flowersweep.config.paths import merged
 from flowersweep.config.schema import Tracking
 from flowersweep.data.synthetic.dataset import write
-from flowersweep.tracking.artifacts import merged
 from flowersweep.tracking.store import client
 from flowersweep.workflows.replay import ALL, agreeing
 from tests.conftest import TINY, tiny_model

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from flowersweep.ensemble.analysis import EnsembleAnalysis, Published
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.search.state import Study
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 from flowersweep.workflows.sweep import SweepResult
 
 
@@ -32,7 +32,7 @@ class Progress:
             self.features_bar, self.what = tqdm(total=total, desc=what, unit=" images", disable=self.off, file=sys.stderr), what
         self.features_bar.update(done - self.features_bar.n)
 
-    def trial(self, study: Study, record: Record | None) -> None:
+    def trial(self, study: Study, record: TrialRecord | None) -> None:
         """Show how many trials have ended, the one that runs, and the best."""
         ended = study.ended
         if self.bar is None:
@@ -44,7 +44,7 @@ class Progress:
         self.bar.update(ended - self.bar.n)
         best, metric = study.best, study.config.sweep.objective
         found = f"best {metric} {best.value:.4f} (trial {best.number})" if best and best.value is not None else "no trial done yet"
-        epochs, steps = record.progress if record and not record.tell else (0, 0)
+        epochs, steps = record.progress if record and not record.ended else (0, 0)
         running = f", trial {record.number}: {epochs} epochs" + f" {steps} steps" * (steps > 0) if record and (epochs or steps) else ""
         self.bar.set_postfix_str(found + running)
 
@@ -73,13 +73,13 @@ def trials_table(outcome: SweepResult, objective: str, others: Sequence[str] = (
     return table([heading, *body]) + left
 
 
-def _rank(record: Record, objective: str) -> tuple[int, float]:
-    order = ["complete", "pruned", "failed", "running", "outside"].index(record.state)
+def _rank(record: TrialRecord, objective: str) -> tuple[int, float]:
+    order = ["complete", "pruned", "failed", "running"].index(record.state)
     value = record.value if record.value is not None else 0.0
     return order, value if objective.endswith("nll") else -value
 
 
-def _row(record: Record, others: Iterable[str], names: Iterable[str], state: str) -> list[str]:
+def _row(record: TrialRecord, others: Iterable[str], names: Iterable[str], state: str) -> list[str]:
     scores = [number(record.value), *(number(record.metrics.get(name)) for name in (*others, "tune/macro_f1", "holdout/macro_f1"))]
     return [str(record.number), state, *scores, *(number(record.params.get(name)) for name in names)]
 
@@ -92,9 +92,9 @@ def number(value: Any) -> str:
 def summary(outcome: SweepResult) -> str:
     """Count the trials by how they ended, and the programs that were compiled for them."""
     states = Counter(record.state for record in outcome.trials)
-    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running", "outside") if states[state])
+    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running") if states[state])
     failed = [
-        f"trial {record.number} failed: {record.tell['reason']}" for record in outcome.trials if record.tell and record.state == "failed"
+        f"trial {record.number} failed: {record.ended.reason}" for record in outcome.trials if record.ended and record.state == "failed"
     ]
     programs = [f"programs compiled: {_compiled(outcome.compiled)}"] if outcome.compiled else []
     total = f"{len(outcome.trials)} trial{'s' * (len(outcome.trials) != 1)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 from flowersweep.config.schema import Config
@@ -42,3 +43,29 @@ def _replaced(node: Any, path: list[str], value: Any) -> Any:
     if isinstance(node, Mapping):
         return {**node, path[0]: _replaced(node[path[0]], path[1:], value)}
     return dataclasses.replace(node, **{path[0]: _replaced(getattr(node, path[0]), path[1:], value)})
+
+
+def merged(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``config`` with dotted paths set: ``merged({"a": {"b": 1}}, {"a.b": 2}) == {"a": {"b": 2}}``.
+
+    Where the settings choose another option of a group, None means that the option has no such key: what is left empty by it goes too.
+    """
+    whole = deepcopy(dict(config))
+    for path, value in settings.items():
+        *parents, last = path.split(".")
+        chain = [whole]
+        for name in parents:
+            if not isinstance(chain[-1].get(name), dict):
+                chain[-1][name] = {}
+            chain.append(chain[-1][name])
+        chain[-1][last] = value
+        if value is None and any(f"{parents[0]}.{key}" in settings for key in ("name", "_target_")):
+            del chain[-1][last]
+            for depth in range(len(parents) - 1, 0, -1):  # up to the group, whose own keys are there in every option
+                if any(inner is not None for inner in chain[depth + 1].values()):
+                    break
+                if depth > 1:
+                    del chain[depth][parents[depth]]
+                else:
+                    chain[depth][parents[depth]] = None
+    return whole

@@ -84,7 +84,7 @@ class Sweep:
     budget: Budget = field(default_factory=Budget)
     space: dict[str, Any] = field(default_factory=dict)  # name -> {path, values, when}
     constraints: list[str] = field(default_factory=list)  # what every trial must meet: "warmup <= 0.2 or learning_rate < 0.01"
-    accept: bool = False  # go on with a study although its space, objective or settings have changed
+    import_from: list[str] = field(default_factory=list)  # studies whose trials a new study learns from
     mirror: str | None = None  # an Optuna storage to keep up to date for optuna-dashboard: sqlite:///FILE, postgresql://...
 
 

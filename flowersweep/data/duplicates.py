@@ -47,7 +47,7 @@ class ImageLocation:
     record: int
 
     def __str__(self) -> str:
-        return f"{'val' if self.part in ('tune', 'report') else self.part} {self.record}"
+        return f"{'val' if self.part in ('tune', 'holdout') else self.part} {self.record}"
 
 
 @dataclass(frozen=True)

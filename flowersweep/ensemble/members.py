@@ -14,9 +14,8 @@ from flowersweep.errors import ConfigError, StudyError, did_you_mean
 from flowersweep.evaluation import ensemble
 from flowersweep.evaluation.calibration import calibrated_nll, temperature
 from flowersweep.evaluation.scores import Reals
-from flowersweep.study.journal import Event, read_events
 from flowersweep.study.objectives import objective_names
-from flowersweep.study.records import Record, fold_records, meant
+from flowersweep.study.records import StudyRecord, read_study
 
 PARTS = ("tune", "holdout", "test")
 
@@ -91,11 +90,12 @@ def load_members(config: Config) -> Members | None:
 def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
     """Return study and number of the trials that ``STUDY:TRIAL`` or ``STUDY`` names, the best first."""
     study, _, number = asked.partition(":")
-    begun, trials = _load_study(studies, study)
+    record = _load_study(studies, study)
+    trials = record.trials
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     kept = [trial for trial in complete if (studies / study / "trials" / str(trial.number) / "logits.npz").exists()]
     if not number:
-        sign = 1 if begun["direction"] == "minimize" else -1
+        sign = 1 if record.started.direction == "minimize" else -1
         return [(study, trial.number) for trial in sorted(kept, key=lambda trial: sign * (trial.value or 0.0))[:top]]
     known = {str(trial.number) for trial in complete}
     if number not in known:
@@ -106,11 +106,11 @@ def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
     return [(study, int(number))]
 
 
-def _load_study(studies: Path, study: str) -> tuple[Event, list[Record]]:
-    events, _ = read_events(studies / study / "journal.jsonl")
-    if not events:
+def _load_study(studies: Path, study: str) -> StudyRecord:
+    record = read_study(studies / study)
+    if not record:
         raise StudyError(f'ensemble.members: no study "{study}" in {studies}. ' + _known(study, studies))
-    return meant(events), fold_records(events)
+    return record
 
 
 def _known(study: str, studies: Path) -> str:
@@ -126,15 +126,15 @@ def _logits(path: Path) -> Arrays:
 
 def _images(studies: Path, names: Mapping[str, None]) -> tuple[Data, str]:
     """Return where the images of these studies were, and their digest. Raises StudyError if they saw others, or other halves of val."""
-    begun = {name: _load_study(studies, name)[0] for name in names}
-    seen = {name: (event["settings"]["data.digest"], event["settings"]["data.split_seed"]) for name, event in begun.items()}
+    started = {name: _load_study(studies, name).started for name in names}
+    seen = {name: (first.settings["data.digest"], first.settings["data.split_seed"]) for name, first in started.items()}
     if len(set(seen.values())) > 1:
         told = "; ".join(f"{name}: digest {digest}, data.split_seed={seed}" for name, (digest, seed) in seen.items())
         raise StudyError(f"the members saw other images, or other halves of val ({told}): pool trials that saw the same")
-    event = next(iter(begun.values()))
+    first = next(iter(started.values()))
     known = {field.name for field in fields(Data)}
-    data = Data(**{key: value for key, value in event["config"]["data"].items() if key in known})
-    return data, str(event["settings"]["data.digest"])
+    data = Data(**{key: value for key, value in first.config["data"].items() if key in known})
+    return data, str(first.settings["data.digest"])
 
 
 def _require_same(stored: Mapping[str, Arrays]) -> None:

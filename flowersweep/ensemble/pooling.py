@@ -25,7 +25,7 @@ from flowersweep.evaluation.ensemble import Pool
 from flowersweep.evaluation.final import final_scores
 from flowersweep.search.state import Study, Turns
 from flowersweep.space.space import Params, Space
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +40,13 @@ class Pooling(Study):
         super().__post_init__()
         self.usual = first_trials(self.members, self.space, self.config.ensemble.pooling)
 
-    def ask(self, number: int) -> tuple[Record, optuna.Trial]:
+    def ask(self, number: int) -> tuple[TrialRecord, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, one of the usual ways, or a new suggestion."""
         if len(self.trials) <= number < len(self.usual):
             self.optuna.enqueue_trial(self.usual[number])
         return super().ask(number)
 
-    def tasks(self, record: Record, trial: optuna.Trial) -> Turns:
+    def tasks(self, record: TrialRecord, trial: optuna.Trial) -> Turns:
         """Pool the members with the weights of a trial, keep the logits, and tell: there is no task for anybody else."""
         config = self.space.config(record.params)
         weights = weights_of(config)
@@ -55,10 +55,10 @@ class Pooling(Study):
         tell(self, record, trial, self.members, self.members.pool(weights, config.ensemble.pooling))
         yield from ()
 
-    def configured(self, record: Record) -> Config:
+    def configured(self, record: TrialRecord) -> Config:
         return replace(super().configured(record), data=self.config.data)  # which the words need not name
 
-    def model(self, record: Record) -> Any:
+    def model(self, record: TrialRecord) -> Any:
         """Return a trial's pool as one Keras model, from the members' own networks; None, and why, if they are not at hand."""
         config = self.configured(record)
         pool = self.members.pool(weights_of(config), config.ensemble.pooling)
@@ -87,7 +87,7 @@ class Pooling(Study):
         return found
 
 
-def tell(study: Study, record: Record, trial: optuna.Trial, members: Members, pool: Pool) -> None:
+def tell(study: Study, record: TrialRecord, trial: optuna.Trial, members: Members, pool: Pool) -> None:
     """Keep the logits of a pool as those of a trial, and tell how good they are."""
     logits = {part: pool.logits(logits) for part, logits in members.logits.items()}
     metrics = final_scores({part: logits[part] for part in members.labels}, members.labels)

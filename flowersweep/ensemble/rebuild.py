@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from flowersweep.config.compose import config_from_dict as whole
+from flowersweep.config.paths import merged
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.calibration import probabilities
 from flowersweep.evaluation.ensemble import Pool
 from flowersweep.models.classifier import digest
 from flowersweep.models.ensemble_model import Part, build_ensemble_model
-from flowersweep.study.journal import Event, read_events
-from flowersweep.tracking.artifacts import merged
+from flowersweep.study.records import read_study
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
@@ -33,18 +33,12 @@ def configured(config: Config, member: str) -> Config:
     Raises StudyError if the trial is a pool of others itself.
     """
     study, _, number = member.partition(":")
-    events, _ = read_events(Path(config.dir) / "studies" / study / "journal.jsonl")
-    asked = next(event for event in events if event["event"] == "ask" and str(event["trial"]) == number)
-    trained = from_journal(events[0], asked)
+    record = read_study(Path(config.dir) / "studies" / study)
+    trained = whole(merged(record.started.config, record.trials[int(number)].settings))
     if trained.ensemble.members:
         raise StudyError(f"{member} is an ensemble itself, which cannot be a part of one model: name its members")
     data = replace(config.data, image_size=trained.data.image_size)
     return replace(trained, data=data, dir=config.dir, tracking=config.tracking, trusted_modules=config.trusted_modules)
-
-
-def from_journal(begun: Event, asked: Event) -> Config:
-    """Return the configuration of a trial from what its journal says of the study and of it, whatever ``conf`` says by now."""
-    return whole(merged(begun["config"], asked["settings"]))
 
 
 def at_hand(config: Config, member: str) -> bool:

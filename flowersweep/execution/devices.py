@@ -18,7 +18,7 @@ from flowersweep.execution.pool import WorkerConfig, WorkerPool
 from flowersweep.execution.threads import Threads
 from flowersweep.runtime import Runtime, start
 from flowersweep.study.journal import Journal
-from flowersweep.study.records import fold_records
+from flowersweep.study.records import StudyRecord
 from flowersweep.training.context import TrainingContext
 
 
@@ -32,7 +32,7 @@ def start_workers(config: Config, journal: Journal, open_: contextlib.ExitStack,
 
 def start_threads(config: Config, workshop: TrainingContext, journal: Journal) -> Threads:
     """Return what does several trials at a time in this process, which begins when it is entered."""
-    threads: Threads = _make_executor(config)(workshop, config.sweep.workers, journal.events)
+    threads: Threads = _make_executor(config)(workshop, config.sweep.workers, StudyRecord(journal.events))
     return threads
 
 
@@ -45,7 +45,7 @@ def _with_workers(config: Config, crew: WorkerPool | None, journal: Journal) -> 
     """Leave the accelerators to the workers; return what they compute on, as far as a study depends on it."""
     runtime = start_runtime(config, platform="cpu")
     if crew is None:  # there is nothing to train: what the study was begun on
-        settings = journal.events[0]["settings"] if journal.events else {}
+        settings = StudyRecord(journal.events[:1]).started.settings if journal.events else {}
         return replace(runtime, replicas=settings.get("replicas", runtime.replicas))
     facts = crew.begun()
     if crew.local and facts.platform != "cpu":
@@ -58,7 +58,7 @@ def _with_workers(config: Config, crew: WorkerPool | None, journal: Journal) -> 
 
 def _crew(config: Config, journal: Journal) -> WorkerPool | None:
     """Return the workers that a study needs, which are not there yet; None if it trains in this process, or nothing is left to train."""
-    left = config.sweep.n_trials - sum(record.tell is not None for record in fold_records(journal.events))
+    left = config.sweep.n_trials - sum(record.ended is not None for record in StudyRecord(journal.events).trials)
     if not uses_workers(config) or left < 1:
         return None
     staff = _make_executor(config)(**arguments(config.executor), workers=config.sweep.workers)

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
 from flowersweep.execution.multihost import ADVANCE, FINISH, LOAD, SHARE, broadcast_command, load_checkpoint
+from flowersweep.study.events import Epoch
 from flowersweep.training import trial, trial_figures
-from flowersweep.training.checkpoint import Checkpoint, Epoch
+from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 
 

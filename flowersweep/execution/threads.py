@@ -9,7 +9,6 @@ with equals one that was not, as with one trial at a time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
@@ -20,7 +19,7 @@ from flowersweep.errors import TrialFailed
 from flowersweep.execution.pool import POLL_INTERVAL_S, Paused
 from flowersweep.execution.runner import Evaluate, StartTrial, Task, TrainUntil, TrialListener, TrialPaused, TrialRunner
 from flowersweep.runtime import compiles_here
-from flowersweep.study.journal import Event
+from flowersweep.study.records import StudyRecord
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 
@@ -32,14 +31,11 @@ class Threads:
 
     remote = False
 
-    def __init__(self, workshop: TrainingContext, slots: int, events: Iterable[Event] = ()) -> None:
+    def __init__(self, workshop: TrainingContext, slots: int, study: StudyRecord) -> None:
         self.slots, self.compiled = slots, dict[int, int]()
-        self.moment = 0  # of the answer that was handed over last
-        self._asked: dict[int, int] = {}  # trial -> the moment at which it was asked for
-        for event in events:
-            self.moment = event.get("moment", self.moment)
-            if event["event"] == "ask" and "moment" in event:
-                self._asked[event["trial"]] = event["moment"]
+        self.moment = study.logical_time  # of the answer that was handed over last
+        asked = {trial.number: trial.asked_at for trial in study.trials}
+        self._asked = {number: at for number, at in asked.items() if at is not None}  # trial -> logical time
         self._workshop, self._warm, self._first = workshop, set[Any](), threading.Lock()
         self._given: list[SimpleQueue[Given]] = [SimpleQueue() for _ in range(slots)]
         self._holds: dict[int, int] = {}  # trial -> its thread

@@ -15,7 +15,7 @@ from flowersweep.config.validation import LIMITS
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.reading import Reading
 from flowersweep.space.space import Parameter
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
 
 NEAR = 0.05  # of a range, on its own scale
@@ -80,7 +80,7 @@ def edges(study: Reading) -> list[Edge]:
     return [edge for p in study.parameters for record in best if p.name in record.params and (edge := _edge(p, record, ranked))]
 
 
-def _edge(parameter: Parameter, best: Record, ranked: list[Record]) -> Edge | None:
+def _edge(parameter: Parameter, best: TrialRecord, ranked: list[TrialRecord]) -> Edge | None:
     end = _end(parameter, best.params[parameter.name])
     values = wider(parameter, end) if end else None
     if end is None or values is None:
@@ -143,7 +143,7 @@ def _boundary(edge: Edge) -> Finding:
 
 def _trials(study: Reading, optimism: float | None) -> Finding:
     states = Counter(record.state for record in study.records)
-    counted = ", ".join(f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running", "outside") if states[s])
+    counted = ", ".join(f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running") if states[s])
     text = f"{counted or 'none'}. The search saw the tune half only; the headline score is on the other half."
     if optimism is not None:
         text += (
@@ -154,7 +154,7 @@ def _trials(study: Reading, optimism: float | None) -> Finding:
 
 
 def _failures(study: Reading) -> Finding | None:
-    reasons = Counter(masked_text(str(r.tell.get("reason"))) for r in study.records if r.tell and r.state == "failed")
+    reasons = Counter(masked_text(str(r.ended.reason)) for r in study.records if r.ended and r.state == "failed")
     if not reasons:
         return None
     text = "; ".join(f"{reason} ({count}x)" if count > 1 else reason for reason, count in reasons.most_common(8))

@@ -20,7 +20,7 @@ from flowersweep.space.designs import quasi_random_sequence
 from flowersweep.space.space import Parameter, Space
 from flowersweep.space.transforms import cdf
 from flowersweep.study.objectives import direction
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 
 FEWEST, MOST = 10, 300  # complete trials: fewer say nothing of the space, more take long
 SETS = 20
@@ -31,7 +31,7 @@ def baseline(study: Reading) -> Finding | None:
     """Compare the best trial with the best of as many quasi-random ones; None where nothing can be said, or the search was plain itself."""
     best, ended = study.best, [r for r in study.records if r.state in ("complete", "pruned") and r.value is not None]
     ranged = tuple(p for p in study.parameters if not p.distribution.single() and p.path != "seed")
-    named = study.begun["config"].get("sampler", {}).get("name")
+    named = study.started.config.get("sampler", {}).get("name")
     if best is None or named in PLAIN or not ranged or len(study.complete) < FEWEST or len(ended) > MOST:
         return None
     maximize = direction(study.objective) == "maximize"
@@ -58,14 +58,14 @@ def baseline(study: Reading) -> Finding | None:
     return Finding("note", title, text)
 
 
-def _worth(record: Record, study: Reading, *, maximize: bool) -> float:
+def _worth(record: TrialRecord, study: Reading, *, maximize: bool) -> float:
     value, worst = float(record.value or 0.0), float(study.complete[-1].value or 0.0)
     return value if record.state == "complete" else min(value, worst) if maximize else max(value, worst)
 
 
 def _wanted(study: Reading) -> tuple[Constraint, ...]:
     """The study's constraints: points that they do not allow would have been in no search."""
-    config = study.begun["config"]
+    config = study.started.config
     names = {known: p.name for p in study.parameters for known in (p.name, p.path)}
     settings = dict(flatten(config))
     settings |= {path.removesuffix(".name"): value for path, value in settings.items() if path.endswith(".name")}
@@ -76,7 +76,7 @@ def _wanted(study: Reading) -> tuple[Constraint, ...]:
 
 def _fixed(study: Reading) -> dict[str, Any]:
     """What conditions may depend on that is not searched: the names of the options that were chosen."""
-    return {group: each["name"] for group, each in study.begun["config"].items() if isinstance(each, Mapping) and "name" in each}
+    return {group: each["name"] for group, each in study.started.config.items() if isinstance(each, Mapping) and "name" in each}
 
 
 def _coordinates(parameters: tuple[Parameter, ...], params: Mapping[str, Any]) -> Reals:

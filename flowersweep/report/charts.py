@@ -12,7 +12,7 @@ from flowersweep.report.marks import COLOURS, LOG, STATES, Chart, Trace, axis, c
 from flowersweep.report.noise import Band
 from flowersweep.report.reading import Reading
 from flowersweep.study.objectives import better, direction
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 
 
 def best_so_far(study: Reading) -> tuple[list[int], list[float]]:
@@ -59,7 +59,7 @@ def _steps(numbers: list[int], values: list[float]) -> tuple[list[int], list[flo
     return [numbers[n] for n in found], [values[n] for n in found]
 
 
-def _band(best: Record, band: Band, study: Reading) -> Trace:
+def _band(best: TrialRecord, band: Band, study: Reading) -> Trace:
     assert best.value is not None
     trials = len(study.records)
     far = best.value + 2 * band.error * (1 if direction(study.objective) == "minimize" else -1)

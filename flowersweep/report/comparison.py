@@ -59,9 +59,9 @@ def _test(first: Entry, second: Entry) -> McNemar:
 
 
 def _difference(first: Entry, second: Entry) -> Difference | None:
-    if first.kept is None or second.kept is None or first.study.begun["settings"].get("data.digest") is None:
+    if first.kept is None or second.kept is None or first.study.started.settings.get("data.digest") is None:
         return None
-    digests = {entry.study.begun["settings"].get("data.digest") for entry in (first, second)}
+    digests = {entry.study.started.settings.get("data.digest") for entry in (first, second)}
     same = np.array_equal(first.kept.holdout_labels, second.kept.holdout_labels) and first.kept.holdout.shape == second.kept.holdout.shape
     return paired(first.kept, second.kept) if same and len(digests) == 1 else None
 
@@ -158,7 +158,7 @@ def _settings(studies: Sequence[Reading]) -> str:
 def _meaning(study: Reading) -> dict[str, Any]:
     best = study.best
     given = {p.path: best.params[p.name] for p in study.parameters if p.name in best.params} if best else {}
-    return {**study.begun["settings"], **given}
+    return {**study.started.settings, **given}
 
 
 def _shown(value: Any) -> Any:

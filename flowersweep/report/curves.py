@@ -84,7 +84,8 @@ def timeline(study: Reading) -> Chart | None:
                 }
             )
     lines = [
-        {"type": "line", "yref": "paper", "x0": at / seconds, "x1": at / seconds, "y0": 0, "y1": 1, "line": DOTTED} for at in study.resumes
+        {"type": "line", "yref": "paper", "x0": at / seconds, "x1": at / seconds, "y0": 0, "y1": 1, "line": DOTTED}
+        for at in study.record.resumed_at
     ]
     rows = axis("worker (0: none)", autorange="reversed", dtick=1) if crew else axis("trial", autorange="reversed")
     layout = {"xaxis": axis(f"running time, {unit}"), "yaxis": rows, "barmode": "overlay", "bargap": 0.1, "height": 360, "shapes": lines}

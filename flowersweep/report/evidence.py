@@ -32,7 +32,7 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
         return [*found, "There was no champion to compare with."]
     gained = f"{against['value']:+.4f} macro F1 (95 % interval {against['low']:+.4f} to {against['high']:+.4f})"
     parts = f"standard errors {against['images']:.4f} by the images, {against['seeds']:.4f} by the seeds"
-    found.append(f"Against the champion on {images['report']} held-out images: {gained}; {parts}.")
+    found.append(f"Against the champion on {images['holdout']} held-out images: {gained}; {parts}.")
     return [*found, "The interval says better." if against["low"] > 0 else _unsettled(against)]
 
 

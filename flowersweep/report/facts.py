@@ -99,8 +99,8 @@ def facts(study: Reading) -> Facts:
         importances=importances(study),
         findings=[*audit(study, differences, flattery), *more],
         scores=scores(kept) if kept else [],
-        pairs=pairs(kept, names_of(study.begun.get("provenance", {}), kept)) if kept else [],
-        classes=class_scores(kept, names_of(study.begun.get("provenance", {}), kept)) if kept else [],
+        pairs=pairs(kept, names_of(study.started.provenance, kept)) if kept else [],
+        classes=class_scores(kept, names_of(study.started.provenance, kept)) if kept else [],
         kept=kept,
         mistakes=mistakes(study) if kept else [],
     )
@@ -114,7 +114,7 @@ def mistakes(study: Reading) -> list[Mistake] | str:
     known, kept = stored(folder), study.predictions(study.best.number)
     if known is not None or kept is None:
         return known or []
-    found = gallery(kept, study.begun.get("config", {}), study.begun.get("provenance", {}), study.folder.parent.parent / "cache")
+    found = gallery(kept, study.started.config, study.started.provenance, study.folder.parent.parent / "cache")
     if not isinstance(found, str):
         keep(folder, found)
     return found
@@ -135,7 +135,7 @@ def command(study: Reading) -> str | None:
     best = study.best
     if best is None:
         return None
-    begun = shlex.split(study.begun.get("provenance", {}).get("command", ""))[3:]
+    begun = shlex.split(study.started.provenance.get("command", ""))[3:]
     words = [word for word in begun if not OF_A_SWEEP.match(word)]
     words += [f"{p.path}={_value(best.params[p.name])}" for p in study.parameters if p.name in best.params]
     return masked_text(shlex.join(["python", "-m", "flowersweep", "train", *words]))

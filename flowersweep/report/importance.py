@@ -55,7 +55,7 @@ def _trials(study: Reading) -> list[FrozenTrial]:
     complete = study.complete
     if not complete:
         return []
-    worst, larger_is_worse = float(complete[-1].value or 0), study.begun["direction"] == "minimize"
+    worst, larger_is_worse = float(complete[-1].value or 0), study.started.direction == "minimize"
     found = []
     for record in study.records:
         if record.state not in ("complete", "pruned") or record.value is None:
@@ -72,7 +72,7 @@ def _shares(trials: Sequence[FrozenTrial], study: Reading) -> dict[str, float]:
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # half a second
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    made = optuna.create_study(direction=study.begun["direction"])
+    made = optuna.create_study(direction=study.started.direction)
     made.add_trials(trials)
     top = min(0.5, max(0.1, 5 / len(trials)))  # at least five trials, as its authors ask
     with warnings.catch_warnings():

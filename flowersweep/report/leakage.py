@@ -19,10 +19,10 @@ LARGEST = 50_000  # images that are read for a page alone, at a millisecond each
 
 def leakage(study: Reading, kept: Predictions | None) -> Finding | None:
     """Return what near-duplicates mean for a study; None where it does not say which images it saw."""
-    data = study.begun.get("provenance", {}).get("data", {})
+    data = study.started.provenance.get("data", {})
     if not data.get("dir"):
         return None
-    seed = int(study.begun["settings"].get("data.split_seed", 0))
+    seed = int(study.started.settings.get("data.split_seed", 0))
     cache = study.folder.resolve().parents[1] / "cache"
     found = None
     if Path(data["dir"]).is_dir():

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from flowersweep.report.reading import Reading
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
 
 # middle tones, readable on light and dark; shapes say the same as colours
-COLOURS = {"complete": "#2b7bd6", "pruned": "#8f959c", "failed": "#d6455d", "running": "#2f9e6e", "outside": "#b9a27c", "best": "#e07b00"}
-SYMBOLS = {"complete": "circle", "pruned": "x-thin-open", "failed": "triangle-up", "running": "circle-open", "outside": "square-open"}
+COLOURS = {"complete": "#2b7bd6", "pruned": "#8f959c", "failed": "#d6455d", "running": "#2f9e6e", "best": "#e07b00"}
+SYMBOLS = {"complete": "circle", "pruned": "x-thin-open", "failed": "triangle-up", "running": "circle-open"}
 LOG = {"type": "log", "nticks": 5, "tickformat": "~g"}
-STATES = ("outside", "pruned", "failed", "running", "complete")  # the later is drawn over the earlier
+STATES = ("pruned", "failed", "running", "complete")  # the later is drawn over the earlier
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,14 @@ def of_state(state: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[str]
     return scatter(x, y, mode="markers", name=state, text=[*text], hovertemplate="%{text}<extra></extra>", marker=marker, **more)
 
 
-def starred(best: Record, x: Any) -> Trace:
+def starred(best: TrialRecord, x: Any) -> Trace:
     """Return the mark of the best trial."""
     marker = {"symbol": "star", "size": 15, "color": COLOURS["best"]}
     told = f"best: trial {best.number}, {best.value:.4g}<extra></extra>"
     return scatter([x], [best.value], mode="markers", name="best", marker=marker, hovertemplate=told)
 
 
-def told(record: Record) -> str:
+def told(record: TrialRecord) -> str:
     """Return what is shown when a trial is pointed at."""
     value = "" if record.value is None else f" {record.value:.4g}"
     params = [f"{name} {short(each)}" for name, each in record.params.items()]

@@ -14,7 +14,7 @@ from flowersweep.report.facts import Facts
 from flowersweep.report.marks import COLOURS, LOG, STATES, Chart, Trace, axis, conditions, of_state, scatter, starred, told
 from flowersweep.report.reading import Reading
 from flowersweep.space.space import Parameter
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 
 GRID = 30  # cells of the map along each side
 GOOD_TO_BAD = [[0, "#2b7bd6"], [0.5, "#86aedb"], [1, "#c3c9d1"]]
@@ -23,7 +23,6 @@ INK = {
     "running": "#ffffff",
     "failed": "#d6455d",
     "pruned": "#4b5561",
-    "outside": "#b9a27c",
 }  # of dots on coloured ground
 MOST_BOLD = 30  # of the lines through all parameters; more would be a surface
 WIDTH = 0.12  # of the kernel that smooths the map, as a share of a range
@@ -64,7 +63,7 @@ def parallel(study: Reading) -> Chart | None:
     return Chart("parallel", {"data": traces, "layout": layout}, f"{len(drawn)} complete and {len(pruned)} pruned trials", note)
 
 
-def _places(study: Reading, record: Record) -> list[tuple[int, float | None]]:
+def _places(study: Reading, record: TrialRecord) -> list[tuple[int, float | None]]:
     return [(n, _place(p, record.params[p.name])) for n, p in enumerate(study.parameters) if p.name in record.params]
 
 
@@ -109,7 +108,7 @@ def contour(facts: Facts) -> Chart | None:
         "y": _scale(second),
         "z": _smoothed(at, values),
         "colorscale": GOOD_TO_BAD,
-        "reversescale": study.begun["direction"] != "minimize",
+        "reversescale": study.started.direction != "minimize",
         "opacity": 0.7,
         **_levels(values, study),
         "line": {"width": 0.5, "color": COLOURS["pruned"]},
@@ -135,12 +134,12 @@ def contour(facts: Facts) -> Chart | None:
 
 def _levels(values: np.ndarray, study: Reading) -> dict[str, Any]:
     """Ten steps over the better four fifths: the worst trials would leave one colour for all others."""
-    ends = np.quantile(values, [0, 0.8] if study.begun["direction"] == "minimize" else [0.2, 1])
+    ends = np.quantile(values, [0, 0.8] if study.started.direction == "minimize" else [0.2, 1])
     low, high = (float(end) for end in ends)
     return {"contours": {"start": low, "end": high, "size": max((high - low) / 10, 1e-9)}, "zmin": low, "zmax": high}
 
 
-def _columns(trials: Sequence[Record], first: Parameter, second: Parameter) -> tuple[list[Any], list[Any]]:
+def _columns(trials: Sequence[TrialRecord], first: Parameter, second: Parameter) -> tuple[list[Any], list[Any]]:
     return [r.params[first.name] for r in trials], [r.params[second.name] for r in trials]
 
 

@@ -40,7 +40,7 @@ def ranks(first: Reading, second: Reading) -> Ranks:
 
 
 def _sign(study: Reading) -> int:
-    return 1 if study.begun["direction"] == "maximize" else -1
+    return 1 if study.started.direction == "maximize" else -1
 
 
 def _by_configuration(study: Reading, paths: set[str]) -> dict[str, list[float]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +14,9 @@ from optuna.distributions import json_to_distribution
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import Labels, Logits
 from flowersweep.space.space import Parameter
-from flowersweep.study.journal import Event, read_events
+from flowersweep.study.events import StudyStarted
 from flowersweep.study.objectives import better
-from flowersweep.study.records import Record, best_record, fold_records, meant
+from flowersweep.study.records import StudyRecord, TrialRecord, read_study
 
 log = logging.getLogger(__name__)
 
@@ -48,34 +47,49 @@ class Reading:
     """One study, read once from its folder; nothing of it is locked or changed."""
 
     folder: Path
-    begun: Event
-    records: list[Record]
-    curves: dict[int, dict[int, float]]  # trial -> epochs done -> objective
-    spans: dict[int, Span]
-    resumes: list[float]  # running time at which the study was gone on with
+    record: StudyRecord
     parameters: tuple[Parameter, ...]
-    forecasts: tuple[tuple[float, float, int], ...] = ()  # at which running time, how many minutes, for how many trials
+
+    @property
+    def started(self) -> StudyStarted:
+        """The first event: what the study is."""
+        return self.record.started
 
     @property
     def name(self) -> str:
-        return str(self.begun["study"])
+        return self.started.study
 
     @property
     def objective(self) -> str:
-        return str(self.begun["objective"])
+        return self.started.objective
+
+    @property
+    def records(self) -> list[TrialRecord]:
+        """The trials, by number."""
+        return self.record.trials
 
     @cached_property
-    def best(self) -> Record | None:
-        return best_record(self.records, self.objective)
+    def curves(self) -> dict[int, dict[int, float]]:
+        """The objective of each trial by epochs done."""
+        return {trial.number: trial.curve for trial in self.records if trial.curve}
 
     @cached_property
-    def complete(self) -> list[Record]:
+    def spans(self) -> dict[int, Span]:
+        """When each trial ran."""
+        return {trial.number: Span(*trial.span, trial.worker) for trial in self.records}
+
+    @cached_property
+    def best(self) -> TrialRecord | None:
+        return self.record.best
+
+    @cached_property
+    def complete(self) -> list[TrialRecord]:
         """The trials that were completed, the best first."""
         sign = -1 if better(1, 0, self.objective) else 1
         return sorted((r for r in self.records if r.state == "complete"), key=lambda r: sign * float(r.value or 0))
 
     @cached_property
-    def drawn(self) -> list[Record]:
+    def drawn(self) -> list[TrialRecord]:
         """The trials that charts and tables show, by number: all of them, or the best and an even choice of the others."""
         if len(self.records) <= BEST_DRAWN + OTHERS_DRAWN:
             return self.records
@@ -106,66 +120,9 @@ class Reading:
 
 def reading(folder: Path) -> Reading:
     """Read the study in ``folder``. Raises StudyError if there is no journal with a study in it, or it is damaged."""
-    events, _ = read_events(folder / "journal.jsonl")
-    if not events or events[0]["event"] != "study":
+    record = read_study(folder)
+    if not record:
         raise StudyError(f"{folder / 'journal.jsonl'} holds no study yet")
-    begun = meant(events)
-    space = begun.get("space", {})
-    parameters = (Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {}) for name, p in space.items())
-    moments, resumes = _running_time(events)
-    spans = _spans(zip(events, moments, strict=True))
-    timed = zip(events, moments, strict=True)
-    forecasts = tuple((moment, float(e["minutes"]), int(e["trials"])) for e, moment in timed if e["event"] == "forecast")
-    return Reading(
-        folder,
-        {**begun, "settings": events[0].get("settings", {})},
-        fold_records(events),
-        _curves(events, begun.get("objective", "")),
-        spans,
-        resumes,
-        tuple(parameters),
-        forecasts,
-    )
-
-
-def _running_time(events: Iterable[Event]) -> tuple[list[float], list[float]]:
-    """Return when each event was, less the pauses before it was gone on with, and when these ends of pauses were."""
-    moments: list[float] = []
-    resumes: list[float] = []
-    zero = previous = 0.0
-    for event in events:
-        time = float(event["time"])
-        if not moments:
-            zero = time
-        elif event["event"] == "resume":
-            zero += time - previous
-            resumes.append(time - zero)
-        moments.append(time - zero)
-        previous = time
-    return moments, resumes
-
-
-def _spans(timed: Iterable[tuple[Event, float]]) -> dict[int, Span]:
-    """From a trial's first event to its last."""
-    found: dict[int, Span] = {}
-    for event, moment in timed:
-        if event["event"] in ("ask", "report", "tell"):
-            known = found.get(event["trial"])
-            worker = event.get("worker", known.worker if known else None)
-            found[event["trial"]] = Span(known.start if known else moment, moment, worker)
-    return found
-
-
-def _curves(events: Iterable[Event], objective: str) -> dict[int, dict[int, float]]:
-    curves: dict[int, dict[int, float]] = {}
-    for event in events:
-        if event["event"] == "report":
-            curves.setdefault(event["trial"], {}).update(_points(event, objective))
-    return curves
-
-
-def _points(event: Event, objective: str) -> Iterator[tuple[int, float]]:
-    yield int(event["epochs"][-1]["epoch"]), float(event["value"])
-    for epoch in event["epochs"]:
-        if objective in epoch.get("metrics", {}):
-            yield int(epoch["epoch"]), float(epoch["metrics"][objective])
+    space = record.started.space.items()
+    parameters = (Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {}) for name, p in space)
+    return Reading(folder, record, tuple(parameters))

@@ -16,7 +16,7 @@ from flowersweep.report.marks import Chart, short
 from flowersweep.report.mistakes import Mistake
 from flowersweep.report.page import Column, Section, beside, command, figure, grid, numbers, paragraph, table
 from flowersweep.report.reading import Predictions
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
 
 
@@ -24,7 +24,7 @@ def introduction(facts: Facts) -> str:
     """Return what stands above everything: the claim and four numbers."""
     study, best = facts.study, facts.study.best
     states = Counter(record.state for record in study.records)
-    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running", "outside") if states[state])
+    counted = ", ".join(f"{states[state]} {state}" for state in ("complete", "pruned", "failed", "running") if states[state])
     shown = {"trials": (str(len(study.records)), counted)}
     if best is not None:
         shown["best trial"] = (str(best.number), f"by {study.objective}")
@@ -102,9 +102,9 @@ def _forecast(facts: Facts) -> str:
     study = facts.study
     if not study.spans:
         return ""
-    ended = [r for r in study.records if r.tell]
+    ended = [r for r in study.records if r.ended]
     took = max(span.end for span in study.spans.values()) / 60
-    forecasts = [f"{minutes:.1f} for {trials} trials (after {at / 60:.1f})" for at, minutes, trials in study.forecasts]
+    forecasts = [f"{made.minutes:.1f} for {made.trials} trials (after {at / 60:.1f})" for at, made in study.record.forecasts]
     told = f"forecast, in minutes: {'; '.join(forecasts)}" if forecasts else "no forecast was made"
     return f"Minutes: {took:.1f} for the {len(ended)} trials that ended; {told}."
 
@@ -113,7 +113,7 @@ def _evaluation(facts: Facts) -> Section:
     if not facts.scores or facts.kept is None:
         return Section("evaluation", "Evaluation", paragraph("The study's folder holds no predictions of a best trial.", "soft"))
     scatter = charts.gap(facts)
-    found = evaluation(facts.kept, names_of(facts.study.begun.get("provenance", {}), facts.kept), "The best trial on both halves", scatter)
+    found = evaluation(facts.kept, names_of(facts.study.started.provenance, facts.kept), "The best trial on both halves", scatter)
     told = paragraph("The search chose by the tune half; the holdout shows what is left of it.", "soft")
     return replace(found, html=told + found.html)
 
@@ -182,7 +182,7 @@ def _trials(facts: Facts) -> Section:
     )
 
 
-def _row(facts: Facts, record: Record, names: list[str]) -> list[Any]:
+def _row(facts: Facts, record: TrialRecord, names: list[str]) -> list[Any]:
     study, difference = facts.study, facts.differences.get(record.number)
     span = study.spans.get(record.number)
     less = f"{difference.value:+.4f} ± {difference.standard_error:.4f}" if difference else None
@@ -191,13 +191,13 @@ def _row(facts: Facts, record: Record, names: list[str]) -> list[Any]:
     return [record.number, record.state, *scores, done, span.end - span.start if span else None, *(record.params.get(n) for n in names)]
 
 
-def _reason(record: Record) -> str | None:
-    return masked_text(str(record.tell["reason"])) if record.tell and record.tell.get("reason") else None
+def _reason(record: TrialRecord) -> str | None:
+    return masked_text(record.ended.reason) if record.ended and record.ended.reason else None
 
 
 def _origin(facts: Facts) -> Section:
-    begun = facts.study.begun
-    return origin(begun.get("provenance", {}), begun["time"], begun.get("seed"))
+    started = facts.study.started
+    return origin(started.provenance, started.time, started.seed)
 
 
 def origin(known: Mapping[str, Any], begun: float, seed: Any) -> Section:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowersweep.study.journal import Event, lock_holder, read_events
-from flowersweep.study.records import Record, best_record, fold_records, meant
+from flowersweep.study.journal import lock_holder
+from flowersweep.study.records import TrialRecord, read_study
 
-STATES = ("complete", "pruned", "failed", "running", "outside")
+STATES = ("complete", "pruned", "failed", "running")
 
 
 @dataclass(frozen=True)
@@ -21,8 +19,8 @@ class Status:
 
     name: str
     objective: str
-    records: list[Record]
-    best: Record | None
+    records: list[TrialRecord]
+    best: TrialRecord | None
     wanted: int  # trials that the newest command asked for, as far as it said
     rate: float | None  # trials a minute since that command; None before one has ended
     newest: float  # when the last event was, seconds since 1970
@@ -38,35 +36,17 @@ class Status:
     @property
     def left(self) -> float | None:
         """Minutes until the wanted trials have ended, at the rate so far."""
-        ended = sum(record.tell is not None for record in self.records)
+        ended = sum(record.ended is not None for record in self.records)
         return max(self.wanted - ended, 0) / self.rate if self.rate and self.holder else None
 
 
 def status(folder: Path) -> Status:
     """Read the study in ``folder``; its journal may be empty yet, or end in a torn line."""
-    events, _ = read_events(folder / "journal.jsonl")
-    found, objective = fold_records(events), str(meant(events).get("objective", "")) if events else ""
-    newest = float(events[-1]["time"]) if events else 0.0
-    return Status(folder.name, objective, found, best_record(found, objective), wanted(events), _rate(events), newest, lock_holder(folder))
-
-
-def wanted(events: Iterable[Event]) -> int:
-    """Return how many trials the newest command asked for, as far as it said."""
-    number = 0
-    for event in events:
-        if event["event"] == "study":
-            number = int(event.get("config", {}).get("sweep", {}).get("n_trials", 0))
-        elif event["event"] == "resume" and (found := re.search(r"sweep\.n_trials=(\d+)", event.get("command", ""))):
-            number = int(found[1])
-    return number
-
-
-def _rate(events: Sequence[Event]) -> float | None:
-    """Trials a minute since the newest command's first trial, which may have had to wait for features."""
-    begun = max((n for n, event in enumerate(events) if event["event"] in ("study", "resume")), default=0)
-    session = [event for event in events[begun + 1 :] if event["event"] in ("ask", "report", "tell")]
-    ends = [event["time"] for event in session if event["event"] == "tell"]
-    return 60 * len(ends) / (ends[-1] - session[0]["time"]) if ends and ends[-1] > session[0]["time"] else None
+    study = read_study(folder)
+    objective = study.started.objective if study else ""
+    return Status(
+        folder.name, objective, study.trials, study.best, study.n_trials, study.trials_per_minute, study.newest, lock_holder(folder)
+    )
 
 
 def screen(found: Status) -> str:
@@ -78,9 +58,9 @@ def screen(found: Status) -> str:
     if found.rate:
         lines.append(f"rate:       {found.rate:.3g} trials a minute" + (f", about {_span(found.left)} left" if found.left else ""))
     open_ = "in flight:  " if found.holder else "to go on:   "
-    lines += [f"{open_}trial {r.number}{_epoch(r)}, {_params(r)}" for r in found.records if r.tell is None][:8]
-    failed = [r for r in found.records if r.tell and r.state == "failed"]
-    lines += [f"failed:     trial {r.number}: {r.tell['reason']}" for r in failed[-3:] if r.tell]
+    lines += [f"{open_}trial {r.number}{_epoch(r)}, {_params(r)}" for r in found.records if r.ended is None][:8]
+    failed = [r for r in found.records if r.ended and r.state == "failed"]
+    lines += [f"failed:     trial {r.number}: {r.ended.reason}" for r in failed[-3:] if r.ended]
     return "\n".join(lines)
 
 
@@ -92,11 +72,11 @@ def line(found: Status) -> str:
     return f"{found.name:24} {found.counts:36} {told:26} {now}"
 
 
-def _params(record: Record) -> str:
+def _params(record: TrialRecord) -> str:
     return " ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in record.params.items())
 
 
-def _epoch(record: Record) -> str:
+def _epoch(record: TrialRecord) -> str:
     return f" at epoch {max(record.reports)}" if record.reports else ""
 
 

@@ -15,12 +15,13 @@ from flowersweep.config.paths import Settings, differences, flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
 from flowersweep.provenance import code, diff, provenance
-from flowersweep.search.acceptance import accept, lasting
+from flowersweep.search.importing import import_trials
 from flowersweep.space.grammar import to_hydra
 from flowersweep.space.space import Space
-from flowersweep.study.journal import Event, Journal
+from flowersweep.study.events import StudyResumed, StudyStarted
+from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import direction
-from flowersweep.study.records import meant
+from flowersweep.study.records import StudyRecord
 from flowersweep.training.context import TrainingContext
 
 # a study goes on whatever these are: they do not change what a trial means
@@ -49,7 +50,6 @@ FREE = (
     "tracking",
     "trusted_modules",
     "sweep.n_trials",
-    "sweep.accept",
     "sweep.mirror",
     "sweep.keep",
     "sweep.workers",
@@ -73,37 +73,33 @@ def open_or_verify(
     meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}}
     meaning["settings"] |= {"data.digest": dataset.digest, "replicas": workshop.runtime.replicas}
     meaning = json.loads(json.dumps(meaning))
-    what = {"objective": config.sweep.objective, "direction": direction(config.sweep.objective)}
     if journal.events:
-        if changed := _changed(meant(journal.events), meaning):
-            if not config.sweep.accept:
-                raise _refused(str(config.study), changed)
-            accept(journal, config, space, workshop, changed, {"overrides": unaccepting(overrides), **what, **meaning})
-        journal.append("resume", command=" ".join(overrides), code=code(config.trusted_modules))
+        if changed := _changed(StudyRecord(journal.events[:1]).started, meaning):
+            raise _refused(str(config.study), changed)
+        journal.append(StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code(config.trusted_modules)))
         return
     changes = diff()
     if changes is not None:
         (journal.path.parent / "code.diff").write_text(changes)
     journal.append(
-        "study",
-        study=config.study,
-        experiment=experiment,
-        seed=config.seed,
-        config=asdict(config),
-        overrides=unaccepting(overrides),
-        provenance=provenance(tuple(overrides), workshop.runtime, dataset, trusted=config.trusted_modules, changes=changes),
-        **what,
-        **meaning,
+        StudyStarted(
+            study=str(config.study),
+            experiment=experiment,
+            seed=config.seed,
+            config=json.loads(json.dumps(asdict(config))),
+            overrides=[*overrides],
+            objective=config.sweep.objective,
+            direction=direction(config.sweep.objective),
+            provenance=provenance(tuple(overrides), workshop.runtime, dataset, trusted=config.trusted_modules, changes=changes),
+            imported=import_trials(config, space, workshop, meaning["settings"]),
+            **meaning,
+        )
     )
 
 
-def unaccepting(overrides: Sequence[str]) -> list[str]:
-    """Return the words of a study without the one that was for a single command."""
-    return [word for word in overrides if not word.startswith("sweep.accept=")]
-
-
-def _changed(begun: Event, meaning: dict[str, Any]) -> list[str]:
-    old, new = (dict(flatten({"space": _readable(each["space"]), **each["settings"]})) for each in (begun, meaning))
+def _changed(started: StudyStarted, meaning: dict[str, Any]) -> list[str]:
+    was = {"space": started.space, "settings": started.settings}
+    old, new = (dict(flatten({"space": _readable(side["space"]), **side["settings"]})) for side in (was, meaning))
     return describe_changes(old, new)
 
 
@@ -112,8 +108,10 @@ def _readable(space: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refused(name: str, changed: Sequence[str]) -> StudyError:
-    begun = f'study "{name}" was begun with other settings ({"; ".join(changed)}). Take them back, or begin another: study=NAME'
-    return StudyError(begun + ("" if lasting(changed) else "; or go on with this one as they are now: sweep.accept=true"))
+    return StudyError(
+        f'study "{name}" was started with other settings ({"; ".join(changed)}). Take them back, or start another study: '
+        f"study=NAME; with sweep.import_from={name} it learns from this one's trials"
+    )
 
 
 def describe_changes(old: Settings, new: Settings) -> list[str]:
@@ -121,8 +119,3 @@ def describe_changes(old: Settings, new: Settings) -> list[str]:
     apart = differences(old, new)
     usual = json.loads(json.dumps(dict(flatten(compose_unchecked(()))))) if apart else {}
     return [f"{path}: {a!r} -> {b!r}" for path, (a, b) in apart.items() if path in old or b != usual.get(path)]
-
-
-def study_objectives(begun: Event) -> list[str]:
-    """Return what a study optimises, from its first event."""
-    return begun.get("config", {}).get("sweep", {}).get("objectives") or [begun["objective"]]

@@ -13,8 +13,9 @@ from flowersweep.errors import TrialFailed
 from flowersweep.execution.pool import Paused, WorkerLost
 from flowersweep.runtime import compiles
 from flowersweep.search.state import Study, Turns
-from flowersweep.study.clock import BudgetUsed, latest_forecast
-from flowersweep.study.records import Record
+from flowersweep.study import events
+from flowersweep.study.clock import BudgetUsed
+from flowersweep.study.records import TrialRecord
 
 MAX_WORKER_FAILURES = 3  # of workers since it last reported, after which the trial that they had counts as their cause
 
@@ -23,7 +24,7 @@ MAX_WORKER_FAILURES = 3  # of workers since it last reported, after which the tr
 class RunningTrial:
     """A trial that somebody trains."""
 
-    record: Record
+    record: TrialRecord
     trial: optuna.Trial
     turns: Turns
     fresh: bool  # whether it began in this process
@@ -37,9 +38,9 @@ class TrialLoop:
     def __init__(self, study: Study) -> None:
         self.study, self.does = study, study.does
         self.aloft: dict[int, RunningTrial] = {}
-        self.held: defaultdict[int, list[tuple[Record, optuna.Trial]]] = defaultdict(list)  # trial -> those that wait for its result
+        self.held: defaultdict[int, list[tuple[TrialRecord, optuna.Trial]]] = defaultdict(list)  # trial -> those that wait for its result
         self.planned = study.config.sweep.n_trials
-        self.forecast = latest_forecast(study.journal.events, self.planned)
+        self.forecast = study.record.forecast(self.planned)
         self.stopped: str | None = None  # why it ended before its last trial
         self.compiled: dict[int, int] = {}  # trial -> programs compiled while it ran
 
@@ -66,18 +67,18 @@ class TrialLoop:
         record, trial = self.study.ask(number)
         if record.reused is None:
             self.fly(record, trial)
-        elif self.study.trials[record.reused].tell is not None:
+        elif self.study.trials[record.reused].ended is not None:
             self.study.reuse(record, trial)
         else:
             self.held[record.reused].append((record, trial))
 
-    def evaluate(self, record: Record, trial: optuna.Trial) -> None:
+    def evaluate(self, record: TrialRecord, trial: optuna.Trial) -> None:
         """Run one trial to its end."""
         self.fly(record, trial)
         while record.number in self.aloft:
             self._turn()
 
-    def fly(self, record: Record, trial: optuna.Trial) -> None:
+    def fly(self, record: TrialRecord, trial: optuna.Trial) -> None:
         """Have a trial taken up where it stands."""
         turns, minutes = self.study.tasks(record, trial), self.study.clock.minutes
         self.aloft[record.number] = RunningTrial(record, trial, turns, not record.reports, minutes, compiles())
@@ -112,8 +113,7 @@ class TrialLoop:
     def _lost(self, flight: RunningTrial, reason: str) -> None:
         """Have a trial whose worker is gone taken up by another, as after a restart; unless it is the trial that kills them."""
         number = flight.record.number
-        self.study.journal.append("lost", trial=number, reason=reason)
-        self.study.deaths[number] += 1
+        self.study.write(events.WorkerLost(trial=number, reason=reason))
         if self.study.deaths[number] < MAX_WORKER_FAILURES:
             self.fly(flight.record, flight.trial)
             return
@@ -126,7 +126,7 @@ class TrialLoop:
         self.does.release(number)
         self.compiled[number] = self.does.compiled.pop(number, compiles() - flight.compiled)
         if self.compiled[number]:
-            self.study.journal.append("compiled", trial=number, programs=self.compiled[number])
+            self.study.write(events.ProgramsCompiled(trial=number, programs=self.compiled[number]))
         for record, trial in self.held.pop(number, []):
             self.study.reuse(record, trial)
         # the first trial compiles, a pruned one is short
@@ -137,4 +137,4 @@ class TrialLoop:
     def foretell(self, minutes: float) -> None:
         """Journal how many minutes the study is expected to take, all in all."""
         self.forecast = round(minutes, 3)
-        self.study.journal.append("forecast", minutes=self.forecast, trials=self.planned)
+        self.study.write(events.ForecastMade(minutes=self.forecast, trials=self.planned))

@@ -5,18 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import optuna
-from optuna.distributions import BaseDistribution, check_distribution_compatibility, json_to_distribution
+from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from flowersweep.errors import StudyError
 from flowersweep.search.optuna_study import STATES
-from flowersweep.space.space import Params
 from flowersweep.study import journal as journals
 from flowersweep.study import objectives
-from flowersweep.study.journal import Event
-from flowersweep.study.records import meant
+from flowersweep.study.events import EpochsReported, Event, StudyStarted, TrialAsked, TrialEnded
+from flowersweep.study.records import StudyRecord
 from flowersweep.tracking.masking import masked_text
 
 
@@ -34,11 +33,10 @@ class OptunaExporter:
         self._events, self._offset = journals.read_events(journal)  # what is to be mirrored; bytes of the journal that were read
         self._trials: dict[int, int] = {}  # number -> id in the storage
         self._ended: set[int] = set()
-        self._keys: dict[str, str] = {}  # parameter -> its name in the storage
-        self._distributions: dict[str, BaseDistribution] = {}  # by that name
+        self._distributions: dict[str, BaseDistribution] = {}
         try:
             self._storage = RDBStorage(url) if isinstance(url, str) else url
-            self._begin(meant(self._events))
+            self._begin(self._events[0])
         except StudyError:
             raise
         except Exception as error:  # whatever SQLAlchemy and the driver of a database raise
@@ -63,62 +61,42 @@ class OptunaExporter:
         self._storage.remove_session()
 
     def _take(self, event: Event) -> None:
-        match event["event"]:
-            case "study" | "accept":
-                self._keys |= {name: self._key(name, json_to_distribution(entry["values"])) for name, entry in event["space"].items()}
-            case "ask" if event["trial"] not in self._trials:
-                self._trials[event["trial"]] = self._create(event["params"])
-            case "report" if event["trial"] not in self._ended:
-                newest = event["epochs"][-1]
-                value = newest.get("metrics", {}).get(self._names[0], event["value"])
-                self._storage.set_trial_intermediate_value(self._trials[event["trial"]], newest["epoch"], value)
-            case "tell" if event["trial"] not in self._ended:
-                value = event["metrics"].get(self._names[0], event["value"])
-                values = objectives.objective_values(value, event["metrics"], self._names) if event["state"] == "complete" else None
-                self._storage.set_trial_state_values(self._trials[event["trial"]], STATES[event["state"]], values)
-                self._ended.add(event["trial"])
+        match event:
+            case StudyStarted():
+                self._distributions = {name: json_to_distribution(entry["values"]) for name, entry in event.space.items()}
+            case TrialAsked() if event.trial not in self._trials:
+                distributions = {name: self._distributions[name] for name in event.params}
+                trial = optuna.trial.create_trial(state=TrialState.RUNNING, params=event.params, distributions=distributions)
+                self._trials[event.trial] = self._storage.create_new_trial(self._study, template_trial=trial)
+            case EpochsReported() if event.trial not in self._ended:
+                self._storage.set_trial_intermediate_value(self._trials[event.trial], event.epochs[-1].epoch, event.value)
+            case TrialEnded() if event.trial not in self._ended:
+                value = event.value
+                complete = event.state == "complete" and value is not None
+                values = objectives.objective_values(value, event.metrics, self._names) if complete and value is not None else None
+                self._storage.set_trial_state_values(self._trials[event.trial], STATES[event.state], values)
+                self._ended.add(event.trial)
 
     def _begin(self, event: Event) -> None:
         """Open the study of that name in the storage, and see which of its trials are there."""
-        self._names = event.get("config", {}).get("sweep", {}).get("objectives") or [event["objective"]]
+        started = StudyRecord([event]).started
+        self._names = StudyRecord([event]).objectives
         directions = [objectives.direction(name) for name in self._names]
-        study = optuna.create_study(storage=self._storage, study_name=event["study"], directions=directions, load_if_exists=True)
+        study = optuna.create_study(storage=self._storage, study_name=started.study, directions=directions, load_if_exists=True)
         if study.user_attrs.get("objectives", self._names) != self._names or study.directions != [
             StudyDirection[name.upper()] for name in directions
         ]:
             raise StudyError(
-                f'sweep.mirror holds the study "{event["study"]}" by another objective: delete it there, or mirror it elsewhere'
+                f'sweep.mirror holds the study "{started.study}" by another objective: delete it there, or mirror it elsewhere'
             )
-        if study.user_attrs.get("begun", event["time"]) != event["time"] or (study.trials and "begun" not in study.user_attrs):
+        if study.user_attrs.get("begun", started.time) != started.time or (study.trials and "begun" not in study.user_attrs):
             raise StudyError(
-                f'sweep.mirror holds another study "{event["study"]}": delete it there, or name this one otherwise (study=NAME)'
+                f'sweep.mirror holds another study "{started.study}": delete it there, or name this one otherwise (study=NAME)'
             )
-        study.set_user_attr("begun", event["time"])
+        study.set_user_attr("begun", started.time)
         study.set_user_attr("objectives", self._names)
         self._study = study._study_id
         for trial in self._storage.get_all_trials(self._study, deepcopy=False):
             self._trials[trial.number] = trial._trial_id
             if trial.state.is_finished():
                 self._ended.add(trial.number)
-
-    def _key(self, name: str, values: BaseDistribution) -> str:
-        """Return what a parameter is called there: a storage keeps the kind of one and its choices, so another kind has another name."""
-        key, number = name, 1
-        while not _alike(self._distributions.get(key, values), values):
-            key, number = f"{name} {number + 1}", number + 1
-        self._distributions[key] = values
-        return key
-
-    def _create(self, params: Params) -> int:
-        keyed = {self._keys[name]: value for name, value in params.items()}
-        distributions = {key: self._distributions[key] for key in keyed}
-        running = optuna.trial.create_trial(state=TrialState.RUNNING, params=keyed, distributions=distributions)
-        return self._storage.create_new_trial(self._study, template_trial=running)
-
-
-def _alike(one: BaseDistribution, other: BaseDistribution) -> bool:
-    try:
-        check_distribution_compatibility(one, other)
-    except ValueError:
-        return False
-    return True

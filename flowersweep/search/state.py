@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -23,21 +23,21 @@ from flowersweep.execution.runner import (
     TrialSpec,
     images_and_weights,
 )
-from flowersweep.search import acceptance, optuna_study
+from flowersweep.search import optuna_study
 from flowersweep.search.deduplication import replicate_seed, training_identity
 from flowersweep.search.trial_store import TrialStore
 from flowersweep.space.space import Params, Space
-from flowersweep.study import records
 from flowersweep.study.clock import Clock
+from flowersweep.study.events import Epoch, EpochsReported, Event, Metrics, TrialAsked, TrialEnded
 from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import objective_names, objective_values, training_seconds
-from flowersweep.study.records import HyperbandState, Record
+from flowersweep.study.records import HyperbandState, StudyRecord, TrialRecord
 from flowersweep.training import trial as one
 from flowersweep.training import trial_figures
-from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
+from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 
-Watch = Callable[[Record], None]  # is told whenever the journal has something new of a trial
+Watch = Callable[[TrialRecord], None]  # is told whenever the journal has something new of a trial
 Turns = Generator[Task, Any, None]  # the tasks of a trial, each sent the answer of the one before
 
 
@@ -56,22 +56,22 @@ class Study:
     def __post_init__(self) -> None:
         self.folder = self.journal.path.parent
         self.does: Executor = self.executor or InProcess(self.workshop)
-        self.trials: list[Record] = []
+        self.record = StudyRecord(self.journal.events)
+        self.trials = self.record.trials
         self.alike: defaultdict[str | None, list[int]] = defaultdict(list)  # identity of a training -> trials that asked for it
-        for record in records.fold_records(self.journal.events):
+        for record in self.trials:
             self._remember(record)
-        self.accepted = any(event["event"] == "accept" for event in self.journal.events)
-        self._leave()
-        self.optuna = optuna_study.rebuild_study(self.trials, self.space, self.config)
-        self.open = optuna_study.running_trials(self.optuna)  # trials that are in flight in the Optuna study
-        self.deaths = records.count_worker_failures(self.journal.events)
+        imported = self.record.started.imported
+        self.optuna = optuna_study.rebuild_study(self.trials, self.space, self.config, imported)
+        self.open = optuna_study.running_trials(self.optuna, len(imported))  # trials that are in flight in the Optuna study
+        self.deaths = self.record.worker_failures
         self.shelf = TrialStore(self.folder, self.config, self.trials)
-        self.clock = Clock(self.config, self.journal.events)
-        self.ended = sum(record.tell is not None for record in self.trials)
+        self.clock = Clock(self.record.seconds, self.config.sweep.budget.minutes)
+        self.ended = sum(record.ended is not None for record in self.trials)
         self.told = time.monotonic()  # when a training last said how far it is
 
     @property
-    def best(self) -> Record | None:
+    def best(self) -> TrialRecord | None:
         """The best complete trial so far."""
         return self.shelf.best
 
@@ -79,21 +79,30 @@ class Study:
     def remaining(self) -> list[int]:
         """The numbers of the trials that have not ended."""
         known = len(self.trials)
-        return [number for number in range(self.config.sweep.n_trials) if number >= known or self.trials[number].tell is None]
+        return [number for number in range(self.config.sweep.n_trials) if number >= known or self.trials[number].ended is None]
 
-    def ask(self, number: int) -> tuple[Record, optuna.Trial]:
+    def write(self, event: Event) -> None:
+        """Journal an event, then take it in."""
+        self.record.apply(self.journal.append(event))
+
+    def ask(self, number: int) -> tuple[TrialRecord, optuna.Trial]:
         """Return trial ``number``: the one that was in flight, or a new suggestion."""
-        known, noted = (self.trials[number].params, self.trials[number].hyperband_state) if number < len(self.trials) else (None, None)
+        record = self.trials[number] if number < len(self.trials) else None
         if (trial := self.open.pop(number, None)) is None:
-            trial, params = optuna_study.ask_trial(self.optuna, number, space=self.space, config=self._liar, known=known, noted=noted)
-        if known is None:
-            noted = optuna_study.hyperband_state(self.optuna, number)
-            event = self.journal.append("ask", trial=number, params=params, **self._meaning(params, noted), **self._notes(number))
-            self._remember(records.record_from_ask(event, self.trials))
-            self.watch(self.trials[number])
-        if known is None or self.trials[number].notes is None:
-            self._relive(self.trials[number], trial)
-        return self.trials[number], trial
+            known, state = (record.params, record.hyperband_state) if record else (None, None)
+            trial, params = optuna_study.ask_trial(self.optuna, number, space=self.space, config=self._liar, known=known, noted=state)
+        else:
+            params = trial.params
+        if record is None:
+            event = self._resolve_duplicate(number, params, optuna_study.hyperband_state(self.optuna, trial))
+            self.write(replace(event, **self._notes(trial, number)))
+            record = self.trials[number]
+            self._remember(record)
+            self.watch(record)
+            self._relive(record, trial)
+        elif record.optuna_attrs is None:
+            self._relive(record, trial)
+        return record, trial
 
     @property
     def _liar(self) -> Config:
@@ -106,68 +115,54 @@ class Study:
             return self.config
         return replace(self.config, sampler={**self.config.sampler, "constant_liar": True})
 
-    def _notes(self, number: int) -> dict[str, Any]:
+    def _notes(self, trial: optuna.Trial, number: int) -> dict[str, Any]:
         """What an event must say of a trial that has others beside it: by the time it is rebuilt they have gone on."""
-        beside = self.does.slots > 1 or (number < len(self.trials) and self.trials[number].notes is not None)
-        return {"attributes": optuna_study.optuna_attrs(self.optuna, number), **self._moment} if beside else {}
+        beside = self.does.slots > 1 or (number < len(self.trials) and self.trials[number].optuna_attrs is not None)
+        return {"attributes": optuna_study.optuna_attrs(self.optuna, trial), "logical_time": self.does.moment} if beside else {}
 
-    @property
-    def _moment(self) -> dict[str, int]:
-        """When something is journaled, where that does not depend on the clock."""
-        return {} if self.does.moment is None else {"moment": self.does.moment}
-
-    def _relive(self, record: Record, trial: optuna.Trial) -> None:
+    def _relive(self, record: TrialRecord, trial: optuna.Trial) -> None:
         """Tell the pruner what the journal has of a trial that had none beside it, or takes another further: it decides as it did."""
         last = self.configured(record).train.all_epochs
         for epoch, value in record.reports.items():
             record.pruned = self._prunes(trial, epoch, value, last)
 
-    def _remember(self, record: Record) -> None:
-        self.trials.append(record)
+    def _remember(self, record: TrialRecord) -> None:
         self.alike[record.identity].append(record.number)
 
-    def _leave(self) -> None:
-        """End the trials that were in flight when other settings were accepted, and are none of what the study means now."""
-        for record in self.trials:
-            if record.outside and record.tell is None:
-                known: dict[str, Any] = {"value": None, "metrics": {}, "folder": None, "attributes": {}, **self._moment}
-                reason = "other settings were accepted for the study while it was in flight"
-                record.tell = self.journal.append("tell", trial=record.number, state="failed", reason=reason, **known)
+    def _resolve_duplicate(self, number: int, params: Params, state: HyperbandState) -> TrialAsked:
+        """Return the event of asking for these parameters: which trial they repeat, if any, and with which seed."""
+        settings, identity = self.space.settings(params), training_identity(self.space, params, self.workshop)
+        asked = TrialAsked(trial=number, params=params, settings=settings, identity=identity, hyperband=dict(state))
+        same = self.alike.get(identity)
+        if "continues" in state:
+            seed = self.trials[state["continues"]].seed
+        elif not same:
+            return asked
+        elif self.config.sweep.repeats == "reuse":
+            return replace(asked, repeats=same[0], hyperband={})
+        else:
+            seed = replicate_seed(identity, len(same))
+            asked = replace(asked, repeats=same[0])
+        return asked if seed is None else replace(asked, settings={**settings, "seed": seed}, seed=seed)
 
-    def _meaning(self, params: Params, noted: HyperbandState) -> dict[str, Any]:
-        """Return what an event of asking says of these parameters: the settings, and which trial they repeat, if any."""
-        settings = acceptance.settings(self.journal.events[0], self.space, params) if self.accepted else self.space.settings(params)
-        what = training_identity(self.space, params, self.workshop)
-        if "continues" in noted:
-            seed = self.trials[noted["continues"]].seed
-            own = {} if seed is None else {"seed": seed}
-            return {"settings": {**settings, **own}, "identity": what, "noted": noted, **own}
-        more = {"noted": noted} if noted else {}
-        same = self.alike.get(what)
-        if not same:
-            return {"settings": settings, "identity": what, **more}
-        if self.config.sweep.repeats == "reuse":
-            return {"settings": settings, "identity": what, "repeats": same[0]}
-        seed = replicate_seed(what, len(same))
-        return {"settings": {**settings, "seed": seed}, "identity": what, "repeats": same[0], "seed": seed, **more}
-
-    def configured(self, record: Record) -> Config:
+    def configured(self, record: TrialRecord) -> Config:
         """Return the configuration of a trial; one that repeats another has a seed of its own."""
         config = self.space.config(record.params)
         return config if record.seed is None else replace(config, seed=record.seed)
 
-    def reuse(self, record: Record, trial: optuna.Trial) -> None:
+    def reuse(self, record: TrialRecord, trial: optuna.Trial) -> None:
         """Tell of a trial what the one told that it repeats. The pruner is not asked: nothing has been trained that could count twice."""
         first = self.trials[record.repeats or 0]
-        assert first.tell is not None
+        if first.ended is None:
+            raise ValueError(f"trial {first.number} has not ended")
         record.reports = dict(first.reports)
         for epoch, value in record.reports.items():
             if not self.config.sweep.objectives:
                 trial.report(value, epoch)
-        reason = " ".join(filter(None, [first.tell["reason"], f"(the result of trial {first.number}, which trained the same)"]))
+        reason = " ".join(filter(None, [first.ended.reason, f"(the result of trial {first.number}, which trained the same)"]))
         self.tell(record, trial, first.state, value=first.value, metrics=first.metrics, reason=reason)
 
-    def tasks(self, record: Record, trial: optuna.Trial) -> Turns:
+    def tasks(self, record: TrialRecord, trial: optuna.Trial) -> Turns:
         """Yield the tasks of a trial, segment by segment, until it is pruned or done; then tell.
 
         What the journal has of it already is not written again: the same segment gives the same numbers.
@@ -207,21 +202,15 @@ class Study:
         """Say whether the minutes are used up."""
         return self.clock.over
 
-    def report(self, record: Record, trial: optuna.Trial, epochs: list[Epoch], last: int) -> None:
+    def report(self, record: TrialRecord, trial: optuna.Trial, epochs: list[Epoch], last: int) -> None:
         """Journal what a segment gave, and note whether the pruner ends the trial here."""
         epoch, value = epochs[-1].epoch, epochs[-1].metrics[self.config.sweep.objective]
-        if notes := self._notes(record.number):  # the decision and what it was made with: nothing has acted on it yet
-            record.pruned = self._prunes(trial, epoch, value, last)
-            notes = {
-                "attributes": optuna_study.optuna_attrs(self.optuna, record.number),
-                "pruned": record.pruned,
-                "worker": self.does.who(record.number),
-                **self._moment,
-            }
-        self.journal.append("report", trial=record.number, epochs=[asdict(each) for each in epochs], value=value, **notes)
-        record.reports[epoch], record.metrics = value, epochs[-1].metrics
-        self.deaths.pop(record.number, None)
-        record.times += [each.time for each in epochs]
+        event = EpochsReported(trial=record.number, epochs=epochs, value=value)
+        notes = self._notes(trial, record.number)
+        if notes:  # the decision and what it was made with: nothing has acted on it yet
+            pruned = self._prunes(trial, epoch, value, last)
+            notes = {**self._notes(trial, record.number), "pruned": pruned, "worker": self.does.who(record.number)}
+        self.write(replace(event, **notes))
         self.watch(record)
         if not notes:
             record.pruned = self._prunes(trial, epoch, value, last)
@@ -232,7 +221,7 @@ class Study:
         trial.report(value, epoch)
         return epoch < last and bool(trial.should_prune())  # some pruners say it as numpy does, and the journal cannot
 
-    def complete(self, record: Record, trial: optuna.Trial, result: one.Result, trained: Checkpoint) -> Turns:
+    def complete(self, record: TrialRecord, trial: optuna.Trial, result: one.Result, trained: Checkpoint) -> Turns:
         """Keep logits and pictures of one of the best, and the weights of the best; then tell."""
         config = self.configured(record)
         value, metrics = result.metrics[self.config.sweep.objective], result.metrics
@@ -248,7 +237,7 @@ class Study:
 
     def tell(
         self,
-        record: Record,
+        record: TrialRecord,
         trial: optuna.Trial,
         state: str,
         *,
@@ -259,18 +248,18 @@ class Study:
     ) -> None:
         """Journal how a trial ended, tell the Optuna study, and remove what no trial needs any more."""
         found = objective_values(value, metrics or {}, objective_names(self.config)) if state == "complete" and value is not None else None
-        record.tell = self.journal.append(
-            "tell",
-            trial=record.number,
-            state=state,
-            value=value,
-            metrics=metrics or {},
-            reason=reason,
-            folder=folder,
-            attributes=optuna_study.optuna_attrs(self.optuna, record.number),
-            **self._moment,
+        self.write(
+            TrialEnded(
+                trial=record.number,
+                state=state,
+                value=value,
+                metrics=metrics or {},
+                reason=reason,
+                folder=folder,
+                attributes=optuna_study.optuna_attrs(self.optuna, trial),
+                logical_time=self.does.moment,
+            )
         )
-        record.metrics = metrics or record.metrics
         self.optuna.tell(trial, found, state=optuna_study.STATES[state])
         self.ended += 1
         self.shelf.on_trial_end(record)

@@ -14,9 +14,10 @@ from typing import Any
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
 from flowersweep.search.samplers.keras_tuner.hyperband import promotable
+from flowersweep.study.events import Metrics, TrialEnded
 from flowersweep.study.objectives import objective_names, objective_values, rank_key
-from flowersweep.study.records import Record
-from flowersweep.training.checkpoint import Checkpoint, Metrics, save_arrays
+from flowersweep.study.records import TrialRecord
+from flowersweep.training.checkpoint import Checkpoint, save_arrays
 from flowersweep.training.trial_figures import PICTURES
 
 JOURNAL = 64 << 10  # bytes that stay free for the journal's lines between two looks at the folder
@@ -25,45 +26,45 @@ JOURNAL = 64 << 10  # bytes that stay free for the journal's lines between two l
 class TrialStore:
     """The files of a study's trials, of which one process is the only writer."""
 
-    def __init__(self, folder: Path, config: Config, trials: Iterable[Record]) -> None:
+    def __init__(self, folder: Path, config: Config, trials: Iterable[TrialRecord]) -> None:
         self.folder, self.keep, self.limit = folder, config.sweep.keep, config.sweep.budget.bytes
         self._names = objective_names(config)
         complete = sorted((record for record in trials if record.state == "complete"), key=self._rank)
         there = {path.parent.name for path in folder.glob("trials/*/logits.npz")}
         self._kept = [*complete[:1], *(record for record in complete[1:] if str(record.number) in there)]
-        self._told = [record for record in trials if record.tell and record.hyperband_state]
+        self._told = [record for record in trials if record.ended and record.hyperband_state]
         self._shrink(self.keep)
-        self._clear({record.number for record in trials if record.tell} - promotable(self._told, self._rank))
+        self._clear({record.number for record in trials if record.ended} - promotable(self._told, self._rank))
 
-    def _rank(self, record: Record) -> tuple[tuple[float, ...], int]:
+    def _rank(self, record: TrialRecord) -> tuple[tuple[float, ...], int]:
         assert record.value is not None
         return rank_key(
             objective_values(record.value, record.metrics, self._names), self._names
         ), record.number  # the first of equals is the better
 
     @property
-    def best(self) -> Record | None:
+    def best(self) -> TrialRecord | None:
         """The best complete trial; the first of equals."""
         return self._kept[0] if self._kept else None
 
-    def logits(self, record: Record) -> Path:
+    def logits(self, record: TrialRecord) -> Path:
         """Return where the logits of a trial lie while it is one of the best."""
         return self.folder / "trials" / str(record.number) / "logits.npz"
 
-    def weights(self, record: Record) -> Path:
+    def weights(self, record: TrialRecord) -> Path:
         """Return where the weights of a trial lie while it is the best."""
         return self.folder / "trials" / str(record.number) / "weights.npz"
 
-    def checkpoint(self, record: Record) -> Path:
+    def checkpoint(self, record: TrialRecord) -> Path:
         """Return where a trial that runs has its checkpoint."""
         return self.folder / "checkpoints" / f"{record.number}.npz"
 
-    def checkpoint_to_resume(self, record: Record) -> Path:
+    def checkpoint_to_resume(self, record: TrialRecord) -> Path:
         """Return where the checkpoint lies that a trial goes on from: its own, or that of the trial that it takes further."""
         own, other = self.checkpoint(record), self.folder / "checkpoints" / f"{record.continues}.npz"
         return other if other.exists() and not own.exists() else own
 
-    def save_checkpoint(self, record: Record, checkpoint: Checkpoint) -> None:
+    def save_checkpoint(self, record: TrialRecord, checkpoint: Checkpoint) -> None:
         """Keep a training. Raises StudyError if the disk or the budget is full."""
         if not self._room(checkpoint.nbytes, worse_than=None):
             raise self._full(checkpoint.nbytes)
@@ -74,7 +75,7 @@ class TrialStore:
 
         Raises StudyError if the disk or the budget is full.
         """
-        record = Record(number, {}, metrics=metrics, tell={"state": "complete", "value": value})
+        record = TrialRecord(number, {}, metrics=metrics, ended=TrialEnded(trial=number, state="complete", value=value))
         place = sum(self._rank(other) < self._rank(record) for other in self._kept)
         needed = sum(array.nbytes for array in arrays.values()) + (weights.nbytes if weights and not place else 0)
         if place < self.keep and self._room(needed, worse_than=record):
@@ -85,7 +86,7 @@ class TrialStore:
             raise self._full(needed)
         return str(self.logits(record).parent.relative_to(self.folder))
 
-    def on_trial_end(self, record: Record) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         """Take in a trial that was told, and remove what no trial needs any more."""
         self._told += [record] if record.hyperband_state else []
         self._drop({record.number, *(each.number for each in self._told)} - promotable(self._told, self._rank))
@@ -109,13 +110,13 @@ class TrialStore:
             self._remove(record)
         del self._kept[length:]
 
-    def _remove(self, record: Record) -> None:
+    def _remove(self, record: TrialRecord) -> None:
         for name in ("logits.npz", *PICTURES):
             self.logits(record).with_name(name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # there may be files of the user's
             self.logits(record).parent.rmdir()
 
-    def _room(self, needed: int, worse_than: Record | None) -> bool:
+    def _room(self, needed: int, worse_than: TrialRecord | None) -> bool:
         """Remove the logits of the worst trials until ``needed`` bytes fit; only of those worse than a value, if one is given."""
         if self.limit is None:
             return True

@@ -8,10 +8,10 @@ import numpy as np
 
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.evaluation.statistics import macro_f1_interval
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 
 
-def describe_best(folder: Path, best: Record | None, picked_from: int, objective: str) -> str:
+def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, objective: str) -> str:
     """Say how good the best trial of the study in ``folder`` is on the held-out half, how sure that is, and of how many it was picked."""
     if best is None:
         return "no trial was completed"

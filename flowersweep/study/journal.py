@@ -1,7 +1,8 @@
-"""The truth of a study: an append-only file of events, one JSON object a line, with one writer at a time.
+"""The journal of a study: an append-only file of events, one JSON object a line.
 
-Everything else (the Optuna study, the MLflow runs) is a view that can be rebuilt from it. An event is on disk before
-anything acts on it; a line torn by a kill or a full disk is cut off when the journal is next opened for writing.
+It is the truth of a study. The Optuna study, the MLflow runs and the report are views that can be
+rebuilt from it. One process at a time writes it. An event is on disk before anything acts on it;
+a line that a kill or a full disk tore is cut off by the next write.
 """
 
 from __future__ import annotations
@@ -12,20 +13,29 @@ import json
 import os
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
 from flowersweep.errors import StudyError
+from flowersweep.study.events import Event, from_json, require_readable, to_json
 
-Event = dict[str, Any]
+LOCK_WAIT_S = 0.2  # a reader that looks who holds the lock has it for microseconds
+AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 def read_events(path: Path, offset: int = 0, most: int | None = None) -> tuple[list[Event], int]:
-    """Return the whole events of ``path`` from byte ``offset`` on, and the offset just behind the last of them.
+    """Return the whole events from byte ``offset`` on, and the offset just behind the last of them.
 
-    ``most``: only as many as fit into so many bytes, but one at least. A torn last line is left for later.
-    Raises StudyError for a broken line in the middle, which no kill can make.
+    A torn last line is left for later.
+
+    Args:
+        most: Read only as many events as fit into so many bytes, but at least one.
+
+    Raises:
+        StudyError: A line in the middle is broken, which no kill can do, or the journal is of
+            another format.
     """
     if not path.exists():
         return [], 0
@@ -36,16 +46,16 @@ def read_events(path: Path, offset: int = 0, most: int | None = None) -> tuple[l
             data += file.readline()
     whole = data[: data.rfind(b"\n") + 1]
     try:
-        return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+        lines = [json.loads(line) for line in whole.splitlines()]
     except ValueError as error:
-        raise StudyError(f"{path} is damaged ({error}): restore it from a copy, or begin a study of another name") from error
+        raise StudyError(f"{path} is damaged ({error}). Restore it from a copy, or start a study of another name") from error
+    if lines and offset == 0:
+        require_readable(lines[0])
+    return [from_json(line) for line in lines], offset + len(whole)
 
 
 def lock_holder(folder: Path) -> str | None:
-    """Return who holds the lock of the study in ``folder``, as the lock says; None if nobody does.
-
-    To find out, the lock is taken for an instant together with other readers; a sweep that begins in that instant is refused.
-    """
+    """Return who holds the lock of the study in ``folder``, as the lock says; None if nobody does."""
     try:
         with (folder / "lock").open() as lock:
             try:
@@ -58,9 +68,11 @@ def lock_holder(folder: Path) -> str | None:
 
 
 class Journal:
-    """The one writer of a study's events; a context manager that holds the study's lock.
+    """The one writer of a study's events. A context manager that holds the study's lock.
 
-    Raises StudyError if another process holds it, naming that process.
+    Raises:
+        StudyError: Another process holds the lock (the message names it), or the folder cannot be
+            written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,44 +82,65 @@ class Journal:
             self._lock = (path.parent / "lock").open("a+")
         except OSError as error:
             raise StudyError(f"cannot write into {path.parent}: {error.strerror}. Choose another folder: dir=PATH") from error
-        self._claim()
+        self._take_lock()
         self.events, self._end = read_events(path)
-        self._file: int | None = None  # made by the first event
+        self._opened = time.monotonic()
+        self._file: int | None = None  # the first event creates it
 
-    def _claim(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "another process"
-            self._lock.close()
-            raise StudyError(
-                f'study "{self.path.parent.name}" is being run by {holder}. Wait for it, stop it, or choose another name: study=NAME'
-            ) from None
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the journal was opened, without those of a suspended machine."""
+        return time.monotonic() - self._opened
+
+    def _take_lock(self) -> None:
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() < deadline:
+                    time.sleep(LOCK_WAIT_S / 20)
+                    continue
+                self._lock.seek(0)
+                holder = self._lock.read().strip() or "another process"
+                self._lock.close()
+                raise StudyError(
+                    f'study "{self.path.parent.name}" is being run by {holder}. Wait for it, stop it, or choose another name: study=NAME'
+                ) from None
         self._lock.truncate(0)
-        holder = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        with contextlib.suppress(OSError):  # on a full disk the lock holds, and says nothing of its holder
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        holder = f"process {os.getpid()} on {socket.gethostname()} since {now}"
+        with contextlib.suppress(OSError):  # on a full disk the lock still holds
             os.write(self._lock.fileno(), holder.encode())
 
-    def append(self, event: str, **content: Any) -> Event:
-        """Write one event durably and return it; ``time`` (seconds since the epoch) is added.
+    def append(self, event: AnyEvent) -> AnyEvent:
+        """Write an event durably; return it with its time.
 
-        Raises StudyError when the disk is full, with the journal left whole.
+        Raises:
+            StudyError: The disk is full. The journal stays whole.
         """
-        record = {"event": event, "time": time.time(), **content}
-        line = json.dumps(record, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        event = replace(event, time=time.time(), elapsed=round(self.elapsed, 6))
+        line = json.dumps(to_json(event), allow_nan=False, separators=(",", ":")).encode() + b"\n"
         try:
             self._write(line)
         except OSError as error:
             raise StudyError(f"cannot write {self.path}: {error.strerror}. Make room and run the same command again") from error
+        except BaseException:  # Ctrl-C: a reader may have seen the line, so if it is whole, it stays
+            if self._file is not None and os.fstat(self._file).st_size == self._end + len(line):
+                self._accept(event, line)
+            raise
+        self._accept(event, line)
+        return event
+
+    def _accept(self, event: Event, line: bytes) -> None:
         self._end += len(line)
-        self.events.append(record)
-        return record
+        self.events.append(event)
 
     def _write(self, line: bytes) -> None:
         if self._file is None:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        # cuts off what a kill or a full disk left half-written, now or in an earlier life
+        # cut off what a kill or a full disk left half-written
         os.ftruncate(self._file, self._end)
         done = 0
         while done < len(line):
@@ -117,7 +150,12 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self._file is not None:
             os.close(self._file)
         self._lock.close()

@@ -1,50 +1,77 @@
-"""What a journal says of each trial, and the Optuna study that is rebuilt from it."""
+"""What a journal says: the one fold from events to the state of a study and of its trials.
+
+Optuna's study, the MLflow runs, the report, status, budgets and the plan read this, never events.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from flowersweep.study.journal import Event
+from flowersweep.errors import StudyError
+from flowersweep.study.events import (
+    EpochsReported,
+    Event,
+    ForecastMade,
+    ModelLogged,
+    StudyResumed,
+    StudyStarted,
+    StudyStopped,
+    TrialAsked,
+    TrialEnded,
+    WorkerLost,
+)
+from flowersweep.study.journal import read_events
 from flowersweep.study.objectives import objective_values, rank_key
 
 HyperbandState = dict[str, Any]  # bracket and round of a trial of KerasTuner's Hyperband
-ACCEPTED = ("space", "settings", "objective", "direction", "config", "overrides")  # of what a study is, may be another later
 
 
 @dataclass
-class Record:
-    """One trial as the journal has it."""
+class TrialRecord:
+    """One trial."""
 
     number: int
     params: dict[str, Any]
-    identity: str | None = None  # what it trains, apart from names and what does not count
-    repeats: int | None = None  # the first trial that trained the same
-    seed: int | None = None  # of its own, if it trains that again; a trial that repeats and has none takes the earlier result
-    hyperband_state: HyperbandState = field(default_factory=dict)  # by an oracle that has rounds
-    reports: dict[int, float] = field(default_factory=dict)  # epochs done -> objective
-    times: list[float] = field(default_factory=list)  # when it was asked for, and when each epoch ended: seconds since 1970
-    metrics: dict[str, float] = field(default_factory=dict)  # the newest there are
-    tell: Event | None = None
-    notes: dict[str, Any] | None = None  # what samplers and pruners had noted on it, if others ran beside it
-    pruned: bool = False  # whether the pruner has ended it, and it is to be told
-    progress: tuple[int, int] = (0, 0)  # while it runs here: epochs done, and steps of the next
-    outside: bool = False  # it is none of the trials that the study means since other settings were accepted
+    identity: str | None = None  # hash of the training; equal trainings have equal hashes
+    repeats: int | None = None  # the first trial with the same identity
+    seed: int | None = None  # of a repeated training; a repeat without one takes the earlier result
+    hyperband_state: HyperbandState = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)  # what differs from the study's
+    reports: dict[int, float] = field(default_factory=dict)  # epochs done -> objective, by segment
+    curve: dict[int, float] = field(default_factory=dict)  # epochs done -> objective, every epoch
+    asked_time: float = 0.0  # seconds since 1970
+    epoch_ends: dict[int, float] = field(default_factory=dict)  # epochs done -> seconds since 1970
+    metrics: dict[str, float] = field(default_factory=dict)  # the newest
+    ended: TrialEnded | None = None
+    optuna_attrs: dict[str, Any] | None = None  # Optuna's, if other trials ran meanwhile
+    pruned: bool = False  # the pruner has decided; the trial has not ended yet
+    progress: tuple[int, int] = (0, 0)  # while it runs here: epochs done, steps of the next
+    asked_at: int | None = None  # logical time
+    worker: int | None = None  # that had it last; None: the coordinator's process
+    span: tuple[float, float] = (0.0, 0.0)  # first and last event, in seconds that the study has run
 
     @property
     def state(self) -> str:
-        ended = str(self.tell["state"]) if self.tell else "running"
-        return "outside" if self.outside and ended in ("complete", "pruned") else ended
+        """Complete, pruned, failed or running."""
+        return self.ended.state if self.ended else "running"
+
+    @property
+    def times(self) -> list[float]:
+        """When it was asked for, and when each epoch ended, in seconds since 1970."""
+        return [self.asked_time, *self.epoch_ends.values()]
 
     @property
     def value(self) -> float | None:
-        return self.tell["value"] if self.tell else None
+        """The objective when the trial ended."""
+        return self.ended.value if self.ended else None
 
     @property
     def continues(self) -> int | None:
-        """The trial whose training this one takes further."""
+        """The trial whose training this one continues."""
         return self.hyperband_state.get("continues")
 
     @property
@@ -53,69 +80,160 @@ class Record:
         return self.repeats if self.seed is None else None
 
 
-def meant(events: Sequence[Event]) -> Event:
-    """Return what a study is: its first event, with what was accepted since."""
-    accepted: Event = next((event for event in reversed(events) if event["event"] == "accept"), {})
-    return {**events[0], **{key: accepted[key] for key in ACCEPTED if key in accepted}}
+class StudyRecord:
+    """The state of a study after a number of events."""
+
+    def __init__(self, events: Iterable[Event] = ()) -> None:
+        self._started: StudyStarted | None = None
+        self.trials: list[TrialRecord] = []
+        self.n_trials = 0  # that the newest command asked for
+        self.seconds = 0.0  # that commands have run; the time between two commands does not count
+        self.resumed_at: list[float] = []  # in those seconds
+        self.forecasts: list[tuple[float, ForecastMade]] = []  # with when they were made
+        self.worker_failures: Counter[int] = Counter()  # of each trial since it last reported
+        self.logical_time = 0  # of the newest event
+        self.models: list[ModelLogged] = []
+        self.code: str | None = None  # digest of the code that trains now
+        self.running = False  # no command has stopped in order since the last one started
+        self.newest = 0.0  # time of the newest event, seconds since 1970
+        self._begun_at = 0.0  # of the newest command, in seconds that the study has run
+        self._first_news, self._ends = 0.0, list[float]()  # of trials in the newest command
+        for event in events:
+            self.apply(event)
+
+    def __bool__(self) -> bool:
+        return self._started is not None
+
+    @property
+    def started(self) -> StudyStarted:
+        """The first event. Raises StudyError if there is none yet."""
+        if self._started is None:
+            raise StudyError("the journal holds no study yet")
+        return self._started
+
+    @property
+    def objectives(self) -> list[str]:
+        """The objectives; the first decides which trial is the best."""
+        several: list[str] = self.started.config.get("sweep", {}).get("objectives") or []
+        return several or [self.started.objective]
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best complete trial."""
+        return best_record(self.trials, *self.objectives) if self else None
+
+    @property
+    def open(self) -> list[int]:
+        """The numbers of the trials that have not ended."""
+        return [trial.number for trial in self.trials if trial.ended is None]
+
+    @property
+    def trials_per_minute(self) -> float | None:
+        """Trials that the newest command ended a minute, since its first trial; None before one has ended."""
+        lasted = self._ends[-1] - self._first_news if self._ends else 0.0
+        return 60 * len(self._ends) / lasted if lasted > 0 else None
+
+    def forecast(self, trials: int) -> float | None:
+        """Return the minutes of the newest forecast for so many trials, all commands together."""
+        minutes = [made.minutes for _, made in self.forecasts if made.trials == trials]
+        return minutes[-1] if minutes else None
+
+    def apply(self, event: Event) -> None:
+        """Take in the next event."""
+        self.newest = event.time
+        if isinstance(event, StudyStarted | StudyResumed):
+            self._begun_at = self.seconds - event.elapsed
+            self._first_news, self._ends, self.running = 0.0, [], True
+        self.seconds = self._begun_at + event.elapsed
+        match event:
+            case StudyStarted():
+                self._started, self.code = event, event.provenance.get("code")
+                self.n_trials = event.config.get("sweep", {}).get("n_trials", 0)
+            case StudyResumed():
+                self.resumed_at.append(self.seconds)
+                self.n_trials, self.code = event.n_trials, event.code or self.code
+            case StudyStopped():
+                self.running = False
+            case TrialAsked():
+                self.trials.append(self._asked(event))
+                self._take_news(event.trial, event)
+            case EpochsReported():
+                self._reported(self.trials[event.trial], event)
+                self._take_news(event.trial, event)
+            case TrialEnded():
+                self._trial_ended(self.trials[event.trial], event)
+                self._take_news(event.trial, event)
+                self._ends.append(event.time)
+            case WorkerLost():
+                self.worker_failures[event.trial] += 1
+            case ForecastMade():
+                self.forecasts.append((self.seconds, event))
+            case ModelLogged():
+                self.models.append(event)
+
+    def _take_news(self, number: int, event: TrialAsked | EpochsReported | TrialEnded) -> None:
+        if event.logical_time is not None:
+            self.logical_time = event.logical_time
+        self._first_news = self._first_news or event.time
+        trial = self.trials[number]
+        trial.span = trial.span[0], self.seconds
+
+    def _asked(self, event: TrialAsked) -> TrialRecord:
+        trial = TrialRecord(
+            event.trial,
+            event.params,
+            event.identity,
+            event.repeats,
+            event.seed,
+            event.hyperband,
+            event.settings,
+            asked_time=event.time,
+            optuna_attrs=event.attributes,
+            asked_at=event.logical_time,
+            span=(self.seconds, self.seconds),
+        )
+        if trial.continues is not None:
+            trial.reports = dict(self.trials[trial.continues].reports)
+        return trial
+
+    def _reported(self, trial: TrialRecord, event: EpochsReported) -> None:
+        last = event.epochs[-1]
+        trial.reports[last.epoch] = trial.curve[last.epoch] = event.value
+        objective = self.started.objective
+        trial.curve |= {e.epoch: e.metrics[objective] for e in event.epochs if objective in e.metrics}
+        trial.epoch_ends |= {epoch.epoch: epoch.time for epoch in event.epochs}
+        trial.metrics = last.metrics
+        if event.attributes is not None:
+            trial.optuna_attrs = event.attributes
+        trial.pruned = bool(event.pruned)
+        trial.worker = event.worker
+        self.worker_failures.pop(trial.number, None)
+
+    def _trial_ended(self, trial: TrialRecord, event: TrialEnded) -> None:
+        if trial.reused is not None:
+            trial.reports = dict(self.trials[trial.reused].reports)
+        trial.ended = event
+        trial.metrics = event.metrics or trial.metrics
 
 
-def fold_records(events: Sequence[Event]) -> list[Record]:
-    """Fold the events of a journal into its trials, by number; values are those of the newest objective that was accepted, if any was."""
-    found: list[Record] = []
-    objective = meant(events)["objective"] if any(event["event"] == "accept" for event in events) else None
-    for event in events:
-        match event["event"]:
-            case "ask":
-                found.append(record_from_ask(event, found))
-            case "report":
-                newest = event["epochs"][-1]
-                found[event["trial"]].reports[newest["epoch"]] = newest.get("metrics", {}).get(objective, event["value"])
-                found[event["trial"]].times += [epoch["time"] for epoch in event["epochs"] if "time" in epoch]
-                found[event["trial"]].metrics = newest.get("metrics", {})
-                found[event["trial"]].notes = event.get("attributes", found[event["trial"]].notes)
-                found[event["trial"]].pruned = event.get("pruned", False)
-            case "tell":
-                if (first := found[event["trial"]].reused) is not None:
-                    found[event["trial"]].reports = dict(found[first].reports)
-                found[event["trial"]].tell = event if objective is None else _reread(event, objective, found[event["trial"]])
-                found[event["trial"]].metrics = event.get("metrics") or found[event["trial"]].metrics
-            case "accept":
-                for record in found:
-                    record.outside, record.params = record.number in event["outside"], event["params"][record.number]
-                    if event["anew"] and record.tell:
-                        record.tell = {**record.tell, "attributes": {}}
-    return found
+def read_study(folder: Path) -> StudyRecord:
+    """Return the state of the study in ``folder``; an empty one if there is no journal.
+
+    Raises:
+        StudyError: The journal is damaged or of another format.
+    """
+    return StudyRecord(read_events(folder / "journal.jsonl")[0])
 
 
-def _reread(tell: Event, objective: str, record: Record) -> Event:
-    """Return how a trial ended, with its value of another objective than it may have been told with."""
-    if tell["value"] is None:
-        return tell
-    last = [*record.reports.values()][-1:] or [tell["value"]]
-    return {**tell, "value": tell["metrics"].get(objective, last[0])}
+def best_record(trials: Iterable[TrialRecord], *names: str) -> TrialRecord | None:
+    """Return the best complete trial by the objectives ``names``; None if none is complete.
 
-
-def count_worker_failures(events: Iterable[Event]) -> Counter[int]:
-    """Count the workers that were lost with each trial since it last reported: then it had gone on, whatever took them."""
-    found = Counter[int]()
-    for event in events:
-        if event["event"] == "lost":
-            found[event["trial"]] += 1
-        elif event["event"] == "report":
-            found.pop(event["trial"], None)
-    return found
-
-
-def record_from_ask(ask: Event, trials: Sequence[Record] = ()) -> Record:
-    """Return the trial that an event of asking begins; one that takes another of ``trials`` further has its reports already."""
-    noted = ask.get("noted", {})
-    reports = dict(trials[noted["continues"]].reports) if "continues" in noted else {}
-    meaning = (ask.get("identity"), ask.get("repeats"), ask.get("seed"))
-    times, notes = [ask.get("time", 0.0)], ask.get("attributes")
-    return Record(ask["trial"], ask["params"], *meaning, hyperband_state=noted, reports=reports, times=times, notes=notes)
-
-
-def best_record(trials: Iterable[Record], *names: str) -> Record | None:
-    """Return the complete trial that is best in the first objective, the others deciding between equals; None if none is complete."""
-    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    return min(complete, key=lambda trial: rank_key(objective_values(trial.value or 0.0, trial.metrics, names), names), default=None)
+    The first objective decides, the next ones decide between equals.
+    """
+    values = {
+        trial.number: objective_values(trial.value, trial.metrics, names)
+        for trial in trials
+        if trial.state == "complete" and trial.value is not None
+    }
+    complete = [trial for trial in trials if trial.number in values]
+    return min(complete, key=lambda trial: rank_key(values[trial.number], names), default=None)

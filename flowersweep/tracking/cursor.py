@@ -47,7 +47,7 @@ def read(path: Path, store: str, journal: Path) -> Cursor:
 def _of(cursor: Cursor, journal: Path) -> bool:
     """Whether an event of this journal ends where the cursor stands."""
     events, _ = journals.read_events(journal, most=1)
-    if not events or events[0]["time"] != cursor.begun or not 0 < cursor.offset <= journal.stat().st_size:
+    if not events or events[0].time != cursor.begun or not 0 < cursor.offset <= journal.stat().st_size:
         return False
     with journal.open("rb") as file:
         file.seek(cursor.offset - 1)

@@ -63,8 +63,8 @@ class MlflowSink:
                 self._begin(cursor.Cursor(self._cursor.store))
             raise
         shipped, self._folded = self._folded, 0
-        self._cursor.begun, self._cursor.offset = self._fold.study["time"], self._offset
-        self._cursor.write(self.journal.with_name("shipped.json"), self._fold.asks.keys() - self._fold.tells.keys())
+        self._cursor.begun, self._cursor.offset = self._fold.study.time, self._offset
+        self._cursor.write(self.journal.with_name("shipped.json"), self._fold.open)
         return shipped
 
     def close_orphaned_runs(self) -> bool:
@@ -118,14 +118,14 @@ class MlflowSink:
         if self._looked or not missing:
             return
         since = min(missing) - HOUR if self._cursor.offset else None  # clocks are set back, but not by more
-        found = runs.find(client, self._fold.study["experiment"], self._fold.identity(), since)
+        found = runs.find(client, self._fold.study.experiment, self._fold.identity(), since)
         self._cursor.runs = found | self._cursor.runs
         self._looked = True
 
     def _apply(self, client: MlflowClient, change: RunUpdate) -> None:
         known = self._cursor.runs
         if change.trial not in known:
-            self._experiment = self._experiment or store.experiment(client, self._fold.study["experiment"], self.dir)
+            self._experiment = self._experiment or store.experiment(client, self._fold.study.experiment, self.dir)
             made = runs.create(client, self._experiment, change, self._fold.study, known.get(None))
             known[change.trial], self._artifacts[change.trial] = str(made.info.run_id), made.info.artifact_uri
         uri = self._artifacts.pop(change.trial, None) if change.files is not None else None

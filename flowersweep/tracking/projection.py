@@ -8,7 +8,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from flowersweep.study.journal import Event
+from flowersweep.study.events import (
+    EpochsReported,
+    Event,
+    MachineSampled,
+    ProgramsCompiled,
+    StudyResumed,
+    StudyStarted,
+    StudyStopped,
+    TrialAsked,
+    TrialEnded,
+)
+from flowersweep.study.records import StudyRecord, TrialRecord
 from flowersweep.tracking.masking import MASK, masked_text, secret
 from flowersweep.tracking.throughput import images_per_second, settings_of_one
 
@@ -40,31 +51,33 @@ class RunUpdate:
     points: list[Point] = field(default_factory=list)
     status: str | None = None
     ended: int | None = None
-    files: Event | None = None  # the event whose artifacts are due: "study" or "tell"
+    files: StudyStarted | TrialEnded | None = None  # the event whose artifacts are due
     begins: bool = False
 
 
 class MlflowProjection:
-    """The events of one study so far, as far as later events refer to them."""
+    """The events of one study so far, and what MLflow must be told of the next ones."""
 
     def __init__(self) -> None:
-        self.study: Event = {}
-        self.asks: dict[int, Event] = {}
-        self.tells: dict[int, Event] = {}
-        self._steps: dict[int, int] = {}
-        self._times: dict[int, dict[int, float]] = {}  # of trials that run: epoch -> when it ended
+        self.record = StudyRecord()
         self._samples = 0
-        self._code: str | None = None  # a digest of what trains now
-        self._running = False  # no stop has been told since the last start
+
+    @property
+    def study(self) -> StudyStarted:
+        """The first event."""
+        return self.record.started
+
+    @property
+    def open(self) -> set[int]:
+        """The trials that have not ended."""
+        return set(self.record.open)
 
     def add(self, events: Iterable[Event]) -> list[RunUpdate]:
-        """Take in events and return what they change, the study's run first; none of it for events of unknown kind."""
+        """Take in events and return what they change, the study's run first."""
         changes: dict[int | None, RunUpdate] = {}
         for event in events:
-            take = getattr(self, f"_{event['event']}", None)
-            if take is not None:
-                take(event, changes)
-            self._running = event["event"] != "stop" and (self._running or event["event"] in ("study", "resume"))
+            self.record.apply(event)
+            self._take(event, changes)
         return sorted(changes.values(), key=lambda change: -1 if change.trial is None else change.trial)
 
     def killed(self, ended: float) -> list[RunUpdate]:
@@ -73,86 +86,80 @@ class MlflowProjection:
         A study that ended in order has said so. One that goes on says that too, and its runs are running again.
         """
         changes: dict[int | None, RunUpdate] = {}
-        if self._running:
-            self._stop({"state": "interrupted", "time": ended}, changes)
+        if self.record.running:
+            self._stop(StudyStopped(state="interrupted", time=ended), changes)
         return [*changes.values()]
 
     def identity(self) -> dict[str, str]:
         """Return the tags by which the runs of this study are told from those of an earlier one of the same name."""
-        return {"flowersweep.study": self.study["study"], "flowersweep.begun": str(_milliseconds(self.study))}
+        return {"flowersweep.study": self.study.study, "flowersweep.begun": str(_milliseconds(self.study.time))}
 
-    def _study(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
-        self.study, self._code = event, event.get("provenance", {}).get("code")
-        change = self._change(None, changes)
-        change.begins, change.files = True, event
-        change.tags |= {"flowersweep.state": "running"}
+    def _take(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
+        now = _milliseconds(event.time)
+        match event:
+            case StudyStarted():
+                change = self._change(None, changes)
+                change.begins, change.files = True, event
+                change.tags |= {"flowersweep.state": "running"}
+            case TrialAsked():
+                self._ask(event, self._change(event.trial, changes))
+            case EpochsReported():
+                for epoch in event.epochs:
+                    self._change(event.trial, changes).points += _points(epoch.metrics, _milliseconds(epoch.time), epoch.epoch)
+            case TrialEnded():
+                self._trial_ended(event, self._change(event.trial, changes))
+            case ProgramsCompiled():
+                self._change(event.trial, changes).points += _points({"compiles": event.programs}, now, 0)
+            case MachineSampled():
+                metrics = {f"system/{name}": value for name, value in event.metrics.items()}  # MLflow's page has a tab for this prefix
+                self._change(None, changes).points += _points(metrics, now, self._samples)
+                self._samples += 1
+            case StudyStopped():
+                self._stop(event, changes)
+            case StudyResumed():
+                for trial in (None, *self.record.open):
+                    change = self._change(trial, changes)
+                    change.status, change.ended = "RUNNING", None
+                    change.tags["flowersweep.state"] = "running"
 
-    def _ask(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
-        self.asks[event["trial"]] = event
-        change = self._change(event["trial"], changes)
+    def _ask(self, event: TrialAsked, change: RunUpdate) -> None:
         change.begins = True
-        params = event["params"] if self.study.get("space") else settings_of_one(self.study)
+        params = event.params if self.study.space else settings_of_one(self.study)
         change.params |= {valid(name): _shown(name, value) for name, value in params.items()}
         change.tags |= {"flowersweep.state": "running"}
-        change.tags |= {"flowersweep.seed": str(event["seed"])} if event.get("seed") is not None else {}
-        change.tags |= {"flowersweep.code": self._code} if self._code else {}
+        change.tags |= {"flowersweep.seed": str(event.seed)} if event.seed is not None else {}
+        change.tags |= {"flowersweep.code": self.record.code} if self.record.code else {}
 
-    def _report(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
-        change = self._change(event["trial"], changes)
-        for epoch in event["epochs"]:
-            change.points += _points(epoch["metrics"], _milliseconds(epoch), epoch["epoch"])
-            self._steps[event["trial"]] = epoch["epoch"]
-            self._times.setdefault(event["trial"], {})[epoch["epoch"]] = epoch["time"]
+    def _trial_ended(self, event: TrialEnded, change: RunUpdate) -> None:
+        trial = self.record.trials[event.trial]
+        last = max(trial.curve, default=0)
+        rate = images_per_second(self.study, trial.settings, trial.epoch_ends)
+        metrics = event.metrics | ({"images_per_second": rate} if rate else {})
+        change.points += _points(metrics, _milliseconds(event.time), last)
+        change.status, change.ended, change.files = STATUS[event.state], _milliseconds(event.time), event
+        change.tags |= {"flowersweep.state": event.state}
+        if event.reason:
+            change.tags["flowersweep.reason"] = masked_text(event.reason)[:LONGEST_TAG]
 
-    def _tell(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
-        self.tells[event["trial"]] = event
-        change = self._change(event["trial"], changes)
-        rate = images_per_second(self.study, self.asks[event["trial"]], self._times.pop(event["trial"], {}))
-        metrics = event["metrics"] | ({"images_per_second": rate} if rate else {})
-        change.points += _points(metrics, _milliseconds(event), self._steps.get(event["trial"], 0))
-        change.status, change.ended, change.files = STATUS[event["state"]], _milliseconds(event), event
-        change.tags |= {"flowersweep.state": event["state"]}
-        if event.get("reason"):
-            change.tags["flowersweep.reason"] = masked_text(event["reason"])[:LONGEST_TAG]
-
-    def _compiled(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
-        self._change(event["trial"], changes).points += _points({"compiles": event["programs"]}, _milliseconds(event), 0)
-
-    def _machine(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
-        metrics = {f"system/{name}": value for name, value in event["metrics"].items()}  # MLflow's page has a tab for this prefix
-        self._change(None, changes).points += _points(metrics, _milliseconds(event), self._samples)
-        self._samples += 1
-
-    def _stop(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
-        status, ended = STATUS[event["state"]], _milliseconds(event)
-        for trial in [None, *(self.asks.keys() - self.tells.keys())]:
+    def _stop(self, event: StudyStopped, changes: dict[int | None, RunUpdate]) -> None:
+        status, ended = STATUS[event.state], _milliseconds(event.time)
+        for trial in (None, *self.record.open):
             change = self._change(trial, changes)
             change.status, change.ended = status if trial is None else "KILLED", ended
-            change.tags["flowersweep.state"] = event["state"] if trial is None else "interrupted"
-        if event.get("best") in self.tells:
-            self._copy_best(event["best"], ended, self._change(None, changes))
+            change.tags["flowersweep.state"] = event.state if trial is None else "interrupted"
+        if event.best is not None:
+            self._copy_best(self.record.trials[event.best], ended, self._change(None, changes))
 
-    def _accept(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
-        self._change(None, changes).tags["flowersweep.accepted"] = masked_text("; ".join(event["changes"]))[:LONGEST_TAG]
-
-    def _resume(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
-        self._code = event.get("code", self._code)
-        for trial in [None, *(self.asks.keys() - self.tells.keys())]:
-            change = self._change(trial, changes)
-            change.status, change.ended = "RUNNING", None
-            change.tags["flowersweep.state"] = "running"
-
-    def _copy_best(self, best: int, now: int, change: RunUpdate) -> None:
+    def _copy_best(self, best: TrialRecord, now: int, change: RunUpdate) -> None:
         # MLflow's params can never change, but a resumed study may find a better trial: the best ones are tags.
-        params = self.asks[best]["params"] if best in self.asks else {}
-        change.tags |= {f"flowersweep.best.{valid(name)}": _shown(name, value) for name, value in params.items()}
-        change.tags["flowersweep.best_trial"] = str(best)
-        change.points += _points(self.tells[best]["metrics"], now, 0)
+        change.tags |= {f"flowersweep.best.{valid(name)}": _shown(name, value) for name, value in best.params.items()}
+        change.tags["flowersweep.best_trial"] = str(best.number)
+        change.points += _points(best.ended.metrics if best.ended else {}, now, 0)
 
     def _change(self, trial: int | None, changes: dict[int | None, RunUpdate]) -> RunUpdate:
         if trial not in changes:
-            study = self.study["study"]
-            began = self.study if trial is None else self.asks[trial]
+            study = self.study.study
+            began = self.study.time if trial is None else self.record.trials[trial].asked_time
             name = study if trial is None else f"{study}-{trial:04d}"
             kind = {"kind": "study"} if trial is None else {"kind": "trial", "trial": str(trial)}
             tags = self.identity() | {f"flowersweep.{key}": value for key, value in kind.items()}
@@ -173,5 +180,5 @@ def _points(metrics: dict[str, float], now: int, step: int) -> list[Point]:
     return [Point(valid(key), value, now, step) for key, value in metrics.items() if math.isfinite(value)]
 
 
-def _milliseconds(event: Event) -> int:
-    return round(float(event["time"]) * 1000)
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from flowersweep.study.journal import Event
+from flowersweep.study.events import StudyStarted, TrialEnded
 from flowersweep.tracking import artifacts
 from flowersweep.tracking.masking import masked, masked_text
 from flowersweep.tracking.projection import MlflowProjection, RunUpdate
@@ -60,9 +60,9 @@ def find(client: MlflowClient, experiment: str, identity: Mapping[str, str], sin
     return {None if trial is None else int(trial): run for trial, run in sorted(ids, key=str, reverse=True)}
 
 
-def create(client: MlflowClient, experiment: str, change: RunUpdate, study: Event, parent: str | None) -> Run:
+def create(client: MlflowClient, experiment: str, change: RunUpdate, study: StudyStarted, parent: str | None) -> Run:
     """Make the run of a change and return it; ``parent`` is the run of the study, None for that run itself."""
-    provenance = study.get("provenance", {})
+    provenance = study.provenance
     facts = {
         "mlflow.parentRunId": parent if change.trial is not None else None,
         "mlflow.source.type": "LOCAL",
@@ -70,11 +70,11 @@ def create(client: MlflowClient, experiment: str, change: RunUpdate, study: Even
         "mlflow.source.git.commit": provenance.get("git_commit"),
         "flowersweep.git_dirty": str(provenance["git_dirty"]).lower() if provenance.get("git_dirty") is not None else None,
         "flowersweep.command": masked_text(provenance["command"]) if provenance.get("command") else None,
-        "flowersweep.seed": str(study["seed"]) if "seed" in study else None,
+        "flowersweep.seed": str(study.seed),
         "flowersweep.data": provenance.get("data", {}).get("name"),
         "flowersweep.data.digest": provenance.get("data", {}).get("digest"),
-        "flowersweep.objective": study.get("objective"),
-        "flowersweep.direction": study.get("direction"),
+        "flowersweep.objective": study.objective,
+        "flowersweep.direction": study.direction,
     }
     tags = {key: value[:5000] for key, value in facts.items() if value} | change.tags | change.identity
     run = client.create_run(experiment, start_time=change.started, tags=tags, run_name=change.name)
@@ -124,8 +124,8 @@ def _log_files(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowPr
         if change.trial is None:
             artifacts.write_study(Path(name), fold.study, folder)
         else:
-            left = change.files.get("folder")
-            artifacts.write_trial(Path(name), fold.study, fold.asks[change.trial], folder / left if left else None)
+            left = change.files.folder if isinstance(change.files, TrialEnded) else None
+            artifacts.write_trial(Path(name), fold.study, fold.record.trials[change.trial], folder / left if left else None)
         if uri is None:
             client.log_artifacts(run, name)
         else:  # as it does, but it would ask the store where they go, which takes longer than to write them
@@ -133,10 +133,10 @@ def _log_files(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowPr
             repository.log_artifacts(name)
 
 
-def _dataset(study: Event) -> DatasetInput | None:
+def _dataset(study: StudyStarted) -> DatasetInput | None:
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    data = masked(study.get("provenance", {}).get("data", {}))
+    data = masked(study.provenance.get("data", {}))
     if not data.get("digest"):
         return None
     source = json.dumps({"uri": data.get("dir")})

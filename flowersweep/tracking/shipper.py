@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -14,7 +13,8 @@ from typing import NamedTuple, Protocol
 
 from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError, did_you_mean
-from flowersweep.study.journal import Event
+from flowersweep.study.events import Event
+from flowersweep.study.journal import read_events
 from flowersweep.tracking import runs, store
 from flowersweep.tracking.masking import masked_text
 from flowersweep.tracking.mlflow_sink import MlflowSink
@@ -181,7 +181,7 @@ def sync(journal: Path, tracking: Tracking, dir: Path) -> int:
 
     Raises TrackingError if the store cannot take it.
     """
-    _begun(journal)
+    _first_event(journal)
     shipment = MlflowSink(journal, tracking, dir)
     total = 0
     try:
@@ -204,21 +204,19 @@ def run_ids(journal: Path, tracking: Tracking, dir: Path) -> Runs:
     from mlflow.exceptions import MlflowException
 
     fold = MlflowProjection()
-    fold.add([_begun(journal)])
+    fold.add([_first_event(journal)])
     try:
-        found = runs.find(store.client(tracking, dir), fold.study["experiment"], fold.identity())
+        found = runs.find(store.client(tracking, dir), fold.study.experiment, fold.identity())
     except MlflowException as error:
         raise store.unreachable(store.address(tracking, dir), error) from error
     return Runs(found.get(None), {trial: run for trial, run in sorted(found.items(), key=str) if trial is not None})
 
 
-def _begun(journal: Path) -> Event:
+def _first_event(journal: Path) -> Event:
     """Return the first event of a journal. Raises TrackingError if there is none, naming the studies there are."""
-    if journal.exists():
-        with journal.open("rb") as file:
-            first = file.readline()
-        if first.endswith(b"\n"):
-            return dict(json.loads(first))
+    events, _ = read_events(journal, most=1)
+    if events:
+        return events[0]
     asked, folder = journal.parent.name, journal.parent.parent
     studies = did_you_mean(asked, (path.parent.name for path in folder.glob("*/journal.jsonl") if path != journal), "Studies")
     raise TrackingError(f'no study "{asked}" in {folder}/. {studies}')

@@ -7,7 +7,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from flowersweep.study.journal import Event
+from flowersweep.study.events import StudyStarted
 
 GROUPS = ("model", "data", "loss", "augment", "schedule", "optimizer", "train")
 # words that do not say what is trained
@@ -27,11 +27,11 @@ APART = (
 )
 
 
-def settings_of_one(study: Event) -> dict[str, Any]:
+def settings_of_one(study: StudyStarted) -> dict[str, Any]:
     """Return what tells a single training from others: the options of its groups, and each setting of its command by its short name."""
-    config = study.get("config", {})
+    config = study.config
     named = {group: config[group]["name"] for group in GROUPS if isinstance(config.get(group), Mapping) and config[group].get("name")}
-    words = (word.lstrip("+~").partition("=") for word in study.get("overrides", []))
+    words = (word.lstrip("+~").partition("=") for word in study.overrides)
     given = {key: value for key, _, value in words if value and key not in named and not key.startswith(APART)}
     short = [key.rpartition(".")[2] for key in given]
     clear = [short.count(name) == 1 and name not in named for name in short]
@@ -39,14 +39,14 @@ def settings_of_one(study: Event) -> dict[str, Any]:
     return {**named, **dict(zip(names, given.values(), strict=True))}
 
 
-def images_per_second(study: Event, ask: Event, ends: Mapping[int, float]) -> float | None:
+def images_per_second(study: StudyStarted, settings: Mapping[str, Any], ends: Mapping[int, float]) -> float | None:
     """Return the training images a second of the main stage, scoring after each epoch included: the median over its epochs but the first.
 
     ``ends`` has the times in seconds at which epochs ended. None if there are too few, or the journal does not say how many images.
     """
-    known, settings = study.get("provenance", {}), ask.get("settings", {})
+    known = study.provenance
     train = {
-        **study.get("config", {}).get("train", {}),
+        **study.config.get("train", {}),
         **{path[6:]: value for path, value in settings.items() if path.startswith("train.")},
     }
     images, per_replica = known.get("data", {}).get("counts", {}).get("train"), train.get("batch_per_replica")

@@ -13,18 +13,8 @@ import jax
 import numpy as np
 
 from flowersweep.errors import StudyError
+from flowersweep.study.events import Epoch
 from flowersweep.training.step import State
-
-Metrics = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch of training gave."""
-
-    epoch: int  # how many are done
-    time: float  # seconds since 1970
-    metrics: Metrics
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.final import final_scores
 from flowersweep.evaluation.scores import accuracy, macro_f1, nll
 from flowersweep.models.classifier import Classifier, build
-from flowersweep.training.checkpoint import Checkpoint, Epoch, Metrics
+from flowersweep.study.events import Epoch, Metrics
+from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import CONSTANT, TrainingContext, part_names
 from flowersweep.training.stages import EpochPlan, FinetuneStage, HeadStage, Stage, split_and_rows
 from flowersweep.training.step import Hyperparameters, State

@@ -23,11 +23,10 @@ from flowersweep.ensemble.pooling import require_images
 from flowersweep.ensemble.rebuild import configured
 from flowersweep.evaluation.scores import Reals
 from flowersweep.evaluation.weights import weight_intervals
-from flowersweep.search.compatibility import study_folder, study_objectives
+from flowersweep.search.compatibility import study_folder
 from flowersweep.search.state import Study
 from flowersweep.space.space import Params
-from flowersweep.study.journal import read_events
-from flowersweep.study.records import Record, best_record
+from flowersweep.study.records import TrialRecord, best_record, read_study
 from flowersweep.training.features import Progress
 from flowersweep.workflows.ensemble_rounds import Round, Rounds
 from flowersweep.workflows.promotion import Champion, Decision, decide, load_study, require_all, retraining_config
@@ -42,43 +41,44 @@ def run_ensemble_promotion(
     champion: Champion | None,
     *,
     features: Progress = lambda what, done, total: None,
-    watch: Callable[[Study, Record | None], None] = lambda study, record: None,
+    watch: Callable[[Study, TrialRecord | None], None] = lambda study, record: None,
 ) -> Decision:
     """Train the members of a study's best ensemble anew, pool them, choose on tune, compare with the champion on holdout.
 
     Raises StudyError if the study has no complete trial, if the members' studies are not there any more, or if the images are others.
     """
-    begun, trials = load_study(config)
+    study = load_study(config)
+    started = study.started
     # the trials that were pooled: those that the study's words name by now may be others
-    names = [name for name, entry in begun["space"].items() if entry["path"].startswith("ensemble.weights.")]
+    names = [name for name, entry in started.space.items() if entry["path"].startswith("ensemble.weights.")]
     known = load_members(replace(config, ensemble=Ensemble(members=names), sweep=replace(config.sweep, space={})))
     assert known is not None
     named = any(word.startswith("data") for word in overrides)
     config = config if named else replace(config, data=known.data)
     images = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
     require_images(known, images.digest, config.data.split_seed)
-    entries = _entries(trials, known, begun["config"]["ensemble"]["pooling"], study_objectives(begun))
+    entries = _entries(study.trials, known, started.config["ensemble"]["pooling"], study.objectives)
     members = tuple((name, configured(config, name)) for name in known.names)
-    what = hashlib.sha256(json.dumps([begun["time"], entries, known.names], sort_keys=True).encode()).hexdigest()
+    what = hashlib.sha256(json.dumps([started.time, entries, known.names], sort_keys=True).encode()).hexdigest()
     count = (len(members) + len(entries)) * config.promotion.seeds
     own = {"data": config.data, "sweep": config.sweep, "promotion": config.promotion, "verb": config.verb, "progress": config.progress}
     base = replace(members[0][1], **own, recipe=None, executor={})  # a pool needs the members of its round: one after the other, here
-    again = retraining_config(config, base, what, count, objective=str(begun["objective"]), objectives=[], workers=1)
+    again = retraining_config(config, base, what, count, objective=started.objective, objectives=[], workers=1)
     against = champion(again) if champion else None
     points = Rounds((), {}, (), frozenset(), entries=tuple(entries.items()), seed=again.seed, home=config, members=members)
-    outcome = run_sweep(again, (), experiment=begun["experiment"], features=features, watch=watch, space=points, kind=Round)
+    outcome = run_sweep(again, (), experiment=started.experiment, features=features, watch=watch, space=points, kind=Round)
     require_all(outcome, count)
-    told = {"study": config.study, "picked_from": len(trials), "members": _weights(known, entries), "weighed": list(entries)[-1]}
+    told = {"study": config.study, "picked_from": len(study.trials), "members": _weights(known, entries), "weighed": list(entries)[-1]}
     return decide(again, points, outcome.trials[:count], against, told)
 
 
 def is_ensemble_study(config: Config) -> bool:
     """Say whether a study is one of an ensemble."""
-    events, _ = read_events(study_folder(config) / "journal.jsonl")
-    return bool(events and events[0]["config"].get("ensemble", {}).get("members"))
+    study = read_study(study_folder(config))
+    return bool(study and study.started.config.get("ensemble", {}).get("members"))
 
 
-def _entries(trials: Sequence[Record], members: Members, fixed: str, names: Sequence[str]) -> dict[str, Params]:
+def _entries(trials: Sequence[TrialRecord], members: Members, fixed: str, names: Sequence[str]) -> dict[str, Params]:
     """Return the best member alone, equal weights, and the weights of the best trial: name -> relative weights and pooling."""
     chosen = best_record(trials, *names)
     assert chosen is not None

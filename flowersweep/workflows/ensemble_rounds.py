@@ -21,7 +21,7 @@ from flowersweep.errors import TrialFailed
 from flowersweep.evaluation.ensemble import Pool
 from flowersweep.search.state import Turns
 from flowersweep.space.space import Params
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.workflows.promotion import Candidates, Replication, network_path
@@ -65,7 +65,7 @@ class Rounds(Candidates):
         weights = [weight for weight in dict(self.entries)[name]["weights"] if weight > 0]
         return len(weights) - 1 + int(max(weights) > min(weights))
 
-    def pool(self, record: Record, folder: Path, home: Config) -> tuple[Members, Pool]:
+    def pool(self, record: TrialRecord, folder: Path, home: Config) -> tuple[Members, Pool]:
         """Return the members of a candidate's round, and the pool of them. Raises TrialFailed if one was not trained to its end."""
         asked, first = dict(self.entries)[record.params["candidate"]], record.number // len(self.names) * len(self.names)
         arrays = {}
@@ -78,7 +78,7 @@ class Rounds(Candidates):
         found = _members(arrays, home)
         return found, found.pool(asked["weights"], asked["pooling"])
 
-    def model(self, record: Record, folder: Path, workshop: TrainingContext) -> Any:
+    def model(self, record: TrialRecord, folder: Path, workshop: TrainingContext) -> Any:
         """Return a candidate, pooled from the networks of its round, as one Keras model."""
         _, pool = self.pool(record, folder, self.home)
         first = record.number // len(self.names) * len(self.names)
@@ -90,7 +90,7 @@ class Rounds(Candidates):
 class Round(Replication):
     """A study that trains members, and pools what it trained in the same round."""
 
-    def tasks(self, record: Record, trial: optuna.Trial) -> Turns:
+    def tasks(self, record: TrialRecord, trial: optuna.Trial) -> Turns:
         assert isinstance(self.space, Rounds)
         if record.params["candidate"] not in dict(self.space.entries):
             yield from super().tasks(record, trial)

@@ -8,6 +8,7 @@ from pathlib import Path
 from flowersweep.config.schema import Config
 from flowersweep.machine import MachineMonitor
 from flowersweep.search.optuna_export import OptunaExporter
+from flowersweep.study.events import MachineSampled
 from flowersweep.study.journal import Journal
 from flowersweep.tracking.mlflow_sink import MlflowSink
 from flowersweep.tracking.shipper import Shipper
@@ -33,7 +34,7 @@ class JournalSubscribers:
 
     def sample(self) -> None:
         """Journal what the machine has been doing since the last time."""
-        self.journal.append("machine", metrics=self._machine.sample())
+        self.journal.append(MachineSampled(metrics=self._machine.sample()))
 
     def drain(self) -> bool:
         """Return whether MLflow has everything that it is to have, after waiting for it."""

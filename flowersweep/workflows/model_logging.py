@@ -13,6 +13,7 @@ from flowersweep.ensemble.pooling import Pooling
 from flowersweep.execution.multihost import SHARE, broadcast_command
 from flowersweep.search.compatibility import study_folder
 from flowersweep.search.state import Study
+from flowersweep.study.events import ModelLogged
 from flowersweep.tracking.masking import masked, masked_text
 from flowersweep.tracking.registry import log_model
 from flowersweep.tracking.shipper import run_ids
@@ -31,7 +32,7 @@ def log_best(study: Study) -> None:
         return
     config = study.configured(best)
     store = masked_text(address(config.tracking, Path(config.dir)))
-    if any((event["trial"], event["store"]) == (best.number, store) for event in study.journal.events if event["event"] == "model"):
+    if any((logged.trial, logged.store) == (best.number, store) for logged in study.record.models):
         return
     if isinstance(study, Pooling):
         model = study.model(best)
@@ -46,7 +47,7 @@ def log_best(study: Study) -> None:
     if model is None:
         return
     run = log_network(config, best.number, model, study.workshop)
-    study.journal.append("model", trial=best.number, run=run, store=store)
+    study.write(ModelLogged(trial=best.number, run=run, store=store))
 
 
 def log_network(config: Config, trial: int, model: Any, workshop: TrainingContext) -> str:

@@ -26,14 +26,14 @@ from flowersweep.evaluation.gate import Candidate, Verdict, compare_with_champio
 from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.statistics import mcnemar, wilson
 from flowersweep.runtime import start
-from flowersweep.search.compatibility import FREE, describe_changes, study_folder, study_objectives
+from flowersweep.search.compatibility import FREE, describe_changes, study_folder
 from flowersweep.search.deduplication import identity, replicate_seed
 from flowersweep.search.state import Study, Turns
 from flowersweep.space.space import Params, Space, build_space
 from flowersweep.study.claim import describe_best
-from flowersweep.study.journal import Event, read_events
+from flowersweep.study.events import StudyStarted
 from flowersweep.study.objectives import direction, objective_names, objective_values, rank_key
-from flowersweep.study.records import Record, best_record, fold_records, meant
+from flowersweep.study.records import StudyRecord, TrialRecord, read_study
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
@@ -64,12 +64,12 @@ class Candidates(Space):
     def config(self, params: Params) -> Config:
         return replace(super().config(dict(self.entries)[params.get("candidate", DEFAULT)]), seed=self.seed)
 
-    def trained(self, record: Record) -> Config:
+    def trained(self, record: TrialRecord) -> Config:
         """Return the configuration that a trial was trained with."""
         config = self.config(record.params)
         return replace(config, dir=self.home.dir, tracking=self.home.tracking, seed=config.seed if record.seed is None else record.seed)
 
-    def model(self, record: Record, folder: Path, workshop: TrainingContext) -> Any:
+    def model(self, record: TrialRecord, folder: Path, workshop: TrainingContext) -> Any:
         """Return the trained network of a trial as a Keras model."""
         return build_keras_model(self.trained(record), Checkpoint.load(network_path(folder, record.number)), workshop)
 
@@ -88,7 +88,7 @@ class Candidates(Space):
 class Replication(Study):
     """A study that keeps the weights of every trial: which is promoted is known only when all are trained."""
 
-    def complete(self, record: Record, trial: optuna.Trial, result: Result, trained: Checkpoint) -> Turns:
+    def complete(self, record: TrialRecord, trial: optuna.Trial, result: Result, trained: Checkpoint) -> Turns:
         trained.save(network_path(self.folder, record.number))
         yield from super().complete(record, trial, result, trained)
 
@@ -110,31 +110,32 @@ def run_promotion(
     champion: Champion | None,
     *,
     features: Progress = lambda what, done, total: None,
-    watch: Callable[[Study, Record | None], None] = lambda study, record: None,
+    watch: Callable[[Study, TrialRecord | None], None] = lambda study, record: None,
 ) -> Decision:
     """Train the study's best configurations and its default anew, choose one on tune, compare it with the champion on holdout.
 
     Raises StudyError if the study has no complete trial, or nothing that could be trained again.
     """
-    begun, trials = load_study(config)
-    words = journal_words(begun["overrides"])
+    study = load_study(config)
+    started, trials = study.started, study.trials
+    words = journal_words(started.overrides)
     own = [word for word in overrides if not word.startswith(("verb=", "study=", "promotion.", "force=", "reason="))]
-    _require_same(begun, compose(words))
+    _require_same(started, compose(words))
     base = compose([*words, *own, f"study={config.study}"])
-    searched = begun["config"]["sweep"]["space"]
+    searched = started.config["sweep"]["space"]
     space = build_space(base, [*words, *own], parse(words)) if searched else Space((), {}, (*words, *own), frozenset())
-    entries = candidates(base, space, trials, config.promotion.top, begun["settings"]["replicas"])
+    entries = candidates(base, space, trials, config.promotion.top, started.settings["replicas"])
     if uses_workers(base):  # JAX takes the accelerators when it first computes, and they are the workers'
         start(Path(config.dir) / "cache" / "compiled", platform="cpu")
     against = champion(base) if champion else None  # before minutes of training: what does not fit is said now
-    what = hashlib.sha256(json.dumps([begun["time"], entries], sort_keys=True).encode()).hexdigest()
+    what = hashlib.sha256(json.dumps([started.time, entries], sort_keys=True).encode()).hexdigest()
     count = len(entries) * config.promotion.seeds
     again = retraining_config(config, base, what, count, budget=config.sweep.budget)
     points = Candidates(
         space.parameters, space.fixed, space.overrides, space.groups, entries=tuple(entries.items()), seed=again.seed, home=config
     )
     outcome = run_sweep(
-        again, space.overrides, experiment=begun["experiment"], features=features, watch=watch, space=points, kind=Replication
+        again, space.overrides, experiment=started.experiment, features=features, watch=watch, space=points, kind=Replication
     )
     require_all(outcome, count)
     return decide(again, points, outcome.trials[:count], against, {"study": config.study, "picked_from": len(trials)})
@@ -174,7 +175,7 @@ def require_all(outcome: SweepResult, count: int) -> None:
         raise StudyError(f"{why}: nothing is decided before all {count} trainings are there; the same command goes on")
 
 
-def candidates(config: Config, space: Space, trials: Sequence[Record], top: int, replicas: int) -> dict[str, Params]:
+def candidates(config: Config, space: Space, trials: Sequence[TrialRecord], top: int, replicas: int) -> dict[str, Params]:
     """Return the default configuration and the best trials that are not the same as it or one another: name -> parameters."""
     names = objective_names(config)
     complete = [each for each in trials if each.state == "complete" and each.value is not None]
@@ -193,40 +194,34 @@ def network_path(folder: Path, number: int) -> Path:
     return folder / "trials" / str(number) / "network.npz"
 
 
-def load_study(config: Config) -> tuple[Event, list[Record]]:
+def load_study(config: Config) -> StudyRecord:
     path = study_folder(config) / "journal.jsonl"
-    events, _ = read_events(path)
-    trials = fold_records(events)
-    if not any(trial.state == "complete" for trial in trials):
+    study = read_study(path.parent)
+    if not any(trial.state == "complete" for trial in study.trials):
         raise StudyError(f'the study "{config.study}" has no complete trial in {path.parent}: run it there first')
-    if "overrides" not in events[0]:
-        raise StudyError(f'the study "{config.study}" cannot be trained again from its journal: name a run (run=ID), or begin it anew')
-    return meant(events), trials
+    return study
 
 
 def promotion_evidence(config: Config) -> dict[str, str]:
     """Return what may be said of a study's best trial, from its journal; nothing if the journal is not here."""
     folder = study_folder(config)
-    events, _ = read_events(folder / "journal.jsonl")
-    trials = fold_records(events)
-    told = (
-        describe_best(folder, best_record(trials, *study_objectives(meant(events))), len(trials), meant(events)["objective"])
-        if events
-        else None
-    )
+    study = read_study(folder)
+    told = describe_best(folder, study.best, len(study.trials), study.started.objective) if study else None
     return {"flowersweep.claim": told} if told else {}
 
 
-def _require_same(begun: Event, now: Config) -> None:
+def _require_same(started: StudyStarted, now: Config) -> None:
     """Raise StudyError if the study's own words do not mean any more what they meant, since ``conf`` or ``sweeps`` have changed."""
     apart = (*FREE, "sweep", "data.digest", "replicas")
-    old = {path: value for path, value in begun["settings"].items() if not path.startswith(apart)}
+    old = {path: value for path, value in started.settings.items() if not path.startswith(apart)}
     new = {path: value for path, value in json.loads(json.dumps(dict(flatten(now)))).items() if not path.startswith(apart)}
     if changed := describe_changes(old, new):
         raise StudyError(f"the study was begun with other settings than its words mean now ({'; '.join(changed)}): take the changes back")
 
 
-def decide(config: Config, points: Candidates, trials: Sequence[Record], against: np.ndarray | None, known: dict[str, Any]) -> Decision:
+def decide(
+    config: Config, points: Candidates, trials: Sequence[TrialRecord], against: np.ndarray | None, known: dict[str, Any]
+) -> Decision:
     """Choose a candidate on tune, compare it with the champion on holdout, and log the model of its best seed."""
     folder, maximize = study_folder(config), direction(config.sweep.objective) == "maximize"
     by_name = {name: [trial for trial in trials if trial.params["candidate"] == name] for name, _ in points.entries}
@@ -258,7 +253,7 @@ def decide(config: Config, points: Candidates, trials: Sequence[Record], against
     return Decision(verdict is None or verdict.better, run, chosen.name, verdict, evidence)
 
 
-def _candidate(name: str, trials: Sequence[Record], kept: Sequence[Mapping[str, np.ndarray]], points: Candidates) -> Candidate:
+def _candidate(name: str, trials: Sequence[TrialRecord], kept: Sequence[Mapping[str, np.ndarray]], points: Candidates) -> Candidate:
     return Candidate(
         name, points.changes(name), [trial.value or 0.0 for trial in trials], [each["holdout"].astype(np.float32) for each in kept]
     )
@@ -272,12 +267,12 @@ def _promoted(kept: Mapping[str, np.ndarray], against: np.ndarray | None) -> dic
     return {"holdout/accuracy": right, "interval": [*wilson(round(right * len(labels)), len(labels))], "mcnemar": test}
 
 
-def _kept(folder: Path, trial: Record) -> dict[str, np.ndarray]:
+def _kept(folder: Path, trial: TrialRecord) -> dict[str, np.ndarray]:
     with np.load(folder / "trials" / str(trial.number) / "logits.npz") as file:
         return {name: file[name] for name in ("holdout", "holdout_labels", "tune_labels")}
 
 
-def _told(candidate: Candidate, trials: Sequence[Record]) -> dict[str, Any]:
+def _told(candidate: Candidate, trials: Sequence[TrialRecord]) -> dict[str, Any]:
     return {
         "name": candidate.name,
         "changes": candidate.changes,

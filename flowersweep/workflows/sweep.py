@@ -29,8 +29,9 @@ from flowersweep.search.state import Study
 from flowersweep.space.designs import feasible_share
 from flowersweep.space.space import Space, build_space, require_step
 from flowersweep.study.claim import describe_best
+from flowersweep.study.events import StudyStopped
 from flowersweep.study.journal import Journal
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
 from flowersweep.workflows.journal_subscribers import JournalSubscribers
@@ -43,8 +44,8 @@ class SweepResult:
     """What a sweep gave: its Optuna study, its trials, and the best of them."""
 
     study: optuna.Study
-    trials: list[Record]
-    best: Record | None
+    trials: list[TrialRecord]
+    best: TrialRecord | None
     compiled: dict[int, int]  # trial -> programs compiled while it ran, of the trials that this process ran
     shipped: bool  # whether MLflow has everything
     claim: str  # what may be said of the best trial, with its interval
@@ -60,7 +61,7 @@ def run_sweep(
     *,
     experiment: str | None = None,
     features: Progress = lambda what, done, total: None,
-    watch: Callable[[Study, Record | None], None] = lambda study, record: None,
+    watch: Callable[[Study, TrialRecord | None], None] = lambda study, record: None,
     space: Space | None = None,
     kind: type[Study] = Study,
 ) -> SweepResult:
@@ -85,7 +86,7 @@ def run_sweep(
         open_or_verify(journal, config, experiment or str(config.study), space, overrides, workshop)
         followers = JournalSubscribers(config, journal, open_)
 
-        def wake(record: Record | None) -> None:
+        def wake(record: TrialRecord | None) -> None:
             watch(study, record)
             last = record is not None and record.number == config.sweep.n_trials - 1 and not record.reports
             followers.wake(soon=last)  # what has ended by now need not wait for the last trial
@@ -156,9 +157,9 @@ def _ended_in_order(flights: TrialLoop) -> Iterator[None]:
         yield
     except BaseException:
         with contextlib.suppress(StudyError):  # the disk may be full
-            study.journal.append("stop", state="interrupted", best=study.best.number if study.best else None)
+            study.write(StudyStopped(state="interrupted", best=study.best.number if study.best else None))
         raise
-    study.journal.append("stop", state="interrupted" if flights.stopped else "finished", best=study.best.number if study.best else None)
+    study.write(StudyStopped(state="interrupted" if flights.stopped else "finished", best=study.best.number if study.best else None))
 
 
 def _outcome(flights: TrialLoop, shipped: bool) -> SweepResult:

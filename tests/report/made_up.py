@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from optuna.distributions import CategoricalDistribution, FloatDistribution, distribution_to_json
+
+from flowersweep.report.reading import Reading
+from flowersweep.study.journal import read_events
+from flowersweep.study.records import StudyRecord
 
 BEGUN = 1_700_000_000.0
 CLASSES = 4
@@ -60,21 +64,30 @@ class MadeUp:
         for number, play in enumerate(self.plays):
             if number in self.pauses:
                 now += self.pauses[number]
-                events.append({"event": "resume", "time": now, "command": " ".join([*self.words, f"sweep.n_trials={self.wanted}"])})
+                events.append(
+                    {"event": "study_resumed", "time": now, "command": " ".join(self.words), "n_trials": self.wanted or len(self.plays)}
+                )
             events += self._trial(number, play, now)
             now += 10
             if play.skill is not None:
                 keep(folder / "trials" / str(number) / "logits.npz", play.skill, number, self.images_seed)
+        opened = BEGUN
+        for event in events:
+            opened = event["time"] if event["event"] == "study_resumed" else opened
+            event["elapsed"] = event["time"] - opened
         (folder / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
         return folder
 
     def _study(self) -> dict[str, Any]:
         data = {"name": "flowers", "dir": "flowers", "digest": self.digest, "classes": list(self.classes), "counts": {"tune": IMAGES}}
         return {
-            "event": "study",
+            "event": "study_started",
+            "format": 1,
             "time": BEGUN,
             "study": self.name,
             "seed": 0,
+            "experiment": self.name,
+            "overrides": list(self.words),
             "objective": self.objective,
             "direction": "minimize" if self.objective.endswith("nll") else "maximize",
             "config": {"sweep": {"n_trials": len(self.plays)}},
@@ -85,14 +98,14 @@ class MadeUp:
 
     def _trial(self, number: int, play: Play, now: float) -> list[dict[str, Any]]:
         common = {"trial": number}
-        events: list[dict[str, Any]] = [{"event": "ask", "time": now, "params": play.params, "settings": {}, **common}]
+        events: list[dict[str, Any]] = [{"event": "trial_asked", "time": now, "params": play.params, "settings": {}, **common}]
         for epoch, value in enumerate(play.curve, start=1):
             point = {"epoch": epoch, "time": now + epoch, "metrics": {self.objective: value, "tune/macro_f1": 0.5}}
-            events.append({"event": "report", "time": now + epoch, "epochs": [point], "value": value, **common})
+            events.append({"event": "epochs_reported", "time": now + epoch, "epochs": [point], "value": value, **common})
         if play.state is not None:
             metrics = {"tune/macro_f1": 0.9, "holdout/macro_f1": 0.8} if play.state == "complete" else {}
             told = {"state": play.state, "value": play.value, "metrics": metrics, "reason": play.reason, "attributes": {}}
-            events.append({"event": "tell", "time": now + 9, **told, **common})
+            events.append({"event": "trial_ended", "time": now + 9, **told, **common})
         return events
 
 
@@ -130,3 +143,9 @@ def of_all_kinds(**more: Any) -> MadeUp:
         Play(smoothed(0.02, 0.005), None, None, curve=(0.9,)),
     ]
     return MadeUp(plays, **more)
+
+
+def altered(study: Reading, **changes: Any) -> Reading:
+    """Return a study with other contents of its first event."""
+    first, *events = read_events(study.folder / "journal.jsonl")[0]
+    return replace(study, record=StudyRecord([replace(first, **changes), *events]))

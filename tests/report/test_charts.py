@@ -17,6 +17,7 @@ from flowersweep.report.facts import Facts, facts
 from flowersweep.report.marks import STATES, Chart
 from flowersweep.report.reading import Reading, reading
 from flowersweep.report.sections import sections
+from flowersweep.study.records import read_study
 from tests.report.made_up import SPACE, MadeUp, Play, focal, of_all_kinds, smoothed
 
 
@@ -109,8 +110,10 @@ def test_of_very_many_curves_some_of_each_kind_are_drawn(tmp_path: Path) -> None
 
 
 def test_the_timeline_of_several_workers_has_a_row_a_worker(study: Reading) -> None:
-    spans = {number: replace(span, worker=number % 2 + 1 if number else None) for number, span in study.spans.items()}
-    assert traces(curves.timeline(replace(study, spans=spans)))["complete"]["y"] == [0, 2, 1]
+    record = read_study(study.folder)
+    for trial in record.trials:
+        trial.worker = trial.number % 2 + 1 if trial.number else None
+    assert traces(curves.timeline(replace(study, record=record)))["complete"]["y"] == [0, 2, 1]
 
 
 def test_the_timeline_has_a_row_a_trial(study: Reading) -> None:

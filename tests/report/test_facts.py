@@ -29,7 +29,7 @@ def test_trials_are_told_by_how_they_ended(study: Reading) -> None:
 def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
     folder = of_all_kinds().write(tmp_path)
     with (folder / "journal.jsonl").open("a") as file:
-        file.write('{"event":"tell","trial":5,"sta')
+        file.write('{"event":"trial_ended","trial":5,"sta')
     assert len(reading(folder).records) == 6
     (folder / "journal.jsonl").write_text("")
     with pytest.raises(StudyError, match="no study"):
@@ -40,7 +40,7 @@ def test_pauses_are_no_running_time(tmp_path: Path) -> None:
     plays = [Play(smoothed(0.1, 0.01), 0.5 - 0.1 * n) for n in range(3)]
     study = reading(MadeUp(plays, pauses={2: 3600.0}, wanted=3).write(tmp_path))
     assert [(span.start, span.end) for span in study.spans.values()] == [(0, 9), (10, 19), (19, 28)]
-    assert study.resumes == [19]
+    assert study.record.resumed_at == [19]
 
 
 def test_the_command_of_the_best_trial_composes_to_its_configuration(study: Reading, project: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from flowersweep.report.leakage import finding, leakage
 from flowersweep.report.reading import Reading, reading
 from flowersweep.space.designs import quasi_random
 from flowersweep.space.space import Parameter, Space
-from tests.report.made_up import MadeUp, Play
+from tests.report.made_up import MadeUp, Play, altered
 
 
 def test_leaked_images_are_counted_named_and_left_out_of_the_score(study: Reading) -> None:
@@ -43,7 +42,7 @@ def test_pairs_that_do_not_touch_the_held_out_half_are_a_note(study: Reading) ->
 def test_images_that_are_not_there_any_more_are_said_not_to_be(found: Facts, tmp_path: Path) -> None:
     assert [each.title for each in found.findings if "Near-duplicates" in each.title] == ["Near-duplicates were not looked for"]
     silent = reading(MadeUp([Play({}, 0.3)], name="silent").write(tmp_path))
-    assert leakage(replace(silent, begun={**silent.begun, "provenance": {}}), None) is None
+    assert leakage(altered(silent, provenance={}), None) is None
 
 
 SPACE = {name: {"path": f"train.{name}", "values": FloatDistribution(0, 1)} for name in "abc"}
@@ -68,17 +67,17 @@ def test_a_search_is_compared_with_a_plain_one_of_as_many_trials(near: float, sa
 
 def test_a_search_is_compared_with_points_that_its_constraints_allow(tmp_path: Path) -> None:
     study = searched(tmp_path, 0.05)
-    config = {**study.begun["config"], "sweep": {"constraints": ["a < 0.401 and train.b < 0.401"]}}  # what is left is near the optimum
-    found, free = baseline(replace(study, begun={**study.begun, "config": config})), baseline(study)
+    config = {**study.started.config, "sweep": {"constraints": ["a < 0.401 and train.b < 0.401"]}}  # what is left is near the optimum
+    found, free = baseline(altered(study, config=config)), baseline(study)
     assert found is not None
     assert free is not None
     assert found.text != free.text
     unknown = {**config, "sweep": {"constraints": ["nothing < 1"]}}
-    assert baseline(replace(study, begun={**study.begun, "config": unknown})) is None
+    assert baseline(altered(study, config=unknown)) is None
 
 
 def test_of_few_trials_and_of_a_plain_search_nothing_is_said(study: Reading, tmp_path: Path) -> None:
     assert baseline(study) is None
     plain = searched(tmp_path, 0.3)
-    config = {**plain.begun["config"], "sampler": {"name": "qmc"}}
-    assert baseline(replace(plain, begun={**plain.begun, "config": config})) is None
+    config = {**plain.started.config, "sampler": {"name": "qmc"}}
+    assert baseline(altered(plain, config=config)) is None

@@ -64,7 +64,7 @@ def test_other_images_or_none_are_said_to_be_so(images: Dataset, tmp_path: Path)
     assert "are not here" in gallery(kept, {}, {"data": {"dir": str(tmp_path / "nothing")}}, cache)
     other = replace(kept, tune_labels=(kept.tune_labels + 1) % 3)
     assert "other images" in gallery(other, {"data": {"name": "flowers"}}, {"data": {"dir": images.dir}}, cache)
-    right = replace(kept, tune=np.eye(3)[kept.tune_labels], report=np.eye(3)[kept.holdout_labels])
+    right = replace(kept, tune=np.eye(3)[kept.tune_labels], holdout=np.eye(3)[kept.holdout_labels])
     assert gallery(right, {}, {"data": {"dir": images.dir}}, cache) == "No image was mistaken."
 
 

@@ -12,6 +12,7 @@ from flowersweep.__main__ import main
 from flowersweep.report.status import line, screen, status
 from flowersweep.study.journal import Journal, lock_holder
 from tests.conftest import environment
+from tests.events import append
 from tests.report.made_up import MadeUp, Play, of_all_kinds, smoothed
 
 
@@ -41,7 +42,7 @@ def test_who_runs_it_is_said_and_the_lock_stays_theirs(studies: Path) -> None:
         assert "1 running" in found.counts
         assert found.left == pytest.approx(1 / found.rate if found.rate else 0)
         assert "about 10 s left" in screen(found)
-        journal.append("stop", state="interrupted", best=3)
+        append(journal, "study_stopped", state="interrupted", best=3)
     assert lock_holder(folder) is None
     with Journal(folder / "journal.jsonl"):
         pass  # asking has left no lock behind

@@ -53,7 +53,7 @@ def test_a_page_that_cannot_be_written_is_a_warning(
     config = compose(["+sweep=smoothing", "study=first"])
     _page(config)
     assert "mlruns/studies/first/report.html" in capsys.readouterr().out
-    (studies / "first" / "journal.jsonl").write_text('{"event":"study"}\n')
+    (studies / "first" / "journal.jsonl").write_text('{"event":"study_started","format":1}\n')
     with caplog.at_level(logging.WARNING):
         _page(config)
     assert "no report was written" in caplog.text

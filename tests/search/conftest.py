@@ -31,7 +31,13 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
         assert process.stdout
 
         def run(folder: Path, words: list[str], moment: str | None = None) -> subprocess.CompletedProcess[str]:
-            asked = {"moment": moment, "words": words, "folder": str(folder), "out": str(place / "out"), "error": str(place / "error")}
+            asked = {
+                "logical_time": moment,
+                "words": words,
+                "folder": str(folder),
+                "out": str(place / "out"),
+                "error": str(place / "error"),
+            }
             print(json.dumps(asked), file=process.stdin, flush=True)
             code = process.stdout.readline()  # type: ignore[union-attr]
             assert code, (place / "log").read_text()

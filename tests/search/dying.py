@@ -1,7 +1,8 @@
 """A process whose children run sweeps and kill themselves with SIGKILL at a moment that has a name.
 
-It reads lines of JSON from standard input, ``{"moment": NAME or null, "words": [...], "folder": FOLDER, "out": FILE, "error": FILE}``; for
-each it forks a child that runs the command in the folder, and prints how the child ended. What takes seconds to import is imported once.
+It reads lines of JSON from standard input, with the keys moment (a name or null), words, folder, out and
+error. For each line it forks a child that runs the command in the folder, and prints how the child
+ended. What takes seconds to import is imported once.
 A moment is one of those below, or ``KIND NUMBER SHARE`` (see killed.py).
 """
 
@@ -90,13 +91,13 @@ def a_page(whole: Callable[..., int], path: Path, text: str, **more: Any) -> boo
 
 
 MOMENTS: dict[str, Callable[[], None]] = {
-    "after ask": lambda: a_line("ask", 1.0, 2),
+    "after ask": lambda: a_line("trial_asked", 1.0, 2),
     "in an epoch": lambda: die_in(HeadStage, "epoch", an_epoch),
     "in a checkpoint": lambda: die_in(Checkpoint, "save", a_checkpoint),
-    "in the middle of a line": lambda: a_line("report", 0.5, 1),
+    "in the middle of a line": lambda: a_line("epochs_reported", 0.5, 1),
     "after the last epoch": lambda: die_in(trial, "finish", a_result),
-    "between tell and shipping": lambda: a_line("tell", 1.0, 1),
-    "before the best model is noted": lambda: a_line("model", 0.0),
+    "between tell and shipping": lambda: a_line("trial_ended", 1.0, 1),
+    "before the best model is noted": lambda: a_line("model_logged", 0.0),
     "while the report is written": lambda: die_in(Path, "write_text", a_page),
 }
 
@@ -106,7 +107,7 @@ def child(asked: dict[str, Any]) -> None:
     for stream, name in ((1, "out"), (2, "error")):
         os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.chdir(asked["folder"])
-    if (moment := asked["moment"]) in MOMENTS:
+    if (moment := asked["logical_time"]) in MOMENTS:
         MOMENTS[moment]()
     elif moment:
         kind, number, share = moment.split()

@@ -20,23 +20,24 @@ from flowersweep.search.state import Study
 from flowersweep.search.trial_store import TrialStore, folder_bytes
 from flowersweep.space.space import build_space
 from flowersweep.study import clock as budget
-from flowersweep.study.clock import latest_forecast, seconds_used
-from flowersweep.study.journal import Journal, read_events
-from flowersweep.study.records import Record, best_record, fold_records
+from flowersweep.study.events import TrialEnded
+from flowersweep.study.journal import Journal
+from flowersweep.study.records import StudyRecord, TrialRecord, best_record, read_study
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.step import State
 from tests.conftest import TINY, tiny_model
+from tests.events import event, fold, lines
 from tests.search.test_resume import story
 
 WORDS = ["+sweep=smoothing", "sweep.n_trials=5", "sampler=random", "tracking.enabled=false", *TINY]
 
 
-def at(*times: tuple[str, float]) -> list[dict[str, Any]]:
-    return [{"event": event, "time": time} for event, time in times]
+def ended(number: int, value: float) -> TrialEnded:
+    return TrialEnded(trial=number, state="complete", value=value)
 
 
 def told(study: Path) -> list[int]:
-    return [event["trial"] for event in story(study) if event["event"] == "tell"]
+    return [event["trial"] for event in story(study) if event["event"] == "trial_ended"]
 
 
 def kept(study: Path, name: str) -> set[int]:
@@ -66,15 +67,16 @@ def whole(finished: Path) -> list[dict[str, Any]]:
 
 
 def test_the_time_between_two_commands_is_not_counted() -> None:
-    assert seconds_used([]) == 0
-    assert seconds_used(at(("study", 100), ("ask", 103), ("tell", 110))) == 10
-    assert seconds_used(at(("study", 100), ("tell", 110), ("resume", 500), ("ask", 501), ("stop", 504))) == 14
-    assert seconds_used(at(("study", 100), ("ask", 90), ("tell", 95))) == 5  # a clock that was set back
+    started, asked = event("study_started", elapsed=2.0), event("trial_asked", trial=0, elapsed=5.0)
+    ended, resumed = event("trial_ended", trial=0, state="failed", elapsed=12.0), event("study_resumed", elapsed=1.0)
+    assert StudyRecord().seconds == 0
+    assert StudyRecord([started, asked, ended]).seconds == 10
+    assert StudyRecord([started, asked, resumed, event("study_stopped", state="finished", elapsed=4.5)]).seconds == 6.5
 
 
 def test_a_forecast_is_of_so_many_trials() -> None:
-    events = [{"event": "forecast", "trials": 4, "minutes": 2.0}, {"event": "forecast", "trials": 9, "minutes": 5.0}]
-    assert (latest_forecast(events, 4), latest_forecast(events, 9), latest_forecast(events, 5)) == (2.0, 5.0, None)
+    study = fold([{"event": "forecast_made", "trials": 4, "minutes": 2.0}, {"event": "forecast_made", "trials": 9, "minutes": 5.0}])
+    assert (study.forecast(4), study.forecast(9), study.forecast(5)) == (2.0, 5.0, None)
 
 
 def test_no_trial_begins_when_the_minutes_are_used_up(studies: Path, whole: object, capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,16 +86,18 @@ def test_no_trial_begins_when_the_minutes_are_used_up(studies: Path, whole: obje
     assert "sweep.budget.minutes=0 are used up with 0 of 5 trials ended" in said
     assert "study=cut sweep.budget.minutes=" in said
     assert story(studies / "cut") == []
-    assert read_events(studies / "cut" / "journal.jsonl")[0][-1]["state"] == "interrupted"
+    assert lines(studies / "cut" / "journal.jsonl")[-1]["state"] == "interrupted"
     assert main([*WORDS, "study=cut", "sweep.budget.minutes=100"]) == 0
     assert story(studies / "cut") == whole
-    assert read_events(studies / "cut" / "journal.jsonl")[0][-1]["state"] == "finished"
+    assert lines(studies / "cut" / "journal.jsonl")[-1]["state"] == "finished"
 
 
 def test_minute_by_minute_ends_where_one_run_does(studies: Path, whole: object, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks: Iterator[float] = itertools.count(0.0, 60.0)  # a minute goes by whenever somebody looks
     monkeypatch.setattr(budget, "now", lambda: next(ticks))
-    monkeypatch.setattr(budget, "seconds_used", lambda events: 0.0)  # every command has its own four minutes
+    whole = budget.Clock.__init__
+    # every command has its own four minutes
+    monkeypatch.setattr(budget.Clock, "__init__", lambda clock, seconds, limit: whole(clock, 0.0, limit))
     left = []
     for _ in range(60):
         assert main([*WORDS, "study=cut", "sweep.budget.minutes=4"]) == 0
@@ -109,7 +113,7 @@ def test_the_summary_holds_what_was_forecast_against_what_it_took(studies: Path,
     assert main([*WORDS, "pruner=none"]) == 0
     assert "minutes: " in (said := capsys.readouterr().out)
     assert ", forecast " in said
-    forecasts = [event for event in read_events(studies / "smoothing" / "journal.jsonl")[0] if event["event"] == "forecast"]
+    forecasts = [event for event in lines(studies / "smoothing" / "journal.jsonl") if event["event"] == "forecast_made"]
     assert [event["trials"] for event in forecasts] == [5]
     assert forecasts[0]["minutes"] > 0
 
@@ -118,7 +122,7 @@ def test_logits_are_kept_of_the_best_and_weights_of_the_best_one(studies: Path) 
     words = [*WORDS, "pruner=none", "sweep.n_trials=6"]
     assert main([*words, "sweep.keep=2"]) == 0
     study = studies / "smoothing"
-    trials = fold_records(read_events(study / "journal.jsonl")[0])
+    trials = read_study(study).trials
     ranked = sorted(trials, key=lambda trial: (trial.value, trial.number))
     assert kept(study, "logits") == {trial.number for trial in ranked[:2]}
     assert kept(study, "weights") == {ranked[0].number}
@@ -151,7 +155,7 @@ def shelf(folder: Path, *words: str) -> TrialStore:
 
 def ends(kept: TrialStore, number: int, value: float, size: int = 1000) -> None:
     kept.save_result(number, value, {}, {"tune": np.zeros(size, np.int8)}, trained(10))
-    kept.on_trial_end(Record(number, {}, tell={"state": "complete", "value": value}))
+    kept.on_trial_end(TrialRecord(number, {}, ended=ended(number, value)))
 
 
 def test_room_is_made_by_the_worst_and_never_by_the_best(tmp_path: Path) -> None:
@@ -164,7 +168,7 @@ def test_room_is_made_by_the_worst_and_never_by_the_best(tmp_path: Path) -> None
     ends(full, 4, 2.5)  # no worse one is left, and it is not the best: nothing is kept of it
     assert kept(tmp_path, "logits") == {1, 2, 3}
     with pytest.raises(StudyError, match="are used up"):
-        full.save_checkpoint(Record(5, {}), trained(5000))
+        full.save_checkpoint(TrialRecord(5, {}), trained(5000))
     assert kept(tmp_path, "logits") == {1}
     assert kept(tmp_path, "weights") == {1}
     with pytest.raises(StudyError, match=r"goes on with sweep\.budget\.bytes=\d+"):
@@ -175,7 +179,7 @@ def test_room_is_made_by_the_worst_and_never_by_the_best(tmp_path: Path) -> None
 
 def test_what_a_kill_left_is_cleared_when_the_study_goes_on(tmp_path: Path) -> None:
     first = shelf(tmp_path, "sweep.keep=2")
-    done = [Record(number, {}, tell={"state": "complete", "value": value}) for number, value in enumerate([3.0, 1.0, 2.0])]
+    done = [TrialRecord(number, {}, ended=ended(number, value)) for number, value in enumerate([3.0, 1.0, 2.0])]
     for record in done:
         ends(first, record.number, record.value or 0)
     for name in ("trials/0/logits.npz", "trials/2/weights.npz", "trials/1/weights.partial", "checkpoints/2.npz", "checkpoints/3.npz"):
@@ -190,7 +194,7 @@ def test_what_a_kill_left_is_cleared_when_the_study_goes_on(tmp_path: Path) -> N
 def test_of_two_that_end_beside_each_other_the_better_ones_weights_are_kept(tmp_path: Path) -> None:
     kept_here = shelf(tmp_path)
     ends(kept_here, 0, 3.0)
-    both = [Record(number, {}, tell={"state": "complete", "value": value}) for number, value in ((1, 1.0), (2, 2.0))]
+    both = [TrialRecord(number, {}, ended=ended(number, value)) for number, value in ((1, 1.0), (2, 2.0))]
     for record in both:  # each is better than the best so far
         kept_here.save_result(record.number, record.value or 0, {}, {"tune": np.zeros(10, np.int8)}, trained(10))
     for record in both:
@@ -202,7 +206,7 @@ def test_of_two_that_end_beside_each_other_the_better_ones_weights_are_kept(tmp_
 @pytest.mark.parametrize("objective", ["tune/nll", "tune/accuracy"])
 def test_the_best_is_the_first_of_equals(objective: str, tmp_path: Path) -> None:
     values = [0.5, 0.2, 0.9, 0.2, 0.9]
-    trials = [Record(number, {}, tell={"state": "complete", "value": value}) for number, value in enumerate(values)]
+    trials = [TrialRecord(number, {}, ended=ended(number, value)) for number, value in enumerate(values)]
     one = shelf(tmp_path, f"sweep.objective={objective}")
     for number, record in enumerate(trials):
         ends(one, number, values[number])
@@ -227,7 +231,7 @@ def test_a_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(
     message = capsys.readouterr().err
     assert "No space left on device" in message
     assert "Make room and run the same command again" in message
-    assert read_events(studies / "full" / "journal.jsonl")[0][-1]["state"] == "interrupted"
+    assert lines(studies / "full" / "journal.jsonl")[-1]["state"] == "interrupted"
     assert main(words) == 0
     assert story(studies / "full") == whole
 

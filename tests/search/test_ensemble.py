@@ -95,7 +95,7 @@ def test_a_killed_ensemble_goes_on_as_one_that_was_not(words: list[str]) -> None
     killed = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=300, check=False)
     assert killed.returncode == -9, killed.stderr
     studies = Path("mlruns/studies")
-    assert 0 < (studies / "killed" / "journal.jsonl").read_text().count('"event":"tell"') < 8
+    assert 0 < (studies / "killed" / "journal.jsonl").read_text().count('"event":"trial_ended"') < 8
     run(*more, "study=killed")
     assert story(studies / "killed") == story(studies / "whole")
 

@@ -12,22 +12,24 @@ import numpy as np
 import pytest
 
 from flowersweep import cli
-from flowersweep.config.compose import compose, parse
-from flowersweep.config.paths import differences, flatten
+from flowersweep.config.compose import compose, config_from_dict, parse
+from flowersweep.config.paths import differences, flatten, merged
 from flowersweep.config.schema import Tracking
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.pipeline import in_order
 from flowersweep.ensemble.members import load_members
-from flowersweep.ensemble.rebuild import configured, from_journal, rebuild_member
+from flowersweep.ensemble.rebuild import configured, rebuild_member
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.calibration import probabilities
 from flowersweep.space.space import build_space
-from flowersweep.study.journal import Journal, read_events
-from flowersweep.study.records import fold_records
+from flowersweep.study.events import TrialAsked, TrialEnded
+from flowersweep.study.journal import Journal
+from flowersweep.study.records import read_study
 from flowersweep.tracking import registry
 from flowersweep.training.context import TrainingContext
 from flowersweep.workflows.sweep import run_sweep
 from tests.conftest import TINY, tiny_model
+from tests.events import fold, lines
 from tests.search.conftest import Fork
 from tests.search.test_ensemble import IMAGES, QUIET, run
 from tests.search.test_resume import story, until_it_ends
@@ -53,10 +55,10 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def went_on(study: Path) -> None:
     """Give a study a further trial, better than all before."""
-    number = len(fold_records(read_events(study / "journal.jsonl")[0]))
+    number = len(read_study(study).trials)
     with Journal(study / "journal.jsonl") as journal:
-        for event in [event for event in journal.events if event["event"] in ("ask", "tell") and event["trial"] == 0]:
-            journal.append(**{**event, "trial": number, **({"value": -1.0} if event["event"] == "tell" else {})})
+        for old in [old for old in journal.events if isinstance(old, TrialAsked | TrialEnded) and old.trial == 0]:
+            journal.append(replace(old, trial=number, value=-1.0) if isinstance(old, TrialEnded) else replace(old, trial=number))
     shutil.copytree(study / "trials" / "0", study / "trials" / str(number))
 
 
@@ -67,12 +69,12 @@ def words(pooled: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_trials_configuration_is_read_from_its_journal_alone(words: list[str]) -> None:
-    events, _ = read_events(STUDIES / "one" / "journal.jsonl")
+    events = lines(STUDIES / "one" / "journal.jsonl")
     space = build_space(compose(events[0]["overrides"]), events[0]["overrides"], parse(events[0]["overrides"]))
-    asked = [event for event in events if event["event"] == "ask"]
+    asked = [event for event in events if event["event"] == "trial_asked"]
     assert len({event["settings"].get("loss.name") for event in asked}) > 1
     for event in asked:
-        assert from_journal(events[0], event) == space.config(event["params"])
+        assert config_from_dict(merged(events[0]["config"], event["settings"])) == space.config(event["params"])
 
 
 @pytest.mark.parametrize("base", MODELS)
@@ -81,12 +83,12 @@ def test_a_trial_whose_network_has_other_keys_than_the_studys_is_read_from_its_j
     begun = json.loads(json.dumps({"config": asdict(configs[base])}))
     for config in configs.values():
         settings = {path: new for path, (_, new) in differences(dict(flatten(configs[base])), dict(flatten(config))).items()}
-        assert from_journal(begun, json.loads(json.dumps({"settings": settings}))) == config
+        assert config_from_dict(merged(begun["config"], json.loads(json.dumps(settings)))) == config
 
 
 def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:
-    events, _ = read_events(STUDIES / "both" / "journal.jsonl")
-    logged = next(event for event in events if event["event"] == "model")
+    events = lines(STUDIES / "both" / "journal.jsonl")
+    logged = next(event for event in events if event["event"] == "model_logged")
     kept = np.load(STUDIES / "both" / "trials" / str(logged["trial"]) / "logits.npz")
     model = registry.load(Tracking(), Path("mlruns"), run=logged["run"])
     assert model.input_shape == (None, 32, 32, 3)  # as stored: the smaller member's are resized in the model
@@ -128,8 +130,8 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     asked = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
     assert cli.promote(compose(asked), asked) == 0
     folder = next(STUDIES.glob("both-promotion-*"))
-    events, _ = read_events(folder / "journal.jsonl")
-    trials = fold_records(events)
+    events = lines(folder / "journal.jsonl")
+    trials = fold(events).trials
     round_ = len(trials) // 2
     names = [trial.params["candidate"] for trial in trials]
     assert names[:3] == list(members.names)
@@ -155,7 +157,7 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     np.testing.assert_array_equal(np.array(labels)[clear], chances.argmax(axis=1)[clear])
     again = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
     assert cli.promote(compose(again), again) == 0  # it trains nothing, and stays
-    assert len(fold_records(read_events(folder / "journal.jsonl")[0])) == len(trials)
+    assert len(read_study(folder).trials) == len(trials)
 
 
 def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_not(words: list[str], fork: Fork) -> None:
@@ -170,7 +172,7 @@ def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_
     assert whole.returncode == 0, whole.stderr
     folder = next(STUDIES.glob("both-promotion-*"))
     told, logits = story(folder), trained(folder)
-    assert len(logits) == 3 * sum(event["event"] == "tell" for event in told) >= 30
+    assert len(logits) == 3 * sum(event["event"] == "trial_ended" for event in told) >= 30
     shutil.rmtree(folder)
     kills, _ = until_it_ends(fork, Path.cwd(), "event", 20, [*asked, "tracking.registered_model=killed"])
     assert story(folder) == told, f"after kills at (event, share of its line) {kills}"

@@ -13,7 +13,7 @@ from flowersweep.config.schema import Config
 from flowersweep.search import optuna_study
 from flowersweep.search.samplers import factory
 from flowersweep.space.space import Space, build_space
-from flowersweep.study import records
+from tests.events import fold
 
 EPOCHS = (2, 4, 6, 8)
 
@@ -29,25 +29,25 @@ def play(config: Config, space: Space, trials: int, *, rebuild: bool) -> list[tu
     study = optuna_study.rebuild_study([], space, config)
     for number in range(trials):
         if rebuild:
-            study = optuna_study.rebuild_study(records.fold_records(events), space, config)
+            study = optuna_study.rebuild_study(fold(events).trials, space, config)
         trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
-        events.append({"event": "ask", "trial": number, "params": params})
+        events.append({"event": "trial_asked", "trial": number, "params": params})
         if rebuild:
-            study = optuna_study.rebuild_study(records.fold_records(events), space, config)
+            study = optuna_study.rebuild_study(fold(events).trials, space, config)
             trial, again = optuna_study.ask_trial(study, number, space=space, config=config, known=params)
             assert again == params
         state, value = "complete", 0.0
         for epoch in EPOCHS:
             value = curve(params, epoch)
-            events.append({"event": "report", "trial": number, "epochs": [{"epoch": epoch}], "value": value})
+            events.append({"event": "epochs_reported", "trial": number, "epochs": [{"epoch": epoch}], "value": value})
             trial.report(value, epoch)
             if epoch < EPOCHS[-1] and trial.should_prune():
                 state = "pruned"
                 break
-        attributes = optuna_study.optuna_attrs(study, number)
+        attributes = optuna_study.optuna_attrs(study, trial)
         study.tell(trial, value if state == "complete" else None, state=optuna_study.STATES[state])
-        events.append({"event": "tell", "trial": number, "state": state, "value": value, "attributes": attributes})
-    return [(r.params, r.reports, r.state, r.value, r.tell and r.tell["attributes"]) for r in records.fold_records(events)]
+        events.append({"event": "trial_ended", "trial": number, "state": state, "value": value, "attributes": attributes})
+    return [(r.params, r.reports, r.state, r.value, r.ended and r.ended.attributes) for r in fold(events).trials]
 
 
 PAIRS = [(sampler, "hyperband") for sampler in ("default", "tpe", "cma_es", "gp", "qmc", "grid", "random")]

@@ -10,8 +10,8 @@ import pytest
 
 from flowersweep.config.compose import compose_unchecked
 from flowersweep.search.deduplication import identity
-from flowersweep.study.journal import Journal, read_events
-from flowersweep.study.records import fold_records
+from flowersweep.study.journal import Journal
+from flowersweep.study.records import read_study
 from flowersweep.workflows.sweep import SweepResult, run_sweep
 from tests.conftest import TINY
 
@@ -108,7 +108,8 @@ def told(project: Path, name: str) -> list[dict[str, Any]]:
     for event in events:
         for each in [event, *event.get("epochs", [])]:
             each.pop("time")
-    return [event for event in events if event["event"] in ("ask", "report", "tell")]
+        event.pop("elapsed")
+    return [event for event in events if event["event"] in ("trial_asked", "epochs_reported", "trial_ended")]
 
 
 class Killed(BaseException):
@@ -126,7 +127,7 @@ def test_a_repeat_is_treated_as_asked_and_the_same_after_any_kill(repeats: str, 
         assert first.repeats is None
         assert (record.value == first.value) == (repeats == "reuse")
         assert (record.reports == first.reports) == (repeats == "reuse")
-    folded = fold_records(read_events(project / "mlruns" / "studies" / "whole" / "journal.jsonl")[0])
+    folded = read_study(project / "mlruns" / "studies" / "whole").trials
     assert [(each.reports, each.seed) for each in folded] == [(each.reports, each.seed) for each in outcome.trials]
     seeds = [record.seed for record in again]
     assert seeds == [None] * 4 if repeats == "reuse" else len({*seeds, None}) == 5

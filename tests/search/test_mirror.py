@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from flowersweep.errors import StudyError
 from flowersweep.search.optuna_export import OptunaExporter
 from flowersweep.study.journal import Journal
+from tests.events import append
 
 SPACE = {
     "loss": {"values": distribution_to_json(CategoricalDistribution(["plain", "focal"]))},
@@ -22,15 +23,15 @@ SPACE = {
 
 def begin(path: Path) -> Journal:
     journal = Journal(path)
-    journal.append("study", study="flowers", objective="tune/nll", config={"sweep": {"objectives": []}}, space=SPACE)
+    append(journal, "study_started", study="flowers", space=SPACE)
     return journal
 
 
 def trial(journal: Journal, number: int, state: str | None, **params: Any) -> None:
-    journal.append("ask", trial=number, params=params)
-    journal.append("report", trial=number, epochs=[{"epoch": 1}, {"epoch": 2}], value=0.5 + number)
+    append(journal, "trial_asked", trial=number, params=params)
+    append(journal, "epochs_reported", trial=number, epochs=[{"epoch": 1}, {"epoch": 2}], value=0.5 + number)
     if state:
-        journal.append("tell", trial=number, state=state, value=0.5 + number, metrics={})
+        append(journal, "trial_ended", trial=number, state=state, value=0.5 + number, metrics={})
 
 
 def mirrored(url: str) -> list[tuple[TrialState, float | None, dict[str, Any], dict[int, float]]]:
@@ -48,7 +49,7 @@ def test_the_mirror_follows_the_journal_and_takes_no_event_twice(tmp_path: Path)
             (TrialState.COMPLETE, 0.5, {"loss": "focal", "gamma": 2.0}, {2: 0.5}),
             (TrialState.RUNNING, None, {"loss": "plain"}, {2: 1.5}),
         ]
-        journal.append("tell", trial=1, state="pruned", value=1.5, metrics={})
+        append(journal, "trial_ended", trial=1, state="pruned", value=1.5, metrics={})
         assert first.step() == 1
         trial(journal, 2, "failed", loss="plain")
         second = OptunaExporter(journal.path, url)  # as in a process that is started after a kill
@@ -68,29 +69,6 @@ def test_another_study_of_that_name_is_not_written_over(tmp_path: Path) -> None:
                     OptunaExporter(journal.path, url)
             else:
                 OptunaExporter(journal.path, url).close()
-
-
-def test_another_space_that_was_accepted_is_mirrored_and_another_objective_is_refused(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/mirror.db"
-    with begin(tmp_path / "journal.jsonl") as journal:
-        trial(journal, 0, "complete", loss="focal", gamma=2.0)
-        first = OptunaExporter(journal.path, url)
-        first.step()
-        first.close()
-        other = {
-            "loss": {"values": distribution_to_json(CategoricalDistribution(["focal", "hinge"]))},
-            "gamma": {"values": distribution_to_json(FloatDistribution(0.0, 9.0))},
-        }
-        journal.append("accept", space=other, outside=[], anew=False, params=[{"loss": "focal", "gamma": 2.0}])
-        trial(journal, 1, "complete", loss="hinge", gamma=8.0)
-        second = OptunaExporter(journal.path, url)
-        second.step()
-        second.close()
-        # a storage keeps the choices of a parameter, so other choices are another parameter there
-        assert [params for _, _, params, _ in mirrored(url)] == [{"loss": "focal", "gamma": 2.0}, {"loss 2": "hinge", "gamma": 8.0}]
-        journal.append("accept", space=other, objective="tune/macro_f1", outside=[], anew=True, params=[{}, {}])
-        with pytest.raises(StudyError, match="by another objective: delete it there, or mirror it elsewhere"):
-            OptunaExporter(journal.path, url)
 
 
 @pytest.mark.parametrize("url", ["nowhere", "sqlite:////no/such/folder/m.db", "postgresql://me:swordfish@127.0.0.1:1/x"])

@@ -111,7 +111,7 @@ def scores(metrics: dict[str, float]) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("logical_time", MOMENTS)
 def test_killed_at_a_moment_and_resumed_equals_never_killed(moment: str, run: Run, whole: str, folder: Path) -> None:
     name = moment.replace(" ", "-")
     studies = folder / "mlruns" / "studies"
@@ -122,7 +122,7 @@ def test_killed_at_a_moment_and_resumed_equals_never_killed(moment: str, run: Ru
     assert code == 0, printed
 
     assert story(studies / name) == story(studies / "whole")  # numbers, suggestions, values, and what was pruned
-    assert [event["trial"] for event in story(studies / name) if event["event"] == "tell"] == [0, 1, 2, 3, 4]
+    assert [event["trial"] for event in story(studies / name) if event["event"] == "trial_ended"] == [0, 1, 2, 3, 4]
     for said in ("trial ", *"01234", "best:"):  # the table, and the best of it
         assert [row for row in printed.splitlines() if row.startswith(said)] == [row for row in whole.splitlines() if row.startswith(said)]
     for path in studies.glob("whole/trials/*/*.npz"):

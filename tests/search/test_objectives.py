@@ -15,11 +15,13 @@ from flowersweep.search import optuna_study
 from flowersweep.search.samplers import factory
 from flowersweep.space.space import Space, build_space
 from flowersweep.study import records
-from flowersweep.study.journal import Journal, read_events
+from flowersweep.study.events import TrialEnded
+from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import training_seconds
-from flowersweep.study.records import Record
+from flowersweep.study.records import TrialRecord
 from flowersweep.workflows.sweep import run_sweep
 from tests.conftest import TINY
+from tests.events import fold, lines
 
 BOTH = ("sweep.objectives=[tune/macro_f1,time]", "pruner=none")
 
@@ -38,9 +40,9 @@ def test_the_time_of_a_trial_is_that_of_its_epochs(times: list[float], head: int
     assert training_seconds(times, head) == expected
 
 
-def complete(number: int, f1: float, time: float) -> Record:
-    tell = {"state": "complete", "value": f1, "metrics": {"time": time}, "attributes": {}}
-    return Record(number, {}, metrics={"time": time}, tell=tell)
+def complete(number: int, f1: float, time: float) -> TrialRecord:
+    ended = TrialEnded(trial=number, state="complete", value=f1, metrics={"time": time})
+    return TrialRecord(number, {}, metrics={"time": time}, ended=ended)
 
 
 def test_the_best_is_on_the_front_and_the_best_there_in_the_first_objective() -> None:
@@ -85,13 +87,15 @@ def test_rebuilding_a_study_of_several_objectives_changes_no_suggestion(sampler:
         events: list[dict[str, Any]] = []
         study = optuna_study.rebuild_study([], space, config)
         for number in range(20):
-            study = optuna_study.rebuild_study(records.fold_records(events), space, config) if rebuild else study
+            study = optuna_study.rebuild_study(fold(events).trials, space, config) if rebuild else study
             trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
             value, metrics = params["warmup"], {"time": params["learning_rate"]}
             study.tell(trial, [value, metrics["time"]])
-            noted = optuna_study.optuna_attrs(study, number)
-            events.append({"event": "ask", "trial": number, "params": params})
-            events.append({"event": "tell", "trial": number, "state": "complete", "value": value, "metrics": metrics, "attributes": noted})
+            noted = optuna_study.optuna_attrs(study, trial)
+            events.append({"event": "trial_asked", "trial": number, "params": params})
+            events.append(
+                {"event": "trial_ended", "trial": number, "state": "complete", "value": value, "metrics": metrics, "attributes": noted}
+            )
         return events
 
     assert play(rebuild=True) == play(rebuild=False)
@@ -114,8 +118,8 @@ def test_a_study_of_score_and_time_goes_on_and_marks_its_front(project: Path, mo
         run_sweep(compose(line), line)
     monkeypatch.setattr(Journal, "_write", write)
     outcome = run_sweep(compose(line), line)
-    events, _ = read_events(project / "mlruns" / "studies" / "quick" / "journal.jsonl")
-    tells = [event for event in events if event["event"] == "tell"]
+    events = lines(project / "mlruns" / "studies" / "quick" / "journal.jsonl")
+    tells = [event for event in events if event["event"] == "trial_ended"]
     assert all(tell["metrics"]["time"] > 0 for tell in tells)
     assert [trial.values for trial in outcome.study.trials] == [[tell["value"], tell["metrics"]["time"]] for tell in tells]
     front = {trial.number for trial in outcome.study.best_trials}

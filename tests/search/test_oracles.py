@@ -22,8 +22,9 @@ from flowersweep.search.trial_store import TrialStore
 from flowersweep.space.grammar import parse_distribution
 from flowersweep.space.space import Space, build_space
 from flowersweep.study import records as history
-from flowersweep.study.records import fold_records
+from flowersweep.study.events import TrialEnded
 from tests.conftest import TINY
+from tests.events import fold
 from tests.search.conftest import Fork
 from tests.search.test_history import play
 from tests.search.test_resume import story, until_it_ends
@@ -121,12 +122,14 @@ def test_a_round_ends_a_trial_that_was_begun_alone_and_went_on_beside_others() -
     study = optuna_study.rebuild_study([], space, config)
     events = []
     for number in range(2):
-        _, params = optuna_study.ask_trial(study, number, space=space, config=config)
-        beside = {"attributes": optuna_study.optuna_attrs(study, number)} if number else {}
-        events.append({"event": "ask", "trial": number, "params": params, "noted": optuna_study.hyperband_state(study, number), **beside})
-    again = optuna_study.rebuild_study(history.fold_records(events), space, config)
-    trial = optuna_study.running_trials(again)[0]
-    trial.report(0.5, events[0]["noted"]["epochs"])
+        asked, params = optuna_study.ask_trial(study, number, space=space, config=config)
+        beside = {"attributes": optuna_study.optuna_attrs(study, asked)} if number else {}
+        events.append(
+            {"event": "trial_asked", "trial": number, "params": params, "hyperband": optuna_study.hyperband_state(study, asked), **beside}
+        )
+    again = optuna_study.rebuild_study(fold(events).trials, space, config)
+    trial = optuna_study.running_trials(again, 0)[0]
+    trial.report(0.5, events[0]["hyperband"]["epochs"])
     assert trial.should_prune()
 
 
@@ -163,7 +166,7 @@ def test_hyperband_promotes_whom_kerastuner_promotes(objective: str) -> None:
     told: dict[int, float] = {}
     for number in range(45):
         trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
-        ours = optuna_study.hyperband_state(study, number)
+        ours = optuna_study.hyperband_state(study, trial)
         drawn = iter([{p.name: encoding.encoded(p.distribution, params[p.name]) for p in space.parameters if p.name in params}])
         values = theirs.populate_space(str(number))["values"]
         assert (values["tuner/round"], values["tuner/epochs"]) == (ours["round"], ours["epochs"])
@@ -177,7 +180,7 @@ def test_hyperband_promotes_whom_kerastuner_promotes(objective: str) -> None:
         study.tell(trial, None if failed else told[number], state=optuna.trial.TrialState.FAIL if failed else None)
         if "continues" in ours:
             assert params == study.trials[ours["continues"]].params
-    assert len({optuna_study.hyperband_state(study, number)["bracket"] for number in range(45)}) > 3
+    assert len({trial.system_attrs[hyperband.HYPERBAND_ATTR]["bracket"] for trial in study.get_trials(deepcopy=False)}) > 3
 
 
 WORDS = ["+sweep=smoothing", "engine=keras_tuner", "oracle=hyperband", "sweep.n_trials=9", "sweep.segment_epochs=1"]
@@ -188,23 +191,25 @@ WORDS += ["tracking.enabled=false", *TINY]
 def test_a_promoted_trial_ends_as_one_that_was_never_stopped(seconds: int, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*WORDS, f"train.checkpoint_seconds={seconds}", "study=rounds"]) == 0
     study = project / "mlruns" / "studies" / "rounds"
-    trials = fold_records(story(study))
+    trials = fold(story(study)).trials
     promoted = [trial for trial in trials if trial.continues is not None]
     whole, _ = promoted
     assert whole.state == "complete"
     assert [*whole.reports] == [1, 2, 3, 4]
     assert [(trial.state, len(trial.reports)) for trial in trials] == [("pruned", 2)] * 5 + [("complete", 4)] * 4
-    reported = [event["epochs"][-1]["epoch"] for event in story(study) if event["event"] == "report" and event["trial"] == whole.number]
+    reported = [
+        event["epochs"][-1]["epoch"] for event in story(study) if event["event"] == "epochs_reported" and event["trial"] == whole.number
+    ]
     assert reported == [3, 4]
     settings = [f"{name}={value}" for name, value in settings_of(study, whole.number).items()]
     assert main(["train", "study=alone", "pruner=none", "sweep.segment_epochs=1", "tracking.enabled=false", *TINY, *settings]) == 0
-    (alone,) = fold_records(story(project / "mlruns" / "studies" / "alone"))
+    (alone,) = fold(story(project / "mlruns" / "studies" / "alone")).trials
     assert alone.value == whole.value
 
 
 def settings_of(study: Path, number: int) -> dict[str, Any]:
     """What makes a trial's configuration: groups first."""
-    settings = next(event["settings"] for event in story(study) if event["event"] == "ask" and event["trial"] == number)
+    settings = next(event["settings"] for event in story(study) if event["event"] == "trial_asked" and event["trial"] == number)
     groups = {path.removesuffix(".name"): value for path, value in settings.items() if path.endswith(".name")}
     return groups | {path: value for path, value in settings.items() if not path.endswith(".name")}
 
@@ -244,14 +249,14 @@ def test_what_does_not_go_together_is_refused_before_any_work(
 def test_checkpoints_wait_only_for_those_that_may_go_on(tmp_path: Path) -> None:
     config, _ = made("+sweep=smoothing", "oracle=hyperband")
 
-    def paused(number: int, value: float, **noted: Any) -> history.Record:
+    def paused(number: int, value: float, **noted: Any) -> history.TrialRecord:
         about = {"bracket": 0, "round": 0, "epochs": 2, "next": 2, **noted}
-        return history.Record(number, {}, hyperband_state=about, tell={"state": "pruned", "value": value})
+        return history.TrialRecord(number, {}, hyperband_state=about, ended=TrialEnded(trial=number, state="pruned", value=value))
 
     shelf, folder = TrialStore(tmp_path, config, []), tmp_path / "checkpoints"
     folder.mkdir()
 
-    def end(record: history.Record) -> set[str]:
+    def end(record: history.TrialRecord) -> set[str]:
         (folder / f"{record.number}.npz").touch()
         shelf.on_trial_end(record)
         return {path.stem for path in folder.iterdir()}
@@ -266,8 +271,8 @@ def test_checkpoints_wait_only_for_those_that_may_go_on(tmp_path: Path) -> None:
     assert hyperband.promotable(shelf._told, shelf._rank) == {1, 4}
     assert end(paused(5, 0.9, bracket=1)) == {"1", "4", "5"}  # a worker began the next bracket
     assert end(paused(6, 0.1, round=1, next=1, epochs=4, continues=1)) == {"5", "6"}  # none of round 0 goes on any more
-    lost = history.Record(
-        7, {}, hyperband_state={"bracket": 1, "round": 0, "epochs": 2, "next": 2}, tell={"state": "failed", "value": None}
+    lost = history.TrialRecord(
+        7, {}, hyperband_state={"bracket": 1, "round": 0, "epochs": 2, "next": 2}, ended=TrialEnded(trial=0, state="failed", value=None)
     )
     assert end(lost) == {"5", "6"}
     assert end(paused(8, 0.8, bracket=1)) == {"6", "8"}  # one goes on instead of two

@@ -15,7 +15,6 @@ from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Budget, Config
 from flowersweep.runtime import compiles
 from flowersweep.space.space import build_space
-from flowersweep.study.journal import read_events
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
@@ -23,6 +22,7 @@ from flowersweep.workflows.planning import plan
 from flowersweep.workflows.planning.forecast import Forecast, make_forecast
 from flowersweep.workflows.planning.profiling import TrialProfile
 from tests.conftest import TINY
+from tests.events import lines
 from tests.training.conftest import tiny, workshop
 
 __all__ = ["workshop"]
@@ -52,8 +52,8 @@ def test_the_samples_are_the_trials_that_the_sweep_begins_with(project: Path, ca
     assert main(["plan", *WORDS]) == 0
     said = capsys.readouterr().out
     assert main([*WORDS, "sweep.n_trials=2"]) == 0
-    events, _ = read_events(project / "mlruns" / "studies" / "smoothing" / "journal.jsonl")
-    asked = [event["settings"] for event in events if event["event"] == "ask"]
+    events = lines(project / "mlruns" / "studies" / "smoothing" / "journal.jsonl")
+    asked = [event["settings"] for event in events if event["event"] == "trial_asked"]
     for number, settings in enumerate(asked):
         shown = ", ".join(f"{path}={value:.4g}" if isinstance(value, float) else f"{path}={value}" for path, value in settings.items())
         assert f"  {number}: {shown}\n" in said

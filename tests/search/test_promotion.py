@@ -36,14 +36,14 @@ def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_cham
     assert first.returncode == 0, first.stderr
     assert "There was no champion to compare with." in first.stdout
     assert "flowersweep version 1 is now champion" in first.stdout
-    asked = [event for event in story(next(whole.glob("good-promotion-*"))) if event["event"] == "ask"]
+    asked = [event for event in story(next(whole.glob("good-promotion-*"))) if event["event"] == "trial_asked"]
     names = [event["params"]["candidate"] for event in asked]
     assert len(names) == 2 * len({*names})
     assert "default" in names
     seeds = [event["settings"]["seed"] for event in asked]
     assert len({*seeds}) > len(seeds) / 2
     assert 0 not in seeds  # the seed of the sweep
-    assert len([event for event in story(whole / "good") if event["event"] == "tell"]) == 2  # the sweep itself is as it was
+    assert len([event for event in story(whole / "good") if event["event"] == "trial_ended"]) == 2  # the sweep itself is as it was
 
     refused = command("promote", "study=bad", *FEW)
     assert refused.returncode == 3, refused.stderr

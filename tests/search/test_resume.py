@@ -14,6 +14,7 @@ import optuna
 import pytest
 
 from tests.conftest import TINY, Command, environment
+from tests.events import append
 from tests.search.conftest import Fork
 
 KILLED = Path(__file__).parent / "killed.py"
@@ -35,7 +36,8 @@ def story(study: Path) -> list[dict[str, Any]]:
         event.pop("worker", None)
         for each in [event, *event.get("epochs", [])]:
             each.pop("time")
-    return [event for event in events if event["event"] in ("ask", "report", "tell")]
+        event.pop("elapsed")
+    return [event for event in events if event["event"] in ("trial_asked", "epochs_reported", "trial_ended")]
 
 
 def until_it_ends(fork: Fork, project: Path, kind: str, most: int, words: list[str]) -> tuple[list[Any], subprocess.CompletedProcess[str]]:
@@ -76,7 +78,7 @@ def test_killed_at_random_events_and_resumed_equals_never_killed(beside: list[st
     kills, run = until_it_ends(fork, project, "event", 14, [*words, "study=killed"])
     studies = project / "mlruns" / "studies"
     assert story(studies / "killed") == story(studies / "whole"), f"after kills at (event, share of its line) {kills}"
-    tells = [event for event in story(studies / "killed") if event["event"] == "tell"]
+    tells = [event for event in story(studies / "killed") if event["event"] == "trial_ended"]
     assert sorted(tell["trial"] for tell in tells) == list(range(9))
     assert {tell["state"] for tell in tells} >= {"complete", "pruned"}
     assert run.stdout.splitlines()[:12] == whole.stdout.splitlines()[:12]  # the same table, the same best
@@ -98,7 +100,7 @@ def test_more_trials_go_on_where_the_study_ended_and_other_settings_are_refused(
     mirror = "sweep.mirror=sqlite:///mirror.db"  # may be added when a study is gone on with
     assert fork(project, [*words, "sweep.n_trials=2"]).returncode == 0
     assert fork(project, [*words, "sweep.n_trials=3", mirror]).returncode == 0
-    tells = [event for event in story(project / "mlruns" / "studies" / "quick") if event["event"] == "tell"]
+    tells = [event for event in story(project / "mlruns" / "studies" / "quick") if event["event"] == "trial_ended"]
     assert [event["trial"] for event in tells] == [0, 1, 2]
     mirrored = optuna.load_study(storage="sqlite:///mirror.db", study_name="quick").trials
     assert [trial.value for trial in mirrored if trial.state.name == "COMPLETE"] == [e["value"] for e in tells if e["state"] == "complete"]
@@ -140,11 +142,11 @@ def test_an_interrupted_study_says_so_and_goes_on(kind: signal.Signals, beside: 
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "the same command goes on" in told
-    done = len([event for event in story(journal.parent) if event["event"] == "tell"])
+    done = len([event for event in story(journal.parent) if event["event"] == "trial_ended"])
     assert json.loads(journal.read_text().splitlines()[-1])["state"] == "interrupted"
     again = command(*words[:-1], f"sweep.n_trials={done + 1}")
     assert again.returncode == 0, again.stderr
-    assert sorted(event["trial"] for event in story(journal.parent) if event["event"] == "tell") == list(range(done + 1))
+    assert sorted(event["trial"] for event in story(journal.parent) if event["event"] == "trial_ended") == list(range(done + 1))
 
 
 def test_a_study_has_one_writer(project: Path) -> None:
@@ -153,7 +155,7 @@ def test_a_study_has_one_writer(project: Path) -> None:
 
     path = project / "mlruns" / "studies" / "mine" / "journal.jsonl"
     with Journal(path) as journal:
-        journal.append("study")
+        append(journal, "study_started")
         with pytest.raises(StudyError, match=r'"mine" is being run by process \d+ on'):
             Journal(path)
     Journal(path)

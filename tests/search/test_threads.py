@@ -15,8 +15,10 @@ from flowersweep.errors import ConfigError, TrialFailed
 from flowersweep.execution.pool import Paused
 from flowersweep.execution.runner import Evaluate, StartTrial, Task, TrainUntil, TrialRunner, TrialSpec
 from flowersweep.execution.threads import Threads
+from flowersweep.study.records import StudyRecord
 from flowersweep.training.context import TrainingContext
 from tests.conftest import TINY
+from tests.events import fold
 from tests.search.conftest import Fork
 from tests.training.conftest import tiny
 
@@ -65,7 +67,7 @@ def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles
     told = [{event["trial"]: event["metrics"] for event in events(study, "tell")} for study in (alone, beside)]
     assert told[0] == told[1]
     assert len(told[1]) == 6
-    moments = [event["moment"] for event in events(beside, "holdout")]
+    moments = [event["logical_time"] for event in events(beside, "holdout")]
     assert moments == sorted(moments)
     assert len({event["worker"] for event in events(beside, "holdout")}) == 3
     counted = [sum(event["programs"] for event in events(study, "compiled")) for study in (alone, beside)]
@@ -91,7 +93,7 @@ def test_answers_come_in_the_order_of_their_moments_however_long_they_take(
         return perform(bench, task)
 
     monkeypatch.setattr(TrialRunner, "perform", slowly)
-    with Threads(workshop, 2) as does:
+    with Threads(workshop, 2, StudyRecord()) as does:
         for number in (0, 1):
             does.give(number, StartTrial(job(number), None))
         order = []
@@ -110,7 +112,13 @@ def test_a_trial_gone_on_with_at_its_last_epoch_is_scored_at_the_moment_at_which
     bench.perform(StartTrial(job(0), None))
     bench.perform(TrainUntil(2))
     bench.checkpoint.save(path)
-    with Threads(workshop, 2, [{"event": "ask", "trial": 0, "moment": 3}, {"event": "report", "trial": 0, "moment": 5}]) as does:
+    record = fold(
+        [
+            {"event": "trial_asked", "trial": 0, "logical_time": 3},
+            {"event": "epochs_reported", "trial": 0, "epochs": [{"epoch": 1}], "value": 1.0, "logical_time": 5},
+        ]
+    )
+    with Threads(workshop, 2, record) as does:
         does.give(0, StartTrial(job(0), path))
         assert answered(does, Nobody()) == (0, 2)
         does.give(0, Evaluate())
@@ -119,7 +127,7 @@ def test_a_trial_gone_on_with_at_its_last_epoch_is_scored_at_the_moment_at_which
 
 
 def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_asked_for(workshop: TrainingContext) -> None:
-    with Threads(workshop, 2) as does:
+    with Threads(workshop, 2, StudyRecord()) as does:
         does.give(0, StartTrial(job(0, learning_rate=1e38, weight_decay=1e38), None))
         does.give(1, StartTrial(job(1, batch_per_replica=100000), None))
         assert {answered(does, Nobody())[0], answered(does, Nobody())[0]} == {0, 1}
@@ -132,7 +140,7 @@ def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_asked_
 
 def test_a_training_that_is_late_is_left_at_its_checkpoint(workshop: TrainingContext) -> None:
     attendant = Nobody(late=True)
-    with Threads(workshop, 2) as does:
+    with Threads(workshop, 2, StudyRecord()) as does:
         does.give(4, StartTrial(job(4, epochs=3), None))
         assert answered(does, attendant) == (4, 0)
         does.give(4, TrainUntil(1))

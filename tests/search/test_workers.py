@@ -26,10 +26,10 @@ from flowersweep.execution.processes import ProcessBackend, shares
 from flowersweep.execution.ray_actors import require_room
 from flowersweep.execution.runner import StartTrial, TrainUntil, TrialSpec, images_and_weights
 from flowersweep.runtime import start
-from flowersweep.study.records import count_worker_failures
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from tests.conftest import TINY, Command, environment
+from tests.events import fold
 from tests.postgres import postgres, postgres_server  # noqa: F401
 from tests.search.test_resume import KILLED, story
 
@@ -65,10 +65,10 @@ def events(study: Path) -> list[dict[str, Any]]:
 def require_whole(study: Path, trials: int) -> list[dict[str, Any]]:
     """Every trial was asked for once, in order, and told once; return what was told."""
     happened = story(study)
-    assert [event["trial"] for event in happened if event["event"] == "ask"] == list(range(trials))
-    tells = [event for event in happened if event["event"] == "tell"]
+    assert [event["trial"] for event in happened if event["event"] == "trial_asked"] == list(range(trials))
+    tells = [event for event in happened if event["event"] == "trial_ended"]
     assert sorted(event["trial"] for event in tells) == list(range(trials))
-    reported = Counter((event["trial"], event["epochs"][-1]["epoch"]) for event in happened if event["event"] == "report")
+    reported = Counter((event["trial"], event["epochs"][-1]["epoch"]) for event in happened if event["event"] == "epochs_reported")
     assert set(reported.values()) == {1}
     return tells
 
@@ -102,16 +102,16 @@ def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(projec
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, workers))  # they notice by themselves
-    before = [event for event in events(study) if event["event"] == "ask"]
+    before = [event for event in events(study) if event["event"] == "trial_asked"]
 
     again = command(*words)
     assert again.returncode == 0, again.stderr
     kill = f"a worker at event {worker}, the coordinator at {last}"
-    assert [event for event in events(study) if event["event"] == "ask"][: len(before)] == before, kill
+    assert [event for event in events(study) if event["event"] == "trial_asked"][: len(before)] == before, kill
     tells = require_whole(study, 8)
     assert {tell["state"] for tell in tells} <= {"complete", "pruned"}, kill
-    assert any(event["event"] == "lost" for event in events(study)), kill
-    assert {event["worker"] for event in events(study) if event["event"] == "report"} <= {1, 2, 3}
+    assert any(event["event"] == "worker_lost" for event in events(study)), kill
+    assert {event["worker"] for event in events(study) if event["event"] == "epochs_reported"} <= {1, 2, 3}
     assert "8 trials: " in again.stdout
     assert not [*study.glob("checkpoints/*")]
 
@@ -140,7 +140,7 @@ def test_a_trial_that_kills_its_workers_fails_and_the_others_go_on(project: Path
     assert set(tells) == {"complete", "failed"}
     assert "lost 3 times" in tells["failed"]["reason"]
     assert "SIGKILL" in tells["failed"]["reason"]
-    assert [event["trial"] for event in events(study) if event["event"] == "lost"] == [tells["failed"]["trial"]] * 3
+    assert [event["trial"] for event in events(study) if event["event"] == "worker_lost"] == [tells["failed"]["trial"]] * 3
 
 
 class Kept:
@@ -232,7 +232,7 @@ def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(project: Path, clu
     assert not events(project / "mlruns" / "studies" / "refused")
 
     study = project / "mlruns" / "studies" / "ray"
-    while going.poll() is None and not any(event["event"] == "report" for event in events(study)):
+    while going.poll() is None and not any(event["event"] == "epochs_reported" for event in events(study)):
         time.sleep(0.05)
     print("remove 0", file=cluster.stdin, flush=True)
     printed, said = going.communicate(timeout=240)
@@ -265,9 +265,12 @@ def test_a_library_that_listens_to_signals_does_not_take_them_away() -> None:
 
 
 def test_a_trial_that_reports_between_them_does_not_kill_its_workers() -> None:
-    happened: list[dict[str, Any]] = [{"event": event, "trial": 0} for event in ("ask", "lost", "lost", "report", "lost")]
-    assert count_worker_failures(happened) == {0: 1}
-    assert count_worker_failures([*happened, {"event": "lost", "trial": 1}]) == {0: 1, 1: 1}
+    report = {"event": "epochs_reported", "trial": 0, "epochs": [{"epoch": 1}], "value": 1.0}
+    asked = [{"event": "trial_asked", "trial": number} for number in (0, 1)]
+    lost = [{"event": "worker_lost", "trial": number, "reason": ""} for number in (0, 1)]
+    happened: list[dict[str, Any]] = [*asked, lost[0], lost[0], report, lost[0]]
+    assert fold(happened).worker_failures == {0: 1}
+    assert fold([*happened, lost[1]]).worker_failures == {0: 1, 1: 1}
 
 
 def test_without_ray_the_command_to_install_it_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from flowersweep.errors import TrackingError
 from flowersweep.tracking import store
 from flowersweep.tracking.shipper import run_ids, sync
+from tests.events import append
 from tests.tracking.stored import LOCAL, artifact, files_of
 
 EVALUATION = [
@@ -102,7 +103,7 @@ def test_no_secret_in_the_code_or_on_the_command_line_reaches_the_store(study):
     known = {"study": study.name, "experiment": study.name, "seed": 0, "objective": "tune/nll", "direction": "minimize", "config": {}}
     study.path.parent.mkdir(parents=True)
     (study.path.parent / "code.diff").write_text(changes)
-    study.write(lambda journal: journal.append("study", **known, **begun), study.ask(0), study.tell(0), study.stop())
+    study.write(lambda journal: append(journal, "study_started", **known, **begun), study.ask(0), study.tell(0), study.stop())
     sync(study.path, LOCAL, study.dir)
     kept = [path for path in study.dir.rglob("*") if path.is_file() and path.name != "journal.jsonl" and path.parent != study.path.parent]
     assert [path for path in kept if b"swordfish" in path.read_bytes()] == []

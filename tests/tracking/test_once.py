@@ -16,12 +16,13 @@ from flowersweep.errors import TrackingError
 from flowersweep.study.journal import Journal
 from flowersweep.tracking import store
 from flowersweep.tracking.shipper import run_ids, sync
+from tests.events import append
 from tests.tracking.stored import LOCAL, snapshot
 
 
 def test_a_run_that_could_not_be_made_at_first_has_the_tags_of_its_trial(study, monkeypatch):
     def asked(journal: Journal) -> Any:
-        return journal.append("ask", trial=0, params={"gamma": 1.0}, settings={"loss.gamma": 1.0, "seed": 777}, seed=777)
+        return append(journal, "trial_asked", trial=0, params={"gamma": 1.0}, settings={"loss.gamma": 1.0, "seed": 777}, seed=777)
 
     study.write(study.begin(), asked, *study.whole(0)[1:])
     whole, tries = MlflowClient.create_run, []
@@ -81,7 +82,7 @@ def test_a_process_killed_while_it_ships_leaves_nothing_double_and_nothing_out(s
     study.write(study.begin(), *study.whole(0, logits=True), *study.whole(1), *study.whole(2), study.stop())
     code = """
 import os, pathlib, sys
-from flowersweep.config import Tracking
+from flowersweep.config.schema import Tracking
 from flowersweep.tracking import shipper, store
 dir, journal, left = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
 from mlflow import MlflowClient

@@ -11,6 +11,7 @@ from flowersweep.__main__ import main
 from flowersweep.study.journal import Journal
 from flowersweep.tracking import store
 from flowersweep.tracking.shipper import run_ids, sync
+from tests.events import append
 from tests.tracking.stored import LOCAL, snapshot, states
 
 
@@ -66,7 +67,7 @@ def test_a_study_resumed_after_an_interruption_runs_again_and_may_find_a_better_
     statuses = [client.get_run(run).info.status for run in (runs.parent, runs.trials[1])]
     assert statuses == ["KILLED", "KILLED"]
     with Journal(study.path) as journal:
-        journal.append("resume")
+        append(journal, "study_resumed")
         sync(study.path, LOCAL, study.dir)
     statuses = [client.get_run(run).info.status for run in (runs.parent, runs.trials[1])]
     assert statuses == ["RUNNING", "RUNNING"]
@@ -89,7 +90,7 @@ def test_the_runs_of_a_killed_study_are_closed_and_run_again_when_it_goes_on(stu
     assert sync(study.path, LOCAL, study.dir) == 0
     assert snapshot(study.dir) == closed
     with Journal(study.path) as journal:
-        journal.append("resume")
+        append(journal, "study_resumed")
         sync(study.path, LOCAL, study.dir)
         assert [status for _, status in states(study)] == ["RUNNING", "FINISHED", "RUNNING"]
     study.write(study.report(1, 2), study.tell(1), study.stop(best=1))
@@ -122,7 +123,8 @@ def test_single_trainings_are_told_apart_by_their_groups_and_what_the_command_sa
     words = ["verb=train", "study=x", "loss=focal", "loss.gamma=2", "train.epochs=3", "data.dir=flowers", "dir=elsewhere"]
     known = {"study": study.name, "experiment": "train", "objective": "tune/nll", "direction": "minimize", "space": {}}
     study.write(
-        lambda journal: journal.append("study", **known, config=config, overrides=words), lambda j: j.append("ask", trial=0, params={})
+        lambda journal: append(journal, "study_started", **known, config=config, overrides=words),
+        lambda j: append(j, "trial_asked", trial=0, params={}),
     )
     sync(study.path, LOCAL, study.dir)
     run = store.client(LOCAL, study.dir).get_run(run_ids(study.path, LOCAL, study.dir).trials[0])
@@ -134,12 +136,12 @@ def test_the_machine_the_speed_and_the_compiled_programs_are_metrics(study):
     known = {"study": study.name, "experiment": study.name, "objective": "tune/nll", "direction": "minimize", "space": {"gamma": ""}}
     epochs = [{"epoch": e, "time": 1.7e9 + t, "metrics": {"train/loss": 1.0}} for e, t in ((1, 9), (2, 11), (3, 13), (4, 113))]
     study.write(
-        lambda journal: journal.append("study", **known, **begun),
+        lambda journal: append(journal, "study_started", **known, **begun),
         study.ask(0),
-        lambda journal: journal.append("report", trial=0, epochs=epochs, value=0.1),
+        lambda journal: append(journal, "epochs_reported", trial=0, epochs=epochs, value=0.1),
         study.tell(0),
-        lambda journal: journal.append("compiled", trial=0, programs=7),
-        *(lambda journal, at=at: journal.append("machine", metrics={"cpu_utilization_percentage": at}) for at in (12.5, 90.0)),
+        lambda journal: append(journal, "programs_compiled", trial=0, programs=7),
+        *(lambda journal, at=at: append(journal, "machine_sampled", metrics={"cpu_utilization_percentage": at}) for at in (12.5, 90.0)),
     )
     sync(study.path, LOCAL, study.dir)
     client, runs = store.client(LOCAL, study.dir), run_ids(study.path, LOCAL, study.dir)
@@ -151,7 +153,9 @@ def test_the_machine_the_speed_and_the_compiled_programs_are_metrics(study):
 
 def test_a_thousand_epochs_and_a_thousand_metrics_arrive_whole(study):
     epochs = [{"epoch": e, "time": 1.7e9 + e, "metrics": {f"m{k}": float(e * k) for k in range(15)}} for e in range(1, 201)]
-    study.write(study.begin(), study.ask(0), lambda journal: journal.append("report", trial=0, epochs=epochs, value=0.1), study.tell(0))
+    study.write(
+        study.begin(), study.ask(0), lambda journal: append(journal, "epochs_reported", trial=0, epochs=epochs, value=0.1), study.tell(0)
+    )
     sync(study.path, LOCAL, study.dir)
     client = store.client(LOCAL, study.dir)
     run = run_ids(study.path, LOCAL, study.dir).trials[0]

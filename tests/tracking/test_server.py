@@ -20,10 +20,10 @@ import numpy as np
 import pytest
 
 from flowersweep.config.schema import Tracking
-from flowersweep.study.journal import read_events
 from flowersweep.tracking import registry, store
 from flowersweep.tracking.mlflow_sink import MlflowSink
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
+from tests.events import lines
 from tests.tracking.conftest import Study
 from tests.tracking.proxy import TROUBLES, Proxy
 
@@ -123,11 +123,11 @@ def journaled(study: Study) -> Counter[tuple[str, str, int, float]]:
     """Count what a journal says."""
     found: Counter[tuple[str, str, int, float]] = Counter()
     steps: dict[int, int] = {}
-    for event in read_events(study.path)[0]:
+    for event in lines(study.path):
         for epoch in event.get("epochs", ()):
             steps[event["trial"]] = epoch["epoch"]
             found.update((str(event["trial"]), key, epoch["epoch"], value) for key, value in epoch["metrics"].items())
-        if event["event"] == "tell":
+        if event["event"] == "trial_ended":
             found.update((str(event["trial"]), key, steps[event["trial"]], value) for key, value in event["metrics"].items())
     return found
 

@@ -16,8 +16,8 @@ import pytest
 
 from flowersweep.config.compose import compose
 from flowersweep.errors import ConfigError
-from flowersweep.study.journal import read_events
 from tests.conftest import ROOT, TINY
+from tests.events import lines
 
 TRAIN = """
 import json, sys
@@ -123,8 +123,8 @@ def test_a_search_on_two_hosts_is_kept_by_the_first(project: Path) -> None:
     first, second = together([[*words, f"cluster.host={host}", f"dir=host{host}"] for host in (0, 1)], 4, project)
     assert "2 trials: 2 complete" in first
     assert "host 0 has its results" in second
-    events, _ = read_events(project / "host0" / "studies" / "quick" / "journal.jsonl")
-    assert [event["state"] for event in events if event["event"] == "tell"] == ["complete"] * 2
+    events = lines(project / "host0" / "studies" / "quick" / "journal.jsonl")
+    assert [event["state"] for event in events if event["event"] == "trial_ended"] == ["complete"] * 2
     assert [path.name for path in (project / "host1").iterdir()] == ["cache"]
     assert not (project / "host1" / "cache" / "features").exists()
 

@@ -19,8 +19,7 @@ from flowersweep.search.samplers.keras_tuner.oracle import require
 from flowersweep.search.samplers.rejection import RejectionSampler
 from flowersweep.space.designs import feasible_share
 from flowersweep.space.space import Params, Space, build_space, require_step
-from flowersweep.study.clock import seconds_used
-from flowersweep.study.journal import read_events
+from flowersweep.study.records import read_study
 from flowersweep.training.context import TrainingContext
 from flowersweep.workflows.planning.forecast import Forecast, lasting, make_forecast, span, trials_at_a_time
 from flowersweep.workflows.planning.profiling import ProfilingContext, TrialProfile, profile_trial
@@ -42,8 +41,8 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     workshop = ProfilingContext(start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules)
     workshop.batch(config)
     workshop.classifier(config)
-    events, _ = read_events(Path(config.dir) / "studies" / str(config.study) / "journal.jsonl")
-    ended = sum(event["event"] == "tell" for event in events)
+    study = read_study(Path(config.dir) / "studies" / str(config.study))
+    ended = sum(trial.ended is not None for trial in study.trials)
     left = max(0, config.sweep.n_trials - ended)
     _describe(config, space, say)
     groups = _groups(config, space, workshop)
@@ -51,11 +50,11 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     found, missing = profile_trial(config, workshop), workshop.missing(config)
     forecast = make_forecast(config, found, left, len(groups), missing)
     _costs(config, found, missing, say)
-    done = f"{ended} of them ended, in {lasting(seconds_used(events) / 60)}; " if ended else ""
+    done = f"{ended} of them ended, in {lasting(study.seconds / 60)}; " if ended else ""
     say(f"\n{config.sweep.n_trials} trials: {done}{span(forecast.least, forecast.most)} to go{_saving(config, forecast)}")
     features = _size(4 * sum(workshop.classifier(config).widths) * missing)
     say(f"disk: {_size(forecast.most_bytes)} for the study, {_size(forecast.least_bytes)} at the least; {features} for features to come")
-    refusal = forecast.refusal(config, seconds_used(events) / 60)
+    refusal = forecast.refusal(config, study.seconds / 60)
     say(refusal or "nothing was trained but to time it; the same words with `search` run it")
     return refusal is None
 

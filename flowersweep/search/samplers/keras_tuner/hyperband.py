@@ -11,11 +11,11 @@ from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
 from flowersweep.config.schema import Config
-from flowersweep.study.records import HyperbandState
+from flowersweep.study.records import HyperbandState, TrialRecord
 
-HYPERBAND_ATTR = (
-    "keras_tuner"  # of what is noted on a trial: bracket, round, epochs, next (how many of the round go on), continues (which trial)
-)
+# the name of a trial's attribute that holds bracket, round, epochs, next (how many of the round
+# continue) and continues (which trial it continues)
+HYPERBAND_ATTR = "keras_tuner"
 
 
 class HyperbandRoundPruner(BasePruner):
@@ -66,20 +66,20 @@ def first_bracket(oracle: Any, config: Config) -> list[tuple[int, int]]:
     return [(oracle._get_size(bracket, turn), rounded(oracle._get_epochs(bracket, turn), config)) for turn in range(bracket + 1)]
 
 
-def promotable(told: Sequence[Any], rank: Callable[[Any], Any]) -> set[int]:
+def promotable(told: Sequence[TrialRecord], rank: Callable[[TrialRecord], Any]) -> set[int]:
     """Return the trials that may go on in the next round, of those that were told: the best of each round of each bracket.
 
     With workers a bracket begins before the one before it has ended. A trial whose continuation was told has gone on; its place is taken.
     """
-    inside = [record for record in told if record.noted]
+    inside = [record for record in told if record.hyperband_state]
     gone = {record.continues for record in inside}
-    places: defaultdict[tuple[int, int], list[Any]] = defaultdict(list)
+    places: defaultdict[tuple[int, int], list[TrialRecord]] = defaultdict(list)
     for record in inside:
-        places[record.noted["bracket"], record.noted["round"]].append(record)
+        places[record.hyperband_state["bracket"], record.hyperband_state["round"]].append(record)
     found: set[int] = set()
     for same in places.values():
         paused = [record for record in same if record.state == "pruned" and record.number not in gone]
         # one that failed is one that goes on less: KerasTuner leaves out as many as ever
-        left = same[0].noted["next"] - sum(record.number in gone or record.state == "failed" for record in same)
+        left = same[0].hyperband_state["next"] - sum(record.number in gone or record.state == "failed" for record in same)
         found |= {record.number for record in sorted(paused, key=rank)[: max(0, left)]}
     return found
