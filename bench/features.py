@@ -78,8 +78,7 @@ def classifier(size: int, *, lower: bool) -> Any:
     from flowersweep.config.schema import Model
     from flowersweep.models.classifier import build
 
-    lite = "flowersweep.models.backbones"
-    config = Model("lite0", {"_target_": f"{lite}.efficientnet_lite0"}, {"_target_": f"{lite}.preprocess"}, weights="none")
+    config = Model("lite0", {"_target_": "efficientnet_lite0"}, {"_target_": "efficientnet_lite"}, weights="none")
     return build(config, image_size=(size, size), classes=104, lower=lower)
 
 

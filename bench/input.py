@@ -83,6 +83,6 @@ def bare(split: Split) -> Iterator[Any]:
 
 if __name__ == "__main__":
     folder = [word for word in sys.argv[1:] if not word.isdigit()]
-    drawn = "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 20, train: 64, val: 1, test: 0, image_size: 192}"
+    drawn = "data.fetch={_target_: synthetic, classes: 20, train: 64, val: 1, test: 0, image_size: 192}"
     given = [int(word) for word in sys.argv[1:] if word.isdigit()]
     main(["data=tfrecords", f"data.dir={folder[0]}"] if folder else [drawn], given[0] if given else ROUNDS)

@@ -44,8 +44,8 @@ AT, TIMED, BY_HAND, EPOCHS = (100, 1000, 10_000), 20, 10, 10
 IMAGES, CLASSES, FEATURES = 3712, 104, 1280
 METRICS = ("train/loss", "tune/calibrated_nll", "tune/nll", "tune/accuracy", "tune/macro_f1")
 TINY = [
-    "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
-    "model={name: tiny, backbone: {_target_: flowersweep.testing.tiny_backbone}, weights: none}",
+    "data.fetch={_target_: synthetic, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
+    "model={name: tiny, backbone: {_target_: tiny_backbone}, weights: none}",
 ]
 
 chance = np.random.default_rng(0)

@@ -32,8 +32,8 @@ WORDS = [
     "progress=false",
     f"train.epochs={EPOCHS}",
     "train.batch_per_replica=8",
-    "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
-    "model={name: tiny, backbone: {_target_: flowersweep.testing.tiny_backbone}, weights: none}",
+    "data.fetch={_target_: synthetic, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
+    "model={name: tiny, backbone: {_target_: tiny_backbone}, weights: none}",
 ]
 OBJECTIVE = "tune/calibrated_nll"
 chance = np.random.default_rng(0)

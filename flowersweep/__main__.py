@@ -34,7 +34,7 @@ def main(words: Sequence[str]) -> int:
 
         asked = overrides(words)
         config = compose(asked)
-        verb = resolve(config.verb, config.trusted_modules)
+        verb = resolve(config.verb, "verb", config.trusted_modules)
         return int(verb(config, asked) or 0)
     except FlowersweepError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

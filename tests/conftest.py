@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 
 # a training that ends in seconds: few, small images and a small network without pretrained weights
 TINY = [
-    "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
+    "data.fetch={_target_: synthetic, classes: 5, train: 8, val: 6, test: 2, image_size: 32}",
     "model=tiny",
     "train.epochs=4",
     "train.batch_per_replica=8",
@@ -42,7 +42,7 @@ def tiny_model(folder: Path) -> None:
     """Write the backbone that TINY names into a project."""
     group = folder / "conf" / "model"
     group.mkdir(parents=True)
-    (group / "tiny.yaml").write_text("name: tiny\nbackbone: {_target_: flowersweep.testing.tiny_backbone}\nweights: none\n")
+    (group / "tiny.yaml").write_text("name: tiny\nbackbone: {_target_: tiny_backbone}\nweights: none\n")
 
 
 @pytest.fixture

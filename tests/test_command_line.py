@@ -49,7 +49,7 @@ MISTAKES = {
     "batch larger than the images": (
         [
             "train.batch_per_replica=100000",
-            "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 3, train: 4, val: 4, test: 1, image_size: 32}",
+            "data.fetch={_target_: synthetic, classes: 3, train: 4, val: 4, test: 1, image_size: 32}",
         ],
         ["train.batch_per_replica", "12 training images"],
     ),

@@ -10,6 +10,7 @@ import pytest
 
 from flowersweep.config.compose import compose, compose_unchecked, option_names, parse
 from flowersweep.config.paths import flatten, with_settings
+from flowersweep.config.registry import slot_of
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import ConfigError
 from flowersweep.search.samplers import factory
@@ -35,7 +36,7 @@ def test_a_file_of_a_group_composes_and_names_itself(group: str, name: str) -> N
 @files("optimizer")
 def test_what_a_file_names_can_be_built(group: str, name: str) -> None:
     spec = getattr(compose([f"{group}={name}"]), group)
-    assert resolve(spec)(**arguments(spec))
+    assert resolve(spec, "optimizer")(**arguments(spec))
 
 
 @files("pruner", "sampler")
@@ -51,12 +52,12 @@ def test_a_sampler_and_a_pruner_can_be_built_for_a_trial(group: str, name: str) 
         assert factory.make_pruner(config)
 
 
-@files("loss", "schedule", "verb", "model", "data")
+@files("loss", "schedule", "augment", "verb", "model", "data", "executor", "sampler", "pruner", "oracle")
 def test_what_a_file_names_can_be_imported(group: str, name: str) -> None:
-    spec = getattr(compose([f"{group}={name}"]), group)
-    targets = [value for path, value in flatten(spec) if path.rpartition(".")[2] == "_target_"]
-    assert targets or group == "data"
-    assert all(resolve({"_target_": target}) for target in targets)
+    chosen = dict(flatten(getattr(compose([f"{group}={name}"]), group), group))
+    targets = {path: value for path, value in chosen.items() if path.rpartition(".")[2] == "_target_"}
+    assert targets or (group, name) in (("data", "tfrecords"), ("augment", "none"))
+    assert all(resolve({"_target_": target}, slot_of(path) or "none") for path, target in targets.items())
 
 
 @pytest.mark.parametrize("name", SWEEPS)

@@ -81,7 +81,7 @@ def test_the_sweep_that_is_written_as_an_example_composes(project: Path) -> None
 def test_the_worked_example_runs_in_a_folder_of_the_users_own(project: Path, command: Command) -> None:
     write_files("extend.md", project)
     [line] = EXAMPLE.findall((ROOT / "docs" / "extend.md").read_text())
-    tiny = "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 5, train: 8, val: 6, test: 2, image_size: 32}"
+    tiny = "data.fetch={_target_: synthetic, classes: 5, train: 8, val: 6, test: 2, image_size: 32}"
     shown = words(line.removeprefix("python -m flowersweep"))
     run = command(*shown, tiny, "train.epochs=2", "train.batch_per_replica=8", "progress=false")
     assert run.returncode == 0, run.stderr

@@ -50,4 +50,6 @@ def test_a_sweep_runs_on_the_users_own_backbone_preprocessing_sampler_and_loss(p
     run = command(*words, "trusted_modules=[mine]")
     assert run.returncode == 0, run.stderr
     assert "2 trials: " in run.stdout
-    assert command("promote", "study=own").returncode == 0
+    untold = command("promote", "study=own")  # a journal does not say whom to trust
+    assert (untold.returncode, "trusted_modules=[mine]" in untold.stderr) == (1, True), untold.stderr
+    assert command("promote", "study=own", "trusted_modules=[mine]").returncode == 0

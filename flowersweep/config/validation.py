@@ -7,8 +7,10 @@ import math
 import re
 from typing import Any
 
-from flowersweep.config.paths import flatten
+from flowersweep.config.paths import Settings, flatten
+from flowersweep.config.registry import slot_of
 from flowersweep.config.schema import SCALING, Config
+from flowersweep.config.targets import require_name
 from flowersweep.errors import ConfigError
 
 # path: (smallest, largest) value that makes sense; what is not named here is checked by whoever uses it
@@ -88,14 +90,10 @@ def validate(config: Config) -> Config:
     problems = [problem for path, value in leaves.items() if (problem := _problem(path, value))]
     for group in ("loss", "schedule", "augment"):
         problems += [f"{path}: expected a number, got {value!r}" for path, value in leaves.items() if _wrong(group, path, value)]
-    problems += [*_wrong_objectives(config.sweep.objectives)]
-    cluster, verb = config.cluster, str((config.verb or {}).get("_target_", ""))
-    if (
-        cluster.coordinator is not None
-        and verb.startswith("flowersweep.cli.")
-        and not verb.endswith((".train", ".search", ".print_config"))
-    ):
-        problems.append(f"cluster.coordinator: several hosts train and search together; leave it out for {verb.rpartition('.')[2]}")
+    problems += [*_wrong_objectives(config.sweep.objectives), *_wrong_targets(leaves)]
+    cluster, verb = config.cluster, str((config.verb or {}).get("_target_", "train"))
+    if cluster.coordinator is not None and "." not in verb and verb not in ("train", "search", "config"):
+        problems.append(f"cluster.coordinator: several hosts train and search together; leave it out for {verb}")
     if cluster.coordinator is None and cluster.hosts > 1:
         problems.append("cluster.hosts: several hosts need cluster.coordinator=ADDRESS:PORT, of host 0")
     if cluster.coordinator != "auto" and cluster.host >= cluster.hosts:
@@ -113,13 +111,18 @@ def validate(config: Config) -> Config:
 
 def uses_workers(config: Config) -> bool:
     """Say whether trials are trained by workers, and not in this process."""
-    name = config.executor.get("name", "local")
-    return name not in ("local", "threads") or (name == "local" and config.sweep.workers > 1)
+    target = config.executor.get("_target_", "local")
+    return target not in ("local", "threads") or (target == "local" and config.sweep.workers > 1)
+
+
+def never_prunes(config: Config) -> bool:
+    """Say whether every trial runs to its end."""
+    return config.pruner.get("_target_") == "optuna.pruners.NopPruner"
 
 
 def uses_threads(config: Config) -> bool:
     """Say whether several trials are trained beside each other in this process."""
-    return config.sweep.workers > 1 and config.executor.get("name") == "threads"
+    return config.sweep.workers > 1 and config.executor.get("_target_") == "threads"
 
 
 def _wrong_objectives(names: list[str]) -> list[str]:
@@ -127,6 +130,22 @@ def _wrong_objectives(names: list[str]) -> list[str]:
     if not names or (len({*names}) == len(names) > 1 and names[0] in known and {*names} <= {*known, "time"}):
         return []
     return [f"sweep.objectives={names}: must be two or more of {', '.join(known)} and time, which must not be the first"]
+
+
+def _wrong_targets(leaves: Settings) -> list[str]:
+    """What is wrong with the names of callables: a module path of ours, an unknown name, or a place where nothing is called."""
+    problems = []
+    for path, target in leaves.items():
+        if path.rpartition(".")[2] != "_target_" or target is None:
+            continue
+        if (slot := slot_of(path)) is None:
+            problems.append(f"{path}={target!r}: an argument is plain data, and names nothing that is built or called")
+            continue
+        try:
+            require_name(str(target), slot)
+        except ConfigError as error:
+            problems.append(str(error))
+    return problems
 
 
 def _problem(path: str, value: Any) -> str | None:

@@ -52,8 +52,8 @@ def find_files(folder: str) -> dict[str, tuple[str, ...]]:
 
 def _fetch(fetch: Any, cache: Path, trusted: Iterable[str]) -> str:
     if not isinstance(fetch, Mapping) or "_target_" not in fetch:
-        raise DataError(f"data.fetch is {fetch!r}; it must be a mapping with _target_: module.function, or set data.dir=PATH.")
-    return str(resolve(fetch, trusted)(cache=cache, **arguments(fetch)))
+        raise DataError(f"data.fetch is {fetch!r}; it must be a mapping with _target_: NAME, or set data.dir=PATH.")
+    return str(resolve(fetch, "data.fetch", trusted)(cache=cache, **arguments(fetch)))
 
 
 def _is_folder(path: str) -> bool:

@@ -122,14 +122,14 @@ def _build_backbone(config: Model, image_size: tuple[int, int], trusted: tuple[s
     images = keras.Input((*image_size, 3), name="images", dtype="float32")
     pixels = images
     if config.preprocess is not None:
-        pixels = resolve(config.preprocess, trusted)(images, **arguments(config.preprocess))
+        pixels = resolve(config.preprocess, "preprocess", trusted)(images, **arguments(config.preprocess))
     maps = _build_network(config, (*image_size, 3), trusted)(pixels)
     pooled = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(maps)
     return keras.Model(images, pooled, name="backbone")
 
 
 def _build_network(config: Model, shape: tuple[int, int, int], trusted: tuple[str, ...]) -> keras.Model:
-    make = resolve(config.backbone, trusted)
+    make = resolve(config.backbone, "backbone", trusted)
     path = None if config.weights in ("imagenet", "none") else Path(config.weights)
     if path is not None and not path.is_file():
         raise ConfigError(f"model.weights names {path}, and there is no such file. It can be imagenet, none or a file of Keras weights.")

@@ -48,6 +48,7 @@ FREE = (
     "force",
     "reason",
     "tracking",
+    "trusted_modules",
     "sweep.n_trials",
     "sweep.mirror",
     "sweep.keep",

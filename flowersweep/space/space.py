@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 from flowersweep.config.compose import compose_unchecked, require_type
 from flowersweep.config.paths import Settings, differences_from, flatten, with_settings
 from flowersweep.config.schema import Config
-from flowersweep.config.targets import require_called
+from flowersweep.config.targets import resolve
 from flowersweep.config.validation import validate
 from flowersweep.errors import ConfigError, did_you_mean
 from flowersweep.space.constraints import Constraint, constraint
@@ -175,9 +175,10 @@ def _constraints(config: Config, leaves: Settings, words: Mapping[str, Any], pos
 
 def require_step(config: Config) -> None:
     """Raise ConfigError if one of the callables that a step is made of cannot be had, or does not take what stands beside it."""
-    for spec in (config.loss, config.schedule, config.augment, config.optimizer):
+    for slot in ("loss", "schedule", "augment", "optimizer"):
+        spec = getattr(config, slot)
         if spec.get("_target_"):
-            require_called(spec, config.trusted_modules)
+            resolve(spec, slot, config.trusted_modules)
 
 
 def _field(entry: Any, name: str, key: str) -> Any:

@@ -109,7 +109,7 @@ class TrainingContext:
         return *head, *main
 
     def _main(self, config: Config) -> tuple[type[HeadStage | FinetuneStage], Any]:
-        return FinetuneStage if config.train.finetune else HeadStage, resolve(config.schedule, self.trusted)
+        return FinetuneStage if config.train.finetune else HeadStage, resolve(config.schedule, "schedule", self.trusted)
 
     def _group(self, config: Config, kind: type[HeadStage | FinetuneStage], schedule: Any) -> str:
         chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
@@ -119,8 +119,8 @@ class TrainingContext:
         shared, static = self.get_shared(config, features=kind is HeadStage), _static(config)
         key = self._group(config, kind, schedule)
         if key not in self._stages:
-            augment = resolve(config.augment, self.trusted) if config.augment.get("_target_") else None
-            optimizer = resolve(config.optimizer, self.trusted)(**arguments(config.optimizer))
+            augment = resolve(config.augment, "augment", self.trusted) if config.augment.get("_target_") else None
+            optimizer = resolve(config.optimizer, "optimizer", self.trusted)(**arguments(config.optimizer))
             self._stages[key] = kind(
                 shared, StepComponents(make_loss(config, shared.dataset, self.trusted), schedule, optimizer, augment, **static)
             )
@@ -157,7 +157,7 @@ def _static(config: Config) -> dict[str, Any]:
 
 def make_loss(config: Config, dataset: Dataset, trusted: Sequence[str]) -> Callable[..., Any]:
     """Return the loss, which is given the training images of each class, float32 (K,), if it has a parameter ``class_counts``."""
-    loss = resolve(config.loss, trusted)
+    loss = resolve(config.loss, "loss", trusted)
     if "class_counts" not in inspect.signature(loss).parameters:
         return loss
     train, classes = dataset.splits["train"], len(dataset.classes)

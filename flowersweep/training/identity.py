@@ -33,7 +33,6 @@ INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("augment.cutmix_share", 1, ("augment.mixup_alpha",)),
     ("optimizer.momentum", 0, ("optimizer.nesterov",)),
 )
-KNOWN_PACKAGES = ("flowersweep.", "keras.optimizers.")  # what the numbers of other callables mean is not known
 
 
 def identity(config: Config, replicas: int, images: str = "") -> str:
@@ -60,7 +59,8 @@ def canonical(config: Config, replicas: int) -> Settings:
 
 def _known(leaves: Settings, path: str) -> bool:
     """Whether the callable that a path belongs to is one whose numbers we know."""
-    return str(leaves.get(f"{path.split('.')[0]}._target_", KNOWN_PACKAGES[0])).startswith(KNOWN_PACKAGES)
+    target = str(leaves.get(f"{path.split('.')[0]}._target_", ""))
+    return "." not in target or target.startswith("keras.optimizers.")
 
 
 def _number(value: Any) -> Any:

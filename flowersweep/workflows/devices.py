@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import ConfigError
 from flowersweep.execution.pool import WorkerConfig, WorkerPool
+from flowersweep.execution.protocol import Trainer
+from flowersweep.execution.threads import Threads
 from flowersweep.runtime import Runtime, start
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import StudyRecord
@@ -25,6 +29,12 @@ def start_workers(config: Config, journal: Journal, open_: contextlib.ExitStack,
     if pool:
         open_.enter_context(pool)
     return pool, _with_workers(config, pool, journal) if uses_workers(config) else start_runtime(config)
+
+
+def start_threads(config: Config, trainer: Trainer, journal: Journal) -> Threads:
+    """Return what does several trials at a time in this process, which begins when it is entered."""
+    threads: Threads = _executor_of(config)(trainer, config.sweep.workers, StudyRecord(journal.events))
+    return threads
 
 
 def start_runtime(config: Config, platform: str | None = None) -> Runtime:
@@ -52,8 +62,12 @@ def _make_pool(config: Config, journal: Journal) -> WorkerPool | None:
     left = config.sweep.n_trials - sum(record.ended is not None for record in StudyRecord(journal.events).trials)
     if not uses_workers(config) or left < 1:
         return None
-    backend = resolve(config.executor, config.trusted_modules)(**arguments(config.executor), workers=config.sweep.workers)
+    backend = _executor_of(config)(**arguments(config.executor), workers=config.sweep.workers)
     made_by = f"{make_worker_trainer.__module__}:{make_worker_trainer.__name__}"
     arguments_ = Path(config.dir) / "cache", tuple(config.trusted_modules)
     worker = WorkerConfig(os.getcwd(), (*sys.path,), made_by, arguments_)
     return WorkerPool(backend, min(config.sweep.workers, left), worker)
+
+
+def _executor_of(config: Config) -> Callable[..., Any]:
+    return resolve(config.executor, "executor", config.trusted_modules)

@@ -46,6 +46,8 @@ from flowersweep.workflows.model_logging import log_network
 from flowersweep.workflows.sweep import SweepResult, run_study
 
 DEFAULT = "default"
+# words of a study that its promotion does not repeat: they could run code or reach other machines
+UNHEARD = ("verb", "trusted_modules", "hydra", "executor.address", "executor.runtime_env", "cluster")
 
 
 class CountComparison(Protocol):
@@ -161,7 +163,7 @@ def run_promotion(
     """
     study = load_study(config)
     started, trials = study.started, study.trials
-    words = [word for word in started.overrides if not word.startswith("verb=")]
+    words = journal_words(started.overrides)
     own = [word for word in overrides if not word.startswith(("verb=", "study=", "promotion.", "force=", "reason="))]
     _require_same(started, compose(words))
     base = compose([*words, *own, f"study={config.study}"])
@@ -188,6 +190,15 @@ def run_promotion(
     )
     require_all(outcome, count)
     return decide(again, points, outcome.trials[:count], against, {"study": config.study, "picked_from": len(trials)})
+
+
+def journal_words(overrides: Sequence[str]) -> list[str]:
+    """Return the words that a study was begun with, less those that a journal, which may be somebody else's, must not say.
+
+    Which modules and which cluster are trusted, and where else configurations lie, is for the command to say.
+    """
+    named = zip(overrides, parse(overrides), strict=True)
+    return [word for word, override in named if not override.key_or_group.startswith(UNHEARD)]
 
 
 def retraining_config(config: Config, base: Config, what: str, count: int, **of_sweep: Any) -> Config:

@@ -146,7 +146,8 @@ def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) ->
         raise TrackingError(f"the run {found.name} is {found.state}: there is nothing to compare with")
     if found.config.get("ensemble", {}).get("members"):
         raise TrackingError(f"the run {found.name} pools the logits of other runs and trained nothing: replay those")
-    was = config_from_dict(found.config)
+    # whom to trust is for the command to say, never for what it is about
+    was = replace(config_from_dict(found.config), trusted_modules=config.trusted_modules)
     if any(key.startswith("data.") for key in said):
         where = compose([word for word in overrides if word.lstrip("+~").startswith("data.")]).data
         return replace(was, data=replace(was.data, dir=where.dir, fetch=where.fetch))

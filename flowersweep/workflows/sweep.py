@@ -12,7 +12,7 @@ import optuna
 
 from flowersweep.config.compose import parse
 from flowersweep.config.schema import Config
-from flowersweep.config.targets import require_called
+from flowersweep.config.targets import resolve
 from flowersweep.config.validation import uses_threads
 from flowersweep.ensemble.analysis import EnsembleAnalysis
 from flowersweep.ensemble.members import Members, load_members
@@ -27,7 +27,6 @@ from flowersweep.errors import ConfigError, StudyError
 from flowersweep.execution.in_process import InProcess
 from flowersweep.execution.pool import WorkerPool
 from flowersweep.execution.protocol import Executor
-from flowersweep.execution.threads import Threads
 from flowersweep.provenance import code, diff, provenance
 from flowersweep.runtime import low_latency_gc
 from flowersweep.search.compatibility import open_or_verify, study_folder
@@ -42,12 +41,12 @@ from flowersweep.space.space import Space, build_space, require_step
 from flowersweep.study.claim import describe_best
 from flowersweep.study.events import StudyStopped
 from flowersweep.study.journal import Journal
-from flowersweep.study.records import StudyRecord, TrialRecord
+from flowersweep.study.records import TrialRecord
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
 from flowersweep.training.image_trainer import ImageTrainer
 from flowersweep.training.multihost import END, SHARE, broadcast_command, run_follower
-from flowersweep.workflows.devices import start_runtime, start_workers
+from flowersweep.workflows.devices import start_runtime, start_threads, start_workers
 from flowersweep.workflows.journal_subscribers import JournalSubscribers
 from flowersweep.workflows.model_logging import log_best
 from flowersweep.workflows.planning.forecast import known_refusal
@@ -180,8 +179,8 @@ def run_study(
 
 def _require_space(config: Config, space: Space, overrides: Sequence[str]) -> None:
     """Raise ConfigError if a sweep cannot be what it was asked to be."""
-    for spec in (config.sampler, config.pruner):
-        require_called(spec, config.trusted_modules)
+    resolve(config.sampler, "sampler", config.trusted_modules)
+    resolve(config.pruner, "pruner", config.trusted_modules)
     require(config, space, parse(overrides))
     space.require_possible()
     feasible_share(space)
@@ -220,8 +219,7 @@ def _provenance(journal: Journal, config: Config, overrides: Sequence[str], cont
 
 def _executor(config: Config, trainer: ImageTrainer, journal: Journal, open_: contextlib.ExitStack) -> Executor:
     if uses_threads(config):
-        threads = Threads(trainer, config.sweep.workers, StudyRecord(journal.events))
-        return open_.enter_context(threads)
+        return open_.enter_context(start_threads(config, trainer, journal))
     return InProcess(trainer)
 
 

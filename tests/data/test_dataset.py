@@ -122,7 +122,7 @@ def test_image_size_resizes_to_a_square(data: Data, tmp_path: Path) -> None:
 
 
 def test_the_folder_is_fetched_when_it_is_not_given(data: Data, tmp_path: Path) -> None:
-    fetch = {"_target_": "flowersweep.data.synthetic.dataset.write", "classes": 2, "train": 2, "val": 1, "test": 0, "image_size": 32}
+    fetch = {"_target_": "synthetic", "classes": 2, "train": 2, "val": 1, "test": 0, "image_size": 32}
     dataset = open_dataset(Data(name="drawn", fetch=fetch), tmp_path / "cache")
     assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 4, "val": 2}
 

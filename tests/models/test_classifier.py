@@ -20,7 +20,7 @@ from flowersweep.models.classifier import Classifier, build
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 SLOW = {"densenet201", "efficientnet_b7"}
-LITE = {"_target_": "flowersweep.models.backbones.efficientnet_lite0"}
+LITE = {"_target_": "efficientnet_lite0"}
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 MODES = {"tf": "mobilenet_v2", "torch": "densenet", "caffe": "resnet"}
 
@@ -129,7 +129,7 @@ REFUSED = {
     "a backbone that does not exist": (replace(SMALL, backbone={"_target_": "keras.applications.DenseNet2O1"}), "DenseNet2O1"),
     "a download that fails": (replace(SMALL, weights="imagenet"), "could not be downloaded.*model.weights=none"),
     "a file that is missing": (replace(SMALL, weights="gone.weights.h5"), "no such file"),
-    "an unknown argument": (replace(SMALL, backbone={**SMALL.backbone, "depth": 3}), "cannot be built with"),
+    "an unknown argument": (replace(SMALL, backbone={**SMALL.backbone, "depth": 3}), "unexpected keyword argument 'depth'"),
     "an argument of the wrong kind": (replace(SMALL, backbone={**SMALL.backbone, "filters": -1}), "cannot be built with"),
 }
 

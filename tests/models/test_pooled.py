@@ -15,7 +15,7 @@ from flowersweep.models.classifier import Classifier, build
 from flowersweep.models.cpu.lowering import lower_for_cpu
 from flowersweep.models.ensemble_model import build_ensemble_model
 
-TINY = Model("tiny", {"_target_": "flowersweep.testing.tiny_backbone"}, weights="none")
+TINY = Model("tiny", {"_target_": "tiny_backbone"}, weights="none")
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint8)
 
 

@@ -55,7 +55,7 @@ def test_the_command_of_the_best_trial_composes_to_its_configuration(study: Stud
 
 
 def test_the_command_keeps_words_with_spaces_drops_the_sweeps_own_and_masks_secrets(tmp_path: Path) -> None:
-    fetch = "data.fetch={_target_: flowersweep.data.synthetic.dataset.write, classes: 5}"
+    fetch = "data.fetch={_target_: synthetic, classes: 5}"
     words = [
         "+sweep=smoothing",
         "study=mine",

@@ -34,9 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         (folder / "conf" / "model").mkdir(parents=True)
-        (folder / "conf" / "model" / "tiny.yaml").write_text(
-            "name: tiny\nbackbone: {_target_: flowersweep.testing.tiny_backbone}\nweights: none\n"
-        )
+        (folder / "conf" / "model" / "tiny.yaml").write_text("name: tiny\nbackbone: {_target_: tiny_backbone}\nweights: none\n")
         patch.chdir(folder)
         for words in (["study=one"], ["study=two", "seed=1", "loss=focal"], ["study=others", "data.split_seed=1"]):
             run("+sweep=quick", "sweep.n_trials=3", *TINY[1:], IMAGES, *QUIET, *words)

@@ -21,7 +21,7 @@ from flowersweep.training.augment.views import tta_views
 from flowersweep.workflows.predict import labels, predict
 
 LOCAL = Tracking()
-FETCH = {"_target_": "flowersweep.data.synthetic.dataset.write", "classes": 4, "train": 3, "val": 3, "test": 30, "image_size": 32}
+FETCH = {"_target_": "synthetic", "classes": 4, "train": 3, "val": 3, "test": 30, "image_size": 32}
 DATA = Data(name="synthetic", fetch=FETCH)
 
 

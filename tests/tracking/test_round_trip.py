@@ -25,7 +25,7 @@ from flowersweep.tracking import registry, store
 from flowersweep.tracking.shipper import run_ids, sync
 from tests.conftest import environment
 
-FETCH = {"_target_": "flowersweep.data.synthetic.dataset.write", "classes": 4, "train": 3, "val": 3, "test": 5, "image_size": 32}
+FETCH = {"_target_": "synthetic", "classes": 4, "train": 3, "val": 3, "test": 5, "image_size": 32}
 DATA = Data(name="synthetic", fetch=FETCH)
 
 

@@ -25,7 +25,7 @@ from flowersweep.training.stages import heads
 from flowersweep.training.step import joint_loss, mean_log_probs
 from tests.training.conftest import tiny
 
-TINY = {"backbone": {"_target_": "flowersweep.testing.tiny_backbone"}}
+TINY = {"backbone": {"_target_": "tiny_backbone"}}
 SCALED = {**TINY, "preprocess": {"_target_": "keras.applications.mobilenet_v2.preprocess_input"}}
 JOINT = Model(name="joint", members={"one": TINY, "other": SCALED}, weights="none", ensemble_loss=0.25)
 FROZEN = tiny(model=JOINT)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import arguments
-from flowersweep.config.validation import uses_workers
+from flowersweep.config.validation import never_prunes, uses_workers
 from flowersweep.search.samplers.keras_tuner.hyperband import first_bracket
 from flowersweep.search.samplers.keras_tuner.oracle import is_hyperband, make_oracle
 from flowersweep.search.trial_store import JOURNAL
@@ -61,7 +61,7 @@ def trials_at_a_time(config: Config) -> int:
     Workers of other machines, or with devices of their own, are taken not to slow each other. Those of this machine share its cores: one
     trial alone uses all of them, so that several take as long as one after the other, or longer.
     """
-    return config.sweep.workers if uses_workers(config) and config.executor["name"] != "local" else 1
+    return config.sweep.workers if uses_workers(config) and config.executor["_target_"] != "local" else 1
 
 
 def known_refusal(config: Config, workshop: TrainingContext) -> str | None:
@@ -75,7 +75,7 @@ def _first_decision(config: Config) -> tuple[int, int]:
     last = config.train.all_epochs
     if is_hyperband(config):
         return 0, first_bracket(make_oracle(config, Space((), {}, (), frozenset()), 1), config)[0][1]
-    if str(config.pruner.get("_target_")).endswith("NopPruner"):
+    if never_prunes(config):
         return config.sweep.n_trials, last
     given = {name: value for name, value in arguments(config.pruner).items() if isinstance(value, int)}
     wait = max(given.get("min_resource", 1), given.get("n_warmup_steps", 0), 1)

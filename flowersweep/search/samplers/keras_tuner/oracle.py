@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import arguments, resolve
+from flowersweep.config.validation import never_prunes
 from flowersweep.errors import ConfigError
 from flowersweep.search.samplers.keras_tuner import hyperband
 from flowersweep.search.samplers.keras_tuner.encoding import decoded, encoded, hyperparameters
@@ -76,7 +77,7 @@ def require(config: Config, space: Space, given: Sequence[Override]) -> None:
 
 def _require_rounds(config: Config, bracket: Sequence[tuple[int, int]]) -> None:
     epochs, first = [epochs for _, epochs in bracket], sum(size for size, _ in bracket[:-1]) + 1
-    if not str(config.pruner.get("_target_")).endswith("NopPruner"):
+    if not never_prunes(config):
         raise ConfigError(f"oracle=hyperband ends trials itself, and pruner={config.pruner.get('name')} would too: pruner=none")
     if config.sweep.repeats != "replicate":
         raise ConfigError("oracle=hyperband compares trials of as many epochs, and sweep.repeats=reuse takes results of fewer: replicate")
@@ -106,7 +107,7 @@ def is_hyperband(config: Config) -> bool:
         return False
     import keras_tuner
 
-    made = resolve(config.oracle, config.trusted_modules)
+    made = resolve(config.oracle, "oracle", config.trusted_modules)
     return isinstance(made, type) and issubclass(made, keras_tuner.oracles.HyperbandOracle)
 
 
@@ -114,7 +115,7 @@ def make_oracle(config: Config, space: Space, seed: int, direction: str = "min")
     """Return the oracle that ``oracle=`` names, which knows no trial yet. Raises ConfigError for one that cannot be told of trials."""
     import keras_tuner
 
-    make = resolve(config.oracle, config.trusted_modules)
+    make = resolve(config.oracle, "oracle", config.trusted_modules)
     if not isinstance(make, type) or not issubclass(make, keras_tuner.Oracle) or issubclass(make, keras_tuner.oracles.GridSearchOracle):
         raise ConfigError(
             f"oracle={config.oracle.get('name')}: {config.oracle['_target_']} cannot be told of trials. A grid is sampler=grid; "
