@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kills import Fork, forks
 from tests.postgres import postgres, postgres_server  # noqa: F401 - fixtures of every test
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -28,6 +32,75 @@ TINY = [
 ]
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+if TYPE_CHECKING:
+    from flowersweep.training.context import TrainingContext
+    from tests.written_study import Study
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many slow tests were left out, and how to run them."""
+    left_out = [item for item in terminalreporter.stats.get("deselected", []) if item.get_closest_marker("slow")]
+    if left_out:
+        terminalreporter.write_line(f"{len(left_out)} slow tests were left out. They run with: pytest -n 2 -m slow")
+
+
+@pytest.fixture(scope="session")
+def kill_seed() -> int:
+    """The seed of all that decides a kill; a test that fails shows it."""
+    seed = int(os.environ.get("FLOWERSWEEP_KILL_SEED", "0"))
+    print(f"the kills of this test again: FLOWERSWEEP_KILL_SEED={seed}")
+    return seed
+
+
+@pytest.fixture(scope="session")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
+    """Run a command in a fork of a process that has imported everything, to its end or to a moment."""
+    with forks(tmp_path_factory.mktemp("forks"), environment()) as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
+    """What the trainings of one process share, with a cache of its own."""
+    from flowersweep.runtime import start
+    from flowersweep.training.context import TrainingContext
+
+    return TrainingContext(start(), tmp_path_factory.mktemp("cache"), lambda what, done, total: None)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow that every test copies, since a new one takes seconds."""
+    from flowersweep.config.schema import Tracking
+    from flowersweep.tracking import store
+
+    folder = tmp_path_factory.mktemp("migrated")
+    store.client(Tracking(), folder)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def mlruns(migrated: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    shutil.copy(migrated, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def study(mlruns: Path) -> Study:
+    """A study beside a database of MLflow, whose journal a test writes."""
+    from tests.written_study import Study
+
+    return Study(mlruns)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -26,8 +26,7 @@ from flowersweep.study.records import StudyRecord, TrialRecord, best_record, rea
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.step import State
 from tests.conftest import TINY, tiny_model
-from tests.events import event, fold, lines
-from tests.search.test_resume import story
+from tests.events import event, fold, lines, story
 
 WORDS = ["+sweep=smoothing", "sweep.n_trials=5", "sampler=random", "tracking.enabled=false", *TINY]
 

@@ -29,10 +29,9 @@ from flowersweep.tracking import registry
 from flowersweep.training.context import TrainingContext
 from flowersweep.workflows.sweep import run_sweep
 from tests.conftest import TINY, tiny_model
-from tests.events import fold, lines
-from tests.search.conftest import Fork
-from tests.search.test_ensemble import IMAGES, QUIET, run
-from tests.search.test_resume import story, until_it_ends
+from tests.ensemble.test_ensemble_sweep import IMAGES, QUIET, run
+from tests.events import fold, lines, story
+from tests.kills import Fork, until_it_ends
 
 SWEEP = ["+sweep=ensemble", "ensemble.members=[one,small:0]", "ensemble.top=2", "sweep.n_trials=3", "study=both", "progress=false"]
 STUDIES = Path("mlruns/studies")
@@ -160,7 +159,8 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     assert len(read_study(folder).trials) == len(trials)
 
 
-def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_not(words: list[str], fork: Fork) -> None:
+@pytest.mark.slow
+def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_not(words: list[str], fork: Fork, kill_seed: int) -> None:
     def trained(folder: Path) -> dict[str, bytes]:
         kept = {str(file): np.load(file) for file in sorted(folder.glob("trials/*/logits.npz"))}
         return {f"{file} {part}": each[part].tobytes() for file, each in kept.items() for part in ("tune", "holdout", "test")}
@@ -174,6 +174,6 @@ def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_
     told, logits = story(folder), trained(folder)
     assert len(logits) == 3 * sum(event["event"] == "trial_ended" for event in told) >= 30
     shutil.rmtree(folder)
-    kills, _ = until_it_ends(fork, Path.cwd(), "event", 20, [*asked, "tracking.registered_model=killed"])
+    kills, _ = until_it_ends(fork, Path.cwd(), "event", 20, [*asked, "tracking.registered_model=killed"], kill_seed)
     assert story(folder) == told, f"after kills at (event, share of its line) {kills}"
     assert trained(folder) == logits

@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,9 +28,9 @@ from flowersweep.runtime import start
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from tests.conftest import TINY, Command, environment
-from tests.events import fold
-from tests.postgres import postgres, postgres_server  # noqa: F401
-from tests.search.test_resume import KILLED, story
+from tests.events import fold, story
+from tests.kills import DIE_AT_WRITE
+from tests.waiting import wait_for
 
 WORDS = ["+sweep=smoothing", "sampler.n_startup_trials=4", "train.checkpoint_seconds=0", *TINY]
 
@@ -82,26 +81,26 @@ def store(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.mark.slow
-def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(project: Path, command: Command, store: str) -> None:
+def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(
+    project: Path, command: Command, store: str, kill_seed: int
+) -> None:
     words = [*WORDS, "sweep.workers=2", "sweep.n_trials=8", "study=killed", store]
     study = project / "mlruns" / "studies" / "killed"
-    chance = np.random.default_rng()
+    chance = np.random.default_rng(kill_seed)
     last, worker = int(chance.integers(9, 18)), int(chance.integers(3, 8))  # events: the coordinator's last, and the one a worker dies at
-    line = [sys.executable, str(KILLED), "event", str(last), str(chance.choice([0.0, 0.5, 1.0])), *words]
+    line = [sys.executable, str(DIE_AT_WRITE), "event", str(last), str(chance.choice([0.0, 0.5, 1.0])), *words]
     process = subprocess.Popen(line, cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    workers: list[int] = []
-    while process.poll() is None and len(events(study)) < worker:
-        workers = children(process.pid) or workers
-        time.sleep(0.01)
-    os.kill(int(chance.choice(workers)), signal.SIGKILL)
-    while process.poll() is None:
-        workers += children(process.pid)
-        time.sleep(0.05)
+    workers: set[int] = set()
+
+    def watched(condition: Callable[[], bool]) -> Callable[[], bool]:
+        """Note the workers while something is waited for."""
+        return lambda: workers.update(children(process.pid)) or condition()  # type: ignore[func-returns-value]
+
+    wait_for(watched(lambda: process.poll() is not None or len(events(study)) >= worker), 300, every=0.01)
+    os.kill(int(chance.choice(sorted(children(process.pid)))), signal.SIGKILL)
+    wait_for(watched(lambda: process.poll() is not None), 300)
     assert process.returncode == -signal.SIGKILL
-    deadline = time.monotonic() + 60
-    while any(map(alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(alive, workers))  # they notice by themselves
+    wait_for(lambda: not any(map(alive, workers)))  # they notice by themselves
     before = [event for event in events(study) if event["event"] == "trial_asked"]
 
     again = command(*words)
@@ -161,10 +160,9 @@ class Kept:
 
 def answered(crew: WorkerPool | InProcess, task: Any, kept: Kept) -> Any:
     crew.give(0, task)
-    while (found := crew.answer(kept)) is None:
-        pass
-    assert found[0] == 0
-    return found[1]
+    number, answer = wait_for(lambda: crew.answer(kept), 300)
+    assert number == 0
+    return answer
 
 
 @pytest.mark.slow
@@ -204,7 +202,7 @@ def test_another_worker_goes_on_from_the_checkpoint_and_gives_the_same(project: 
 def cluster() -> Iterator[subprocess.Popen[str]]:
     """A Ray cluster with two nodes for workers."""
     pytest.importorskip("ray")
-    line = [sys.executable, str(Path(__file__).with_name("cluster.py")), "2"]
+    line = [sys.executable, str(Path(__file__).with_name("ray_cluster.py")), "2"]
     quiet = {**environment(), "RAY_DEDUP_LOGS": "0"}
     with subprocess.Popen(line, env=quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         yield process
@@ -232,8 +230,7 @@ def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(project: Path, clu
     assert not events(project / "mlruns" / "studies" / "refused")
 
     study = project / "mlruns" / "studies" / "ray"
-    while going.poll() is None and not any(event["event"] == "epochs_reported" for event in events(study)):
-        time.sleep(0.05)
+    wait_for(lambda: going.poll() is not None or any(event["event"] == "epochs_reported" for event in events(study)), 300)
     print("remove 0", file=cluster.stdin, flush=True)
     printed, said = going.communicate(timeout=240)
     assert going.returncode == 0, said

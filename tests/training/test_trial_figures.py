@@ -16,7 +16,7 @@ from flowersweep.config.schema import Config, Train
 from flowersweep.runtime import compiles
 from flowersweep.training import trial, trial_figures
 from flowersweep.training.context import TrainingContext
-from tests.training.conftest import tiny
+from tests.tiny import tiny
 
 FINETUNE = tiny(
     train=Train(name="finetune", finetune=True, head_epochs=2, head_learning_rate=0.01, epochs=18, learning_rate=4e-4, batch_per_replica=8),

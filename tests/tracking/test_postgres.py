@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from sqlalchemy import create_engine, text
 
 
+@pytest.mark.slow
 def test_a_test_that_asks_for_postgresql_gets_an_empty_database_of_a_real_one(postgres):
     engine = create_engine(postgres)
     with engine.begin() as connection:

@@ -8,14 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from flowersweep.config.schema import Tracking
 from flowersweep.tracking import registry
 from tests.conftest import TINY, Command, environment
-from tests.search.test_resume import KILLED, story
+from tests.events import story
+from tests.kills import DIE_AT_WRITE
 
 FEW = ["promotion.top=1", "promotion.seeds=2", "progress=false"]
 
 
+@pytest.mark.slow
 def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_champion(project: Path, command: Command) -> None:
     good = ["+sweep=quick", "sweep.n_trials=2", "study=good", *TINY, "train.epochs=8"]
     bad = [
@@ -29,7 +33,7 @@ def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_cham
     assert command(*bad).returncode == 0
 
     whole = project / "mlruns" / "studies"
-    line = [sys.executable, str(KILLED), "event", "9", "0.5", "promote", "study=good", *FEW]
+    line = [sys.executable, str(DIE_AT_WRITE), "event", "9", "0.5", "promote", "study=good", *FEW]
     killed = subprocess.run(line, cwd=project, env=environment(), capture_output=True, text=True, timeout=300, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     first = command("promote", "study=good", *FEW)

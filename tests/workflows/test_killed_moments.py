@@ -15,8 +15,8 @@ import pytest
 from flowersweep.config.schema import Tracking
 from flowersweep.tracking import runs, store
 from tests.conftest import TINY, tiny_model
-from tests.search.conftest import Fork
-from tests.search.test_resume import story
+from tests.events import story
+from tests.kills import Fork
 
 WORDS = ["+sweep=smoothing", "sweep.n_trials=5", "sampler.n_startup_trials=3", "train.checkpoint_seconds=0", *TINY]
 Run = Callable[..., tuple[int, str]]
@@ -91,7 +91,7 @@ def half_page(study: Path, shipped: dict[int | None, Any]) -> bool:
     return (study / "report.html.partial").exists() and not (study / "report.html").exists()
 
 
-# moment (see dying.py) -> what shows that the kill hit it
+# moment (see kills/fork_server.py) -> what shows that the kill hit it
 MOMENTS: dict[str, Callable[[Path, dict[int | None, Any]], bool]] = {
     "after ask": partial(last_is, "trial_asked", 2),
     "in an epoch": partial(in_trial_0_with, 1),
@@ -111,6 +111,7 @@ def scores(metrics: dict[str, float]) -> dict[str, float]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_a_moment_and_resumed_equals_never_killed(moment: str, run: Run, whole: str, folder: Path) -> None:
     name = moment.replace(" ", "-")

@@ -20,7 +20,7 @@ from flowersweep.space import designs
 from flowersweep.space.space import Params, Space, build_space
 from flowersweep.workflows.planning import plan
 from tests.conftest import TINY
-from tests.search.test_history import play
+from tests.search.test_optuna_study import play
 
 SHORT = "warmup <= 0.1 * (1 + learning_rate / 0.05) / 4"  # a quarter of the space or less
 

@@ -19,8 +19,9 @@ from flowersweep.study.records import StudyRecord
 from flowersweep.training.context import TrainingContext
 from tests.conftest import TINY
 from tests.events import fold
-from tests.search.conftest import Fork
-from tests.training.conftest import tiny
+from tests.kills import Fork
+from tests.tiny import tiny
+from tests.waiting import wait_for
 
 WORDS = ["+sweep=smoothing", "sampler=qmc", "sweep.n_trials=6", "tracking.enabled=false", "train.checkpoint_seconds=0", *TINY]
 BESIDE = ["executor=threads", "sweep.workers=3"]
@@ -48,17 +49,15 @@ def events(study: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in found if event["event"] == kind]
 
 
-def answered(does: Threads, attendant: Nobody) -> tuple[int, Any]:
-    while (found := does.answer(attendant)) is None:
-        pass
-    return found
+def answered(does: Threads, attendant: Nobody) -> Any:
+    return wait_for(lambda: does.answer(attendant), 300)
 
 
 def job(number: int, **train: Any) -> TrialSpec:
     return TrialSpec(number, tiny(train=replace(tiny().train, **train)), {}, None)
 
 
-@pytest.mark.parametrize("stage", ["train=frozen", "train=finetune"])
+@pytest.mark.parametrize("stage", ["train=frozen", pytest.param("train=finetune", marks=pytest.mark.slow)])
 def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles(stage: str, project: Path, fork: Fork) -> None:
     for words in (["study=alone"], [*BESIDE, "study=beside"]):
         run = fork(project, [*WORDS, "pruner=none", stage, *words])
@@ -74,6 +73,7 @@ def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles
     assert counted[0] == counted[1] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", [file.stem for file in sorted(config_folder("conf").glob("pruner/*.yaml"))])
 def test_every_pruner_ends_trials_that_run_beside_each_other(pruner: str, project: Path, fork: Fork) -> None:
     run = fork(project, [*WORDS, *BESIDE, f"pruner={pruner}", "sweep.n_trials=12", "study=some"])

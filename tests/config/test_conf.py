@@ -15,7 +15,7 @@ from flowersweep.errors import ConfigError
 from flowersweep.search.samplers import factory
 from flowersweep.space.space import build_space
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GROUPS = [(path.parent.name, path.stem) for path in sorted((ROOT / "conf").glob("*/*.yaml"))]
 SWEEPS = sorted(path.stem for path in (ROOT / "sweeps").glob("*.yaml"))
 

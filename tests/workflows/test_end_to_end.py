@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import TINY, Command, environment
+from tests.kills import Fork
+from tests.waiting import wait_for
 
 WORDS = ["+sweep=smoothing", "sweep.n_trials=6", *TINY]
 
@@ -25,8 +27,7 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Pa
     process = subprocess.Popen(
         [sys.executable, "-m", "flowersweep", *WORDS], cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while process.poll() is None and (not journal.exists() or journal.read_text().count('"trial_ended"') < 2):
-        pass
+    wait_for(lambda: process.poll() is not None or (journal.exists() and journal.read_text().count('"trial_ended"') >= 2), 300)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     swept = command(*WORDS)
@@ -84,44 +85,46 @@ def tracked(project: Path) -> list:  # type: ignore[type-arg]
     return list(store.search_runs([experiment.experiment_id]))
 
 
-def test_one_training_is_a_run_of_its_own_and_is_not_done_twice(project: Path, command: Command) -> None:
+def test_one_training_is_a_run_of_its_own_and_is_not_done_twice(project: Path, fork: Fork) -> None:
     words = [*TINY, "tracking.enabled=false"]
-    first = command(*words)
+    first = fork(project, words)
     assert first.returncode == 0, first.stderr
     assert "1 trial: 1 complete" in first.stdout
-    assert command(*words).returncode == 0
+    assert fork(project, words).returncode == 0
     assert len(list((project / "mlruns" / "studies").iterdir())) == 1
-    assert command(*words, "seed=1").returncode == 0
+    assert fork(project, [*words, "seed=1"]).returncode == 0
     assert len(list((project / "mlruns" / "studies").iterdir())) == 2
 
 
-def test_fine_tuning_trains_the_backbone_too(command: Command) -> None:
-    run = command("train=finetune", *TINY, "train.head_epochs=1", "train.epochs=1", "train.steps_per_epoch=2", "tracking.enabled=false")
+def test_fine_tuning_trains_the_backbone_too(project: Path, fork: Fork) -> None:
+    run = fork(
+        project, ["train=finetune", *TINY, "train.head_epochs=1", "train.epochs=1", "train.steps_per_epoch=2", "tracking.enabled=false"]
+    )
     assert run.returncode == 0, run.stderr
     assert "1 trial: 1 complete" in run.stdout
 
 
-def test_a_failing_trial_has_its_reason_and_the_study_goes_on(project: Path, command: Command) -> None:
+def test_a_failing_trial_has_its_reason_and_the_study_goes_on(project: Path, fork: Fork) -> None:
     (project / "sweeps").mkdir()
     (project / "sweeps" / "steep.yaml").write_text(
         "sweep: {n_trials: 4, space: {rate: {path: train.learning_rate, values: 'choice(0.001, 3e38)'}}}\n"
         "defaults: [override /sampler: random, override /pruner: none]\n"
     )
-    run = command("+sweep=steep", *TINY, "tracking.enabled=false", "seed=3")
+    run = fork(project, ["+sweep=steep", *TINY, "tracking.enabled=false", "seed=3"])
     assert run.returncode == 0, run.stderr
     assert "failed: train/loss is nan" in run.stdout
     assert "4 trials: " in run.stdout
     assert "complete" in run.stdout
 
 
-def test_data_says_what_is_there(command: Command) -> None:
-    run = command("data", *TINY)
+def test_data_says_what_is_there(project: Path, fork: Fork) -> None:
+    run = fork(project, ["data", *TINY])
     assert run.returncode == 0, run.stderr
     assert "5 classes, 32x32 pixels, train 40, val 30, test 10 (val: tune 15, report 15)" in run.stdout
 
 
 @pytest.mark.parametrize("damage", ["truncate", "rename"])
-def test_a_damaged_file_stops_before_training_and_is_named(damage: str, project: Path, command: Command) -> None:
+def test_a_damaged_file_stops_before_training_and_is_named(damage: str, project: Path, fork: Fork) -> None:
     from flowersweep.data.synthetic.dataset import write
 
     folder = write(project / "images", classes=3, train=4, val=4, test=1, image_size=32)
@@ -130,7 +133,7 @@ def test_a_damaged_file_stops_before_training_and_is_named(damage: str, project:
         file.write_bytes(file.read_bytes()[:-7])
     else:
         file = file.rename(file.with_name("00-32x32-999.tfrec"))
-    run = command("data=tfrecords", f"data.dir={folder}", "model=tiny", "progress=false")
+    run = fork(project, ["data=tfrecords", f"data.dir={folder}", "model=tiny", "progress=false"])
     assert run.returncode == 1
     assert file.name in run.stderr
     assert "Traceback" not in run.stderr

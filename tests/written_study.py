@@ -1,10 +1,7 @@
-"""Real stores to ship to: a database that was migrated once, and journals as a study writes them."""
+"""A journal as a study writes it, event by event."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,33 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
-from flowersweep.config.schema import Tracking
 from flowersweep.study.journal import Journal
-from flowersweep.tracking import store
 from tests.events import append
-
-os.environ.setdefault("KERAS_BACKEND", "jax")
 
 CLASSES = ["pink primrose", "wild rose", "tulip", "daisy"]
 CONFIG = {"loss": {"name": "focal", "gamma": 0.0}, "data": {"dir": "flowers", "api_key": "swordfish"}, "train": {"epochs": 3}}
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a database file that every test copies, since making one takes seconds."""
-    folder = tmp_path_factory.mktemp("migrated")
-    store.client(Tracking(), folder)
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def mlruns(migrated: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "mlruns"
-    folder.mkdir()
-    shutil.copy(migrated, folder / "mlflow.db")
-    return folder
 
 
 @dataclass
@@ -98,15 +74,3 @@ class Study:
         logits[0] = [0, 9, 0, 0]  # a primrose taken for a rose
         np.savez(folder / "logits.npz", tune=logits, holdout=logits, tune_labels=labels, holdout_labels=labels)
         return f"trials/{trial}"
-
-
-@pytest.fixture
-def study(mlruns: Path) -> Study:
-    return Study(mlruns)
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,7 @@
 It reads lines of JSON from standard input, with the keys moment (a name or null), words, folder, out and
 error. For each line it forks a child that runs the command in the folder, and prints how the child
 ended. What takes seconds to import is imported once.
-A moment is one of those below, or ``KIND NUMBER SHARE`` (see killed.py).
+A moment is one of those below, or ``KIND NUMBER SHARE`` (see die_at_write.py).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from flowersweep.study.journal import Journal
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.stages import HeadStage
-from tests.search.killed import die_at
+from tests.kills.die_at_write import die_at
 
 Before = Callable[..., bool]  # does what is still done before the end; False if it is not the moment yet
 

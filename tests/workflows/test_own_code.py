@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import TINY, Command
 
 OWN = """
@@ -24,6 +26,7 @@ def loss(logits, targets, *, scale):
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_on_the_users_own_backbone_preprocessing_sampler_and_loss(project: Path, command: Command) -> None:
     (project / "mine.py").write_text(OWN)
     for group, text in {

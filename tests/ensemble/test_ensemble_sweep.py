@@ -18,7 +18,8 @@ from flowersweep.errors import ConfigError, FlowersweepError, StudyError
 from flowersweep.evaluation.scores import nll
 from flowersweep.workflows.sweep import SweepResult, run_sweep
 from tests.conftest import TINY, environment
-from tests.search.test_resume import KILLED, story
+from tests.events import story
+from tests.kills import DIE_AT_WRITE
 
 QUIET = ["tracking.enabled=false", "progress=false"]
 IMAGES = TINY[0].replace("val: 6", "val: 40")
@@ -93,7 +94,7 @@ def test_the_gain_is_told_on_report_beside_the_weights_and_the_published_way(wor
 def test_a_killed_ensemble_goes_on_as_one_that_was_not(words: list[str]) -> None:
     more = [*words, "sweep.n_trials=8"]
     run(*more, "study=whole")
-    line = [sys.executable, str(KILLED), "event", "13", "0.5", *more, "study=killed"]
+    line = [sys.executable, str(DIE_AT_WRITE), "event", "13", "0.5", *more, "study=killed"]
     killed = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=300, check=False)
     assert killed.returncode == -9, killed.stderr
     studies = Path("mlruns/studies")

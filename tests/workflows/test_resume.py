@@ -7,17 +7,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 
 from tests.conftest import TINY, Command, environment
-from tests.events import append
-from tests.search.conftest import Fork
+from tests.events import append, story
+from tests.kills import Fork, until_it_ends
+from tests.waiting import wait_for
 
-KILLED = Path(__file__).parent / "killed.py"
 WORDS = [
     "+sweep=smoothing",
     "sweep.n_trials=9",
@@ -29,38 +28,18 @@ WORDS = [
 BESIDE = ["executor=threads", "sweep.workers=3"]
 
 
-def story(study: Path) -> list[dict[str, Any]]:
-    """What a journal says happened, without when and on which thread; parts of it that a second run repeats are in it once."""
-    events = [json.loads(line) for line in (study / "journal.jsonl").read_text().splitlines()]
-    for event in events:
-        event.pop("worker", None)
-        for each in [event, *event.get("epochs", [])]:
-            each.pop("time")
-        event.pop("elapsed")
-    return [event for event in events if event["event"] in ("trial_asked", "epochs_reported", "trial_ended")]
+def ended_trials(journal: Path) -> int:
+    """Return how many trials have ended, of a journal that may not be there yet."""
+    return journal.read_text().count('"trial_ended"') if journal.exists() else 0
 
 
-def until_it_ends(fork: Fork, project: Path, kind: str, most: int, words: list[str]) -> tuple[list[Any], subprocess.CompletedProcess[str]]:
-    """Run a command that dies at a random writing, again and again; return when it died, and the run that did not."""
-    chance = np.random.default_rng()
-    kills: list[Any] = []
-    while True:
-        kill = int(chance.integers(1, most)), float(chance.choice([0.0, 0.3, 0.9, 1.0]))
-        run = fork(project, words, f"{kind} {kill[0]} {kill[1]}")
-        if run.returncode == 0:
-            assert kills
-            return kills, run
-        kills.append(kill)
-        assert run.returncode == -signal.SIGKILL, run.stderr
-        assert len(kills) < 40
-
-
-def test_killed_in_the_middle_of_epochs_and_resumed_ends_bit_for_bit_the_same(project: Path, fork: Fork) -> None:
+@pytest.mark.slow
+def test_killed_in_the_middle_of_epochs_and_resumed_ends_bit_for_bit_the_same(project: Path, fork: Fork, kill_seed: int) -> None:
     words = ["train", "tracking.enabled=false", "train.checkpoint_seconds=0", *TINY]
     words += ["train=finetune", "train.head_epochs=1", "train.epochs=4", "train.ema_half_life=0.1"]
     whole = fork(project, [*words, "study=whole"])
     assert whole.returncode == 0, whole.stderr
-    kills, _ = until_it_ends(fork, project, "checkpoint", 12, [*words, "study=killed"])
+    kills, _ = until_it_ends(fork, project, "checkpoint", 12, [*words, "study=killed"], kill_seed)
     studies = project / "mlruns" / "studies"
     assert story(studies / "killed") == story(studies / "whole"), f"after kills at (checkpoint, share of it) {kills}"
     for name in ("weights.npz", "logits.npz"):
@@ -70,12 +49,13 @@ def test_killed_in_the_middle_of_epochs_and_resumed_ends_bit_for_bit_the_same(pr
                     np.testing.assert_array_equal(one[leaf], other[leaf], err_msg=f"{name}: {leaf}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beside", [[], BESIDE], ids=["one after the other", "beside each other"])
-def test_killed_at_random_events_and_resumed_equals_never_killed(beside: list[str], project: Path, fork: Fork) -> None:
+def test_killed_at_random_events_and_resumed_equals_never_killed(beside: list[str], project: Path, fork: Fork, kill_seed: int) -> None:
     words = [*WORDS, *beside]
     whole = fork(project, [*words, "study=whole"])
     assert whole.returncode == 0, whole.stderr
-    kills, run = until_it_ends(fork, project, "event", 14, [*words, "study=killed"])
+    kills, run = until_it_ends(fork, project, "event", 14, [*words, "study=killed"], kill_seed)
     studies = project / "mlruns" / "studies"
     assert story(studies / "killed") == story(studies / "whole"), f"after kills at (event, share of its line) {kills}"
     tells = [event for event in story(studies / "killed") if event["event"] == "trial_ended"]
@@ -125,6 +105,7 @@ def test_a_study_that_is_older_than_a_key_goes_on_where_nobody_sets_it(project: 
     assert "engine: None -> 'keras_tuner'" in other.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "beside"),
     [(signal.SIGINT, []), (signal.SIGTERM, []), (signal.SIGINT, BESIDE)],
@@ -136,8 +117,7 @@ def test_an_interrupted_study_says_so_and_goes_on(kind: signal.Signals, beside: 
     ignoring = ["/bin/sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable, "-m", "flowersweep", *words]
     process = subprocess.Popen(ignoring, cwd=project, env=environment(), stderr=subprocess.PIPE, text=True)
     journal = project / "mlruns" / "studies" / "quick" / "journal.jsonl"
-    while process.poll() is None and (not journal.exists() or journal.read_text().count('"trial_ended"') < 2):
-        pass
+    wait_for(lambda: process.poll() is not None or ended_trials(journal) >= 2, 300)
     process.send_signal(kind)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -1,4 +1,4 @@
-"""Run a sweep that kills itself with SIGKILL while it writes: ``killed.py event|checkpoint NUMBER SHARE WORDS...``.
+"""Run a sweep that kills itself with SIGKILL while it writes: ``die_at_write.py event|checkpoint NUMBER SHARE WORDS...``.
 
 NUMBER counts what this process writes of that kind, from 1. Of an event, SHARE of the line's bytes reach the disk first; of a
 checkpoint the whole file if SHARE is 1, else a half-written one beside it.

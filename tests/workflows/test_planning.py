@@ -23,9 +23,7 @@ from flowersweep.workflows.planning.forecast import Forecast, make_forecast
 from flowersweep.workflows.planning.profiling import TrialProfile
 from tests.conftest import TINY
 from tests.events import lines
-from tests.training.conftest import tiny, workshop
-
-__all__ = ["workshop"]
+from tests.tiny import tiny
 
 WORDS = ["+sweep=smoothing", "sweep.n_trials=6", "sampler=random", "tracking.enabled=false", *TINY]
 COSTS = TrialProfile(compiling=30.0, head=2.0, main=[10.0], finish=5.0, image=0.01, logits=1000, weights=5000, checkpoint=9000)
@@ -158,6 +156,7 @@ def test_what_is_over_budget_is_refused_by_the_plan_and_then_by_the_sweep(projec
     assert main([*words, "sweep.budget.minutes=60"]) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("libtpu") is None, reason="needs libtpu, the compiler for TPU")
 def test_a_plan_for_a_slice_says_whether_it_fits(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", *WORDS, "topology=v5e:1x1"]) == 0

@@ -1,12 +1,8 @@
-"""A workshop over a few generated images, made once."""
+"""The configuration of a training that ends in seconds."""
 
 from __future__ import annotations
 
-import pytest
-
 from flowersweep.config.schema import Config, Data, Model, Train
-from flowersweep.runtime import start
-from flowersweep.training.context import TrainingContext
 
 LOSS = {
     "_target_": "flowersweep.training.losses.focal_cross_entropy",
@@ -31,8 +27,3 @@ def tiny(**changed: object) -> Config:
         "train": Train(name="frozen", epochs=4, batch_per_replica=8),
     }
     return Config(**{**settings, **changed})  # type: ignore[arg-type]
-
-
-@pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
-    return TrainingContext(start(), tmp_path_factory.mktemp("cache"), lambda what, done, total: None)
