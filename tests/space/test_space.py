@@ -23,6 +23,7 @@ GRAMMAR = {
     "range(1, 5)": IntDistribution(1, 4),
     "range(0, 10, 5)": IntDistribution(0, 5, step=5),
     "range(0, 1, 0.25)": FloatDistribution(0.0, 0.75, step=0.25),
+    "range(0, 0.9, 0.3)": FloatDistribution(0.0, 0.6, step=0.3),
 }
 
 
@@ -32,7 +33,17 @@ def test_the_grammar_becomes_a_distribution(values: str, expected: object) -> No
 
 
 @pytest.mark.parametrize(
-    "values", ["0.5", "interval(1)", "interval(5, 1)", "tag(log, interval(0, 1))", "between(1, 2)", "choice()", "range(5, 1)"]
+    "values",
+    [
+        "0.5",
+        "interval(1)",
+        "interval(5, 1)",
+        "tag(log, interval(0, 1))",
+        "between(1, 2)",
+        "choice()",
+        "range(5, 1)",
+        "range(1, 5, 0)",
+    ],
 )
 def test_what_is_not_in_the_grammar_is_named_with_what_is(values: str) -> None:
     with pytest.raises(ConfigError, match=r"sweep\.space\.x\.values=.*interval\(low, high\)"):

@@ -115,7 +115,8 @@ def stored(database: Path, study: str) -> Counter[tuple[str, str, int, float]]:
     with closing(sqlite3.connect(database)) as connection:
         rows = connection.execute(
             "select tags.value, metrics.key, step, metrics.value from metrics join tags using (run_uuid) "
-            "where tags.key = 'flowersweep.trial' and run_uuid in (select run_uuid from tags where key = 'flowersweep.study' and value = ?)",
+            "where tags.key = 'flowersweep.trial' and run_uuid in "
+            "(select run_uuid from tags where key = 'flowersweep.study' and value = ?)",
             (study,),
         )
         return Counter(rows.fetchall())
