@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.kills import Fork, forks
 from tests.postgres import postgres, postgres_server  # noqa: F401 - fixtures of every test
 
 os.environ["KERAS_BACKEND"] = "jax"
@@ -28,6 +33,105 @@ TINY = [
 ]
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+if TYPE_CHECKING:
+    from flowersweep.training.context import TrainingContext
+    from tests.written_study import Study
+
+
+LEFT_OUT = pytest.StashKey[int]()  # how many slow tests
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Count the slow tests that are left out."""
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.config.stash[LEFT_OUT] = item.config.stash.get(LEFT_OUT, 0) + 1
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Send the count from a process of pytest-xdist."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["left_out"] = session.config.stash.get(LEFT_OUT, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take the count of a process of pytest-xdist; all of them have the same tests."""
+    node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how many slow tests were left out, and how to run them."""
+    if number := config.stash.get(LEFT_OUT, 0):
+        terminalreporter.write_line(f"{number} slow tests were left out. They run with: pytest -n 2 -m slow")
+
+
+@pytest.fixture(autouse=True)
+def restored_signals() -> Iterator[None]:
+    """Take back the handlers that a command run in this process has installed."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def kill_seed() -> int:
+    """The seed of all that decides a kill; a test that fails shows it."""
+    seed = int(os.environ.get("FLOWERSWEEP_KILL_SEED", "0"))
+    print(f"the kills of this test again: FLOWERSWEEP_KILL_SEED={seed}")
+    return seed
+
+
+@pytest.fixture(scope="session")
+def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
+    """Run a command in a fork of a process that has imported everything, to its end or to a moment."""
+    with forks(tmp_path_factory.mktemp("forks"), environment()) as run:
+        yield run
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
+    """What the trainings of one process share, with a cache of its own."""
+    from flowersweep.runtime import start
+    from flowersweep.training.context import TrainingContext
+
+    return TrainingContext(start(), tmp_path_factory.mktemp("cache"), lambda what, done, total: None)
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database of MLflow that every test copies, since a new one takes seconds."""
+    from flowersweep.config.schema import Tracking
+    from flowersweep.tracking import store
+
+    folder = tmp_path_factory.mktemp("migrated")
+    store.client(Tracking(), folder)
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def mlruns(migrated: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "mlruns"
+    folder.mkdir()
+    shutil.copy(migrated, folder / "mlflow.db")
+    return folder
+
+
+@pytest.fixture
+def study(mlruns: Path) -> Study:
+    """A study beside a database of MLflow, whose journal a test writes."""
+    from tests.written_study import Study
+
+    return Study(mlruns)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

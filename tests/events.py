@@ -50,3 +50,17 @@ def fold(entries: list[dict[str, Any]]) -> StudyRecord:
     """Return the state of a study after these events, given as plain data; the first may be left out."""
     started = [] if entries and entries[0]["event"] == "study_started" else [event("study_started")]
     return StudyRecord([*started, *(event(entry["event"], **{k: v for k, v in entry.items() if k != "event"}) for entry in entries)])
+
+
+def story(study: Path) -> list[dict[str, Any]]:
+    """Return what happened to the trials of a study, without when and on which thread.
+
+    Two runs of one study that tell the same story trained the same.
+    """
+    events = lines(study)
+    for event in events:
+        event.pop("worker", None)
+        for entry in [event, *event.get("epochs", [])]:
+            entry.pop("time")
+        event.pop("elapsed")
+    return [event for event in events if event["event"] in ("trial_asked", "epochs_reported", "trial_ended")]

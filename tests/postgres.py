@@ -8,13 +8,14 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import wait_for
 
 LOGIN = "flowersweep"
 
@@ -84,9 +85,5 @@ def _unprivileged(folder: Path) -> dict[str, Any]:
 
 def _wait_for(binaries: Path, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     ready = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-U", LOGIN]
-    for _ in range(240):
-        assert process.poll() is None, log.read_text()
-        if subprocess.run(ready, check=False).returncode == 0:
-            return
-        time.sleep(0.25)
-    raise AssertionError(log.read_text())
+    wait_for(lambda: process.poll() is not None or subprocess.run(ready, check=False).returncode == 0, every=0.25)
+    assert process.poll() is None, log.read_text()

@@ -78,6 +78,7 @@ def test_the_sweep_that_is_written_as_an_example_composes(project: Path) -> None
     assert set(compose(["+sweep=optimizers"]).sweep.space) >= {"optimizer", "schedule", "half_life"}
 
 
+@pytest.mark.slow
 def test_the_worked_example_runs_in_a_folder_of_the_users_own(project: Path, command: Command) -> None:
     write_files("extend.md", project)
     [line] = EXAMPLE.findall((ROOT / "docs" / "extend.md").read_text())

@@ -22,6 +22,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {"wheel": next(folder.glob("*.whl")), "sdist": next(folder.glob("*.tar.gz"))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
 def test_it_runs_from_an_empty_folder(kind: str, built: dict[str, Path], tmp_path: Path) -> None:
     package, empty = tmp_path / "package", tmp_path / "empty"
@@ -46,6 +47,7 @@ def test_it_runs_from_an_empty_folder(kind: str, built: dict[str, Path], tmp_pat
     assert "sweep.space.gamma.path=loss.gamma" in run.stdout
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_configurations_and_no_data(built: dict[str, Path]) -> None:
     names = zipfile.ZipFile(built["wheel"]).namelist()
     assert {f"flowersweep/report/templates/{name}" for name in ("page.html", "parts.html", "page.css", "page.js")} <= set(names)

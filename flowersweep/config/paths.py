@@ -64,7 +64,7 @@ def merged(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
                 chain[-1][name] = {}
             chain.append(chain[-1][name])
         chain[-1][last] = value
-        if value is None and any(f"{parents[0]}.{key}" in settings for key in ("name", "_target_")):
+        if value is None and parents and any(f"{parents[0]}.{key}" in settings for key in ("name", "_target_")):
             del chain[-1][last]
             for depth in range(len(parents) - 1, 0, -1):  # up to the group, whose own keys are there in every option
                 if any(inner is not None for inner in chain[depth + 1].values()):

@@ -68,7 +68,7 @@ def _require_learning(config: Config, space: Space) -> None:
         raise ConfigError("sweep.import_from: one training has nothing to search. Leave sweep.import_from out")
     if config.engine != "optuna":
         raise ConfigError("sweep.import_from: an oracle lays out its own trials. Use `engine=optuna`, or leave sweep.import_from out")
-    if resolve(config.sampler, config.trusted_modules) in PLAIN_SAMPLERS:
+    if resolve(config.sampler, "sampler", config.trusted_modules) in PLAIN_SAMPLERS:
         name = config.sampler.get("name")
         raise ConfigError(f"sweep.import_from: sampler={name} learns nothing from earlier trials. Use `sampler=default`")
 

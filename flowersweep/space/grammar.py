@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from decimal import Decimal
 from typing import Any
 
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Quote, QuotedString, RangeSweep
 from hydra.errors import HydraException
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -36,27 +39,52 @@ def parse_distribution(name: str, values: str) -> BaseDistribution:
                     return IntDistribution(low, high, log=log)
                 return FloatDistribution(float(low or 0), float(high or 0), log=log)
             case RangeSweep():
-                steps = [*value.range()]  # without the stop, as Hydra has it
-                if all(isinstance(step, int) for step in steps):
-                    return IntDistribution(int(steps[0]), int(steps[-1]), step=int(value.step))
-                return FloatDistribution(float(steps[0]), float(steps[-1]), step=float(value.step))
-    except (HydraException, ValueError, IndexError) as error:
+                low, step = value.start or 0, value.step
+                last = _last_of_range(low, value.stop or 0, step)
+                if all(isinstance(number, int) for number in (low, value.stop, step)):
+                    return IntDistribution(int(low), int(last), step=int(step))
+                return FloatDistribution(float(low), float(last), step=float(step))
+    except (HydraException, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{wrong} ({error})") from None
     raise wrong
 
 
+def _last_of_range(start: float, stop: float, step: float) -> Decimal:
+    """Return the last value before the stop. In decimals, since sums of floats may go one step too far.
+
+    Raises ValueError if there is none.
+    """
+    first, end, width = (Decimal(str(number)) for number in (start, stop, step))
+    steps = math.ceil((end - first) / width)
+    if steps < 1:
+        raise ValueError("the range is empty")
+    return first + (steps - 1) * width
+
+
 def to_hydra(distribution: BaseDistribution) -> str:
-    """Return values in Hydra's sweep grammar, as a sweep has them."""
+    """Return values in Hydra's sweep grammar: what `parse_distribution` makes the distribution of."""
     match distribution:
         case CategoricalDistribution(choices=choices):
-            return f"choice({', '.join(each if isinstance(each, str) else json.dumps(each) for each in choices)})"
+            return f"choice({', '.join(map(_to_word, choices))})"
         case IntDistribution(low=low, high=high, step=step) if step != 1:
-            return f"range({low}, {high + step}, {step})"  # without the stop
+            return f"range({low}, {high + 1}, {step})"  # without the stop
         case FloatDistribution(low=low, high=high, step=float(step)):
-            return f"range({low}, {high + step}, {step})"
+            return f"range({low}, {high + step / 2}, {step})"
         case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
-            return f"tag(log, interval({low}, {high}))" if log else f"interval({low}, {high})"
+            values = f"interval({low}, {high})"
+            values = f"int({values})" if isinstance(distribution, IntDistribution) else values
+            return f"tag(log, {values})" if log else values
     raise AssertionError(distribution)
+
+
+def _to_word(choice: Any) -> str:
+    """Return a choice as Hydra reads it; a text that it would read as something else in quotes."""
+    if not isinstance(choice, str):
+        return json.dumps(choice)
+    plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", choice)
+    if plain and choice.lower() not in ("null", "true", "false", "nan", "inf"):
+        return choice
+    return QuotedString(choice, Quote.single).with_quotes()
 
 
 def _extremes(distribution: BaseDistribution) -> list[Any]:

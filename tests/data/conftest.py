@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_records import TRAIN, VAL, split
 
 from flowersweep.data.records import write_split
+from tests.data.tiny_records import TRAIN, VAL, split
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_records import TRAIN, VAL, jpeg, split
 
 from flowersweep.config.schema import Data
 from flowersweep.data import inventory
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.records import encode
 from flowersweep.errors import ConfigError, DataError
+from tests.data.tiny_records import TRAIN, VAL, jpeg, split
 
 FLOWERS = Path(__file__).parents[3] / "shared" / "data" / "flowers104" / "tfrecords-jpeg-192x192"
 

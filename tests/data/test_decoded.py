@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counting import counted
 
 from flowersweep.config.schema import Data
 from flowersweep.data import decoded, pipeline
 from flowersweep.data.dataset import Dataset, Split, open_dataset
 from flowersweep.data.records import Images
 from flowersweep.errors import DataError
+from tests.data.counting import counted
 
 SIZE, NEEDED = (8, 8), 12 * 8 * 8 * 3
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tiny_records import jpeg
 
 from flowersweep.data import records
+from tests.data.tiny_records import jpeg
 
 
 def test_tensorflow_sees_no_accelerator() -> None:

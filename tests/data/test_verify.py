@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from tiny_records import TRAIN, jpeg
 
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.records import encode
 from flowersweep.errors import DataError
+from tests.data.tiny_records import TRAIN, jpeg
 
 Rewrite = Callable[..., str]
 GOOD = [encode(jpeg(i), f"{i}", i % 3) for i in range(6)]

@@ -16,6 +16,7 @@ def objective(points: Reals, rng: np.random.Generator) -> Reals:
     return valley + NOISE * rng.normal(size=len(points))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maximize", [False, True])
 def test_the_best_of_a_plain_search_is_within_the_interval_though_the_trials_were_not_plain(maximize: bool) -> None:
     rng, sign, covered, adaptive = np.random.default_rng(0), -1 if maximize else 1, 0, 0

@@ -30,7 +30,7 @@ SHAPES = {  # rows, columns, kernel, stride, padding, dilation
 }
 NETWORKS = [
     pytest.param(efficientnet_lite0, id="EfficientNet-Lite0"),
-    pytest.param(keras.applications.MobileNetV2, id="MobileNetV2"),
+    pytest.param(keras.applications.MobileNetV2, id="MobileNetV2", marks=pytest.mark.slow),
     pytest.param(keras.applications.DenseNet121, id="DenseNet121", marks=pytest.mark.slow),  # to compile
 ]
 

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import wait_for
+
 PROGRAM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 MOVE = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
 PATIENCE = 60.0  # seconds for one answer
@@ -58,10 +60,7 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
         self.call("Page.navigate", url=path.as_uri())
-        until = time.monotonic() + PATIENCE
-        while not self.value("document.body && document.body.dataset.drawn || ''"):
-            assert time.monotonic() < until, self.problems
-            time.sleep(0.1)
+        wait_for(lambda: self.value("document.body && document.body.dataset.drawn || ''"), PATIENCE)
 
     def value(self, script: str) -> Any:
         """Return what a script comes to in the page."""

@@ -33,6 +33,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report([MadeUp([*study.plays, *more]).write(folder)], folder / "page.html")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "dark", "media"), [(1280, False, ""), (390, True, ""), (720, False, "print")], ids=["desktop", "dark phone", "paper"]
 )
@@ -47,6 +48,7 @@ def test_every_chart_is_drawn_and_nothing_sticks_out(width: int, dark: bool, med
     assert (back == "rgb(255, 255, 255)") == (not dark)
 
 
+@pytest.mark.slow
 def test_a_heading_sorts_its_table(browser: Browser, page: Path) -> None:
     browser.open(page)
     column = "[...document.querySelectorAll('section:nth-of-type(11) tbody tr')].map(row => row.cells[2].textContent)"
@@ -62,6 +64,7 @@ def test_a_heading_sorts_its_table(browser: Browser, page: Path) -> None:
     assert browser.problems == []
 
 
+@pytest.mark.slow
 def test_what_the_page_would_load_is_refused_and_seen(browser: Browser, page: Path) -> None:
     """The two tests above could not fail if nothing were noticed."""
     changed = page.with_name("changed.html")

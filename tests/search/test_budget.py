@@ -27,8 +27,7 @@ from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.identity import identity
 from flowersweep.training.step import State
 from tests.conftest import TINY, tiny_model
-from tests.events import append, event, fold, lines
-from tests.search.test_resume import story
+from tests.events import append, event, fold, lines, story
 
 WORDS = ["+sweep=smoothing", "sweep.n_trials=5", "sampler=random", "tracking.enabled=false", *TINY]
 
@@ -96,9 +95,9 @@ def test_no_trial_begins_when_the_minutes_are_used_up(studies: Path, whole: obje
 def test_minute_by_minute_ends_where_one_run_does(studies: Path, whole: object, monkeypatch: pytest.MonkeyPatch) -> None:
     ticks: Iterator[float] = itertools.count(0.0, 60.0)  # a minute goes by whenever somebody looks
     monkeypatch.setattr(budget, "now", lambda: next(ticks))
-    whole = budget.Clock.__init__
+    start = budget.Clock.__init__
     # every command has its own four minutes
-    monkeypatch.setattr(budget.Clock, "__init__", lambda clock, seconds, limit: whole(clock, 0.0, limit))
+    monkeypatch.setattr(budget.Clock, "__init__", lambda clock, seconds, limit: start(clock, 0.0, limit))
     left = []
     for _ in range(60):
         assert main([*WORDS, "study=cut", "sweep.budget.minutes=4"]) == 0

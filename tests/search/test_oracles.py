@@ -24,10 +24,9 @@ from flowersweep.space.space import Space, build_space
 from flowersweep.study import records as history
 from flowersweep.study.events import TrialEnded
 from tests.conftest import TINY
-from tests.events import fold
-from tests.search.conftest import Fork
-from tests.search.test_history import play
-from tests.search.test_resume import story, until_it_ends
+from tests.events import fold, story
+from tests.kills import Fork, until_it_ends
+from tests.search.test_optuna_study import play
 
 ORACLES = ["random", "bayesian", "hyperband"]
 
@@ -90,6 +89,7 @@ def test_an_oracle_suggests_points_of_the_same_conditional_space(oracle: str) ->
         assert len([name for name in seen if name.startswith("mix_probability=")]) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["tune/nll", "tune/accuracy"])
 def test_bayesian_optimization_finds_what_chance_does_not(objective: str) -> None:
     best = {}
@@ -214,11 +214,12 @@ def settings_of(study: Path, number: int) -> dict[str, Any]:
     return groups | {path: value for path, value in settings.items() if not path.endswith(".name")}
 
 
-def test_hyperband_killed_at_random_events_and_resumed_equals_never_killed(project: Path, fork: Fork) -> None:
+@pytest.mark.slow
+def test_hyperband_killed_at_random_events_and_resumed_equals_never_killed(project: Path, fork: Fork, kill_seed: int) -> None:
     words = [*WORDS, "train.checkpoint_seconds=0"]
     whole = fork(project, [*words, "study=whole"])
     assert whole.returncode == 0, whole.stderr
-    kills, _ = until_it_ends(fork, project, "event", 14, [*words, "study=killed"])
+    kills, _ = until_it_ends(fork, project, "event", 14, [*words, "study=killed"], kill_seed)
     studies = project / "mlruns" / "studies"
     assert story(studies / "killed") == story(studies / "whole"), f"after kills at (event, share of its line) {kills}"
 

@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +22,8 @@ from flowersweep.data.pipeline import in_order
 from flowersweep.tracking import registry, store
 from flowersweep.tracking.shipper import run_ids, sync
 from tests.conftest import environment
+from tests.tracking.test_server import healthy
+from tests.waiting import wait_for
 
 FETCH = {"_target_": "synthetic", "classes": 4, "train": 3, "val": 3, "test": 5, "image_size": 32}
 DATA = Data(name="synthetic", fetch=FETCH)
@@ -39,13 +39,7 @@ def server(postgres: str, tmp_path: Path, free_port: int) -> Iterator[str]:
     with (tmp_path / "server.log").open("w") as log:
         process = subprocess.Popen(words, env=quiet, cwd=tmp_path, stdout=log, stderr=log, start_new_session=True)
     try:
-        for _ in range(240):
-            assert process.poll() is None, (tmp_path / "server.log").read_text()
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=2).close()
-                break
-            except OSError:
-                time.sleep(0.5)
+        wait_for(lambda: healthy(address, process), 120, every=0.5)
         yield address
     finally:
         os.killpg(process.pid, signal.SIGTERM)

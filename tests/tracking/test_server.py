@@ -9,10 +9,10 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +24,9 @@ from flowersweep.tracking import registry, store
 from flowersweep.tracking.mlflow_sink import MlflowSink
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
 from tests.events import lines
-from tests.tracking.conftest import Study
 from tests.tracking.proxy import TROUBLES, Proxy
+from tests.waiting import wait_for
+from tests.written_study import Study
 
 
 @dataclass
@@ -47,12 +48,12 @@ class Server:
         where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
         what = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--artifacts-destination", str(self.folder / "kept")]
         quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        log = (self.folder / "server.log").open("a")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlflow", "server", *where, *what],
-            env=quiet, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
-        _wait_for(self.address, self.process)
+        with (self.folder / "server.log").open("a") as log:
+            self.process = process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", *where, *what],
+                env=quiet, cwd=self.folder, stdout=log, stderr=log, start_new_session=True,
+            )  # fmt: skip
+        wait_for(lambda: healthy(self.address, process), 90, every=0.5)
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
@@ -73,17 +74,17 @@ def server(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     shared.stop()
 
 
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(180):
-        assert process.poll() is None, "the server ended"
-        try:
-            with urllib.request.urlopen(f"{address}/health", timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError("the server did not come up")
+def healthy(address: str, process: subprocess.Popen[bytes]) -> bool:
+    """Return whether a server answers."""
+    assert process.poll() is None, "the server ended"
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=2):
+            return True
+    except OSError:
+        return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_whatever_a_server_does_each_value_arrives_once(trouble, server, mlruns, caplog, monkeypatch):
     server.start()
@@ -111,12 +112,14 @@ def test_whatever_a_server_does_each_value_arrives_once(trouble, server, mlruns,
 
 def stored(database: Path, study: str) -> Counter[tuple[str, str, int, float]]:
     """Count what a server's database holds: trial, metric, step, value."""
-    rows = sqlite3.connect(database).execute(
-        "select tags.value, metrics.key, step, metrics.value from metrics join tags using (run_uuid) "
-        "where tags.key = 'flowersweep.trial' and run_uuid in (select run_uuid from tags where key = 'flowersweep.study' and value = ?)",
-        (study,),
-    )
-    return Counter(rows.fetchall())
+    with closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute(
+            "select tags.value, metrics.key, step, metrics.value from metrics join tags using (run_uuid) "
+            "where tags.key = 'flowersweep.trial' and run_uuid in "
+            "(select run_uuid from tags where key = 'flowersweep.study' and value = ?)",
+            (study,),
+        )
+        return Counter(rows.fetchall())
 
 
 def journaled(study: Study) -> Counter[tuple[str, str, int, float]]:

@@ -74,6 +74,7 @@ def test_a_store_that_cannot_be_opened_costs_a_warning_and_not_the_training(stud
     assert sync(study.path, LOCAL, study.dir) == 5
 
 
+@pytest.mark.slow
 def test_a_database_that_another_process_locks_holds_up_nothing_and_gets_all_of_it(study, caplog, capfd):
     study.write(study.begin())
     code = "import sys, sqlite3; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN EXCLUSIVE'); print(flush=True); sys.stdin.read()"

@@ -41,6 +41,7 @@ def test_a_store_that_cannot_be_opened_is_named_without_its_password(tmp_path):
         store.client(Tracking(uri="postgresql://me:swordfish@localhost:1/x"), tmp_path)
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_make_one_database_and_say_nothing(tmp_path):
     code = "import sys, pathlib; from flowersweep.config.schema import Tracking; from flowersweep.tracking import store; "
     code += "dir = pathlib.Path(sys.argv[1]); client = store.client(Tracking(), dir); print(store.experiment(client, 'x', dir))"

@@ -21,6 +21,7 @@ from tests.conftest import environment
 from tests.report.made_up import of_all_kinds
 
 
+@pytest.mark.slow
 def test_one_command_serves_both_says_where_and_ends_both(study, free_port):
     of_all_kinds(name="flowers").write(study.dir / "studies")
     command = [sys.executable, "-m", "flowersweep", "ui", f"port={free_port}", f"dir={study.dir}"]
@@ -48,6 +49,7 @@ def test_one_command_serves_both_says_where_and_ends_both(study, free_port):
             assert probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("optuna_dashboard") is None, reason="optuna-dashboard is not installed")
 def test_the_dashboard_has_the_studies_of_the_journals_and_follows_them(study, free_port):
     study.write(lambda journal: None)  # one that has not begun

@@ -26,7 +26,7 @@ from flowersweep.training.augment.geometry import resample, rotate, slide_by_mat
 from flowersweep.training.augment.mixing import beta, box
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
-from tests.training.conftest import tiny
+from tests.tiny import tiny
 
 KEY = jax.random.key(1)
 CONF = Path(__file__).parents[2] / "conf" / "augment"

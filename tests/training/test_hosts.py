@@ -89,6 +89,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, list[Told]]
     return first, others
 
 
+@pytest.mark.slow
 def test_two_hosts_train_as_one_in_both_stages(trained: tuple[Told, list[Told]]) -> None:
     alone, pair = trained
     assert len(set(alone["losses"])) == 4  # it did train
@@ -101,6 +102,7 @@ def test_two_hosts_train_as_one_in_both_stages(trained: tuple[Told, list[Told]])
             assert own == theirs  # all hosts have the same, to the bit
 
 
+@pytest.mark.slow
 def test_each_host_decodes_its_share(trained: tuple[Told, list[Told]]) -> None:
     alone, pair = trained
     # 2 epochs of 2 batches of 16; and the 15 images of tune, all of them in host 0's half of one batch of 256
@@ -108,6 +110,7 @@ def test_each_host_decodes_its_share(trained: tuple[Told, list[Told]]) -> None:
     assert [host["decoded"] for host in pair] == [2 * (16 + 15), 2 * 16]
 
 
+@pytest.mark.slow
 def test_a_search_on_two_hosts_is_kept_by_the_first(project: Path) -> None:
     words = [
         "-m",

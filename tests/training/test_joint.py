@@ -23,7 +23,7 @@ from flowersweep.training.context import TrainingContext
 from flowersweep.training.losses import focal_cross_entropy
 from flowersweep.training.stages import heads
 from flowersweep.training.step import joint_loss, mean_log_probs
-from tests.training.conftest import tiny
+from tests.tiny import tiny
 
 TINY = {"backbone": {"_target_": "tiny_backbone"}}
 SCALED = {**TINY, "preprocess": {"_target_": "keras.applications.mobilenet_v2.preprocess_input"}}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.conftest import ROOT
 
@@ -31,6 +32,7 @@ checkpoint.save(folder / f"{workshop.runtime.replicas}.npz")
 """
 
 
+@pytest.mark.slow
 def test_eight_replicas_give_the_weights_of_one(tmp_path: Path) -> None:
     for replicas in (1, 8):
         flags = f"--xla_force_host_platform_device_count={replicas}"

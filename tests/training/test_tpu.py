@@ -19,7 +19,7 @@ from flowersweep.training.ahead_of_time.tpu import CHIPS, Cost, TooLarge
 from flowersweep.training.trial import hyperparameters
 from flowersweep.workflows.tpu_check import dataset_of, largest
 from tests.conftest import Command
-from tests.training.conftest import tiny
+from tests.tiny import tiny
 
 needs_libtpu = pytest.mark.skipif(find_spec("libtpu") is None, reason="libtpu is not installed: pip install 'flowersweep[tpu-check]'")
 FINETUNE = Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8)
@@ -138,6 +138,7 @@ def test_a_batch_that_does_not_fit_fails_and_the_largest_that_does_is_named(comm
     assert f"fine-tuning step of {int(found[1]) + 256} images: does not fit" in done.stdout
 
 
+@pytest.mark.slow
 @needs_libtpu
 def test_a_slice_that_does_not_exist_is_told(command: Command) -> None:
     done = command("check", *TINY, "topology=v5e:9x9")

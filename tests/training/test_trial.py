@@ -16,7 +16,7 @@ from flowersweep.runtime import compiles
 from flowersweep.training import stages, trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
-from tests.training.conftest import tiny
+from tests.tiny import tiny
 
 FROZEN = tiny()
 FINETUNE = tiny(train=Train(name="finetune", finetune=True, head_epochs=1, epochs=2, batch_per_replica=8))

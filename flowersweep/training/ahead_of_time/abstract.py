@@ -53,7 +53,7 @@ class AbstractContext(TrainingContext):
         """Return the network with random weights."""
         return self._only.classifier
 
-    def shared(self, config: Config, *, features: bool = True) -> SharedArrays:
+    def get_shared(self, config: Config, *, features: bool = True) -> SharedArrays:
         """Return the backbone, and no images."""
         return self._only
 

@@ -1,0 +1,140 @@
+"""The path of a user, with the real MLflow: sweep, look, promote, predict; and a kill in the middle."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import TINY, Command, environment
+from tests.kills import Fork
+from tests.waiting import wait_for
+
+WORDS = ["+sweep=smoothing", "sweep.n_trials=6", *TINY]
+
+
+def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Path, command: Command) -> None:
+    journal = project / "mlruns" / "studies" / "smoothing" / "journal.jsonl"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowersweep", *WORDS], cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_for(lambda: process.poll() is not None or (journal.exists() and journal.read_text().count('"trial_ended"') >= 2), 300)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    swept = command(*WORDS)
+    assert swept.returncode == 0, swept.stderr
+    assert "6 trials: " in swept.stdout
+    assert "promote study=smoothing" in swept.stdout
+    page = (journal.parent / "report.html").read_text()
+    assert "read the report:     mlruns/studies/smoothing/report.html" in swept.stdout
+    assert escape(shlex.quote(TINY[0])) in page  # words with spaces stand in quotes in the command to copy
+
+    runs = tracked(project)
+    trials = [run for run in runs if "flowersweep.trial" in run.data.tags]
+    parents = [run for run in runs if run.data.tags.get("flowersweep.kind") == "study"]
+    assert sorted(int(run.data.tags["flowersweep.trial"]) for run in trials) == list(range(6))
+    assert [run.info.status for run in parents] == ["FINISHED"]
+    assert not [run for run in runs if run.info.status == "RUNNING"]
+    for run in trials:
+        assert run.data.tags["mlflow.parentRunId"] == parents[0].info.run_id
+        assert "learning_rate" in run.data.params
+    complete = [run for run in trials if run.data.tags["flowersweep.state"] == "complete"]
+    assert complete
+    assert all({"tune/macro_f1", "holdout/macro_f1", "train/loss"} <= set(run.data.metrics) for run in complete)
+
+    promoted = command("promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false")
+    assert promoted.returncode == 0, promoted.stderr
+    assert "flowersweep version 1 is now champion" in promoted.stdout
+    assert "of the study smoothing; the seeds here are fresh" in promoted.stdout
+    again = command("promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false")
+    assert "flowersweep version 1 is the champion already" in again.stdout
+
+    predicted = command("predict", "alias=champion", "split=test")
+    assert predicted.returncode == 0, predicted.stderr
+    with (project / "submission.csv").open() as file:
+        heading, *rows = csv.reader(file)
+    assert heading == ["id", "label"]
+    assert len(rows) == len({row[0] for row in rows}) == 10
+    assert {int(label) for _, label in rows} <= set(range(5))
+    evidence = json.loads(next(project.glob("mlruns/artifacts/*/*/artifacts/promotion/evidence.json")).read_text())
+    anew = next(project.glob("mlruns/studies/smoothing-promotion-*"))
+    with np.load(anew / "trials" / str(evidence["trial"]) / "logits.npz") as kept:
+        assert [int(label) for _, label in rows] == kept["test"].argmax(axis=1).tolist()
+
+    unknown = command("predict", "alias=winner")
+    assert unknown.returncode == 1
+    assert "Aliases: champion" in unknown.stderr
+
+
+def tracked(project: Path) -> list:  # type: ignore[type-arg]
+    from flowersweep.config.schema import Tracking
+    from flowersweep.tracking.store import client
+
+    store = client(Tracking(), project / "mlruns")
+    experiment = store.get_experiment_by_name("smoothing")
+    assert experiment is not None
+    return list(store.search_runs([experiment.experiment_id]))
+
+
+def test_one_training_is_a_run_of_its_own_and_is_not_done_twice(project: Path, fork: Fork) -> None:
+    words = [*TINY, "tracking.enabled=false"]
+    first = fork(project, words)
+    assert first.returncode == 0, first.stderr
+    assert "1 trial: 1 complete" in first.stdout
+    assert fork(project, words).returncode == 0
+    assert len(list((project / "mlruns" / "studies").iterdir())) == 1
+    assert fork(project, [*words, "seed=1"]).returncode == 0
+    assert len(list((project / "mlruns" / "studies").iterdir())) == 2
+
+
+def test_fine_tuning_trains_the_backbone_too(project: Path, fork: Fork) -> None:
+    run = fork(
+        project, ["train=finetune", *TINY, "train.head_epochs=1", "train.epochs=1", "train.steps_per_epoch=2", "tracking.enabled=false"]
+    )
+    assert run.returncode == 0, run.stderr
+    assert "1 trial: 1 complete" in run.stdout
+
+
+def test_a_failing_trial_has_its_reason_and_the_study_goes_on(project: Path, fork: Fork) -> None:
+    (project / "sweeps").mkdir()
+    (project / "sweeps" / "steep.yaml").write_text(
+        "sweep: {n_trials: 4, space: {rate: {path: train.learning_rate, values: 'choice(0.001, 3e38)'}}}\n"
+        "defaults: [override /sampler: random, override /pruner: none]\n"
+    )
+    run = fork(project, ["+sweep=steep", *TINY, "tracking.enabled=false", "seed=3"])
+    assert run.returncode == 0, run.stderr
+    assert "failed: train/loss is nan" in run.stdout
+    assert "4 trials: " in run.stdout
+    assert "complete" in run.stdout
+
+
+def test_data_says_what_is_there(project: Path, fork: Fork) -> None:
+    run = fork(project, ["data", *TINY])
+    assert run.returncode == 0, run.stderr
+    assert "5 classes, 32x32 pixels, train 40, val 30, test 10 (val: tune 15, report 15)" in run.stdout
+
+
+@pytest.mark.parametrize("damage", ["truncate", "rename"])
+def test_a_damaged_file_stops_before_training_and_is_named(damage: str, project: Path, fork: Fork) -> None:
+    from flowersweep.data.synthetic.dataset import write
+
+    folder = write(project / "images", classes=3, train=4, val=4, test=1, image_size=32)
+    file = sorted((folder / "train").iterdir())[0]
+    if damage == "truncate":
+        file.write_bytes(file.read_bytes()[:-7])
+    else:
+        file = file.rename(file.with_name("00-32x32-999.tfrec"))
+    run = fork(project, ["data=tfrecords", f"data.dir={folder}", "model=tiny", "progress=false"])
+    assert run.returncode == 1
+    assert file.name in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not list(project.rglob("journal.jsonl"))
