@@ -29,7 +29,7 @@ from flowersweep.search.state import Study
 from flowersweep.space.space import Params
 from flowersweep.study.records import TrialRecord, best_record, read_study
 from flowersweep.training.features import Progress
-from flowersweep.workflows.ensemble_rounds import Rounds, RoundTrial
+from flowersweep.workflows.ensemble_rounds import TrainingRounds, RoundTrial
 from flowersweep.workflows.promotion import Champion, Decision, decide, load_study, require_all, retraining_config
 from flowersweep.workflows.sweep import run_study
 
@@ -68,7 +68,7 @@ def run_ensemble_promotion(
     base = replace(members[0][1], **own, recipe=None, executor={})  # a pool needs the members of its round: one after the other, here
     again = retraining_config(config, base, what, count, objective=started.objective, objectives=[], workers=1)
     against = champion(again) if champion else None
-    rounds = Rounds(entries, again.seed, config, members)
+    rounds = TrainingRounds(entries, again.seed, config, members)
     outcome = run_study(again, (), rounds, RoundTrial(rounds), experiment=started.experiment, features=features, watch=watch)
     require_all(outcome, count)
     told = {"study": config.study, "picked_from": len(study.trials), "members": _weights(known, entries), "weighed": list(entries)[-1]}

@@ -1,4 +1,4 @@
-"""Rounds of trials: every member of an ensemble with a seed of its own, then pools of what came out."""
+"""TrainingRounds of trials: every member of an ensemble with a seed of its own, then pools of what came out."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from flowersweep.training.context import TrainingContext
 
 
 @dataclass(frozen=True)
-class Rounds:
-    """Rounds of trials: every member with a seed of its own, then every candidate, which pools the members of its round.
+class TrainingRounds:
+    """TrainingRounds of trials: every member with a seed of its own, then every candidate, which pools the members of its round.
 
     See `search.source.TrialSource`.
     """
@@ -122,7 +122,7 @@ class Rounds:
 class RoundTrial:
     """The work of a trial in rounds: trains a member, or pools what was trained in the same round."""
 
-    def __init__(self, rounds: Rounds) -> None:
+    def __init__(self, rounds: TrainingRounds) -> None:
         self._rounds, self._training = rounds, TrainTrial(keep_networks=True)
 
     def steps(self, study: Study, record: TrialRecord, trial: optuna.Trial) -> TrialSteps:
