@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from flowersweep.data.dataset import Dataset
-from flowersweep.machine import described
+from flowersweep.machine import describe_machine
 from flowersweep.runtime import Runtime
 
 PACKAGES = ("flowersweep", "keras", "jax", "jaxlib", "tensorflow", "optuna", "mlflow", "numpy", "scikit-learn", "hydra-core")
 
 TRAINING = ("keras", "jax", "jaxlib", "tensorflow", "numpy")  # of these, what is computed depends
 # of this package, all that a trial is made of: it imports nothing else (tests/test_layers.py)
-TRIAL = ("training", "evaluation", "models", "data", "config", "runtime", "errors", "testing")
+TRIAL = ("training", "evaluation", "models", "data", "config", "runtime", "errors", "testing", "util")
 LONGEST_DIFF = 256 << 10  # characters that are kept
 MOST_NEW = 20  # files outside git that are shown with the changes
 
@@ -40,7 +40,7 @@ def provenance(
         "versions": versions(),
         "python": platform.python_version(),
         "host": platform.node(),
-        **described(),
+        **describe_machine(),
         "platform": runtime.platform,
         "device_kind": runtime.device_kind,
         "replicas": runtime.replicas,

@@ -96,6 +96,7 @@ def _page(config: Config, *, sent: bool = False) -> None:
             _keep_page(config, folder)
     except Exception as error:
         log.warning("no report was written (%s: %s); later:   %s report study=%s", type(error).__name__, error, RUN, config.study)
+        log.debug("the report", exc_info=True)
 
 
 def _keep_page(config: Config, folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from flowersweep.config.paths import flatten
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Config, Data
 from flowersweep.config.validation import validate
 from flowersweep.errors import ConfigError, did_you_mean
 
@@ -149,6 +149,25 @@ def parse(overrides: Iterable[str]) -> list[Override]:
                 f"{word!r} names several values: put it into a sweep's space (sweep.space.NAME.values={word.split('=', 1)[1]!r})"
             )
     return parsed
+
+
+IMAGES = {"data", "data.name", "data.dir", "data.fetch"}  # keys that say which images
+
+
+def recorded_or_named(overrides: Iterable[str], named: Data, recorded: Data) -> Data:
+    """Return which images a command means: those that it names, or those of an earlier command.
+
+    A word such as ``data.cache_bytes=0`` names no images: it holds for the recorded ones too.
+
+    Args:
+        named: What the whole command line composes to.
+        recorded: The images of the study or model that the command is about.
+    """
+    keys = {override.key_or_group for override in parse(overrides)}
+    if keys & IMAGES or any(key.startswith("data.fetch.") for key in keys):
+        return named
+    own = {key.partition(".")[2].partition(".")[0] for key in keys if key.startswith("data.")}
+    return replace(recorded, **{field: getattr(named, field) for field in own})
 
 
 def option_names(group: str) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from flowersweep.data.records import FileFingerprint, Images, Size
-from flowersweep.errors import DataError
+from flowersweep.errors import DataError, StudyError
+from flowersweep.util.files import atomic_write
 
 _log = logging.getLogger(__name__)
 
@@ -86,19 +85,13 @@ def _on_disk(budget: ImageCacheLimits, size: Size) -> int:
 def _mapped(path: Path, shape: tuple[int, ...], decoded: Callable[[], Iterator[Images]]) -> Images:
     """Map the file into memory; written elsewhere and moved if it is not there."""
     if not path.exists():
-        partial = path.with_suffix(f".{os.uname().nodename}-{os.getpid()}.partial")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:  # not through a mapping, where a full disk would end the process
+            with atomic_write(path) as file:  # not through a mapping, where a full disk would end the process
                 np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
                 for images in decoded():
                     file.write(images.tobytes())
-            partial.replace(path)
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror}. Make room, or set data.disk_cache_bytes=0") from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink()
+        except StudyError as error:
+            raise DataError(f"{error}, or set data.disk_cache_bytes=0") from error
     mapped: Images = np.asarray(np.load(path, mmap_mode="r"))  # what is picked out of it is plain then
     return mapped
 

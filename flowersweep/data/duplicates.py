@@ -7,8 +7,6 @@ cropped or rotated image is not found.
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from flowersweep.data.inventory import take_inventory
 from flowersweep.data.records import jpeg_of, raw_records
 from flowersweep.data.splits import stratified_halves
 from flowersweep.errors import FlowersweepError
+from flowersweep.util.files import write_arrays
 
 _log = logging.getLogger(__name__)
 
@@ -122,10 +121,7 @@ def _found(files: dict[str, tuple[str, ...]], counts: dict[str, int], digest: st
     _log.info("looking for duplicates among %d images, once", sum(counts.values()))
     images = np.concatenate([thumbnails(paths) for paths in files.values()])
     pairs = near(hashes(images), images)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".tmp", delete=False) as file:
-        np.savez(file, pairs=pairs)
-    os.replace(file.name, kept)
+    write_arrays(kept, {"pairs": pairs})
     return pairs
 
 

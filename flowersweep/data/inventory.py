@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +16,7 @@ import numpy as np
 from flowersweep.data.records import fingerprint
 from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
+from flowersweep.util.files import write_arrays
 
 _log = logging.getLogger(__name__)
 _VERSION = 1  # raise it when verification checks or records something else
@@ -77,7 +76,4 @@ def _recall(kept: Path, names: list[str]) -> Inventory | None:
 
 def _keep(inventory: Inventory, kept: Path) -> None:
     arrays = {f"{name}.{column}": getattr(records, column) for name, records in inventory.splits.items() for column in _COLUMNS}
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".tmp", delete=False) as file:
-        np.savez(file, digest=np.str_(inventory.digest), **arrays)
-    os.replace(file.name, kept)
+    write_arrays(kept, {"digest": np.str_(inventory.digest), **arrays})

@@ -12,6 +12,8 @@ from itertools import count
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
+from flowersweep.util.cores import usable_cores
+
 
 class ProcessConnection:
     """A worker's process, and the pipe to it; the pipe is closed when either of them dies, however it dies."""
@@ -73,7 +75,7 @@ class ProcessBackend:
     local = True
 
     def __init__(self, workers: int) -> None:
-        self._shares = shares(cores(), workers)
+        self._shares = shares(usable_cores(), workers)
         self._next = count()
         self._taken: dict[int, ProcessConnection] = {}  # share -> who has it
 
@@ -87,11 +89,6 @@ class ProcessBackend:
 
     def close(self) -> None:
         pass
-
-
-def cores() -> list[int]:
-    """Return the cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
 
 
 def shares(cores: Sequence[int], workers: int) -> list[list[int]]:

@@ -20,6 +20,7 @@ from flowersweep.config.schema import Data
 from flowersweep.errors import FlowersweepError
 from flowersweep.evaluation.calibration import probabilities
 from flowersweep.report.study_view import Predictions
+from flowersweep.util.files import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -112,10 +113,8 @@ def _pictured(wrong: Sequence[Wrong], kept: Predictions, data: dict[str, Any], c
 
 def keep(folder: Path, mistakes: Sequence[Mistake]) -> None:
     """Write the pictures beside a trial's logits, and as one sheet to look at."""
-    (folder / FILES[1]).write_bytes(sheet(mistakes))
-    partial = folder / f"{FILES[0]}.partial"
-    partial.write_text(json.dumps([asdict(each) for each in mistakes]))
-    partial.replace(folder / FILES[0])
+    write_bytes(folder / FILES[1], sheet(mistakes))
+    write_bytes(folder / FILES[0], json.dumps([asdict(each) for each in mistakes]).encode())
 
 
 def sheet(mistakes: Sequence[Mistake]) -> bytes:

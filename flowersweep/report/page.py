@@ -19,6 +19,7 @@ from markupsafe import Markup
 from flowersweep.report.charts.plotting import Chart
 from flowersweep.report.checks.audit import AuditItem
 from flowersweep.report.mistakes import Mistake
+from flowersweep.util.files import write_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The browser itself then refuses whatever would be loaded from elsewhere.
@@ -158,9 +159,7 @@ def render(title: str, introduction: Sequence[Part], sections: Sequence[Section]
 
 def write_page(path: Path, text: str) -> Path:
     """Write a page, whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    write_bytes(path, text.encode())
     return path
 
 

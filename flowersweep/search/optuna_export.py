@@ -9,6 +9,7 @@ from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from flowersweep.errors import StudyError
 from flowersweep.search.optuna_study import STATES
@@ -37,9 +38,7 @@ class OptunaExporter:
         try:
             self._storage = RDBStorage(url) if isinstance(url, str) else url
             self._begin(self._events[0])
-        except StudyError:
-            raise
-        except Exception as error:  # whatever SQLAlchemy and the driver of a database raise
+        except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
             reason = masked_text(str(error)).splitlines()[0]
             raise StudyError(
                 f"sweep.mirror={masked_text(str(url))} is no address of a storage, such as sqlite:///FILE: {reason}"

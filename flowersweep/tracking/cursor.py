@@ -11,6 +11,7 @@ from typing import IO
 
 from flowersweep.errors import TrackingError
 from flowersweep.study import journal as journals
+from flowersweep.util.files import write_bytes
 
 
 @dataclass
@@ -28,9 +29,8 @@ class Cursor:
         The others are rarely asked for again and would then be searched for; with them the file would grow with the study.
         """
         runs = {"study" if trial is None else str(trial): run for trial, run in self.runs.items() if trial is None or trial in open_}
-        elsewhere = path.with_name(f"{path.name}.new")
-        elsewhere.write_text(json.dumps({"store": self.store, "begun": self.begun, "offset": self.offset, "runs": runs}))
-        elsewhere.replace(path)
+        content = {"store": self.store, "begun": self.begun, "offset": self.offset, "runs": runs}
+        write_bytes(path, json.dumps(content).encode(), durable=False)  # it only saves work
 
 
 def read(path: Path, store: str, journal: Path) -> Cursor:

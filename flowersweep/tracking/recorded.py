@@ -118,13 +118,20 @@ def attach_files(runs_files: Mapping[str, list[Path]], tracking: Tracking, dir: 
 
 
 def changes(found: RecordedRun, tracking: Tracking, dir: Path, into: Path) -> Path | None:
-    """Return where the changes of a run's code against its git commit lie, which its study keeps; None if it has none."""
+    """Return where the changes of a run's code against its git commit lie; None if it has none.
+
+    Raises:
+        TrackingError: The store does not answer.
+    """
     from mlflow.exceptions import MlflowException
 
+    client, run = store.client(tracking, dir), str(found.parent or found.run)
     try:
-        return Path(store.client(tracking, dir).download_artifacts(str(found.parent or found.run), "code.diff", str(into)))
-    except (MlflowException, OSError):
-        return None
+        if not any(file.path == "code.diff" for file in client.list_artifacts(run)):
+            return None
+        return Path(client.download_artifacts(run, "code.diff", str(into)))
+    except (MlflowException, OSError) as error:
+        raise store.unreachable(store.address(tracking, dir), error) from error
 
 
 def _by_epoch(key: str, points: Sequence[Any]) -> bool:

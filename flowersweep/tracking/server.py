@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flowersweep.config.schema import Tracking
@@ -62,11 +62,12 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the server and its workers, by force if they do not heed."""
+    """End the server and its workers, by force if they do not heed.
+
+    The group is signalled even if its first process is gone: the workers would keep the port.
+    """
     for sign in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
+        with suppress(ProcessLookupError):  # all of the group are gone
             os.killpg(process.pid, sign)
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                continue
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)

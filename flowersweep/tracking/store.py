@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking.masking import masked_text
+from flowersweep.util.files import move
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -106,7 +107,7 @@ def _make_database(path: Path) -> None:
     engine = create_sqlalchemy_engine_with_retry(f"sqlite:///{partial.resolve()}")
     _initialize_tables(engine)
     engine.dispose()
-    partial.replace(path)
+    move(partial, path)
 
 
 def experiment(store: MlflowClient, name: str, dir: Path) -> str:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
 
+from flowersweep.errors import StudyError
 from flowersweep.study.events import Epoch
 from flowersweep.training.step import State
 from flowersweep.util.files import write_arrays
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the file
 
 
 @dataclass(frozen=True)
@@ -50,17 +57,49 @@ class Checkpoint:
         if self.state is None:
             raise ValueError("nothing was trained yet")
         leaves = {f"leaf{n}": leaf for n, leaf in enumerate(jax.tree.leaves(self.state))}
-        about = {"epoch": self.epoch, "lengths": [len(part) for part in self.state[1:]], "done": [asdict(epoch) for epoch in self.done]}
+        about = {
+            "format": FORMAT,
+            "epoch": self.epoch,
+            "lengths": [len(part) for part in self.state[1:]],
+            "done": [asdict(epoch) for epoch in self.done],
+        }
         write_arrays(path, {"about": json.dumps(about), "losses": np.array(jax.device_get([*self.losses]), np.float32), **leaves})
 
     @classmethod
     def load(cls, path: Path, place: Any = None) -> Checkpoint:
-        """Read a checkpoint onto the device or sharding ``place``; the one before the first epoch if there is none."""
+        """Read a checkpoint onto the device or sharding ``place``.
+
+        Raises:
+            StudyError: The file is not there, or cannot be read.
+        """
+        try:
+            return cls._read(path, place)
+        except FileNotFoundError as error:
+            raise StudyError(f"{path} is not there. Restore it from a copy") from error
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise StudyError(f"{path} cannot be read ({error}). Restore it from a copy") from error
+
+    @classmethod
+    def resume(cls, path: Path, place: Any = None) -> Checkpoint:
+        """Read a checkpoint; return the one before the first epoch if it is not there or broken.
+
+        Training goes on from the start then, with the same numbers.
+        """
         if not path.exists():
             return cls()
+        try:
+            return cls.load(path, place)
+        except StudyError as error:
+            log.warning("the training starts again: %s", error)
+            return cls()
+
+    @classmethod
+    def _read(cls, path: Path, place: Any) -> Checkpoint:
         with np.load(path) as file:
             leaves = [file[f"leaf{n}"] for n in range(len(file.files) - 2)]
             about, losses = json.loads(str(file["about"])), tuple(file["losses"])
+        if about["format"] != FORMAT:
+            raise ValueError(f"its format is {about['format']}, not {FORMAT}")
         step, *rest = leaves
         cuts = np.cumsum(about["lengths"])[:-1]
         parts = [rest[a:b] for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import io
-import os
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +19,9 @@ from flowersweep.data.pipeline import padded
 from flowersweep.errors import StudyError
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
+from flowersweep.util.files import atomic_write
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -50,17 +53,18 @@ def feature_dir(dataset: Dataset, classifier: Classifier, runtime: Runtime, cach
 
 def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
     """Return the features, memory-mapped; computed and kept if they are not there, by one process of this machine while others wait."""
-    if not path.exists():
-        with _alone(path):
-            if not path.exists():
-                _keep(path, np.concatenate(list(rows)))
-    kept: np.ndarray = np.load(path, mmap_mode="r")
+    if (stored := _stored(path)) is not None:
+        return stored
+    with _alone(path):
+        if (stored := _stored(path)) is None:
+            _keep(path, np.concatenate(list(rows)))
+    kept: np.ndarray = np.load(path, mmap_mode="r") if stored is None else stored
     return kept
 
 
 def _common(path: Path, rows: Iterator[np.ndarray], runtime: Runtime) -> np.ndarray:
     """Return the features on every host: host 0 has them, or all compute them together and host 0 keeps them."""
-    if runtime.broadcast_bytes(b"kept" if path.exists() else b""):
+    if runtime.broadcast_bytes(b"kept" if _stored(path) is not None else b""):
         sent = io.BytesIO(runtime.broadcast_bytes(path.read_bytes() if runtime.host == 0 else None))
         kept: np.ndarray = np.load(sent)
         return kept
@@ -84,16 +88,20 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _keep(path: Path, computed: np.ndarray) -> None:
-    partial = path.with_suffix(f".{os.getpid()}.partial")
+    with atomic_write(path) as file:
+        np.save(file, computed)
+
+
+def _stored(path: Path) -> np.ndarray | None:
+    """Return the features of a file, memory-mapped; None if it is not there or cannot be read."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            np.save(file, computed)
-        partial.replace(path)
-    except OSError as error:
-        raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        stored: np.ndarray = np.load(path, mmap_mode="r")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError) as error:
+        log.warning("%s cannot be read (%s): its features are computed again", path, error)
+        return None
+    return stored
 
 
 def _rows(split: Split, dataset: Dataset, extract: Extract, batch: int, progress: Progress) -> Iterator[np.ndarray]:

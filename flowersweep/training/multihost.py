@@ -54,7 +54,7 @@ def run_follower(space: Space, workshop: TrainingContext) -> None:
 def load_checkpoint(source: Path | bytes | None, runtime: Runtime) -> Checkpoint:
     """Return, on all hosts, the checkpoint that host 0 has: a file or what was in it; the one before the first epoch if there is none."""
     if runtime.hosts == 1 and isinstance(source, Path):
-        return Checkpoint.load(source, runtime.replicated)
+        return Checkpoint.resume(source, runtime.replicated)
     content = runtime.broadcast_bytes(
         source.read_bytes() if isinstance(source, Path) and source.exists() else source if isinstance(source, bytes) else None
     )
@@ -62,4 +62,4 @@ def load_checkpoint(source: Path | bytes | None, runtime: Runtime) -> Checkpoint
         copy = Path(folder) / "checkpoint.npz"
         if content:
             copy.write_bytes(content)
-        return Checkpoint.load(copy, runtime.replicated)
+        return Checkpoint.resume(copy, runtime.replicated)

@@ -15,8 +15,11 @@ from flowersweep.errors import StudyError
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """Give a file to write that replaces ``path`` once it is whole and on disk.
+
+    Args:
+        durable: Wait until it survives a power cut.
 
     Raises:
         StudyError: The disk is full, or the folder cannot be written.
@@ -28,11 +31,13 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         Path(name).chmod(0o644)
         os.replace(name, path)
         name = None
-        _sync_folder(path.parent)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
     finally:
@@ -40,9 +45,9 @@ def atomic_write(path: Path) -> Iterator[IO[bytes]]:
             Path(name).unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Write a whole file. Raises StudyError like `atomic_write`."""
-    with atomic_write(path) as file:
+    with atomic_write(path, durable=durable) as file:
         file.write(content)
 
 
@@ -50,6 +55,12 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays as .npz. Raises StudyError like `atomic_write`."""
     with atomic_write(path) as file:
         np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+
+
+def move(source: Path, target: Path) -> None:
+    """Give a finished file or folder its name, durably."""
+    os.replace(source, target)
+    _sync_folder(target.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from flowersweep.config.compose import recorded_or_named
 from flowersweep.config.schema import Config, Ensemble
 from flowersweep.data.dataset import open_dataset
 from flowersweep.ensemble.analysis import reference_weightings
@@ -29,7 +30,7 @@ from flowersweep.search.state import Study
 from flowersweep.space.space import Params
 from flowersweep.study.records import TrialRecord, best_record, read_study
 from flowersweep.training.features import Progress
-from flowersweep.workflows.ensemble_rounds import TrainingRounds, RoundTrial
+from flowersweep.workflows.ensemble_rounds import RoundTrial, TrainingRounds
 from flowersweep.workflows.promotion import Champion, Decision, decide, load_study, require_all, retraining_config
 from flowersweep.workflows.sweep import run_study
 
@@ -55,9 +56,9 @@ def run_ensemble_promotion(
     # the trials that were pooled: those that the study's words name by now may be others
     names = [name for name, entry in started.space.items() if entry["path"].startswith("ensemble.weights.")]
     known = load_members(replace(config, ensemble=Ensemble(members=names), sweep=replace(config.sweep, space={})))
-    assert known is not None
-    named = any(word.startswith("data") for word in overrides)
-    config = config if named else replace(config, data=known.data)
+    if known is None:
+        raise StudyError(f"the study {config.study} pools no trials: there is nothing to promote")
+    config = replace(config, data=recorded_or_named(overrides, config.data, known.data))
     images = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
     require_images(known, images.digest, config.data.split_seed)
     entries = _entries(study.trials, known, started.config["ensemble"]["pooling"], study.objectives)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowersweep.config.compose import recorded_or_named
 from flowersweep.config.schema import Config, Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.pipeline import in_order, padded
@@ -19,6 +21,7 @@ from flowersweep.models.cpu.lowering import lower_for_cpu
 from flowersweep.runtime import start
 from flowersweep.tracking import registry
 from flowersweep.training.augment.views import tta_views
+from flowersweep.util.files import atomic_write
 
 BATCH = 64
 
@@ -50,19 +53,18 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     dir, alias = Path(config.dir), config.alias if config.run is None else None
     model = load_predictor(config, alias=alias, version=config.version, run=config.run)
     facts = registry.model_metadata(config.tracking, dir, alias=alias, version=config.version, run=config.run)
-    named = any(word.lstrip("+").startswith("data") for word in overrides)
+    images = recorded_or_named(overrides, config.data, Data(**facts["data"]))
     height, width = model.input_shape[1:3]
-    dataset = open_dataset(config.data if named else Data(**facts["data"]), dir / "cache", trusted=tuple(config.trusted_modules))
+    dataset = open_dataset(images, dir / "cache", trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)
     split = dataset.splits[config.split]
-    with path.with_suffix(".partial").open("w", newline="") as file:
+    with atomic_write(path) as binary, io.TextIOWrapper(binary, newline="", write_through=True) as file:
         writer = csv.writer(file)
         writer.writerow(["id", "label"])
         changed = 0
         for id, (label, plain) in zip(split.ids, labels(model, in_order(split, (height, width), BATCH), config.views), strict=True):
             writer.writerow([id, label])
             changed += label != plain
-    path.with_suffix(".partial").replace(path)
     return Submission(path, len(split), changed)
 
 
@@ -114,4 +116,10 @@ def _require_fit(dataset: Dataset, facts: dict[str, Any], split: str) -> None:
         raise DataError(
             f"the model knows {len(facts['classes'])} classes, {dataset.dir} has {len(dataset.classes)}: "
             "leave data out to take the images it was trained with, or name a folder of the same classes"
+        )
+    other = [pair for pair in zip(facts["classes"], dataset.classes, strict=True) if pair[0] != pair[1]]
+    if other:
+        raise DataError(
+            f"the classes of {dataset.dir} are not those of the model: {other[0][1]!r} stands where the model has {other[0][0]!r}. "
+            "Name a folder of the same classes in the same order, or their names: data.classes=FILE"
         )

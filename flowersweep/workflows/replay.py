@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from flowersweep import provenance
-from flowersweep.config.compose import compose, config_from_dict, parse
+from flowersweep.config.compose import config_from_dict, parse, recorded_or_named
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import ConfigError, DataError, StudyError, TrackingError
-from flowersweep.machine import described
+from flowersweep.machine import describe_machine
 from flowersweep.runtime import Runtime, start
 from flowersweep.tracking.masking import MASK
 from flowersweep.tracking.recorded import RecordedRun, changes
@@ -148,9 +148,10 @@ def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) ->
         raise TrackingError(f"the run {found.name} pools the logits of other runs and trained nothing: replay those")
     # whom to trust is for the command to say, never for what it is about
     was = replace(config_from_dict(found.config), trusted_modules=config.trusted_modules)
-    if any(key.startswith("data.") for key in said):
-        where = compose([word for word in overrides if word.lstrip("+~").startswith("data.")]).data
+    where = recorded_or_named(overrides, config.data, was.data)
+    if where is config.data:
         return replace(was, data=replace(was.data, dir=where.dir, fetch=where.fetch))
+    was = replace(was, data=where)
     known = found.provenance.get("data", {}).get("dir")
     if known and was.data.dir is None and Path(known).is_dir():
         return replace(was, data=replace(was.data, dir=known))
@@ -171,8 +172,8 @@ def _required(found: RecordedRun, runtime: Runtime, config: Config, folder: Path
         code.append(f"there are {runtime.replicas} replicas and were {known['replicas']}, which makes another batch")
     if code and not config.force:
         raise StudyError(f"{'; '.join(code)}. {_how(found, config, folder)}; or train in spite of it: force=true")
-    machine = {"device": (known.get("device_kind"), runtime.device_kind), "cpu": (known.get("cpu"), described()["cpu"])}
-    machine["cores"] = (known.get("cores"), described()["cores"])
+    machine = {"device": (known.get("device_kind"), runtime.device_kind), "cpu": (known.get("cpu"), describe_machine()["cpu"])}
+    machine["cores"] = (known.get("cores"), describe_machine()["cores"])
     return code + [f"{what} is {now} and was {then}" for what, (then, now) in machine.items() if then is not None and then != now]
 
 

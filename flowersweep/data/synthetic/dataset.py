@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from flowersweep.data.records import compress, encode, write_split
 from flowersweep.data.synthetic.drawing import picture
 from flowersweep.data.synthetic.species import Species, species_of
+from flowersweep.util.files import move
 
 _log = logging.getLogger(__name__)
 _VERSION = 1  # raise it when the same arguments would draw other pictures
@@ -60,7 +60,7 @@ def _write_split(folder: Path, species: list[Species], each: int, side: int, see
 def _move(unfinished: Path, folder: Path) -> None:
     unfinished.chmod(0o755)  # mkdtemp makes it private
     try:
-        os.rename(unfinished, folder)
+        move(Path(unfinished), Path(folder))
     except OSError:
         if not folder.exists():  # else another process drew the same pictures first
             raise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import keras
+
+from flowersweep.util.cores import usable_cores
 
 PIXELS_PER_CORE = 75_000  # of the input; measured best between 40 000 and 80 000 for networks of EfficientNet-Lite's width
 
@@ -46,7 +47,7 @@ def microbatched(model: keras.Model) -> keras.Model:
     Features of an image must not depend on the others, as in inference they do not. The wrapped model owns `model`'s weights, not copies.
     """
     images = keras.Input(model.input_shape[1:], name="images", dtype=model.input.dtype)
-    slices = MicroBatch(model, slice_size(*model.input_shape[1:3], cores=len(os.sched_getaffinity(0))), name="slices")
+    slices = MicroBatch(model, slice_size(*model.input_shape[1:3], cores=len(usable_cores())), name="slices")
     return keras.Model(images, slices(images), name=f"{model.name}_in_slices")
 
 
