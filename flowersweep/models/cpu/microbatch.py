@@ -46,7 +46,8 @@ def microbatched(model: keras.Model) -> keras.Model:
     Features of an image must not depend on the others, as in inference they do not. The wrapped model owns `model`'s weights, not copies.
     """
     images = keras.Input(model.input_shape[1:], name="images", dtype=model.input.dtype)
-    slices = MicroBatch(model, slice_size(*model.input_shape[1:3], cores=len(os.sched_getaffinity(0))), name="slices")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has no affinity
+    slices = MicroBatch(model, slice_size(*model.input_shape[1:3], cores=cores), name="slices")
     return keras.Model(images, slices(images), name=f"{model.name}_in_slices")
 
 
