@@ -73,7 +73,9 @@ def test_the_quickstart_has_a_row_for_every_verb() -> None:
 
 def test_the_map_of_the_house_has_a_row_for_every_room() -> None:
     text = (ROOT / "docs" / "design.md").read_text()
-    rows = {name.strip("/").removesuffix(".py") for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in row.split("`")[1::2]}
+    rows = {
+        name.strip("/").removesuffix(".py") for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in row.split("`")[1::2]
+    }
     assert set().union(*LAYERS) - {"__main__"} <= rows
 
 
