@@ -11,6 +11,7 @@ import pytest
 from flowersweep.__main__ import overrides
 from flowersweep.config.compose import compose, compose_unchecked
 from tests.conftest import Command
+from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bench" / "README.md") if path.exists()]
@@ -63,6 +64,31 @@ def test_every_group_and_sweep_is_written_about() -> None:
     sweeps = [path.stem for path in (ROOT / "sweeps").glob("*.yaml")]
     assert not [group for group in groups if not re.search(rf"`{group}[`=:]|\b{group}=", text)]
     assert not [sweep for sweep in sweeps if not re.search(rf"`{sweep}`|sweep={sweep}\b", text)]
+
+
+def test_the_quickstart_has_a_row_for_every_verb() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*python -m flowersweep", (ROOT / "docs" / "quickstart.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(path.stem for path in (ROOT / "conf" / "verb").glob("*.yaml"))
+
+
+def test_the_map_of_the_house_has_a_row_for_every_room() -> None:
+    text = (ROOT / "docs" / "design.md").read_text()
+    rows = {
+        name.strip("/").removesuffix(".py") for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in row.split("`")[1::2]
+    }
+    assert set().union(*LAYERS) - {"__main__"} <= rows
+
+
+def test_every_file_that_the_design_names_is_there() -> None:
+    names = set(re.findall(r"(?<![\w/.])[\w]+/[\w/]+\.py\b", (ROOT / "docs" / "design.md").read_text()))
+    assert len(names) > 20
+    assert not [name for name in names if not (ROOT / "flowersweep" / name).exists() and not (ROOT / name).exists()]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "docs"], ids=lambda page: page.name)
+def test_no_cell_of_a_table_is_a_paragraph(page: Path) -> None:
+    cells = [cell for line in page.read_text().splitlines() if line.startswith("|") for cell in line.split(" | ")]
+    assert not [cell for cell in cells if len(cell) > 160]
 
 
 def write_files(page: str, folder: Path) -> None:
