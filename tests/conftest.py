@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.kills import Fork, forks
 from tests.postgres import postgres, postgres_server  # noqa: F401 - fixtures of every test
@@ -20,6 +21,10 @@ from tests.postgres import postgres, postgres_server  # noqa: F401 - fixtures of
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+
+# machines are busy, and how long an example takes is no property
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 ROOT = Path(__file__).parents[1]
 

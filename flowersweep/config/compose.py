@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, replace
 from functools import lru_cache
 from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -32,24 +35,54 @@ from flowersweep.errors import ConfigError, did_you_mean
 log = logging.getLogger(__name__)
 
 
+_snapshot: Path | None = None  # a copy of all YAML files, while a study composes from it
+
+
 def config_folder(name: str) -> Path:
-    """Return where ``conf`` or ``sweeps`` lies: inside an installed package, beside it in a checkout."""
+    """Return where our ``conf`` or ``sweeps`` lies: in an installed package, or beside it in a checkout."""
+    if _snapshot is not None:
+        return _snapshot / "ours" / name
     package = Path(__file__).parents[1]
     return package / name if (package / name).is_dir() else package.parent / name
+
+
+def user_folder(name: str) -> Path:
+    """Return where the user's own ``conf`` or ``sweeps`` lies."""
+    return (Path.cwd() if _snapshot is None else _snapshot / "user") / name
+
+
+@contextmanager
+def frozen_files() -> Iterator[None]:
+    """Compose from a copy of the YAML files as they are now.
+
+    A trial that is composed after somebody edited one would otherwise be another than the study began with.
+    """
+    global _snapshot
+    before = _snapshot
+    with TemporaryDirectory(prefix="flowersweep-conf-") as folder:
+        for owner, find in (("ours", config_folder), ("user", user_folder)):
+            for name in ("conf", "sweeps"):
+                if find(name).is_dir():
+                    copytree(find(name), Path(folder) / owner / name)
+        _snapshot = Path(folder)
+        try:
+            yield
+        finally:
+            _snapshot = before
 
 
 class UserConf(SearchPathPlugin):
     """Finds the user's own ``./conf`` before ours, so that theirs wins on a clash."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        own = Path.cwd() / "conf"
+        own = user_folder("conf")
         if own.is_dir() and own != config_folder("conf"):
             search_path.prepend("user", f"file://{own}")  # no as_uri(): Hydra does not decode what it escapes
 
 
 def sweep_files() -> dict[str, Path]:
     """Return the sweeps there are, by name; those in the user's ``./sweeps`` come last and win."""
-    folders = (config_folder("sweeps"), Path.cwd() / "sweeps")
+    folders = (config_folder("sweeps"), user_folder("sweeps"))
     return {file.stem: file for each in folders for file in sorted(each.glob("*.yaml"))}
 
 
@@ -174,13 +207,13 @@ def option_names(group: str) -> list[str]:
     """Return the names a config group can be set to, ours and the user's."""
     if group == "sweep":
         return sorted(sweep_files())
-    return sorted({file.stem for each in (config_folder("conf"), Path.cwd() / "conf") for file in (each / group).glob("*.yaml")})
+    return sorted({file.stem for each in (config_folder("conf"), user_folder("conf")) for file in (each / group).glob("*.yaml")})
 
 
 def group_names() -> list[str]:
     """Return the names of the config groups, ours and the user's."""
     return sorted(
-        {sub.name for each in (config_folder("conf"), Path.cwd() / "conf") if each.is_dir() for sub in each.iterdir() if sub.is_dir()}
+        {sub.name for each in (config_folder("conf"), user_folder("conf")) if each.is_dir() for sub in each.iterdir() if sub.is_dir()}
     )
 
 

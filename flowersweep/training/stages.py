@@ -20,6 +20,7 @@ from flowersweep.data.dataset import Dataset
 from flowersweep.data.pipeline import padded, shuffled
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
+from flowersweep.training.epoch_orders import EPOCH_ORDERS
 from flowersweep.training.step import Dropout, Hyperparameters, State, StepComponents, StepDefinition, mean_log_probs, train_step
 
 
@@ -74,9 +75,6 @@ def fresh_head(widths: Sequence[int], classes: int, seed: int) -> list[np.ndarra
     return [drawn, np.zeros(classes * len(widths), np.float32)]
 
 
-IN_ORDER = 2**29  # bytes of memory for features in the order of an epoch, which all trials with the same seed share
-
-
 class HeadStage:
     """Train the head alone: an epoch is one jitted scan over rows of the cached features.
 
@@ -105,7 +103,6 @@ class HeadStage:
 
         self._scan = jax.jit(scan)
         self._sort = jax.jit(lambda rows, order: jax.tree.map(lambda each: each[order], rows), out_shardings=shared.runtime.replicated)
-        self._in_order: dict[tuple[int, int], tuple[Array, Array]] = {}  # seed, epoch -> features and labels in the order of that epoch
         # not in NumPy: the threads of its BLAS spin on after a product, and the next epoch took up to 1.6 times as long
         self._predict = jax.jit(lambda weights, features: mean_log_probs(forward(weights, [], features, False, lambda x: x)[0]))
         for features in shared.features.values():  # whichever trial is the first to be scored on a part, it compiles nothing
@@ -130,13 +127,12 @@ class HeadStage:
         """
         rows, runtime = self.shared.train, self.shared.runtime
         straight = np.arange(len(rows[1]), dtype=np.int32)
-        if (known := self._in_order.get((seed, epoch))) is not None:
-            return known, straight
         order = np.random.default_rng([seed, 1, epoch]).permutation(straight)
-        if runtime.platform != "cpu" or (len(self._in_order) + 1) * rows[0].nbytes * runtime.replicas > IN_ORDER:
+        if runtime.platform != "cpu":
             return rows, order
-        self._in_order[seed, epoch] = self._sort(rows, order)
-        return self._in_order[seed, epoch], straight
+        nbytes = rows[0].nbytes * runtime.replicas
+        in_order = EPOCH_ORDERS.get(id(self.shared), seed, epoch, lambda: self._sort(rows, order), nbytes)
+        return (rows, order) if in_order is None else (in_order, straight)
 
     def logits(self, state: State, part: str) -> np.ndarray:
         return np.asarray(self._predict(state.weights, self.shared.features[part]))

@@ -10,7 +10,7 @@ from typing import Any
 
 import optuna
 
-from flowersweep.config.compose import parse
+from flowersweep.config.compose import frozen_files, parse
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import resolve
 from flowersweep.config.validation import uses_threads
@@ -167,7 +167,7 @@ def run_study(
         _prepare(study, pool, context, trains=members is None)
         wake(None)
         loop = TrialLoop(study, work)
-        with _stopped_in_order(loop), low_latency_gc():
+        with _stopped_in_order(loop), low_latency_gc(), frozen_files():
             loop.run()
             subscribers.sample()
         shipped = subscribers.drain()

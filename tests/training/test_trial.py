@@ -16,6 +16,7 @@ from flowersweep.runtime import compiles
 from flowersweep.training import stages, trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
+from flowersweep.training.epoch_orders import EPOCH_ORDERS
 from tests.tiny import tiny
 
 FROZEN = tiny()
@@ -70,12 +71,13 @@ def test_features_in_the_order_of_an_epoch_or_as_they_lie_give_the_same_with_the
     whole, metrics = run(FROZEN, workshop)
     stage = workshop.main_stage(FROZEN)
     assert isinstance(stage, stages.HeadStage)
-    assert {epoch for _, epoch in stage._in_order} == {*range(FROZEN.train.all_epochs)}
+    owner = id(workshop.get_shared(FROZEN))
+    assert EPOCH_ORDERS.epochs(owner, FROZEN.seed) == [*range(FROZEN.train.all_epochs)]
     before = compiles()
-    monkeypatch.setattr(stages, "IN_ORDER", workshop.get_shared(FROZEN).train[0].nbytes)  # room for the first epoch alone
-    stage._in_order.clear()
+    monkeypatch.setattr(EPOCH_ORDERS, "limit", workshop.get_shared(FROZEN).train[0].nbytes)  # room for the first epoch alone
+    EPOCH_ORDERS.clear()
     other, again = run(FROZEN, workshop)
-    assert len(stage._in_order) == 1
+    assert EPOCH_ORDERS.epochs(owner, FROZEN.seed) == [0]
     same(whole, other)
     assert (again, compiles()) == (metrics, before)
 
