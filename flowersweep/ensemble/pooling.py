@@ -16,6 +16,7 @@ import numpy as np
 import optuna
 
 from flowersweep.config.compose import compose_unchecked
+from flowersweep.config.keys import says
 from flowersweep.config.schema import Config
 from flowersweep.ensemble.analysis import EnsembleAnalysis, analyse, reference_weightings
 from flowersweep.ensemble.members import Members
@@ -108,7 +109,7 @@ def with_weights(config: Config, overrides: Sequence[str], members: Members) -> 
     entries: dict[str, Any] = {
         name: {"path": f"ensemble.weights.{key}", "values": "interval(0.0, 1.0)"} for name, key in zip(members.names, keys, strict=True)
     }
-    data = config.data if any(word.startswith("data") for word in overrides) else members.data
+    data = config.data if says(overrides, "data") else members.data
     sweep = replace(config.sweep, space={**config.sweep.space, **entries})
     return replace(config, data=data, ensemble=compose_unchecked(words).ensemble, sweep=sweep), words
 

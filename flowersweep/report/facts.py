@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from flowersweep.config.keys import is_within, key_of, role_of
+from flowersweep.config.schema import LABEL, PLACE, TRAINED
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import Labels, Logits, accuracy, confusion, macro_f1, nll, per_class
 from flowersweep.evaluation.statistics import Difference
@@ -26,8 +28,6 @@ from flowersweep.tracking.masking import masked_text
 
 NEXT_BEST = 10  # trials that are compared with the best one
 PAIRS = 15  # that are shown of the classes taken for each other
-# what a single training does not need of a sweep's command
-OF_A_SWEEP = re.compile(r"[+~]*(study=|sweep\.|verb=|progress=|sampler|pruner|engine=|oracle|executor|studies=|output=)")
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,14 @@ def command(study: Reading) -> str | None:
     if best is None:
         return None
     begun = shlex.split(study.started.provenance.get("command", ""))[3:]
-    words = [word for word in begun if not OF_A_SWEEP.match(word)]
+    words = [word for word in begun if _is_of_training(key_of(word))]
     words += [f"{p.path}={_value(best.params[p.name])}" for p in study.parameters if p.name in best.params]
     return masked_text(shlex.join(["python", "-m", "flowersweep", "train", *words]))
+
+
+def _is_of_training(key: str) -> bool:
+    """Say whether a key means something to a training that is alone: what it trains, and where."""
+    return role_of(key) in (TRAINED, LABEL, PLACE) and not is_within(key, "sweep", "executor")
 
 
 def _value(value: Any) -> str:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from optuna.distributions import json_to_distribution
 
 from flowersweep.config.compose import compose_unchecked
+from flowersweep.config.keys import COMPARED, settings_with_role
 from flowersweep.config.paths import Settings, differences, flatten
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Config, Experiment
 from flowersweep.errors import StudyError
 from flowersweep.provenance import code, diff, provenance
 from flowersweep.search.importing import import_trials
@@ -24,42 +25,15 @@ from flowersweep.study.objectives import direction
 from flowersweep.study.records import StudyRecord
 from flowersweep.training.context import TrainingContext
 
-# a study goes on whatever these are: they do not change what a trial means
-FREE = (
-    "topology",
-    "cluster",
-    "executor",
-    "data.dir",
-    "data.cache_bytes",
-    "data.disk_cache_bytes",
-    "verb",
-    "study",
-    "studies",
-    "run",
-    "alias",
-    "version",
-    "split",
-    "output",
-    "views",
-    "port",
-    "dir",
-    "progress",
-    "promotion",
-    "force",
-    "reason",
-    "tracking",
-    "sweep.n_trials",
-    "sweep.mirror",
-    "sweep.keep",
-    "sweep.workers",
-    "sweep.budget",
-    "train.checkpoint_seconds",
-)
-
 
 def study_folder(config: Config) -> Path:
     """Return the folder of a configuration's study."""
     return Path(config.dir) / "studies" / str(config.study)
+
+
+def compared_settings(config: Experiment) -> Settings:
+    """Return what must stay the same while a study goes on, by dotted path; of its space only what is in it, however it is written."""
+    return settings_with_role(replace(config, sweep=replace(config.sweep, space={})), *COMPARED)
 
 
 def open_or_verify(
@@ -69,8 +43,8 @@ def open_or_verify(
     dataset = workshop.dataset(config.data)
     if not config.ensemble.members:
         workshop.batch(config)
-    meaning = {"space": space.describe(), "settings": {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}}
-    meaning["settings"] |= {"data.digest": dataset.digest, "replicas": workshop.runtime.replicas}
+    facts = {"data.digest": dataset.digest, "replicas": workshop.runtime.replicas}
+    meaning = {"space": space.describe(), "settings": compared_settings(config) | facts}
     meaning = json.loads(json.dumps(meaning))
     if journal.events:
         if changed := _changed(StudyRecord(journal.events[:1]).started, meaning):
@@ -85,7 +59,7 @@ def open_or_verify(
             study=str(config.study),
             experiment=experiment,
             seed=config.seed,
-            config=json.loads(json.dumps(asdict(config))),
+            config=json.loads(json.dumps(asdict(config.experiment))),
             overrides=[*overrides],
             objective=config.sweep.objective,
             direction=direction(config.sweep.objective),

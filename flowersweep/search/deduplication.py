@@ -6,20 +6,12 @@ import hashlib
 import json
 from typing import Any
 
-from flowersweep.config.paths import Settings, flatten
-from flowersweep.config.schema import Config
+from flowersweep.config.keys import is_within, settings_with_role
+from flowersweep.config.paths import Settings
+from flowersweep.config.schema import TRAINED, Experiment
 from flowersweep.space.space import Params, Space
 from flowersweep.training.context import TrainingContext
 
-PARTS = ("seed", "data", "model", "loss", "augment", "schedule", "optimizer", "train", "ensemble")
-# of no effect, whatever they are
-FILES = {"data.dir", "data.cache_bytes", "data.disk_cache_bytes"}
-LABELS = {
-    "train.checkpoint_seconds",
-    "train.learning_rates",
-    *FILES,
-    *(f"{part}.name" for part in PARTS),
-}
 MOVED = ("flip", "crop", "aspect", "zoom", "shift", "rotation")
 STRENGTHS = (*MOVED, "hue", "saturation", "contrast", "brightness", "cutout", "mix_probability")
 FINE_TUNING = ("train.head_epochs", "train.head_learning_rate", "train.backbone_rate", "train.batch_statistics")
@@ -38,7 +30,7 @@ INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
 KNOWN_PACKAGES = ("flowersweep.", "keras.optimizers.")  # what the numbers of other callables mean is not known
 
 
-def identity(config: Config, replicas: int, images: str = "") -> str:
+def identity(config: Experiment, replicas: int, images: str = "") -> str:
     """Return a hash that two configurations share if and only if they are the same training on so many replicas.
 
     ``images`` is the digest of the images, where a study has several.
@@ -49,22 +41,22 @@ def identity(config: Config, replicas: int, images: str = "") -> str:
 def training_identity(space: Space, params: Params, workshop: TrainingContext) -> str:
     """Return the identity of what a point of a space trains."""
     config = space.config(params)
-    several = any(parameter.path.startswith("data") for parameter in space.parameters)
+    several = any(is_within(parameter.path, "data") for parameter in space.parameters)
     return identity(config, workshop.runtime.replicas, workshop.dataset(config.data).digest if several else "")
 
 
-def canonical(config: Config, replicas: int) -> Settings:
+def canonical(config: Experiment, replicas: int) -> Settings:
     """Return the settings that count, by dotted path: no labels, and nothing that has no effect beside the others.
 
     A focal loss with gamma 0 is cross entropy, since only the name tells them apart.
     """
-    leaves = {path: value for path, value in flatten(config) if path.split(".")[0] in PARTS and path not in LABELS}
+    leaves = settings_with_role(config, TRAINED)
     idle = [each for path, value, idles in INERT_SETTINGS if leaves.get(path) == value and _known(leaves, path) for each in idles]
     if _known(leaves, "augment.") and all(not leaves.get(f"augment.{strength}") for strength in STRENGTHS):
         idle.append("augment")
     if replicas == 1:
         idle.append("train.rate_scaling")
-    return {path: _number(value) for path, value in leaves.items() if not any(path == each or path.startswith(f"{each}.") for each in idle)}
+    return {path: _number(value) for path, value in leaves.items() if not is_within(path, *idle)}
 
 
 def replicate_seed(identity: str, repeat: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from flowersweep.config.keys import says
 from flowersweep.config.schema import Config, Ensemble
 from flowersweep.data.dataset import open_dataset
 from flowersweep.ensemble.analysis import reference_weightings
@@ -53,7 +54,7 @@ def run_ensemble_promotion(
     names = [name for name, entry in started.space.items() if entry["path"].startswith("ensemble.weights.")]
     known = load_members(replace(config, ensemble=Ensemble(members=names), sweep=replace(config.sweep, space={})))
     assert known is not None
-    named = any(word.startswith("data") for word in overrides)
+    named = says(overrides, "data")
     config = config if named else replace(config, data=known.data)
     images = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
     require_images(known, images.digest, config.data.split_seed)
@@ -61,8 +62,8 @@ def run_ensemble_promotion(
     members = tuple((name, configured(config, name)) for name in known.names)
     what = hashlib.sha256(json.dumps([started.time, entries, known.names], sort_keys=True).encode()).hexdigest()
     count = (len(members) + len(entries)) * config.promotion.seeds
-    own = {"data": config.data, "sweep": config.sweep, "promotion": config.promotion, "verb": config.verb, "progress": config.progress}
-    base = replace(members[0][1], **own, recipe=None, executor={})  # a pool needs the members of its round: one after the other, here
+    # a pool needs the members of its round: one after the other, here
+    base = replace(members[0][1], data=config.data, sweep=config.sweep, recipe=None, executor={})
     again = retraining_config(config, base, what, count, objective=started.objective, objectives=[], workers=1)
     against = champion(again) if champion else None
     points = Rounds((), {}, (), frozenset(), entries=tuple(entries.items()), seed=again.seed, home=config, members=members)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from flowersweep.config.keys import says
 from flowersweep.config.schema import Config, Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.pipeline import in_order, padded
@@ -50,7 +51,7 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     dir, alias = Path(config.dir), config.alias if config.run is None else None
     model = load_predictor(config, alias=alias, version=config.version, run=config.run)
     facts = registry.model_metadata(config.tracking, dir, alias=alias, version=config.version, run=config.run)
-    named = any(word.lstrip("+").startswith("data") for word in overrides)
+    named = says(overrides, "data")
     height, width = model.input_shape[1:3]
     dataset = open_dataset(config.data if named else Data(**facts["data"]), dir / "cache", trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)

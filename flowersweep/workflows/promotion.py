@@ -18,15 +18,15 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 from flowersweep.config.compose import compose, parse
-from flowersweep.config.paths import flatten
-from flowersweep.config.schema import Config
+from flowersweep.config.keys import key_of, role_of, settings_with_role
+from flowersweep.config.schema import COMMAND, TRAINED, Config
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.gate import Candidate, Verdict, compare_with_champion, select_one_se, to_dict
 from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.statistics import mcnemar, wilson
 from flowersweep.runtime import start
-from flowersweep.search.compatibility import FREE, describe_changes, study_folder
+from flowersweep.search.compatibility import describe_changes, study_folder
 from flowersweep.search.deduplication import identity, replicate_seed
 from flowersweep.search.state import Study, Turns
 from flowersweep.space.space import Params, Space, build_space
@@ -65,8 +65,8 @@ class Candidates(Space):
 
     def trained(self, record: TrialRecord) -> Config:
         """Return the configuration that a trial was trained with."""
-        config = self.config(record.params)
-        return replace(config, dir=self.home.dir, tracking=self.home.tracking, seed=config.seed if record.seed is None else record.seed)
+        config = self.home.with_experiment(self.config(record.params).experiment)
+        return config if record.seed is None else replace(config, seed=record.seed)
 
     def model(self, record: TrialRecord, folder: Path, workshop: TrainingContext) -> Any:
         """Return the trained network of a trial as a Keras model."""
@@ -117,10 +117,9 @@ def run_promotion(
     """
     study = load_study(config)
     started, trials = study.started, study.trials
-    words = [word for word in started.overrides if not word.startswith("verb=")]
-    own = [word for word in overrides if not word.startswith(("verb=", "study=", "promotion.", "force=", "reason="))]
+    words, own = ([word for word in said if role_of(key_of(word)) not in (None, COMMAND)] for said in (started.overrides, overrides))
     _require_same(started, compose(words))
-    base = compose([*words, *own, f"study={config.study}"])
+    base = config.with_experiment(compose([*words, *own]).experiment)
     searched = started.config["sweep"]["space"]
     space = build_space(base, [*words, *own], parse(words)) if searched else Space((), {}, (*words, *own), frozenset())
     entries = candidates(base, space, trials, config.promotion.top, started.settings["replicas"])
@@ -145,16 +144,13 @@ def retraining_config(config: Config, base: Config, what: str, count: int, **of_
     # logits are never removed, or asking for fewer seeds would remove what was trained
     kept: dict[str, Any] = {"n_trials": count, "keep": 2**31, "space": {}, "repeats": "replicate"}
     return replace(
-        base,
+        config.with_experiment(base.experiment),
         study=f"{config.study}-promotion-{what[:6]}",
         seed=replicate_seed(what, 0),
         engine="optuna",
         sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
         pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
         sweep=replace(base.sweep, **kept, **of_sweep),
-        tracking=config.tracking,
-        cluster=config.cluster,
-        dir=config.dir,
     )
 
 
@@ -202,9 +198,8 @@ def promotion_evidence(config: Config) -> dict[str, str]:
 
 def _require_same(started: StudyStarted, now: Config) -> None:
     """Raise StudyError if the study's own words do not mean any more what they meant, since ``conf`` or ``sweeps`` have changed."""
-    apart = (*FREE, "sweep", "data.digest", "replicas")
-    old = {path: value for path, value in started.settings.items() if not path.startswith(apart)}
-    new = {path: value for path, value in json.loads(json.dumps(dict(flatten(now)))).items() if not path.startswith(apart)}
+    old = {path: value for path, value in started.settings.items() if role_of(path) is TRAINED}
+    new = json.loads(json.dumps(settings_with_role(now, TRAINED)))
     if changed := describe_changes(old, new):
         raise StudyError(f"the study was begun with other settings than its words mean now ({'; '.join(changed)}): take the changes back")
 

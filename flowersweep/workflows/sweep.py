@@ -10,6 +10,7 @@ from pathlib import Path
 import optuna
 
 from flowersweep.config.compose import parse
+from flowersweep.config.keys import is_within
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import require_called
 from flowersweep.config.validation import uses_threads
@@ -126,7 +127,7 @@ def _require_networks(config: Config, space: Space, members: Members | None, wor
 
 def _share(study: Study, crew: WorkerPool | None) -> None:
     """Prepare what all trials share before the first of them, so that none waits for features."""
-    common = not isinstance(study, Pooling) and not any(each.path.startswith(("model", "data")) for each in study.space.parameters)
+    common = not isinstance(study, Pooling) and not any(is_within(each.path, "model", "data") for each in study.space.parameters)
     if study.remaining and common and not study.clock.over and (crew is None or crew.local):
         broadcast_command(study.workshop.runtime, SHARE, {})
         study.workshop.precompute_features(study.config)

@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from flowersweep.config.paths import flatten
-from flowersweep.config.schema import Config
+from flowersweep.config.keys import settings_with_role
+from flowersweep.config.schema import TRAINED, Config
 from flowersweep.data.dataset import Dataset
 from flowersweep.data.pipeline import in_order
 from flowersweep.errors import ConfigError
@@ -96,8 +96,7 @@ def load_profile(config: Config, workshop: TrainingContext) -> TrialProfile | No
 
 def key_of(config: Config, workshop: TrainingContext) -> str:
     """Return a name for what the seconds of a trial depend on."""
-    groups = ("data", "model", "loss", "augment", "schedule", "optimizer", "train")
-    settings = {path: value for path, value in flatten(config) if path.startswith(groups)}
+    settings = settings_with_role(replace(config, seed=0), TRAINED)
     facts = [settings, workshop.dataset(config.data).digest, workshop.runtime.device_kind, workshop.runtime.replicas]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
