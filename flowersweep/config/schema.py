@@ -28,7 +28,8 @@ class Role(Enum):
 
 TRAINED, SEARCH, LABEL, PLACE, BUDGET, COMMAND = Role
 
-SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # the power of the number of replicas that a rate is multiplied by
+# the power of the number of replicas that a rate is multiplied by
+SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 
 
 def setting(
@@ -54,13 +55,19 @@ class Data:
     """Which TFRecords to read. ``fetch`` names a callable that returns their folder when ``dir`` is not given."""
 
     name: str = setting("???", role=LABEL)
-    dir: str | None = setting(None, role=PLACE)  # holds train/, val/ and (optionally) test/, each with *.tfrec
+    # holds train/, val/ and (optionally) test/, each with *.tfrec
+    dir: str | None = setting(None, role=PLACE)
     fetch: Any = setting(None, role=TRAINED)  # {_target_: callable, ...}
-    classes: str | None = setting(None, role=TRAINED)  # a file with one class name a line, in index order
-    image_size: int | None = setting(None, low=8, high=4096, role=TRAINED)  # pixels of the side that images are resized to; None: as stored
-    split_seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED)  # halves val into tune and holdout
-    allow_missing_classes: bool = setting(False, role=TRAINED)  # accept a class that no training image has
-    cache_bytes: int = setting(2 * 2**30, low=0, role=PLACE)  # memory for decoded images; a split that does not fit is decoded every epoch
+    # a file with one class name a line, in index order
+    classes: str | None = setting(None, role=TRAINED)
+    # pixels of the side that images are resized to; None: as stored
+    image_size: int | None = setting(None, low=8, high=4096, role=TRAINED)
+    # halves val into tune and holdout
+    split_seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED)
+    # accept a class that no training image has
+    allow_missing_classes: bool = setting(False, role=TRAINED)
+    # memory for decoded images; a split that does not fit is decoded every epoch
+    cache_bytes: int = setting(2 * 2**30, low=0, role=PLACE)
     disk_cache_bytes: int = setting(
         0, low=0, role=PLACE
     )  # disk under dir/cache, for decoded images of the splits that memory does not hold
@@ -71,11 +78,15 @@ class Model:
     """A backbone, its preprocessing and its weights; the head is one dense layer on pooled features."""
 
     name: str = setting("???", role=LABEL)
-    backbone: Any = setting(None, role=TRAINED)  # {_target_: callable(input_shape=, include_top=False, weights=) -> keras.Model, ...}
-    preprocess: Any = setting(None, role=TRAINED)  # {_target_: callable(images in 0..255) -> tensor}; None: the backbone does it
+    # {_target_: callable(input_shape=, include_top=False, weights=) -> keras.Model, ...}
+    backbone: Any = setting(None, role=TRAINED)
+    # {_target_: callable(images in 0..255) -> tensor}; None: the backbone does it
+    preprocess: Any = setting(None, role=TRAINED)
     weights: str = setting("imagenet", role=TRAINED)  # imagenet, none, or a file of Keras weights
-    dropout: float = setting(0.2, low=0, high=0.95, role=TRAINED)  # of the pooled features, while training
-    members: Any = setting(None, role=TRAINED)  # name -> model: several backbones side by side, each with a head, in place of one
+    # of the pooled features, while training
+    dropout: float = setting(0.2, low=0, high=0.95, role=TRAINED)
+    # name -> model: several backbones side by side, each with a head, in place of one
+    members: Any = setting(None, role=TRAINED)
     # how much the loss of the members' mean probabilities counts beside the loss of each member
     ensemble_loss: float | None = setting(None, low=0, high=10, role=TRAINED)
 
@@ -89,19 +100,28 @@ class Train:
     head_epochs: int = setting(0, low=0, role=TRAINED)  # of the frozen stage before fine-tuning
     head_learning_rate: float = setting(1e-3, low=0, role=TRAINED)
     epochs: int = setting(10, low=1, role=TRAINED)  # of the main stage
-    steps_per_epoch: int | None = setting(None, low=1, role=TRAINED)  # of the main stage; None: as many as the images fill
+    # of the main stage; None: as many as the images fill
+    steps_per_epoch: int | None = setting(None, low=1, role=TRAINED)
     batch_per_replica: int = setting(128, low=1, role=TRAINED)  # images
     learning_rate: float = setting(1e-3, low=0, role=TRAINED)  # the schedule's maximum
-    rate_scaling: str = setting("none", choices=(*SCALING,), role=TRAINED)  # of the rates, with the number of replicas
-    learning_rates: str = setting("", role=LABEL)  # the range worth searching, in the grammar of sweeps
+    # of the rates, with the number of replicas
+    rate_scaling: str = setting("none", choices=(*SCALING,), role=TRAINED)
+    # the range worth searching, in the grammar of sweeps
+    learning_rates: str = setting("", role=LABEL)
     # fine-tuning normalises with the statistics of each batch, not with those of the pretrained network
+
     batch_statistics: bool = setting(False, role=TRAINED)
-    backbone_rate: float = setting(1.0, low=0, role=TRAINED)  # the backbone's learning rate as a fraction of the head's
-    weight_decay: float = setting(0.0, low=0, role=TRAINED)  # decoupled, of matrices and kernels only
+    # the backbone's learning rate as a fraction of the head's
+    backbone_rate: float = setting(1.0, low=0, role=TRAINED)
+    # decoupled, of matrices and kernels only
+    weight_decay: float = setting(0.0, low=0, role=TRAINED)
     clip_norm: float | None = setting(None, low=1e-9, role=TRAINED)  # bound of the gradient's norm
-    ema_half_life: float = setting(0.0, low=0, high=10, role=TRAINED)  # of the weights' average, as a fraction of the run; 0: no average
-    accumulate: int = setting(1, low=1, role=TRAINED)  # parts that a batch is cut into, when it does not fit
-    checkpoint_seconds: float = setting(20.0, low=0, role=PLACE)  # a checkpoint is written when this much training would be lost
+    # of the weights' average, as a fraction of the run; 0: no average
+    ema_half_life: float = setting(0.0, low=0, high=10, role=TRAINED)
+    # parts that a batch is cut into, when it does not fit
+    accumulate: int = setting(1, low=1, role=TRAINED)
+    # a checkpoint is written when this much training would be lost
+    checkpoint_seconds: float = setting(20.0, low=0, role=PLACE)
 
     @property
     def all_epochs(self) -> int:
@@ -117,8 +137,10 @@ class Budget:
     minutes: float | None = setting(None, low=0, role=BUDGET)
     bytes: int | None = setting(None, low=1, role=BUDGET)  # that the study's folder may hold
 
+    # never of holdout: it is held out
 
-OBJECTIVES = ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy")  # never of holdout: it is held out
+
+OBJECTIVES = ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy")
 
 
 @dataclass(frozen=True)
@@ -128,17 +150,23 @@ class Sweep:
     n_trials: int = setting(20, low=1, role=BUDGET)
     # a metric of the tune half; likelihoods are minimised, the others maximised
     objective: str = setting("tune/calibrated_nll", choices=OBJECTIVES, role=SEARCH)
-    objectives: list[str] = setting(list, role=SEARCH)  # several instead of one: metrics of the tune half, or time
-    segment_epochs: int = setting(2, low=1, role=SEARCH)  # the pruner decides after every so many epochs
-    workers: int = setting(1, low=1, role=PLACE)  # trials at a time, each in a process of its own; 1: one after the other in this process
+    # several instead of one: metrics of the tune half, or time
+    objectives: list[str] = setting(list, role=SEARCH)
+    # the pruner decides after every so many epochs
+    segment_epochs: int = setting(2, low=1, role=SEARCH)
+    # trials at a time, each in a process of its own; 1: one after the other in this process
+    workers: int = setting(1, low=1, role=PLACE)
     # the same training again: replicate trains it with another seed, reuse takes the earlier result
     repeats: str = setting("replicate", choices=("replicate", "reuse"), role=SEARCH)
     keep: int = setting(20, low=1, role=BUDGET)  # of so many trials, the best, the logits are kept
     budget: Budget = setting(Budget, role=BUDGET)
     space: dict[str, Any] = setting(dict, role=SEARCH)  # name -> {path, values, when}
-    constraints: list[str] = setting(list, role=SEARCH)  # what every trial must meet: "warmup <= 0.2 or learning_rate < 0.01"
-    import_from: list[str] = setting(list, role=SEARCH)  # studies whose trials a new study learns from
-    mirror: str | None = setting(None, role=PLACE)  # an Optuna storage to keep up to date: sqlite:///FILE, postgresql://...
+    # what every trial must meet: "warmup <= 0.2 or learning_rate < 0.01"
+    constraints: list[str] = setting(list, role=SEARCH)
+    # studies whose trials a new study learns from
+    import_from: list[str] = setting(list, role=SEARCH)
+    # an Optuna storage to keep up to date: sqlite:///FILE, postgresql://...
+    mirror: str | None = setting(None, role=PLACE)
 
 
 @dataclass(frozen=True)
@@ -147,15 +175,18 @@ class Ensemble:
 
     members: list[str] = setting(list, role=TRAINED)  # STUDY:TRIAL, or STUDY for its best trials
     top: int = setting(5, low=1, role=TRAINED)  # how many trials a study gives
-    pooling: str = setting("linear", choices=("linear", "geometric"), role=TRAINED)  # of probabilities, or geometric: of logits
-    weights: dict[str, float] = setting(dict, role=TRAINED)  # of each member, relative; the sweep sets them
+    # of probabilities, or geometric: of logits
+    pooling: str = setting("linear", choices=("linear", "geometric"), role=TRAINED)
+    # of each member, relative; the sweep sets them
+    weights: dict[str, float] = setting(dict, role=TRAINED)
 
 
 @dataclass(frozen=True)
 class Promotion:
     """How much is trained anew before a model may become the champion."""
 
-    top: int = setting(3, low=0, role=COMMAND)  # of the study's best trials, beside the default configuration
+    # of the study's best trials, beside the default configuration
+    top: int = setting(3, low=0, role=COMMAND)
     # that each is trained with; a single seed says nothing of what others give
     seeds: int = setting(3, low=2, role=COMMAND)
 
@@ -174,9 +205,11 @@ class Cluster:
     """The hosts that train together, a process on each; all get the same words but for ``host``."""
 
     # address of host 0 and a free port there, HOST:PORT; auto: a TPU pod knows its hosts; None: one host
-    coordinator: str | None = setting(None, role=PLACE)
-    hosts: int = setting(1, low=1, role=PLACE)
-    host: int = setting(0, low=0, role=PLACE)  # which of them this process is; host 0 keeps the study
+
+    coordinator: str | None = setting(None, role=COMMAND)
+    hosts: int = setting(1, low=1, role=COMMAND)
+    # which of them this process is; host 0 keeps the study
+    host: int = setting(0, low=0, role=COMMAND)
 
 
 LOSS_RANGES: dict[str, Range] = {
@@ -215,7 +248,8 @@ SCHEDULE_RANGES: dict[str, Range] = {  # shares of the run or of the largest rat
 class Experiment:
     """What a training or a study is: the part of a configuration that is journaled, and whose keys are hashed or compared."""
 
-    recipe: str | None = setting(None, role=LABEL)  # the published recipe that the groups were set to
+    # the published recipe that the groups were set to
+    recipe: str | None = setting(None, role=LABEL)
     seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED)
     data: Data = setting(Data, role=TRAINED)
     model: Model = setting(Model, role=TRAINED)
@@ -244,20 +278,24 @@ class Command:
     studies: list[str] = setting(list, role=COMMAND)  # that `report` compares
     run: str | None = setting(None, role=COMMAND)  # an MLflow run
     alias: str | None = setting(None, role=COMMAND)
-    version: int | None = setting(None, role=COMMAND)  # of the registered model, that `predict` takes, or `promote` goes back to
+    # of the registered model, that `predict` takes, or `promote` goes back to
+    version: int | None = setting(None, role=COMMAND)
     split: str = setting("test", choices=("val", "test"), role=COMMAND)
     output: str | None = setting(None, role=COMMAND)  # a file
-    views: int = setting(1, low=1, high=6, role=COMMAND)  # of each image, over which `predict` averages
+    # of each image, over which `predict` averages
+    views: int = setting(1, low=1, high=6, role=COMMAND)
     port: int = setting(5000, low=1, high=65535, role=COMMAND)
-    topology: str | None = setting(None, role=COMMAND)  # the slice of TPU chips that `check` compiles for, such as v5e:2x4
+    # the slice of TPU chips that `check` compiles for, such as v5e:2x4
+    topology: str | None = setting(None, role=COMMAND)
     force: bool = setting(False, role=COMMAND)  # promote without asking the gate; needs a reason
     reason: str | None = setting(None, role=COMMAND)
     progress: bool = setting(True, role=COMMAND)
     promotion: Promotion = setting(Promotion, role=COMMAND)
     dir: str = setting("mlruns", role=PLACE)
     tracking: Tracking = setting(Tracking, role=PLACE)
-    cluster: Cluster = setting(Cluster, role=PLACE)
-    trusted_modules: list[str] = setting(list, role=PLACE)  # whom to trust is for the command to say, never for what it reads
+    cluster: Cluster = setting(Cluster, role=COMMAND)
+    # for the command to say, never for what it reads
+    trusted_modules: list[str] = setting(list, role=COMMAND)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from flowersweep.config.keys import choices_of, range_of
 from flowersweep.config.paths import flatten
-from flowersweep.config.schema import OBJECTIVES, Config
+from flowersweep.config.schema import OBJECTIVES, Config, Experiment
 from flowersweep.errors import ConfigError
 
 
@@ -36,13 +36,13 @@ def validate(config: Config) -> Config:
     return config
 
 
-def uses_workers(config: Config) -> bool:
+def uses_workers(config: Experiment) -> bool:
     """Say whether trials are trained by workers, and not in this process."""
     name = config.executor.get("name", "local")
     return name not in ("local", "threads") or (name == "local" and config.sweep.workers > 1)
 
 
-def uses_threads(config: Config) -> bool:
+def uses_threads(config: Experiment) -> bool:
     """Say whether several trials are trained beside each other in this process."""
     return config.sweep.workers > 1 and config.executor.get("name") == "threads"
 

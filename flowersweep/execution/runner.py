@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Experiment
 from flowersweep.errors import ConfigError
 from flowersweep.execution.multihost import ADVANCE, FINISH, LOAD, SHARE, broadcast_command, load_checkpoint
 from flowersweep.study.events import Epoch
@@ -24,7 +24,7 @@ class TrialSpec:
     """A trial as whoever trains it must know it."""
 
     number: int
-    config: Config  # with the seed of the trial
+    config: Experiment  # with the seed of the trial
     params: dict[str, Any]
     seed: int | None  # of its own, if it repeats another
     same: str | None = None  # images and weights that the coordinator has; None: this process is the coordinator
@@ -148,6 +148,6 @@ class TrialRunner:
             raise TrialPaused
 
 
-def images_and_weights(config: Config, workshop: TrainingContext) -> str:
+def images_and_weights(config: Experiment, workshop: TrainingContext) -> str:
     """Return what must be the same wherever trials of a study run."""
     return f"{workshop.dataset(config.data).digest} and {workshop.classifier(config).pretrained}"

@@ -13,7 +13,7 @@ from optuna.distributions import json_to_distribution
 from flowersweep.config.compose import compose_unchecked
 from flowersweep.config.keys import COMPARED, settings_with_role
 from flowersweep.config.paths import Settings, differences, flatten
-from flowersweep.config.schema import Config, Experiment
+from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
 from flowersweep.provenance import code, diff, provenance
 from flowersweep.search.importing import import_trials
@@ -31,7 +31,7 @@ def study_folder(config: Config) -> Path:
     return Path(config.dir) / "studies" / str(config.study)
 
 
-def compared_settings(config: Experiment) -> Settings:
+def compared_settings(config: Config) -> Settings:
     """Return what must stay the same while a study goes on, by dotted path; of its space only what is in it, however it is written."""
     return settings_with_role(replace(config, sweep=replace(config.sweep, space={})), *COMPARED)
 

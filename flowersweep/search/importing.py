@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flowersweep.config.paths import Settings, flatten, merged
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Config, Experiment
 from flowersweep.errors import ConfigError, StudyError, did_you_mean
 from flowersweep.search.deduplication import training_identity
 from flowersweep.search.samplers.keras_tuner.oracle import is_hyperband
@@ -61,7 +61,7 @@ def _source(studies: Path, name: str, settings: Settings) -> StudyRecord:
     return source
 
 
-def _import(trial: TrialRecord, source: StudyRecord, config: Config, space: Space, workshop: TrainingContext) -> ImportedTrial | None:
+def _import(trial: TrialRecord, source: StudyRecord, config: Experiment, space: Space, workshop: TrainingContext) -> ImportedTrial | None:
     """Return a trial as the new study sees it; None if it has no place there."""
     leaves = dict(flatten(merged(source.started.config, trial.settings)))
     point = _point(leaves, space)

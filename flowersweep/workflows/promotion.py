@@ -19,7 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 
 from flowersweep.config.compose import compose, parse
 from flowersweep.config.keys import key_of, role_of, settings_with_role
-from flowersweep.config.schema import COMMAND, TRAINED, Config
+from flowersweep.config.schema import COMMAND, TRAINED, Config, Experiment
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.gate import Candidate, Verdict, compare_with_champion, select_one_se, to_dict
@@ -117,11 +117,12 @@ def run_promotion(
     """
     study = load_study(config)
     started, trials = study.started, study.trials
-    words, own = ([word for word in said if role_of(key_of(word)) not in (None, COMMAND)] for said in (started.overrides, overrides))
+    # what a journal says of commands is not heard: it may be somebody else's
+    words = [word for word in started.overrides if role_of(key_of(word)) not in (None, COMMAND)]
     _require_same(started, compose(words))
-    base = config.with_experiment(compose([*words, *own]).experiment)
+    base = config.with_experiment(compose([*words, *overrides]).experiment)
     searched = started.config["sweep"]["space"]
-    space = build_space(base, [*words, *own], parse(words)) if searched else Space((), {}, (*words, *own), frozenset())
+    space = build_space(base, [*words, *overrides], parse(words)) if searched else Space((), {}, (*words, *overrides), frozenset())
     entries = candidates(base, space, trials, config.promotion.top, started.settings["replicas"])
     if uses_workers(base):  # JAX takes the accelerators when it first computes, and they are the workers'
         start(Path(config.dir) / "cache" / "compiled", platform="cpu")
@@ -161,7 +162,7 @@ def require_all(outcome: SweepResult, count: int) -> None:
         raise StudyError(f"{why}: nothing is decided before all {count} trainings are there; the same command goes on")
 
 
-def candidates(config: Config, space: Space, trials: Sequence[TrialRecord], top: int, replicas: int) -> dict[str, Params]:
+def candidates(config: Experiment, space: Space, trials: Sequence[TrialRecord], top: int, replicas: int) -> dict[str, Params]:
     """Return the default configuration and the best trials that are not the same as it or one another: name -> parameters."""
     names = objective_names(config)
     complete = [each for each in trials if each.state == "complete" and each.value is not None]
