@@ -9,10 +9,9 @@ from typing import get_type_hints
 
 from flowersweep.config import schema
 from flowersweep.config.paths import Settings, flatten
-from flowersweep.config.schema import BUDGET, COMMAND, LABEL, PLACE, SEARCH, TRAINED, Range, Role
+from flowersweep.config.schema import LABEL, SEARCH, TRAINED, Range, Role
 
 COMPARED = (TRAINED, SEARCH, LABEL)  # what must stay the same while a study goes on
-FREE = (PLACE, BUDGET, COMMAND)
 
 
 @dataclass(frozen=True)

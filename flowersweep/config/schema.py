@@ -21,8 +21,8 @@ class Role(Enum):
     TRAINED = "trained"  # changes what a trial is: hashed into its identity, compared on resume
     SEARCH = "search"  # what a study searches, and how: compared on resume
     LABEL = "label"  # what the settings beside it are called: compared on resume, never hashed
-    PLACE = "place"  # where things lie or how fast they are: free
-    BUDGET = "budget"  # how much is done: free
+    PLACE = "place"  # where the things of a training lie: free
+    BUDGET = "budget"  # how much a study does, and who does it: free
     COMMAND = "command"  # an argument of one command: free, and never in a journal
 
 
@@ -155,7 +155,7 @@ class Sweep:
     # the pruner decides after every so many epochs
     segment_epochs: int = setting(2, low=1, role=SEARCH)
     # trials at a time, each in a process of its own; 1: one after the other in this process
-    workers: int = setting(1, low=1, role=PLACE)
+    workers: int = setting(1, low=1, role=BUDGET)
     # the same training again: replicate trains it with another seed, reuse takes the earlier result
     repeats: str = setting("replicate", choices=("replicate", "reuse"), role=SEARCH)
     keep: int = setting(20, low=1, role=BUDGET)  # of so many trials, the best, the logits are kept
@@ -166,7 +166,7 @@ class Sweep:
     # studies whose trials a new study learns from
     import_from: list[str] = setting(list, role=SEARCH)
     # an Optuna storage to keep up to date: sqlite:///FILE, postgresql://...
-    mirror: str | None = setting(None, role=PLACE)
+    mirror: str | None = setting(None, role=BUDGET)
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ class Experiment:
     sampler: dict[str, Any] = setting(dict, role=SEARCH)
     oracle: dict[str, Any] = setting(dict, role=SEARCH)
     pruner: dict[str, Any] = setting(dict, role=SEARCH)
-    executor: dict[str, Any] = setting(dict, role=PLACE)
+    executor: dict[str, Any] = setting(dict, role=BUDGET)
     sweep: Sweep = setting(Sweep, role=SEARCH)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from flowersweep.config.keys import is_within, key_of, role_of
+from flowersweep.config.keys import key_of, role_of
 from flowersweep.config.schema import LABEL, PLACE, TRAINED
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import Labels, Logits, accuracy, confusion, macro_f1, nll, per_class
@@ -143,7 +143,7 @@ def command(study: Reading) -> str | None:
 
 def _is_of_training(key: str) -> bool:
     """Say whether a key means something to a training that is alone: what it trains, and where."""
-    return role_of(key) in (TRAINED, LABEL, PLACE) and not is_within(key, "sweep", "executor")
+    return role_of(key) in (TRAINED, LABEL, PLACE)
 
 
 def _value(value: Any) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 
 from flowersweep import provenance
 from flowersweep.config.compose import config_from_dict
-from flowersweep.config.keys import FREE, is_within, key_of, role_of, says
-from flowersweep.config.paths import flatten
-from flowersweep.config.schema import Config, Data
+from flowersweep.config.keys import is_within, key_of, role_of, says, settings_with_role
+from flowersweep.config.paths import flatten, with_settings
+from flowersweep.config.schema import COMMAND, PLACE, Config
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import ConfigError, DataError, StudyError, TrackingError
 from flowersweep.machine import described
@@ -139,14 +139,14 @@ def verdict(result: Replayed) -> str:
 def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) -> Config:
     """Return what the run was trained with; where its images are may be said anew."""
     # data.fetch may be another: the digest says whether it gives the same images
-    if other := [key for key in map(key_of, overrides) if role_of(key) not in FREE and not is_within(key, "data.fetch")]:
+    if other := [key for key in map(key_of, overrides) if role_of(key) not in (PLACE, COMMAND) and not is_within(key, "data.fetch")]:
         raise ConfigError(f"{', '.join(other)}: a replay trains what the run was, and nothing else. For another training: train")
     if found.state not in ("complete", "pruned", "interrupted") or not (found.epochs or found.state == "complete"):
         raise TrackingError(f"the run {found.name} is {found.state}: there is nothing to compare with")
     if found.config.get("ensemble", {}).get("members"):
         raise TrackingError(f"the run {found.name} pools the logits of other runs and trained nothing: replay those")
     was = config.with_experiment(config_from_dict(found.config).experiment)
-    was = replace(was, data=_in_place(was.data, config.data))
+    was = with_settings(was, {path: value for path, value in settings_with_role(config.experiment, PLACE).items() if says(overrides, path)})
     if says(overrides, "data.dir", "data.fetch"):
         return replace(was, data=replace(was.data, dir=config.data.dir, fetch=config.data.fetch))
     known = found.provenance.get("data", {}).get("dir")
@@ -155,11 +155,6 @@ def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) ->
     if any(value == MASK for path, value in flatten(was.data) if path.startswith("fetch")) and was.data.dir is None:
         raise ConfigError(f"{known} is not here, and a secret of data.fetch was not kept: name the images, data.dir=PATH")
     return was
-
-
-def _in_place(data: Data, here: Data) -> Data:
-    """Return the images of a run with the caches of this machine."""
-    return replace(data, cache_bytes=here.cache_bytes, disk_cache_bytes=here.disk_cache_bytes)
 
 
 def _required(found: RecordedRun, runtime: Runtime, config: Config, folder: Path) -> list[str]:
