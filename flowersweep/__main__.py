@@ -29,12 +29,14 @@ def main(words: Sequence[str]) -> int:
         print(text())
         return 0
     try:
+        from flowersweep.cli import require_hosts
         from flowersweep.config.compose import compose
         from flowersweep.config.targets import resolve
 
         asked = overrides(words)
         config = compose(asked)
         verb = resolve(config.verb, "verb", config.trusted_modules)
+        require_hosts(verb, config)
         return int(verb(config, asked) or 0)
     except FlowersweepError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flowersweep.cli.hints import RUN, folder_of_study, same_store
 from flowersweep.config.compose import option_names
-from flowersweep.config.paths import flatten
+from flowersweep.config.keys import key_of, says
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
 from flowersweep.tracking.masking import masked_text
@@ -24,14 +24,13 @@ log = logging.getLogger("flowersweep.cli")  # what a user sees of a message
 
 def train(config: Config, overrides: Sequence[str]) -> None:
     """Train one configuration: a sweep of one trial, named by what it is, so that the same training is not done twice."""
-    from flowersweep.search.compatibility import FREE
+    from flowersweep.search.compatibility import compared_settings
 
-    settings = {path: value for path, value in flatten(config) if not path.startswith((*FREE, "sweep"))}
-    name = "train-" + hashlib.sha256(json.dumps(settings, default=str).encode()).hexdigest()[:8]
-    named = any(word.startswith("study=") for word in overrides)
     once = replace(config.sweep, n_trials=1, workers=1, space={}, constraints=[])
-    alone = replace(config, study=config.study if named else name, engine="optuna", sweep=once)
-    _search(alone, overrides, experiment=None if named else "train")
+    alone = replace(config, engine="optuna", sweep=once)
+    name = "train-" + hashlib.sha256(json.dumps(compared_settings(alone), default=str).encode()).hexdigest()[:8]
+    named = says(overrides, "study")
+    _search(alone if named else replace(alone, study=name), overrides, experiment=None if named else "train")
 
 
 def search(config: Config, overrides: Sequence[str]) -> None:
@@ -76,7 +75,7 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
 def _longer(config: Config, overrides: Sequence[str], forecast: float | None) -> str:
     """The command that goes on with a study whose minutes are used up."""
     more = max(math.ceil(2 * (config.sweep.budget.minutes or 0)), math.ceil(forecast or 1))
-    words = [word for word in overrides if not word.startswith("sweep.budget.minutes=")]
+    words = [word for word in overrides if key_of(word) != "sweep.budget.minutes"]
     return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={more}"
 
 

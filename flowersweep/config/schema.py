@@ -1,60 +1,127 @@
-"""What a training or a sweep is, as frozen dataclasses: the types that every composed configuration must have."""
+"""What a training, a study and a command are, as frozen dataclasses: the types that every composed configuration must have.
+
+A key is one line here: its default, its range, its role, and in the comment its unit. ``config.keys`` reads them, and so do the identity of
+a training, the comparison on resume, replay, MLflow's columns and the report: nobody keeps a list of keys.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import Enum
 from typing import Any
+
+Range = tuple[float, float]  # smallest and largest value that makes sense
+
+
+class Role(Enum):
+    """What a key says, and with it who compares it."""
+
+    TRAINED = "trained"  # changes what a trial is: hashed into its identity, compared on resume
+    SEARCH = "search"  # what a study searches, and how: compared on resume
+    LABEL = "label"  # what the settings beside it are called: compared on resume, never hashed
+    PLACE = "place"  # where the things of a training lie: free
+    BUDGET = "budget"  # how much a study does, and who does it: free
+    COMMAND = "command"  # an argument of one command: free, and never in a journal
+
+
+TRAINED, SEARCH, LABEL, PLACE, BUDGET, COMMAND = Role
+
+# the power of the number of replicas that a rate is multiplied by
+SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+
+
+def setting(
+    default: Any,
+    *,
+    role: Role,
+    low: float = -math.inf,
+    high: float = math.inf,
+    choices: tuple[str, ...] = (),
+    ranges: Mapping[str, Range] | None = None,
+) -> Any:
+    """Return a field of a configuration. ``default`` may be a type, which is then called.
+
+    ``low`` and ``high`` bound a number, ``choices`` a word, and ``ranges`` the keys of an option file, whose names are not fixed.
+    """
+    bounds = None if (low, high) == (-math.inf, math.inf) else (low, high)
+    metadata = {"role": role, "range": bounds, "choices": choices, "ranges": ranges or {}}
+    return field(default_factory=default, metadata=metadata) if isinstance(default, type) else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
 class Data:
     """Which TFRecords to read. ``fetch`` names a callable that returns their folder when ``dir`` is not given."""
 
-    name: str = "???"
-    dir: str | None = None  # holds train/, val/ and (optionally) test/, each with *.tfrec
-    fetch: Any = None  # {_target_: callable, ...}
-    classes: str | None = None  # a file with one class name a line, in index order
-    image_size: int | None = None  # pixels of the side that images are resized to; None: as stored
-    split_seed: int = 0  # halves val into tune and holdout
-    allow_missing_classes: bool = False  # accept a class that no training image has
-    cache_bytes: int = 2 * 2**30  # of memory, for decoded images that are kept for the next epoch; a split that does not fit is not kept
-    disk_cache_bytes: int = 0  # of disk under dir/cache, for decoded images of the splits that memory does not hold
+    name: str = setting("???", role=LABEL)
+    # holds train/, val/ and (optionally) test/, each with *.tfrec
+    dir: str | None = setting(None, role=PLACE)
+    fetch: Any = setting(None, role=TRAINED)  # {_target_: callable, ...}
+    # a file with one class name a line, in index order
+    classes: str | None = setting(None, role=TRAINED)
+    # pixels of the side that images are resized to; None: as stored
+    image_size: int | None = setting(None, low=8, high=4096, role=TRAINED)
+    # halves val into tune and holdout
+    split_seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED)
+    # accept a class that no training image has
+    allow_missing_classes: bool = setting(False, role=TRAINED)
+    # memory for decoded images; a split that does not fit is decoded every epoch
+    cache_bytes: int = setting(2 * 2**30, low=0, role=PLACE)
+    disk_cache_bytes: int = setting(
+        0, low=0, role=PLACE
+    )  # disk under dir/cache, for decoded images of the splits that memory does not hold
 
 
 @dataclass(frozen=True)
 class Model:
     """A backbone, its preprocessing and its weights; the head is one dense layer on pooled features."""
 
-    name: str = "???"
-    backbone: Any = None  # {_target_: callable(input_shape=, include_top=False, weights=) -> keras.Model, ...}
-    preprocess: Any = None  # {_target_: callable(images in 0..255) -> tensor}, or None when the backbone does it
-    weights: str = "imagenet"  # imagenet, none, or a file of Keras weights
-    dropout: float = 0.2  # of the pooled features, while training
-    members: Any = None  # name -> model: several backbones side by side, each with a head, in place of one
-    ensemble_loss: float | None = None  # how much the loss of their mean probabilities counts beside the loss of each
+    name: str = setting("???", role=LABEL)
+    # {_target_: callable(input_shape=, include_top=False, weights=) -> keras.Model, ...}
+    backbone: Any = setting(None, role=TRAINED)
+    # {_target_: callable(images in 0..255) -> tensor}; None: the backbone does it
+    preprocess: Any = setting(None, role=TRAINED)
+    weights: str = setting("imagenet", role=TRAINED)  # imagenet, none, or a file of Keras weights
+    # of the pooled features, while training
+    dropout: float = setting(0.2, low=0, high=0.95, role=TRAINED)
+    # name -> model: several backbones side by side, each with a head, in place of one
+    members: Any = setting(None, role=TRAINED)
+    # how much the loss of the members' mean probabilities counts beside the loss of each member
+    ensemble_loss: float | None = setting(None, low=0, high=10, role=TRAINED)
 
 
 @dataclass(frozen=True)
 class Train:
     """The stages of a training: an optional frozen stage at a constant rate, then the main stage, which the schedule spans."""
 
-    name: str = "???"
-    finetune: bool = False  # whether the main stage trains the backbone too
-    head_epochs: int = 0  # of the frozen stage before fine-tuning
-    head_learning_rate: float = 1e-3
-    epochs: int = 10  # of the main stage
-    steps_per_epoch: int | None = None  # of the main stage; None: as many as the images fill
-    batch_per_replica: int = 128
-    learning_rate: float = 1e-3  # the schedule's maximum
-    rate_scaling: str = "none"  # with the number of replicas: none, sqrt or linear
-    learning_rates: str = ""  # the range worth searching, in the grammar of sweeps
-    batch_statistics: bool = False  # fine-tuning normalises with the statistics of each batch, not with those of the pretrained network
-    backbone_rate: float = 1.0  # the backbone's learning rate as a fraction of the head's
-    weight_decay: float = 0.0  # decoupled, of matrices and kernels only
-    clip_norm: float | None = None  # bound of the gradient's norm
-    ema_half_life: float = 0.0  # of the average of the weights, as a fraction of the run; 0: none is kept
-    accumulate: int = 1  # parts that a batch is cut into, when it does not fit
-    checkpoint_seconds: float = 20.0  # a checkpoint is written when this much training would be lost
+    name: str = setting("???", role=LABEL)
+    finetune: bool = setting(False, role=TRAINED)  # whether the main stage trains the backbone too
+    head_epochs: int = setting(0, low=0, role=TRAINED)  # of the frozen stage before fine-tuning
+    head_learning_rate: float = setting(1e-3, low=0, role=TRAINED)
+    epochs: int = setting(10, low=1, role=TRAINED)  # of the main stage
+    # of the main stage; None: as many as the images fill
+    steps_per_epoch: int | None = setting(None, low=1, role=TRAINED)
+    batch_per_replica: int = setting(128, low=1, role=TRAINED)  # images
+    learning_rate: float = setting(1e-3, low=0, role=TRAINED)  # the schedule's maximum
+    # of the rates, with the number of replicas
+    rate_scaling: str = setting("none", choices=(*SCALING,), role=TRAINED)
+    # the range worth searching, in the grammar of sweeps
+    learning_rates: str = setting("", role=LABEL)
+    # fine-tuning normalises with the statistics of each batch, not with those of the pretrained network
+
+    batch_statistics: bool = setting(False, role=TRAINED)
+    # the backbone's learning rate as a fraction of the head's
+    backbone_rate: float = setting(1.0, low=0, role=TRAINED)
+    # decoupled, of matrices and kernels only
+    weight_decay: float = setting(0.0, low=0, role=TRAINED)
+    clip_norm: float | None = setting(None, low=1e-9, role=TRAINED)  # bound of the gradient's norm
+    # of the weights' average, as a fraction of the run; 0: no average
+    ema_half_life: float = setting(0.0, low=0, high=10, role=TRAINED)
+    # parts that a batch is cut into, when it does not fit
+    accumulate: int = setting(1, low=1, role=TRAINED)
+    # a checkpoint is written when this much training would be lost
+    checkpoint_seconds: float = setting(20.0, low=0, role=PLACE)
 
     @property
     def all_epochs(self) -> int:
@@ -66,103 +133,180 @@ class Train:
 class Budget:
     """What a study may use of the machine, over all the commands that go on with it; None: no bound."""
 
-    minutes: float | None = None  # of running; then the trial that runs is left to go on from its checkpoint
-    bytes: int | None = None  # that the study's folder may hold
+    # of running; then the trial that runs is left to go on from its checkpoint
+    minutes: float | None = setting(None, low=0, role=BUDGET)
+    bytes: int | None = setting(None, low=1, role=BUDGET)  # that the study's folder may hold
+
+    # never of holdout: it is held out
+
+
+OBJECTIVES = ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy")
 
 
 @dataclass(frozen=True)
 class Sweep:
     """What is searched: short names over paths of the configuration, each with its values."""
 
-    n_trials: int = 20
-    objective: str = "tune/calibrated_nll"  # a metric of the tune half; likelihoods are minimised, the others maximised
-    objectives: list[str] = field(default_factory=list)  # several instead of one: metrics of the tune half, or time
-    segment_epochs: int = 2  # the pruner decides after every so many epochs
-    workers: int = 1  # trials at a time, each in a process of its own; 1: one after the other in this process
-    repeats: str = "replicate"  # the same training again: replicate trains it with another seed, reuse takes the earlier result
-    keep: int = 20  # of so many trials, the best, the logits are kept
-    budget: Budget = field(default_factory=Budget)
-    space: dict[str, Any] = field(default_factory=dict)  # name -> {path, values, when}
-    constraints: list[str] = field(default_factory=list)  # what every trial must meet: "warmup <= 0.2 or learning_rate < 0.01"
-    import_from: list[str] = field(default_factory=list)  # studies whose trials a new study learns from
-    mirror: str | None = None  # an Optuna storage to keep up to date for optuna-dashboard: sqlite:///FILE, postgresql://...
+    n_trials: int = setting(20, low=1, role=BUDGET)
+    # a metric of the tune half; likelihoods are minimised, the others maximised
+    objective: str = setting("tune/calibrated_nll", choices=OBJECTIVES, role=SEARCH)
+    # several instead of one: metrics of the tune half, or time
+    objectives: list[str] = setting(list, role=SEARCH)
+    # the pruner decides after every so many epochs
+    segment_epochs: int = setting(2, low=1, role=SEARCH)
+    # trials at a time, each in a process of its own; 1: one after the other in this process
+    workers: int = setting(1, low=1, role=BUDGET)
+    # the same training again: replicate trains it with another seed, reuse takes the earlier result
+    repeats: str = setting("replicate", choices=("replicate", "reuse"), role=SEARCH)
+    keep: int = setting(20, low=1, role=BUDGET)  # of so many trials, the best, the logits are kept
+    budget: Budget = setting(Budget, role=BUDGET)
+    space: dict[str, Any] = setting(dict, role=SEARCH)  # name -> {path, values, when}
+    # what every trial must meet: "warmup <= 0.2 or learning_rate < 0.01"
+    constraints: list[str] = setting(list, role=SEARCH)
+    # studies whose trials a new study learns from
+    import_from: list[str] = setting(list, role=SEARCH)
+    # an Optuna storage to keep up to date: sqlite:///FILE, postgresql://...
+    mirror: str | None = setting(None, role=BUDGET)
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """Which trained trials a sweep pools instead of training; what it searches is their weights."""
 
-    members: list[str] = field(default_factory=list)  # STUDY:TRIAL, or STUDY for its best trials
-    top: int = 5  # how many trials a study gives
-    pooling: str = "linear"  # of probabilities, or geometric: of logits
-    weights: dict[str, float] = field(default_factory=dict)  # of each member, relative; the sweep sets them
+    members: list[str] = setting(list, role=TRAINED)  # STUDY:TRIAL, or STUDY for its best trials
+    top: int = setting(5, low=1, role=TRAINED)  # how many trials a study gives
+    # of probabilities, or geometric: of logits
+    pooling: str = setting("linear", choices=("linear", "geometric"), role=TRAINED)
+    # of each member, relative; the sweep sets them
+    weights: dict[str, float] = setting(dict, role=TRAINED)
 
 
 @dataclass(frozen=True)
 class Promotion:
     """How much is trained anew before a model may become the champion."""
 
-    top: int = 3  # of the study's best trials, beside the default configuration
-    seeds: int = 3  # that each is trained with; of one nothing would be known of what others give
+    # of the study's best trials, beside the default configuration
+    top: int = setting(3, low=0, role=COMMAND)
+    # that each is trained with; a single seed says nothing of what others give
+    seeds: int = setting(3, low=2, role=COMMAND)
 
 
 @dataclass(frozen=True)
 class Tracking:
     """Where MLflow keeps the view of the journal."""
 
-    enabled: bool = True
-    uri: str | None = None  # None: sqlite under dir
-    registered_model: str = "flowersweep"
+    enabled: bool = setting(True, role=PLACE)
+    uri: str | None = setting(None, role=PLACE)  # None: sqlite under dir
+    registered_model: str = setting("flowersweep", role=PLACE)
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The hosts that train together, a process on each; all are given the same words but for ``host``."""
+    """The hosts that train together, a process on each; all get the same words but for ``host``."""
 
-    coordinator: str | None = None  # address of host 0 and a free port there, HOST:PORT; auto: a TPU pod knows its hosts; None: one host
-    hosts: int = 1
-    host: int = 0  # which of them this process is; host 0 keeps the study
+    # address of host 0 and a free port there, HOST:PORT; auto: a TPU pod knows its hosts; None: one host
+
+    coordinator: str | None = setting(None, role=COMMAND)
+    hosts: int = setting(1, low=1, role=COMMAND)
+    # which of them this process is; host 0 keeps the study
+    host: int = setting(0, low=0, role=COMMAND)
+
+
+LOSS_RANGES: dict[str, Range] = {
+    "label_smoothing": (0, 0.9),
+    "gamma": (0, 20),
+    "beta": (0, 0.999999),  # float32 has no room above it
+    "tau": (0, 10),
+}
+AUGMENT_RANGES: dict[str, Range] = {  # shares of an image or probabilities; rotation in degrees
+    "flip": (0, 1),
+    "crop": (0, 0.95),
+    "aspect": (0, 4),
+    "zoom": (0, 0.9),
+    "shift": (0, 0.5),
+    "rotation": (0, 45),
+    "hue": (0, 0.5),
+    "saturation": (0, 1),
+    "contrast": (0, 1),
+    "brightness": (0, 1),
+    "cutout": (0, 1),
+    "mix_probability": (0, 1),
+    "mixup_alpha": (0, 10),
+    "cutmix_alpha": (0.01, 10),
+    "cutmix_share": (0, 1),
+}
+SCHEDULE_RANGES: dict[str, Range] = {  # shares of the run or of the largest rate
+    "warmup": (0, 1),
+    "start": (0, 1),
+    "minimum": (0, 1),
+    "sustain": (0, 1),
+    "half_life": (1e-4, 1e4),
+}
 
 
 @dataclass(frozen=True)
-class Config:
-    """Everything a command needs; ``verb`` says which command."""
+class Experiment:
+    """What a training or a study is: the part of a configuration that is journaled, and whose keys are hashed or compared."""
 
-    verb: Any = None
-    study: str | None = None
-    studies: list[str] = field(default_factory=list)  # that `report` compares
-    run: str | None = None
-    alias: str | None = None
-    version: int | None = None  # of the registered model, that `predict` takes, or `promote` goes back to
-    split: str = "test"
-    output: str | None = None
-    views: int = 1  # of each image, over which `predict` averages
-    port: int = 5000
-    topology: str | None = None  # the slice of TPU chips that `check` compiles for, such as v5e:2x4
-    recipe: str | None = None  # the published recipe that the groups were set to
-    seed: int = 0
-    dir: str = "mlruns"
-    progress: bool = True
-    trusted_modules: list[str] = field(default_factory=list)
-    data: Data = field(default_factory=Data)
-    model: Model = field(default_factory=Model)
-    loss: dict[str, Any] = field(default_factory=dict)
-    augment: dict[str, Any] = field(default_factory=dict)
-    schedule: dict[str, Any] = field(default_factory=dict)
-    optimizer: dict[str, Any] = field(default_factory=dict)
-    train: Train = field(default_factory=Train)
-    cluster: Cluster = field(default_factory=Cluster)
-    engine: str = "optuna"  # what suggests: a sampler of Optuna's, or an oracle of KerasTuner's
-    sampler: dict[str, Any] = field(default_factory=dict)
-    oracle: dict[str, Any] = field(default_factory=dict)
-    pruner: dict[str, Any] = field(default_factory=dict)
-    executor: dict[str, Any] = field(default_factory=dict)
-    sweep: Sweep = field(default_factory=Sweep)
-    ensemble: Ensemble = field(default_factory=Ensemble)
-    promotion: Promotion = field(default_factory=Promotion)
-    force: bool = False  # promote without asking the gate; wants a reason
-    reason: str | None = None
-    tracking: Tracking = field(default_factory=Tracking)
+    # the published recipe that the groups were set to
+    recipe: str | None = setting(None, role=LABEL)
+    seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED)
+    data: Data = setting(Data, role=TRAINED)
+    model: Model = setting(Model, role=TRAINED)
+    # the keys of an option's file: arguments of its callable
+    loss: dict[str, Any] = setting(dict, ranges=LOSS_RANGES, role=TRAINED)
+    augment: dict[str, Any] = setting(dict, ranges=AUGMENT_RANGES, role=TRAINED)
+    schedule: dict[str, Any] = setting(dict, ranges=SCHEDULE_RANGES, role=TRAINED)
+    optimizer: dict[str, Any] = setting(dict, role=TRAINED)
+    train: Train = setting(Train, role=TRAINED)
+    ensemble: Ensemble = setting(Ensemble, role=TRAINED)
+    # what suggests: a sampler of Optuna's, or an oracle of KerasTuner's
+    engine: str = setting("optuna", choices=("optuna", "keras_tuner"), role=SEARCH)
+    sampler: dict[str, Any] = setting(dict, role=SEARCH)
+    oracle: dict[str, Any] = setting(dict, role=SEARCH)
+    pruner: dict[str, Any] = setting(dict, role=SEARCH)
+    executor: dict[str, Any] = setting(dict, role=BUDGET)
+    sweep: Sweep = setting(Sweep, role=SEARCH)
 
 
-SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}  # the power of the number of replicas that a rate is multiplied by
+@dataclass(frozen=True)
+class Command:
+    """What one command is told: which verb, on what, and where things are. No journal holds it."""
+
+    verb: Any = setting(None, role=COMMAND)
+    study: str | None = setting(None, role=COMMAND)
+    studies: list[str] = setting(list, role=COMMAND)  # that `report` compares
+    run: str | None = setting(None, role=COMMAND)  # an MLflow run
+    alias: str | None = setting(None, role=COMMAND)
+    # of the registered model, that `predict` takes, or `promote` goes back to
+    version: int | None = setting(None, role=COMMAND)
+    split: str = setting("test", choices=("val", "test"), role=COMMAND)
+    output: str | None = setting(None, role=COMMAND)  # a file
+    # of each image, over which `predict` averages
+    views: int = setting(1, low=1, high=6, role=COMMAND)
+    port: int = setting(5000, low=1, high=65535, role=COMMAND)
+    # the slice of TPU chips that `check` compiles for, such as v5e:2x4
+    topology: str | None = setting(None, role=COMMAND)
+    force: bool = setting(False, role=COMMAND)  # promote without asking the gate; needs a reason
+    reason: str | None = setting(None, role=COMMAND)
+    progress: bool = setting(True, role=COMMAND)
+    promotion: Promotion = setting(Promotion, role=COMMAND)
+    dir: str = setting("mlruns", role=PLACE)
+    tracking: Tracking = setting(Tracking, role=PLACE)
+    cluster: Cluster = setting(Cluster, role=COMMAND)
+    # for the command to say, never for what it reads
+    trusted_modules: list[str] = setting(list, role=COMMAND)
+
+
+@dataclass(frozen=True)
+class Config(Command, Experiment):
+    """What a command line composes to: an experiment, and what this command does with it. What needs only the first takes an Experiment."""
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment alone, as a journal holds it."""
+        return Experiment(**{key.name: getattr(self, key.name) for key in fields(Experiment)})
+
+    def with_experiment(self, experiment: Experiment) -> Config:
+        """Return this command on another experiment."""
+        return replace(self, **{key.name: getattr(experiment, key.name) for key in fields(Experiment)})

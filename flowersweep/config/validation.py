@@ -7,81 +7,12 @@ import math
 import re
 from typing import Any
 
+from flowersweep.config.keys import choices_of, range_of
 from flowersweep.config.paths import Settings, flatten
 from flowersweep.config.registry import slot_of
-from flowersweep.config.schema import SCALING, Config
+from flowersweep.config.schema import OBJECTIVES, Config, Experiment
 from flowersweep.config.targets import require_name
 from flowersweep.errors import ConfigError
-
-# path: (smallest, largest) value that makes sense; what is not named here is checked by whoever uses it
-LIMITS: dict[str, tuple[float, float]] = {
-    "model.dropout": (0, 0.95),
-    "model.ensemble_loss": (0, 10),
-    "data.image_size": (8, 4096),
-    "data.cache_bytes": (0, math.inf),
-    "data.disk_cache_bytes": (0, math.inf),
-    "cluster.hosts": (1, math.inf),
-    "cluster.host": (0, math.inf),
-    "loss.label_smoothing": (0, 0.9),
-    "loss.gamma": (0, 20),
-    "loss.beta": (0, 0.999999),  # float32 has no room above it
-    "loss.tau": (0, 10),
-    "augment.flip": (0, 1),
-    "augment.crop": (0, 0.95),
-    "augment.aspect": (0, 4),
-    "augment.zoom": (0, 0.9),
-    "augment.shift": (0, 0.5),
-    "augment.rotation": (0, 45),
-    "augment.hue": (0, 0.5),
-    "augment.saturation": (0, 1),
-    "augment.contrast": (0, 1),
-    "augment.brightness": (0, 1),
-    "augment.cutout": (0, 1),
-    "augment.mix_probability": (0, 1),
-    "augment.mixup_alpha": (0, 10),
-    "augment.cutmix_alpha": (0.01, 10),
-    "augment.cutmix_share": (0, 1),
-    "schedule.warmup": (0, 1),
-    "schedule.start": (0, 1),
-    "schedule.minimum": (0, 1),
-    "schedule.sustain": (0, 1),
-    "schedule.half_life": (1e-4, 1e4),
-    "train.head_epochs": (0, math.inf),
-    "train.head_learning_rate": (0, math.inf),
-    "train.epochs": (1, math.inf),
-    "train.steps_per_epoch": (1, math.inf),
-    "train.batch_per_replica": (1, math.inf),
-    "train.learning_rate": (0, math.inf),
-    "train.weight_decay": (0, math.inf),
-    "train.backbone_rate": (0, math.inf),
-    "train.clip_norm": (1e-9, math.inf),
-    "train.ema_half_life": (0, 10),
-    "train.accumulate": (1, math.inf),
-    "train.checkpoint_seconds": (0, math.inf),
-    "sweep.n_trials": (1, math.inf),
-    "sweep.segment_epochs": (1, math.inf),
-    "ensemble.top": (1, math.inf),
-    "sweep.keep": (1, math.inf),
-    "sweep.workers": (1, math.inf),
-    "promotion.top": (0, math.inf),
-    "promotion.seeds": (2, math.inf),
-    "sweep.budget.minutes": (0, math.inf),
-    "sweep.budget.bytes": (1, math.inf),
-    "seed": (0, 2**31 - 1),
-    "data.split_seed": (0, 2**31 - 1),
-    "port": (1, 65535),
-    "views": (1, 6),
-}
-
-
-CHOICES = {
-    "sweep.objective": ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy"),  # never report: it is held out
-    "ensemble.pooling": ("linear", "geometric"),
-    "sweep.repeats": ("replicate", "reuse"),
-    "engine": ("optuna", "keras_tuner"),
-    "split": ("val", "test"),
-    "train.rate_scaling": tuple(SCALING),
-}
 
 
 def validate(config: Config) -> Config:
@@ -91,9 +22,7 @@ def validate(config: Config) -> Config:
     for group in ("loss", "schedule", "augment"):
         problems += [f"{path}: expected a number, got {value!r}" for path, value in leaves.items() if _wrong(group, path, value)]
     problems += [*_wrong_objectives(config.sweep.objectives), *_wrong_targets(leaves)]
-    cluster, verb = config.cluster, str((config.verb or {}).get("_target_", "train"))
-    if cluster.coordinator is not None and "." not in verb and verb not in ("train", "search", "config"):
-        problems.append(f"cluster.coordinator: several hosts train and search together; leave it out for {verb}")
+    cluster = config.cluster
     if cluster.coordinator is None and cluster.hosts > 1:
         problems.append("cluster.hosts: several hosts need cluster.coordinator=ADDRESS:PORT, of host 0")
     if cluster.coordinator != "auto" and cluster.host >= cluster.hosts:
@@ -109,7 +38,7 @@ def validate(config: Config) -> Config:
     return config
 
 
-def uses_workers(config: Config) -> bool:
+def uses_workers(config: Experiment) -> bool:
     """Say whether trials are trained by workers, and not in this process."""
     target = config.executor.get("_target_", "local")
     return target not in ("local", "threads") or (target == "local" and config.sweep.workers > 1)
@@ -120,16 +49,15 @@ def never_prunes(config: Config) -> bool:
     return config.pruner.get("_target_") == "optuna.pruners.NopPruner"
 
 
-def uses_threads(config: Config) -> bool:
+def uses_threads(config: Experiment) -> bool:
     """Say whether several trials are trained beside each other in this process."""
     return config.sweep.workers > 1 and config.executor.get("_target_") == "threads"
 
 
 def _wrong_objectives(names: list[str]) -> list[str]:
-    known = CHOICES["sweep.objective"]
-    if not names or (len({*names}) == len(names) > 1 and names[0] in known and {*names} <= {*known, "time"}):
+    if not names or (len({*names}) == len(names) > 1 and names[0] in OBJECTIVES and {*names} <= {*OBJECTIVES, "time"}):
         return []
-    return [f"sweep.objectives={names}: must be two or more of {', '.join(known)} and time, which must not be the first"]
+    return [f"sweep.objectives={names}: must be two or more of {', '.join(OBJECTIVES)} and time, which must not be the first"]
 
 
 def _wrong_targets(leaves: Settings) -> list[str]:
@@ -151,11 +79,12 @@ def _wrong_targets(leaves: Settings) -> list[str]:
 def _problem(path: str, value: Any) -> str | None:
     if path == "study" and value is not None and not re.fullmatch(r"\w[\w.-]*", value):
         return f"study={value!r}: must be letters, digits, dots, dashes and underscores, for it names a folder"
-    if path in CHOICES and value not in CHOICES[path]:
-        return f"{path}={value}: must be one of {', '.join(CHOICES[path])}"
-    if path not in LIMITS or value is None or isinstance(value, str):
+    if (choices := choices_of(path)) and value not in choices:
+        return f"{path}={value}: must be one of {', '.join(choices)}"
+    limits = range_of(path)
+    if limits is None or value is None or isinstance(value, str):
         return None
-    low, high = LIMITS[path]
+    low, high = limits
     wanted = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
     return None if low <= value <= high else f"{path}={value}: must be {wanted}"
 

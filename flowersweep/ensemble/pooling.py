@@ -16,7 +16,7 @@ import numpy as np
 import optuna
 
 from flowersweep.config.compose import compose_unchecked, recorded_or_named
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Config, Experiment
 from flowersweep.ensemble.analysis import EnsembleAnalysis, analyse, reference_weightings
 from flowersweep.ensemble.members import Members
 from flowersweep.ensemble.rebuild import at_hand, build_ensemble, rebuild_member
@@ -117,7 +117,7 @@ def require_images(members: Members, digest: str, split_seed: int) -> None:
         )
 
 
-def weights_of(config: Config) -> list[float]:
+def weights_of(config: Experiment) -> list[float]:
     """Return the relative weights of a trial's configuration, in the order of the members."""
     return [config.ensemble.weights[f"member_{number}"] for number in range(len(config.ensemble.weights))]
 

@@ -38,7 +38,7 @@ def configured(config: Config, member: str) -> Config:
     if trained.ensemble.members:
         raise StudyError(f"{member} is an ensemble itself, which cannot be a part of one model: name its members")
     data = replace(config.data, image_size=trained.data.image_size)
-    return replace(trained, data=data, dir=config.dir, tracking=config.tracking, trusted_modules=config.trusted_modules)
+    return replace(config.with_experiment(trained.experiment), data=data)
 
 
 def at_hand(config: Config, member: str) -> bool:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from flowersweep.config.keys import key_of, role_of
+from flowersweep.config.schema import LABEL, PLACE, TRAINED
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import (
     Labels,
@@ -43,7 +45,6 @@ from flowersweep.tracking.masking import masked_text
 NEXT_BEST = 10  # trials that are compared with the best one
 PAIRS = 15  # of classes taken for each other
 # Words of a sweep's command that a single training does without; its seed is written anew.
-OF_A_SWEEP = re.compile(r"[+~]*(study=|sweep\.|verb=|progress=|sampler|pruner|engine=|oracle|executor|studies=|output=|seed=)")
 PLAIN_WORD = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w./+-]*", re.IGNORECASE)
 UNKNOWN = "the predictions of the best trial are not in the study's folder, so nothing can be said of it on the held-out half"
 
@@ -156,7 +157,7 @@ def train_command(study: StudyView) -> str | None:
     best = study.best
     if best is None:
         return None
-    words = [word for word in study.started.overrides if not OF_A_SWEEP.match(word)]
+    words = [word for word in study.started.overrides if _is_of_training(key_of(word))]
     searched = {p.path: best.params[p.name] for p in study.parameters if p.name in best.params}
     settings = {**searched, "seed": _seed(study, best, searched)}
     words += [f"{path}={_hydra_value(value)}" for path, value in settings.items()]
@@ -224,3 +225,8 @@ def score_classes(predicted: Predictions, names: Sequence[str]) -> list[ClassSco
     rows = zip(names, *(column.tolist() for column in columns), strict=True)
     present = [row for row in (ClassScore(*row) for row in rows) if row.support]
     return sorted(present, key=lambda row: (row.f1, -row.support))
+
+
+def _is_of_training(key: str) -> bool:
+    """Say whether a key means something to a single training: what it trains, and where. ``+sweep=NAME`` may set both."""
+    return key == "sweep" or (key != "seed" and role_of(key) in (TRAINED, LABEL, PLACE))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from optuna.distributions import json_to_distribution
 
 from flowersweep.config.compose import compose_unchecked
+from flowersweep.config.keys import COMPARED, settings_with_role
 from flowersweep.config.paths import Settings, differences, flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
@@ -24,44 +25,17 @@ from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import direction
 from flowersweep.study.records import StudyRecord
 
-# a study goes on whatever these are: they do not change what a trial means
-FREE = (
-    "topology",
-    "cluster",
-    "executor",
-    "data.dir",
-    "data.cache_bytes",
-    "data.disk_cache_bytes",
-    "verb",
-    "study",
-    "studies",
-    "run",
-    "alias",
-    "version",
-    "split",
-    "output",
-    "views",
-    "port",
-    "dir",
-    "progress",
-    "promotion",
-    "force",
-    "reason",
-    "tracking",
-    "trusted_modules",
-    "sweep.n_trials",
-    "sweep.mirror",
-    "sweep.keep",
-    "sweep.workers",
-    "sweep.budget",
-    "train.checkpoint_seconds",
-)
 INCOMPARABLE = ("data", "replicas", "ensemble", "seed")  # settings with whose change no trial can be imported
 
 
 def study_folder(config: Config) -> Path:
     """Return the folder of a configuration's study."""
     return Path(config.dir) / "studies" / str(config.study)
+
+
+def compared_settings(config: Config) -> Settings:
+    """Return what must stay the same while a study goes on, by dotted path; of its space only what is in it, however it is written."""
+    return settings_with_role(replace(config, sweep=replace(config.sweep, space={})), *COMPARED)
 
 
 def open_or_verify(
@@ -80,8 +54,7 @@ def open_or_verify(
     Raises:
         StudyError: Something that decides what a trial is has changed.
     """
-    settings = {p: v for p, v in flatten(config) if not p.startswith((*FREE, "sweep.space"))}
-    meaning = {"space": source.describe(), "settings": settings | trainer.facts(config)}
+    meaning = {"space": source.describe(), "settings": compared_settings(config) | trainer.facts(config)}
     meaning = json.loads(json.dumps(meaning))
     if journal.events:
         if changed := _changed(StudyRecord(journal.events[:1]).started, meaning):
@@ -95,7 +68,7 @@ def open_or_verify(
             study=str(config.study),
             experiment=experiment,
             seed=config.seed,
-            config=json.loads(json.dumps(asdict(config))),
+            config=json.loads(json.dumps(asdict(config.experiment))),
             overrides=[*overrides],
             objective=config.sweep.objective,
             direction=direction(config.sweep.objective),

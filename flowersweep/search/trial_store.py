@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Experiment
 from flowersweep.errors import StudyError
 from flowersweep.execution.protocol import Checkpoint
 from flowersweep.search.samplers.keras_tuner.hyperband import promotable
@@ -28,7 +28,7 @@ JOURNAL = 64 << 10  # bytes that stay free for the journal's lines between two l
 class TrialStore:
     """The files of a study's trials, of which one process is the only writer."""
 
-    def __init__(self, folder: Path, config: Config, trials: Iterable[TrialRecord]) -> None:
+    def __init__(self, folder: Path, config: Experiment, trials: Iterable[TrialRecord]) -> None:
         self.folder, self.keep, self.limit = folder, config.sweep.keep, config.sweep.budget.bytes
         self._names = objective_names(config)
         complete = sorted((record for record in trials if record.state == "complete"), key=self._rank)

@@ -7,10 +7,10 @@ from itertools import pairwise
 from statistics import median
 from typing import Literal
 
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Experiment
 
 
-def objective_names(config: Config) -> list[str]:
+def objective_names(config: Experiment) -> list[str]:
     """Return the objectives of a study; the first decides which trial is the best."""
     return [*config.sweep.objectives] or [config.sweep.objective]
 

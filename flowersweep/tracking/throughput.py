@@ -7,36 +7,25 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from flowersweep.config.keys import is_within, role_of
+from flowersweep.config.schema import LABEL, TRAINED
 from flowersweep.study.events import StudyStarted
-
-GROUPS = ("model", "data", "loss", "augment", "schedule", "optimizer", "train")
-# words that do not say what is trained
-APART = (
-    "verb",
-    "study",
-    "dir",
-    "progress",
-    "tracking",
-    "sweep",
-    "sampler",
-    "pruner",
-    "trusted_modules",
-    "data.dir",
-    "data.fetch",
-    "cluster",
-)
 
 
 def settings_of_one(study: StudyStarted) -> dict[str, Any]:
     """Return what tells a single training from others: the options of its groups, and each setting of its command by its short name."""
     config = study.config
-    named = {group: config[group]["name"] for group in GROUPS if isinstance(config.get(group), Mapping) and config[group].get("name")}
+    named = {group: config[group]["name"] for group in config if role_of(group) is TRAINED and _is_named(config[group])}
     words = (word.lstrip("+~").partition("=") for word in study.overrides)
-    given = {key: value for key, _, value in words if value and key not in named and not key.startswith(APART)}
+    given = {key: value for key, _, value in words if value and key not in named and role_of(key) in (TRAINED, LABEL)}
     short = [key.rpartition(".")[2] for key in given]
     clear = [short.count(name) == 1 and name not in named for name in short]
     names = [name if alone else key for name, key, alone in zip(short, given, clear, strict=True)]
     return {**named, **dict(zip(names, given.values(), strict=True))}
+
+
+def _is_named(group: Any) -> bool:
+    return isinstance(group, Mapping) and bool(group.get("name"))
 
 
 def images_per_second(study: StudyStarted, settings: Mapping[str, Any], ends: Mapping[int, float]) -> float | None:
@@ -47,7 +36,7 @@ def images_per_second(study: StudyStarted, settings: Mapping[str, Any], ends: Ma
     known = study.provenance
     train = {
         **study.config.get("train", {}),
-        **{path[6:]: value for path, value in settings.items() if path.startswith("train.")},
+        **{path.removeprefix("train."): value for path, value in settings.items() if is_within(path, "train")},
     }
     images, per_replica = known.get("data", {}).get("counts", {}).get("train"), train.get("batch_per_replica")
     if not images or not per_replica:

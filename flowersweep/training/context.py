@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from flowersweep.config.schema import Config, Data
+from flowersweep.config.schema import Data, Experiment
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.errors import ConfigError
@@ -43,11 +43,11 @@ class TrainingContext:
             self._datasets[key] = open_dataset(data, self.cache, trusted=self.trusted, share=self.runtime.share)
         return self._datasets[key]
 
-    def precompute_features(self, config: Config) -> None:
+    def precompute_features(self, config: Experiment) -> None:
         """Make what takes minutes before a training can begin: the features."""
         self.get_shared(config)
 
-    def get_shared(self, config: Config, *, features: bool = True) -> SharedArrays:
+    def get_shared(self, config: Experiment, *, features: bool = True) -> SharedArrays:
         """Return images, backbone and, unless they are not wanted, features for the data and the model of a configuration."""
         key = _key(self._common(config), features)
         if key not in self._shared:
@@ -56,7 +56,7 @@ class TrainingContext:
             self._shared[key] = self._share(config) if features else SharedArrays(self.runtime, dataset, classifier, nothing, {})
         return self._shared[key]
 
-    def classifier(self, config: Config) -> Classifier:
+    def classifier(self, config: Experiment) -> Classifier:
         """Return the network with its pretrained weights. Raises ConfigError if they are not to be had."""
         key = self._common(config)
         if key not in self._classifiers:
@@ -68,10 +68,10 @@ class TrainingContext:
             )
         return self._classifiers[key]
 
-    def _common(self, config: Config) -> str:
+    def _common(self, config: Experiment) -> str:
         return _key(asdict(config.data), asdict(replace(config.model, dropout=0.0, ensemble_loss=0.0)))
 
-    def _share(self, config: Config) -> SharedArrays:
+    def _share(self, config: Experiment) -> SharedArrays:
         dataset, classifier = self.dataset(config.data), self.classifier(config)
         self.runtime.require_same("images and weights", f"{dataset.digest} and {classifier.pretrained}")
         features = self._features(dataset, classifier)
@@ -91,15 +91,15 @@ class TrainingContext:
     def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
         return load_or_compute_features(dataset, classifier, self.runtime, self.cache / "features", progress=self.progress)
 
-    def head_stage(self, config: Config) -> Stage:
+    def head_stage(self, config: Experiment) -> Stage:
         """Return the frozen stage before fine-tuning, which runs at a constant rate."""
         return self._stage(config, *_head(), CONSTANT)
 
-    def main_stage(self, config: Config) -> Stage:
+    def main_stage(self, config: Experiment) -> Stage:
         """Return the stage that the schedule spans."""
         return self._stage(config, *self._main(config), arguments(config.schedule))
 
-    def compile_group_keys(self, config: Config) -> tuple[str, ...]:
+    def compile_group_keys(self, config: Experiment) -> tuple[str, ...]:
         """Return the compile groups of a trial, one a stage: trials of the same groups share every compiled program."""
         batch, full = self.batch(config)
         # an epoch of the frozen stage is one program, whose length counts
@@ -108,14 +108,14 @@ class TrainingContext:
         head = [_key(self._group(config, *_head()), batch, full)] if config.train.finetune and config.train.head_epochs else []
         return *head, *main
 
-    def _main(self, config: Config) -> tuple[type[HeadStage | FinetuneStage], Any]:
+    def _main(self, config: Experiment) -> tuple[type[HeadStage | FinetuneStage], Any]:
         return FinetuneStage if config.train.finetune else HeadStage, resolve(config.schedule, "schedule", self.trusted)
 
-    def _group(self, config: Config, kind: type[HeadStage | FinetuneStage], schedule: Any) -> str:
+    def _group(self, config: Experiment, kind: type[HeadStage | FinetuneStage], schedule: Any) -> str:
         chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
         return _key(self._common(config), chosen, _static(config))
 
-    def _stage(self, config: Config, kind: type[HeadStage | FinetuneStage], schedule: Any, numbers: Mapping[str, Any]) -> Stage:
+    def _stage(self, config: Experiment, kind: type[HeadStage | FinetuneStage], schedule: Any, numbers: Mapping[str, Any]) -> Stage:
         shared, static = self.get_shared(config, features=kind is HeadStage), _static(config)
         key = self._group(config, kind, schedule)
         if key not in self._stages:
@@ -127,7 +127,7 @@ class TrainingContext:
             schedules.curve(schedule, numbers)  # whichever trial is the first to have its schedule drawn, it compiles nothing
         return self._stages[key]
 
-    def batch(self, config: Config) -> tuple[int, int]:
+    def batch(self, config: Experiment) -> tuple[int, int]:
         """Return the global batch and the steps an epoch. Raises ConfigError if the training images do not fill one batch."""
         images = len(self.dataset(config.data).splits["train"])
         batch = config.train.batch_per_replica * self.runtime.replicas
@@ -144,7 +144,7 @@ def _head() -> tuple[type[HeadStage | FinetuneStage], Any]:
     return HeadStage, schedules.constant
 
 
-def _static(config: Config) -> dict[str, Any]:
+def _static(config: Experiment) -> dict[str, Any]:
     """What a step is made of beside its callables."""
     train = config.train
     return {
@@ -155,7 +155,7 @@ def _static(config: Config) -> dict[str, Any]:
     }
 
 
-def make_loss(config: Config, dataset: Dataset, trusted: Sequence[str]) -> Callable[..., Any]:
+def make_loss(config: Experiment, dataset: Dataset, trusted: Sequence[str]) -> Callable[..., Any]:
     """Return the loss, which is given the training images of each class, float32 (K,), if it has a parameter ``class_counts``."""
     loss = resolve(config.loss, "loss", trusted)
     if "class_counts" not in inspect.signature(loss).parameters:

@@ -6,18 +6,10 @@ import hashlib
 import json
 from typing import Any
 
-from flowersweep.config.paths import Settings, flatten
-from flowersweep.config.schema import Config
+from flowersweep.config.keys import is_within, settings_with_role
+from flowersweep.config.paths import Settings
+from flowersweep.config.schema import TRAINED, Experiment
 
-PARTS = ("seed", "data", "model", "loss", "augment", "schedule", "optimizer", "train", "ensemble")
-# of no effect, whatever they are
-FILES = {"data.dir", "data.cache_bytes", "data.disk_cache_bytes"}
-LABELS = {
-    "train.checkpoint_seconds",
-    "train.learning_rates",
-    *FILES,
-    *(f"{part}.name" for part in PARTS),
-}
 MOVED = ("flip", "crop", "aspect", "zoom", "shift", "rotation")
 STRENGTHS = (*MOVED, "hue", "saturation", "contrast", "brightness", "cutout", "mix_probability")
 FINE_TUNING = ("train.head_epochs", "train.head_learning_rate", "train.backbone_rate", "train.batch_statistics")
@@ -35,7 +27,7 @@ INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
 )
 
 
-def identity(config: Config, replicas: int, images: str = "") -> str:
+def identity(config: Experiment, replicas: int, images: str = "") -> str:
     """Return a hash that two configurations share if and only if they are the same training on so many replicas.
 
     ``images`` is the digest of the images, where a study has several.
@@ -43,18 +35,18 @@ def identity(config: Config, replicas: int, images: str = "") -> str:
     return hashlib.sha256(json.dumps([canonical(config, replicas), images], sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def canonical(config: Config, replicas: int) -> Settings:
+def canonical(config: Experiment, replicas: int) -> Settings:
     """Return the settings that count, by dotted path: no labels, and nothing that has no effect beside the others.
 
     A focal loss with gamma 0 is cross entropy, since only the name tells them apart.
     """
-    leaves = {path: value for path, value in flatten(config) if path.split(".")[0] in PARTS and path not in LABELS}
+    leaves = settings_with_role(config, TRAINED)
     idle = [each for path, value, idles in INERT_SETTINGS if leaves.get(path) == value and _known(leaves, path) for each in idles]
     if _known(leaves, "augment.") and all(not leaves.get(f"augment.{strength}") for strength in STRENGTHS):
         idle.append("augment")
     if replicas == 1:
         idle.append("train.rate_scaling")
-    return {path: _number(value) for path, value in leaves.items() if not any(path == each or path.startswith(f"{each}.") for each in idle)}
+    return {path: _number(value) for path, value in leaves.items() if not is_within(path, *idle)}
 
 
 def _known(leaves: Settings, path: str) -> bool:

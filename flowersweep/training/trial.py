@@ -12,7 +12,7 @@ import jax
 import keras
 import numpy as np
 
-from flowersweep.config.schema import SCALING, Config
+from flowersweep.config.schema import SCALING, Experiment
 from flowersweep.config.targets import arguments
 from flowersweep.errors import TrialFailed
 from flowersweep.evaluation.calibration import calibrated_nll
@@ -38,7 +38,7 @@ class Result:
 
 
 def advance(
-    config: Config, checkpoint: Checkpoint, until: int, workshop: TrainingContext, keep: OnCheckpoint = lambda checkpoint: None
+    config: Experiment, checkpoint: Checkpoint, until: int, workshop: TrainingContext, keep: OnCheckpoint = lambda checkpoint: None
 ) -> tuple[Checkpoint, list[Epoch]]:
     """Train from the checkpoint until ``until`` epochs are done; return the new checkpoint and what each epoch of the segment gave.
 
@@ -72,7 +72,7 @@ def _checkpoint_midway(keep: OnCheckpoint, epoch: int, done: tuple[Epoch, ...], 
     keep(Checkpoint(epoch, state, losses, done))
 
 
-def finish(config: Config, checkpoint: Checkpoint, workshop: TrainingContext) -> Result:
+def finish(config: Experiment, checkpoint: Checkpoint, workshop: TrainingContext) -> Result:
     """Score a trained trial on tune and on the held-out holdout; return that with the logits of every part."""
     assert checkpoint.state is not None
     dataset = workshop.dataset(config.data)
@@ -84,12 +84,12 @@ def finish(config: Config, checkpoint: Checkpoint, workshop: TrainingContext) ->
     return Result(metrics, logits, labels)
 
 
-def build_keras_model(config: Config, trained: Checkpoint, workshop: TrainingContext) -> keras.Model:
+def build_keras_model(config: Experiment, trained: Checkpoint, workshop: TrainingContext) -> keras.Model:
     """Return the trained classifier as a Keras model of standard layers: images (n, H, W, 3) in 0..255 to float32 logits (n, K)."""
     return build_trained_classifier(config, trained, workshop).model
 
 
-def build_trained_classifier(config: Config, trained: Checkpoint, workshop: TrainingContext) -> Classifier:
+def build_trained_classifier(config: Experiment, trained: Checkpoint, workshop: TrainingContext) -> Classifier:
     """Return the trained classifier and its parts, in Keras' own layers."""
     assert trained.state is not None
     dataset, classifier = (
@@ -108,19 +108,19 @@ def build_trained_classifier(config: Config, trained: Checkpoint, workshop: Trai
     return made
 
 
-def stage_at(config: Config, epoch: int, workshop: TrainingContext) -> tuple[Stage, int]:
+def stage_at(config: Experiment, epoch: int, workshop: TrainingContext) -> tuple[Stage, int]:
     """Return the stage that trains this epoch, and the epoch that the stage begins with."""
     head = config.train.all_epochs - config.train.epochs
     return (workshop.head_stage(config), 0) if epoch < head else (workshop.main_stage(config), head)
 
 
-def steps_at(config: Config, epoch: int, full: int) -> int:
+def steps_at(config: Experiment, epoch: int, full: int) -> int:
     """Return the steps of this epoch, of the ``full`` that the images fill."""
     main = epoch >= config.train.all_epochs - config.train.epochs
     return min(full, config.train.steps_per_epoch or full) if main else full
 
 
-def hyperparameters(config: Config, epoch: int, steps: int, replicas: int = 1) -> Hyperparameters:
+def hyperparameters(config: Experiment, epoch: int, steps: int, replicas: int = 1) -> Hyperparameters:
     """Return the traced numbers of the stage that trains this epoch of ``steps`` steps on so many replicas."""
     train, main = config.train, epoch >= config.train.all_epochs - config.train.epochs
     values = {
@@ -143,7 +143,7 @@ def hyperparameters(config: Config, epoch: int, steps: int, replicas: int = 1) -
     return scalars  # type: ignore[no-any-return]
 
 
-def score_logits(logits: np.ndarray, workshop: TrainingContext, config: Config, part: str) -> Metrics:
+def score_logits(logits: np.ndarray, workshop: TrainingContext, config: Experiment, part: str) -> Metrics:
     """Score logits (n, K) of tune or report."""
     labels = part_labels(workshop, config, part)
     return {
@@ -154,7 +154,7 @@ def score_logits(logits: np.ndarray, workshop: TrainingContext, config: Config, 
     }
 
 
-def part_labels(workshop: TrainingContext, config: Config, part: str) -> np.ndarray:
+def part_labels(workshop: TrainingContext, config: Experiment, part: str) -> np.ndarray:
     """Return the int32 labels (n,) of tune or report."""
     dataset = workshop.dataset(config.data)
     split, rows = split_and_rows(dataset, part)

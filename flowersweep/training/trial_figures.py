@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Experiment
 from flowersweep.data.pipeline import read_images
 from flowersweep.data.records import Images, compress
 from flowersweep.training import trial
@@ -38,7 +38,7 @@ class StageSchedule:
     rates: np.ndarray  # at even distances from begin to end
 
 
-def draw_figures(config: Config, workshop: TrainingContext, *, best: bool) -> dict[str, bytes]:
+def draw_figures(config: Experiment, workshop: TrainingContext, *, best: bool) -> dict[str, bytes]:
     """Return the pictures of a trial by name: the schedule and, if it is the best so far, the augmentation."""
     found = {SCHEDULE: schedule(stage_schedules(config, workshop)).encode()}
     if best and (sheet := augmentation(config, workshop)) is not None:
@@ -46,7 +46,7 @@ def draw_figures(config: Config, workshop: TrainingContext, *, best: bool) -> di
     return found
 
 
-def stage_schedules(config: Config, workshop: TrainingContext) -> list[StageSchedule]:
+def stage_schedules(config: Experiment, workshop: TrainingContext) -> list[StageSchedule]:
     """Return the course of the learning rate stage by stage, from the very functions and numbers of the step."""
     whole, head = config.train.all_epochs, config.train.all_epochs - config.train.epochs
     found = []
@@ -99,7 +99,7 @@ def _panel(stage: StageSchedule, left: float, right: float) -> Iterator[str]:
     yield f'<polyline points="{points}" fill="none" stroke="#1f77b4" stroke-width="2"/>'
 
 
-def augmentation(config: Config, workshop: TrainingContext) -> Images | None:
+def augmentation(config: Experiment, workshop: TrainingContext) -> Images | None:
     """Return training images of several classes, and under each how a trial's augmentation changed it; None if it trained on none such."""
     change = workshop.main_stage(config).program.recipe.augment
     if change is None:

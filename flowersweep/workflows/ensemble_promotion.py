@@ -65,8 +65,8 @@ def run_ensemble_promotion(
     members = tuple((name, configured(config, name)) for name in known.names)
     what = hashlib.sha256(json.dumps([started.time, entries, known.names], sort_keys=True).encode()).hexdigest()
     count = (len(members) + len(entries)) * config.promotion.seeds
-    own = {"data": config.data, "sweep": config.sweep, "promotion": config.promotion, "verb": config.verb, "progress": config.progress}
-    base = replace(members[0][1], **own, recipe=None, executor={})  # a pool needs the members of its round: one after the other, here
+    # a pool needs the members of its round: one after the other, here
+    base = replace(members[0][1], data=config.data, sweep=config.sweep, recipe=None, executor={})
     again = retraining_config(config, base, what, count, objective=started.objective, objectives=[], workers=1)
     against = champion(again) if champion else None
     rounds = TrainingRounds(entries, again.seed, config, members)

@@ -86,9 +86,8 @@ class TrainingRounds:
 
     def trained_config(self, record: TrialRecord) -> Config:
         """Return the configuration that a trial was trained with."""
-        config = self.config(record.params)
-        seed = config.seed if record.seed is None else record.seed
-        return replace(config, dir=self.home.dir, tracking=self.home.tracking, seed=seed)
+        config = self.home.with_experiment(self.config(record.params).experiment)
+        return config if record.seed is None else replace(config, seed=record.seed)
 
     def pool(self, record: TrialRecord, folder: Path) -> tuple[Members, Pool]:
         """Return the members of a candidate's round and the pool of them.

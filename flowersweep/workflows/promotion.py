@@ -18,15 +18,16 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 from flowersweep.config.compose import compose, parse
-from flowersweep.config.paths import Settings, differences_from, flatten
-from flowersweep.config.schema import Config
+from flowersweep.config.keys import key_of, role_of, settings_with_role
+from flowersweep.config.paths import Settings, differences_from
+from flowersweep.config.schema import COMMAND, TRAINED, Config, Experiment
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.gate import Candidate, Verdict, compare_with_champion, select_one_se, to_dict
 from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.statistics import mcnemar, wilson
 from flowersweep.runtime import start
-from flowersweep.search.compatibility import FREE, describe_changes, study_folder
+from flowersweep.search.compatibility import describe_changes, study_folder
 from flowersweep.search.duplicates import replicate_seed
 from flowersweep.search.state import Study
 from flowersweep.search.trial_store import KEEP_ALL, network_path
@@ -107,9 +108,8 @@ class Candidates:
 
     def trained_config(self, record: TrialRecord) -> Config:
         """Return the configuration that a trial was trained with."""
-        config = self.config(record.params)
-        seed = config.seed if record.seed is None else record.seed
-        return replace(config, dir=self.home.dir, tracking=self.home.tracking, seed=seed)
+        config = self.home.with_experiment(self.config(record.params).experiment)
+        return config if record.seed is None else replace(config, seed=record.seed)
 
     def build_model(self, record: TrialRecord, folder: Path, context: TrainingContext) -> Any:
         """Return the trained network of a trial as a Keras model."""
@@ -163,12 +163,12 @@ def run_promotion(
     """
     study = load_study(config)
     started, trials = study.started, study.trials
-    words = journal_words(started.overrides)
-    own = [word for word in overrides if not word.startswith(("verb=", "study=", "promotion.", "force=", "reason="))]
+    # what a journal says of commands is not heard: it may be somebody else's
+    words = [word for word in journal_words(started.overrides) if role_of(key_of(word)) not in (None, COMMAND)]
     _require_same(started, compose(words))
-    base = compose([*words, *own, f"study={config.study}"])
+    base = config.with_experiment(compose([*words, *overrides]).experiment)
     searched = started.config["sweep"]["space"]
-    space = build_space(base, [*words, *own], parse(words)) if searched else Space((), {}, (*words, *own), frozenset())
+    space = build_space(base, [*words, *overrides], parse(words)) if searched else Space((), {}, (*words, *overrides), frozenset())
     names = objective_names(base)
     ranked = ranked_for(trials, names, study.objectives)
     entries = candidates(base, space, ranked, config.promotion.top, started.settings["replicas"])
@@ -206,16 +206,13 @@ def retraining_config(config: Config, base: Config, what: str, count: int, **of_
     # logits are never removed, or asking for fewer seeds would remove what was trained
     kept: dict[str, Any] = {"n_trials": count, "keep": KEEP_ALL, "space": {}, "repeats": "replicate", "import_from": []}
     return replace(
-        base,
+        config.with_experiment(base.experiment),
         study=f"{config.study}-promotion-{what[:6]}",
         seed=replicate_seed(what, 0),
         engine="optuna",
         sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
         pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
         sweep=replace(base.sweep, **kept, **of_sweep),
-        tracking=config.tracking,
-        cluster=config.cluster,
-        dir=config.dir,
     )
 
 
@@ -226,7 +223,7 @@ def require_all(outcome: SweepResult, count: int) -> None:
         raise StudyError(f"{why}: nothing is decided before all {count} trainings are there; the same command goes on")
 
 
-def candidates(config: Config, space: Space, ranked: Sequence[TrialRecord], top: int, replicas: int) -> dict[str, Params]:
+def candidates(config: Experiment, space: Space, ranked: Sequence[TrialRecord], top: int, replicas: int) -> dict[str, Params]:
     """Return the default configuration and the best of ``ranked`` trials, none of them twice: name -> parameters."""
     entries, seen = {DEFAULT: Params()}, {identity(space.config({}), replicas)}
     for record in ranked:
@@ -274,9 +271,8 @@ def promotion_evidence(config: Config) -> dict[str, str]:
 
 def _require_same(started: StudyStarted, now: Config) -> None:
     """Raise StudyError if the study's own words do not mean any more what they meant, since ``conf`` or ``sweeps`` have changed."""
-    apart = (*FREE, "sweep", "data.digest", "replicas")
-    old = {path: value for path, value in started.settings.items() if not path.startswith(apart)}
-    new = {path: value for path, value in json.loads(json.dumps(dict(flatten(now)))).items() if not path.startswith(apart)}
+    old = {path: value for path, value in started.settings.items() if role_of(path) is TRAINED}
+    new = json.loads(json.dumps(settings_with_role(now, TRAINED)))
     if changed := describe_changes(old, new):
         raise StudyError(f"the study was begun with other settings than its words mean now ({'; '.join(changed)}): take the changes back")
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from flowersweep import provenance
-from flowersweep.config.compose import config_from_dict, parse, recorded_or_named
-from flowersweep.config.paths import flatten
-from flowersweep.config.schema import Config
+from flowersweep.config.compose import config_from_dict
+from flowersweep.config.keys import is_within, key_of, role_of, says, settings_with_role
+from flowersweep.config.paths import flatten, with_settings
+from flowersweep.config.schema import COMMAND, PLACE, Config
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import ConfigError, DataError, StudyError, TrackingError
 from flowersweep.machine import describe_machine
@@ -27,8 +28,6 @@ from flowersweep.training.features import Progress
 
 ALL = 17  # significant digits of a float64: it is the same number
 ELSEWHERE = 3  # digits that must agree where the machine or the code is another, and sums may be taken in another order
-# what the command may say for itself: where things are, not what is trained
-OWN = ("verb", "run", "force", "dir", "progress", "tracking", "trusted_modules", "data.dir", "data.fetch", "data.cache_bytes")
 FLOAT16 = ("tune", "holdout", "test")  # logits are kept in half precision
 
 
@@ -139,19 +138,17 @@ def verdict(result: Replayed) -> str:
 
 def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) -> Config:
     """Return what the run was trained with; where its images are may be said anew."""
-    said = [override.key_or_group for override in parse(overrides)]
-    if other := [key for key in said if not key.startswith(OWN)]:
+    # data.fetch may be another: the digest says whether it gives the same images
+    if other := [key for key in map(key_of, overrides) if role_of(key) not in (PLACE, COMMAND) and not is_within(key, "data.fetch")]:
         raise ConfigError(f"{', '.join(other)}: a replay trains what the run was, and nothing else. For another training: train")
     if found.state not in ("complete", "pruned", "interrupted") or not (found.epochs or found.state == "complete"):
         raise TrackingError(f"the run {found.name} is {found.state}: there is nothing to compare with")
     if found.config.get("ensemble", {}).get("members"):
         raise TrackingError(f"the run {found.name} pools the logits of other runs and trained nothing: replay those")
-    # whom to trust is for the command to say, never for what it is about
-    was = replace(config_from_dict(found.config), trusted_modules=config.trusted_modules)
-    where = recorded_or_named(overrides, config.data, was.data)
-    if where is config.data:
-        return replace(was, data=replace(was.data, dir=where.dir, fetch=where.fetch))
-    was = replace(was, data=where)
+    was = config.with_experiment(config_from_dict(found.config).experiment)
+    was = with_settings(was, {path: value for path, value in settings_with_role(config.experiment, PLACE).items() if says(overrides, path)})
+    if says(overrides, "data.dir", "data.fetch"):
+        return replace(was, data=replace(was.data, dir=config.data.dir, fetch=config.data.fetch))
     known = found.provenance.get("data", {}).get("dir")
     if known and was.data.dir is None and Path(known).is_dir():
         return replace(was, data=replace(was.data, dir=known))

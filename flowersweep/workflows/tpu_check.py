@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Config, Experiment
 from flowersweep.data.classes import read_classes
 from flowersweep.data.dataset import Dataset, Split, open_dataset
 from flowersweep.errors import ConfigError
@@ -67,7 +67,7 @@ def _told(name: str, program: LoweredProgram, batch: int, chip: Chip, say: Say) 
     return outcome
 
 
-def _step_told(config: Config, blueprint: AbstractContext, chip: Chip, say: Say) -> bool:
+def _step_told(config: Experiment, blueprint: AbstractContext, chip: Chip, say: Say) -> bool:
     """Compile the fine-tuning step; where it does not fit, look for a batch that does."""
     numbers = hyperparameters(config, config.train.all_epochs - 1, 1)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flowersweep.__main__ import main
 from flowersweep.config.compose import compose
 from flowersweep.errors import ConfigError
 from tests.conftest import ROOT, TINY
@@ -137,9 +138,13 @@ def test_a_search_on_two_hosts_is_kept_by_the_first(project: Path) -> None:
     [
         (["cluster.hosts=2"], "several hosts need cluster.coordinator"),
         (["cluster.coordinator=a:1", "cluster.hosts=2", "cluster.host=2"], "hosts are counted from 0"),
-        (["verb=predict", "cluster.coordinator=a:1", "cluster.hosts=2"], "leave it out for predict"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused(words: list[str], told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         compose(words)
+
+
+def test_a_verb_of_one_host_refuses_several(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "cluster.coordinator=a:1", "cluster.hosts=2"]) == 1
+    assert "leave it out for predict" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from typing import Literal
 
 from optuna.distributions import FloatDistribution, IntDistribution
 
-from flowersweep.config.validation import LIMITS
+from flowersweep.config.keys import range_of
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.study_view import StudyView
 from flowersweep.space.space import Parameter
@@ -120,7 +120,7 @@ def wider(parameter: Parameter, end: Literal["lower", "upper"]) -> str | None:
     ranged = parameter.distribution
     assert isinstance(ranged, FloatDistribution | IntDistribution)
     low, high = float(ranged.low), float(ranged.high)
-    smallest, largest = LIMITS.get(parameter.path, (0.0 if low >= 0 else -math.inf, math.inf))
+    smallest, largest = range_of(parameter.path) or (0.0 if low >= 0 else -math.inf, math.inf)
     if end == "lower":
         new = max(low / math.sqrt(high / low) if ranged.log else low - (high - low) / 2, smallest)
         low, moved = (_rounded(new, ranged), new < low)

@@ -9,7 +9,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from flowersweep.config.schema import Config, Data
+from flowersweep.config.schema import Config, Data, Experiment
 from flowersweep.data.dataset import Dataset
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime
@@ -49,11 +49,11 @@ class AbstractContext(TrainingContext):
         """Return what is known of the images."""
         return self._only.dataset
 
-    def classifier(self, config: Config) -> Classifier:
+    def classifier(self, config: Experiment) -> Classifier:
         """Return the network with random weights."""
         return self._only.classifier
 
-    def get_shared(self, config: Config, *, features: bool = True) -> SharedArrays:
+    def get_shared(self, config: Experiment, *, features: bool = True) -> SharedArrays:
         """Return the backbone, and no images."""
         return self._only
 
@@ -68,7 +68,7 @@ class AbstractContext(TrainingContext):
 
         return LoweredProgram(jax.jit(run), (*self._everywhere(weights), self._images(batch))), batch
 
-    def epoch(self, config: Config, hyperparameters: Hyperparameters, *, main: bool) -> tuple[LoweredProgram, int]:
+    def epoch(self, config: Experiment, hyperparameters: Hyperparameters, *, main: bool) -> tuple[LoweredProgram, int]:
         """Return the program of an epoch of the frozen stage, and its images a step."""
         stage = cast(HeadStage, self.main_stage(config) if main else self.head_stage(config))
         batch, steps = self.batch(config)
@@ -77,7 +77,7 @@ class AbstractContext(TrainingContext):
         rows = np.empty((images, sum(stage.widths)), np.float32), np.empty(images, np.int32), np.empty((steps, batch), np.int32)
         return LoweredProgram(stage._scan, self._everywhere((state, hyperparameters, *rows)), loops=config.train.accumulate), batch
 
-    def step(self, config: Config, hyperparameters: Hyperparameters) -> tuple[LoweredProgram, int]:
+    def step(self, config: Experiment, hyperparameters: Hyperparameters) -> tuple[LoweredProgram, int]:
         """Return the program of a fine-tuning step, and its images."""
         stage = cast(FinetuneStage, self.main_stage(config))
         network, widths, (batch, _) = self._only.classifier.features, self._only.classifier.widths, self.batch(config)

@@ -12,7 +12,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from flowersweep.config.compose import parse
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Config, Experiment
 from flowersweep.runtime import start
 from flowersweep.search import optuna_study
 from flowersweep.search.samplers.keras_tuner.oracle import require
@@ -84,7 +84,7 @@ def _samples(config: Config, space: Space) -> list[Params]:
     return found
 
 
-def _groups(config: Config, space: Space, workshop: TrainingContext) -> Counter[str]:
+def _groups(config: Experiment, space: Space, workshop: TrainingContext) -> Counter[str]:
     """Count sampled trials by their compile groups, every combination of choices among them, named by the choices that make them differ."""
     choices = {p.name: p.distribution.choices for p in space.parameters if isinstance(p.distribution, CategoricalDistribution)}
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
@@ -121,7 +121,7 @@ def _costs(config: Config, found: TrialProfile, missing: int, say: Say) -> None:
     say(f"timed here: {main}{head}, {found.finish:.3g} s at a trial's end; {found.compiling:.3g} s to compile or load")
 
 
-def _saving(config: Config, forecast: Forecast) -> str:
+def _saving(config: Experiment, forecast: Forecast) -> str:
     return "" if forecast.most == forecast.least else f" (the pruner saves at most {lasting(forecast.most - forecast.least)})"
 
 

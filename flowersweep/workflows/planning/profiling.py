@@ -13,8 +13,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from flowersweep.config.paths import flatten
-from flowersweep.config.schema import Config
+from flowersweep.config.keys import settings_with_role
+from flowersweep.config.schema import TRAINED, Config, Experiment
 from flowersweep.data.dataset import Dataset
 from flowersweep.data.pipeline import in_order
 from flowersweep.errors import ConfigError
@@ -47,7 +47,7 @@ class TrialProfile:
 class ProfilingContext(TrainingContext):
     """A workshop in which features that are not there yet are random numbers: as fast to train on, and never kept."""
 
-    def missing(self, config: Config) -> int:
+    def missing(self, config: Experiment) -> int:
         """Return how many images have no features yet."""
         dataset, classifier = self.dataset(config.data), self.classifier(config)
         networks = classifier.members or (classifier,)
@@ -94,15 +94,14 @@ def load_profile(config: Config, workshop: TrainingContext) -> TrialProfile | No
         return None
 
 
-def key_of(config: Config, workshop: TrainingContext) -> str:
+def key_of(config: Experiment, workshop: TrainingContext) -> str:
     """Return a name for what the seconds of a trial depend on."""
-    groups = ("data", "model", "loss", "augment", "schedule", "optimizer", "train")
-    settings = {path: value for path, value in flatten(config) if path.startswith(groups)}
+    settings = settings_with_role(replace(config, seed=0), TRAINED)
     facts = [settings, workshop.dataset(config.data).digest, workshop.runtime.device_kind, workshop.runtime.replicas]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _has_head(config: Config) -> bool:
+def _has_head(config: Experiment) -> bool:
     return config.train.finetune and config.train.head_epochs > 0
 
 
@@ -112,7 +111,7 @@ def _timed(run: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - begun, result
 
 
-def _image(config: Config, workshop: ProfilingContext) -> tuple[float, float]:
+def _image(config: Experiment, workshop: ProfilingContext) -> tuple[float, float]:
     """Time a few batches of features; return the seconds of compiling, and those of one image."""
     dataset = workshop.dataset(config.data)
     extract = extractor(workshop.classifier(config), workshop.runtime)
@@ -127,7 +126,7 @@ def _image(config: Config, workshop: ProfilingContext) -> tuple[float, float]:
     return compiling, seconds / images
 
 
-def _frozen(config: Config, workshop: ProfilingContext) -> tuple[tuple[float, float], Checkpoint]:
+def _frozen(config: Experiment, workshop: ProfilingContext) -> tuple[tuple[float, float], Checkpoint]:
     """Time one epoch of a frozen stage, twice; return the seconds of compiling and those of an epoch, and what was trained."""
     first, _ = _timed(lambda: trial.advance(config, Checkpoint(), 1, workshop))
     again, (trained, _) = _timed(lambda: trial.advance(config, Checkpoint(), 1, workshop))
@@ -135,7 +134,7 @@ def _frozen(config: Config, workshop: ProfilingContext) -> tuple[tuple[float, fl
 
 
 def _finetune(
-    config: Config, epoch: int, workshop: ProfilingContext, head: Checkpoint, image: float
+    config: Experiment, epoch: int, workshop: ProfilingContext, head: Checkpoint, image: float
 ) -> tuple[tuple[float, float], Checkpoint]:
     """Time a few steps of an epoch of fine-tuning; its scoring is that of so many images."""
     batch, full = workshop.batch(config)

@@ -10,7 +10,7 @@ from optuna import Study
 from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial
 
-from flowersweep.config.schema import Config
+from flowersweep.config.schema import Experiment
 from flowersweep.study.records import HyperbandState, TrialRecord
 
 # the name of a trial's attribute that holds bracket, round, epochs, next (how many of the round
@@ -44,7 +44,7 @@ def restore(oracle: Any, before: Sequence[FrozenTrial]) -> None:
     oracle._current_bracket, oracle._current_iteration = count - 1 - newest % count, newest // count
 
 
-def read_state(oracle: Any, before: Sequence[FrozenTrial], number: int, values: Mapping[str, Any], config: Config) -> dict[str, Any]:
+def read_state(oracle: Any, before: Sequence[FrozenTrial], number: int, values: Mapping[str, Any], config: Experiment) -> dict[str, Any]:
     """Return what is noted on the trial that the oracle has just placed."""
     newest = max((each.system_attrs[HYPERBAND_ATTR]["bracket"] for each in before if HYPERBAND_ATTR in each.system_attrs), default=-1)
     place = next(each for each in oracle._brackets for trials in each["rounds"] if str(number) in [trial["id"] for trial in trials])
@@ -54,13 +54,13 @@ def read_state(oracle: Any, before: Sequence[FrozenTrial], number: int, values: 
     return {**found, "continues": int(values["tuner/trial_id"])} if "tuner/trial_id" in values else found
 
 
-def rounded(epochs: int, config: Config) -> int:
+def rounded(epochs: int, config: Experiment) -> int:
     """Return the first decision after so many epochs."""
     length = config.sweep.segment_epochs
     return min(-(-epochs // length) * length, config.train.all_epochs)
 
 
-def first_bracket(oracle: Any, config: Config) -> list[tuple[int, int]]:
+def first_bracket(oracle: Any, config: Experiment) -> list[tuple[int, int]]:
     """Return of each round of the first bracket how many trials it has, and how many epochs they have then."""
     bracket = oracle._get_num_brackets() - 1
     return [(oracle._get_size(bracket, turn), rounded(oracle._get_epochs(bracket, turn), config)) for turn in range(bracket + 1)]

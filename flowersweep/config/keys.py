@@ -1,0 +1,90 @@
+"""What each key of a configuration says of itself, read off the field where it is born: its role, its range, its choices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from typing import get_type_hints
+
+from flowersweep.config import schema
+from flowersweep.config.paths import Settings, flatten
+from flowersweep.config.schema import LABEL, SEARCH, TRAINED, Range, Role
+
+COMPARED = (TRAINED, SEARCH, LABEL)  # what must stay the same while a study goes on
+
+
+@dataclass(frozen=True)
+class Key:
+    """A field of the configuration. A ``group`` has fields of its own."""
+
+    role: Role
+    range: Range | None
+    choices: tuple[str, ...]
+    ranges: dict[str, Range]
+    group: bool
+
+
+@cache
+def _keys(kind: type) -> dict[str, Key]:
+    return dict(_walk(kind, ""))
+
+
+def _walk(kind: type, prefix: str) -> Iterator[tuple[str, Key]]:
+    types = get_type_hints(kind)
+    for entry in fields(kind):
+        group = is_dataclass(types[entry.name])
+        yield f"{prefix}{entry.name}", Key(**entry.metadata, group=group)
+        if group:
+            yield from _walk(types[entry.name], f"{prefix}{entry.name}.")
+
+
+def role_of(path: str) -> Role | None:
+    """Return the role of a key or group by its dotted path; None if there is no such key.
+
+    A key of an option's file has the role of its group; its ``name`` is a label.
+    """
+    keys, parent = _keys(schema.Config), path
+    while parent not in keys:
+        parent = parent.rpartition(".")[0]
+        if not parent:
+            return None
+    key = keys[parent]
+    if parent != path and key.group:
+        return None
+    return LABEL if parent != path and path.endswith(".name") and key.role is TRAINED else key.role
+
+
+def range_of(path: str) -> Range | None:
+    """Return the smallest and the largest value that make sense for a key; None if any may, or nothing is known of it."""
+    keys = _keys(schema.Config)
+    if path in keys:
+        return keys[path].range
+    group, _, name = path.rpartition(".")
+    return keys[group].ranges.get(name) if group in keys else None
+
+
+def choices_of(path: str) -> tuple[str, ...]:
+    """Return the words that a key may be; none if it may be any."""
+    key = _keys(schema.Config).get(path)
+    return key.choices if key else ()
+
+
+def settings_with_role(config: schema.Experiment, *roles: Role) -> Settings:
+    """Return the settings of a configuration that have one of these roles, by dotted path."""
+    return {path: value for path, value in flatten(config) if role_of(path) in roles}
+
+
+def key_of(word: str) -> str:
+    """Return the key or group that a word of a command line sets: ``data.dir`` of ``+data.dir=PATH``."""
+    return word.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def says(words: Iterable[str], *groups: str) -> bool:
+    """Say whether one of these words sets one of these keys or groups, or something in one."""
+    return any(is_within(key_of(word), *groups) for word in words)
+
+
+def is_within(path: str, *groups: str) -> bool:
+    """Say whether a dotted path is one of these keys or groups, or lies in one: ``data`` holds ``data.dir``, and not ``database``."""
+    return any(path == group or path.startswith(f"{group}.") for group in groups)
