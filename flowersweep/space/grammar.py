@@ -39,11 +39,11 @@ def parse_distribution(name: str, values: str) -> BaseDistribution:
                     return IntDistribution(low, high, log=log)
                 return FloatDistribution(float(low or 0), float(high or 0), log=log)
             case RangeSweep():
-                low, step = value.start or 0, value.step
-                high = _last_of_range(low, value.stop or 0, step)
-                if all(isinstance(number, int) for number in (low, value.stop, step)):
-                    return IntDistribution(int(low), int(high), step=int(step))
-                return FloatDistribution(float(low), float(high), step=float(step))
+                first, stop, step = value.start or 0, value.stop or 0, value.step
+                last = _last_of_range(first, stop, step)
+                if all(isinstance(number, int) for number in (first, stop, step)):
+                    return IntDistribution(int(first), int(last), step=int(step))
+                return FloatDistribution(float(first), float(last), step=float(step))
     except (HydraException, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{wrong} ({error})") from None
     raise wrong
