@@ -62,7 +62,7 @@ def test_the_digest_of_the_code_covers_the_users_own_modules(tmp_path: Path, mon
 def test_the_code_that_trains_is_all_that_a_trial_imports() -> None:
     import ast
 
-    package, seen, left = Path(provenance.__file__).parent, set(), ["trial"]
+    package, seen, left = Path(provenance.__file__).parent, set(), ["training"]
     while left:
         room = left.pop()
         seen.add(room)
