@@ -20,7 +20,7 @@ PACKAGES = ("flowersweep", "keras", "jax", "jaxlib", "tensorflow", "optuna", "ml
 
 TRAINING = ("keras", "jax", "jaxlib", "tensorflow", "numpy")  # of these, what is computed depends
 # of this package, all that a trial is made of: it imports nothing else (tests/test_layers.py)
-TRIAL = ("training", "evaluation", "models", "data", "config", "runtime", "errors", "testing", "util")
+TRIAL = ("training", "evaluation", "models", "data", "config", "study", "runtime", "errors", "testing", "util")
 LONGEST_DIFF = 256 << 10  # characters that are kept
 MOST_NEW = 20  # files outside git that are shown with the changes
 

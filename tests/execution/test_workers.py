@@ -111,6 +111,7 @@ def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(
         return lambda: workers.update(children(process.pid)) or condition()  # type: ignore[func-returns-value]
 
     wait_for(watched(lambda: process.poll() is not None or len(events(study)) >= worker), 300, every=0.01)
+    assert process.poll() is None, "it ended before a worker could be killed"
     os.kill(int(chance.choice(sorted(children(process.pid)))), signal.SIGKILL)
     wait_for(watched(lambda: process.poll() is not None), 300)
     assert process.returncode == -signal.SIGKILL

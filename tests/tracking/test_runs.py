@@ -28,7 +28,7 @@ def test_a_study_becomes_one_parent_run_with_a_nested_run_for_each_trial(study):
     assert parent.data.tags["mlflow.source.git.commit"] == "c0ffee"
     trials = [client.get_run(runs.trials[number]) for number in (0, 1, 2)]
     assert [trial.info.run_name for trial in trials] == ["smoothing-0000", "smoothing-0001", "smoothing-0002"]
-    assert [trial.info.status for trial in trials] == ["FINISHED", "DIE_AT_WRITE", "FAILED"]
+    assert [trial.info.status for trial in trials] == ["FINISHED", "KILLED", "FAILED"]
     assert [trial.data.tags["flowersweep.state"] for trial in trials] == ["complete", "pruned", "failed"]
     assert {trial.data.tags["mlflow.parentRunId"] for trial in trials} == {runs.parent}
     assert trials[2].data.tags["flowersweep.reason"] == "loss is not finite"
@@ -65,7 +65,7 @@ def test_a_study_resumed_after_an_interruption_runs_again_and_may_find_a_better_
     client = store.client(LOCAL, study.dir)
     runs = run_ids(study.path, LOCAL, study.dir)
     statuses = [client.get_run(run).info.status for run in (runs.parent, runs.trials[1])]
-    assert statuses == ["DIE_AT_WRITE", "DIE_AT_WRITE"]
+    assert statuses == ["KILLED", "KILLED"]
     with Journal(study.path) as journal:
         append(journal, "study_resumed")
         sync(study.path, LOCAL, study.dir)
@@ -86,7 +86,7 @@ def test_the_runs_of_a_killed_study_are_closed_and_run_again_when_it_goes_on(stu
         assert states(study) == [("smoothing", "RUNNING"), ("smoothing-0000", "FINISHED"), ("smoothing-0001", "RUNNING")]
     sync(study.path, LOCAL, study.dir)
     closed = snapshot(study.dir)
-    assert states(study) == [("smoothing", "DIE_AT_WRITE"), ("smoothing-0000", "FINISHED"), ("smoothing-0001", "DIE_AT_WRITE")]
+    assert states(study) == [("smoothing", "KILLED"), ("smoothing-0000", "FINISHED"), ("smoothing-0001", "KILLED")]
     assert sync(study.path, LOCAL, study.dir) == 0
     assert snapshot(study.dir) == closed
     with Journal(study.path) as journal:
@@ -114,7 +114,7 @@ def test_syncing_everything_leaves_the_study_of_a_live_process_alone(study, caps
     finally:
         live.communicate("")
     assert f"smoothing: left to process {live.pid}" in capsys.readouterr().out
-    assert states(study) == [("other", "DIE_AT_WRITE"), ("other-0000", "DIE_AT_WRITE")]
+    assert states(study) == [("other", "KILLED"), ("other-0000", "KILLED")]
     assert not study.path.with_name("shipped.json").exists()
 
 

@@ -26,7 +26,7 @@ from tests.events import lines
 from tests.tiny import tiny
 
 WORDS = ["+sweep=smoothing", "sweep.n_trials=6", "sampler=random", "tracking.enabled=false", *TINY]
-COSTS = TrialProfile(compiling=30.0, head=2.0, main=[10.0], finish=5.0, image=0.01, logits=1000, weights=5000, checkpoint=9000)
+COSTS = TrialProfile(compiling=30.0, head=2.0, main=10.0, finish=5.0, image=0.01, logits=1000, weights=5000, checkpoint=9000)
 
 
 @pytest.mark.parametrize("stages", ["frozen", "finetune"])

@@ -138,4 +138,5 @@ def test_a_study_has_one_writer(project: Path) -> None:
         append(journal, "study_started")
         with pytest.raises(StudyError, match=r'"mine" is being run by process \d+ on'):
             Journal(path)
-    Journal(path)
+    with Journal(path):
+        pass
