@@ -50,7 +50,7 @@ class Replay:
 
 def replay(table: tables.Table, config: Config, *, epochs: int) -> Replay:
     """Run a study on the table until so many epochs are used up, or as many trials."""
-    study, length = optuna_study.rebuild_study([], table.space, config), config.sweep.segment_epochs
+    study, length = optuna_study.rebuild_study([], table.space, config), config.sweep.report_interval_epochs
     used, best, report, rows = 0, np.inf, np.nan, []
     while used < epochs and len(rows) < epochs:
         trial, params = optuna_study.ask_trial(study, len(rows), space=table.space, config=config)

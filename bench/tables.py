@@ -43,7 +43,7 @@ RECORDED: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
         {"learning_rate": 7, "label_smoothing": 4, "gamma": 4, "warmup": 3, "dropout": 3, "weight_decay": 3},
     ),
     "learning_rate": (
-        ("+sweep=learning_rate", "~sweep.space.rate_scaling", "model=efficientnet_lite2"),
+        ("+sweep=learning_rate", "~sweep.space.lr_scaling", "model=efficientnet_lite2"),
         {"learning_rate": 7, "warmup": 3, "start": 3, "half_life": 5, "minimum": 3},
     ),
 }
@@ -169,7 +169,7 @@ def _workshop(config: Config) -> TrainingContext:
 def _trained(space: Space, workshop: TrainingContext, params: Params, more: Settings) -> list[float]:
     config = with_settings(space.config(params), more)
     checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)
-    length = config.sweep.segment_epochs
+    length = config.sweep.report_interval_epochs
     curve = [each.metrics[config.sweep.objective] for each in epochs if each.epoch % length == 0 or each.epoch == len(epochs)]
     return [*(round(value, 5) for value in curve), round(trial.finish(config, checkpoint, workshop).metrics["holdout/macro_f1"], 5)]
 

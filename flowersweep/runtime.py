@@ -152,7 +152,7 @@ def _join(coordinator: str, hosts: int, host: int) -> None:
     except (RuntimeError, ValueError) as error:
         where = "auto works on TPU pods; elsewhere name host 0" if coordinator == "auto" else f"host {host} of {hosts}"
         told = str(error).splitlines()[0]
-        raise ConfigError(f"cluster.coordinator={coordinator} ({where}): the hosts do not find each other: {told}") from error
+        raise ConfigError(f"distributed.coordinator={coordinator} ({where}): the hosts do not find each other: {told}") from error
 
 
 @contextmanager

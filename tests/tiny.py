@@ -12,7 +12,7 @@ LOSS = {
     "beta": 0.0,
     "tau": 0.0,
 }
-SCHEDULE = {"_target_": "cosine", "name": "cosine", "warmup": 0.1, "start": 0.1, "minimum": 0.0}
+SCHEDULE = {"_target_": "cosine", "name": "cosine", "warmup": 0.1, "warmup_start_factor": 0.1, "final_factor": 0.0}
 
 
 def tiny(**changed: object) -> Config:

@@ -17,5 +17,5 @@ SEVERAL_HOSTS = (print_config, search, train)  # the verbs that hosts run togeth
 def require_hosts(verb: Callable[..., Any], config: Config) -> None:
     """Raise ConfigError if several hosts are to run one of our verbs that only one host can run."""
     ours = verb.__module__.split(".")[0] == "flowersweep"
-    if config.cluster.coordinator is not None and ours and verb not in SEVERAL_HOSTS:
-        raise ConfigError(f"cluster.coordinator: several hosts train and search together; leave it out for {verb.__name__}")
+    if config.distributed.coordinator is not None and ours and verb not in SEVERAL_HOSTS:
+        raise ConfigError(f"distributed.coordinator: several hosts train and search together; leave it out for {verb.__name__}")

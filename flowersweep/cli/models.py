@@ -138,8 +138,8 @@ def predict(config: Config, overrides: Sequence[str]) -> None:
 
     written = run(config, overrides)
     print(f"wrote {written.path}: {written.images} images of {config.split}")
-    if config.views > 1:
-        print(f"{written.changed} labels are not those of one view (the image alone, views=1)")
+    if config.tta_views > 1:
+        print(f"{written.changed} labels are not those of one view (the image alone, tta_views=1)")
 
 
 def replay(config: Config, overrides: Sequence[str]) -> int:

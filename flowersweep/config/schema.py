@@ -105,23 +105,23 @@ class Train:
     batch_per_replica: int = setting(128, low=1, role=TRAINED)  # images
     learning_rate: float = setting(1e-3, low=0, role=TRAINED)  # the schedule's maximum
     # of the rates, with the number of replicas
-    rate_scaling: str = setting("none", choices=(*SCALING,), role=TRAINED)
+    lr_scaling: str = setting("none", choices=(*SCALING,), role=TRAINED)
     # the range worth searching, in the grammar of sweeps
-    learning_rates: str = setting("", role=LABEL)
+    learning_rate_range: str = setting("", role=LABEL)
     # fine-tuning normalises with the statistics of each batch, not with those of the pretrained network
 
     batch_statistics: bool = setting(False, role=TRAINED)
     # the backbone's learning rate as a fraction of the head's
-    backbone_rate: float = setting(1.0, low=0, role=TRAINED)
+    backbone_lr_multiplier: float = setting(1.0, low=0, role=TRAINED)
     # decoupled, of matrices and kernels only
     weight_decay: float = setting(0.0, low=0, role=TRAINED)
-    clip_norm: float | None = setting(None, low=1e-9, role=TRAINED)  # bound of the gradient's norm
+    gradient_clip_norm: float | None = setting(None, low=1e-9, role=TRAINED)  # bound of the gradient's norm
     # of the weights' average, as a fraction of the run; 0: no average
     ema_half_life: float = setting(0.0, low=0, high=10, role=TRAINED)
     # parts that a batch is cut into, when it does not fit
-    accumulate: int = setting(1, low=1, role=TRAINED)
+    gradient_accumulation_steps: int = setting(1, low=1, role=TRAINED)
     # a checkpoint is written when this much training would be lost
-    checkpoint_seconds: float = setting(20.0, low=0, role=PLACE)
+    checkpoint_interval_s: float = setting(20.0, low=0, role=PLACE)
 
     @property
     def all_epochs(self) -> int:
@@ -153,12 +153,12 @@ class Sweep:
     # several instead of one: metrics of the tune half, or time
     objectives: list[str] = setting(list, role=SEARCH)
     # the pruner decides after every so many epochs
-    segment_epochs: int = setting(2, low=1, role=SEARCH)
+    report_interval_epochs: int = setting(2, low=1, role=SEARCH)
     # trials at a time, each in a process of its own; 1: one after the other in this process
     workers: int = setting(1, low=1, role=BUDGET)
-    # the same training again: replicate trains it with another seed, reuse takes the earlier result
-    repeats: str = setting("replicate", choices=("replicate", "reuse"), role=SEARCH)
-    keep: int = setting(20, low=1, role=BUDGET)  # of so many trials, the best, the logits are kept
+    # the same training again: new_seed trains it with another seed, reuse takes the earlier result
+    on_duplicate: str = setting("new_seed", choices=("new_seed", "reuse"), role=SEARCH)
+    save_predictions_of_best: int = setting(20, low=1, role=BUDGET)  # of so many trials, the best, the logits are kept
     budget: Budget = setting(Budget, role=BUDGET)
     space: dict[str, Any] = setting(dict, role=SEARCH)  # name -> {path, values, when}
     # what every trial must meet: "warmup <= 0.2 or learning_rate < 0.01"
@@ -166,7 +166,7 @@ class Sweep:
     # studies whose trials a new study learns from
     import_from: list[str] = setting(list, role=SEARCH)
     # an Optuna storage to keep up to date: sqlite:///FILE, postgresql://...
-    mirror: str | None = setting(None, role=BUDGET)
+    optuna_storage: str | None = setting(None, role=BUDGET)
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class Tracking:
 
 
 @dataclass(frozen=True)
-class Cluster:
+class Distributed:
     """The hosts that train together, a process on each; all get the same words but for ``host``."""
 
     # address of host 0 and a free port there, HOST:PORT; auto: a TPU pod knows its hosts; None: one host
@@ -237,9 +237,9 @@ AUGMENT_RANGES: dict[str, Range] = {  # shares of an image or probabilities; rot
 }
 SCHEDULE_RANGES: dict[str, Range] = {  # shares of the run or of the largest rate
     "warmup": (0, 1),
-    "start": (0, 1),
-    "minimum": (0, 1),
-    "sustain": (0, 1),
+    "warmup_start_factor": (0, 1),
+    "final_factor": (0, 1),
+    "hold_fraction": (0, 1),
     "half_life": (1e-4, 1e4),
 }
 
@@ -283,7 +283,7 @@ class Command:
     split: str = setting("test", choices=("val", "test"), role=COMMAND)
     output: str | None = setting(None, role=COMMAND)  # a file
     # of each image, over which `predict` averages
-    views: int = setting(1, low=1, high=6, role=COMMAND)
+    tta_views: int = setting(1, low=1, high=6, role=COMMAND)
     port: int = setting(5000, low=1, high=65535, role=COMMAND)
     # the slice of TPU chips that `check` compiles for, such as v5e:2x4
     topology: str | None = setting(None, role=COMMAND)
@@ -293,7 +293,7 @@ class Command:
     promotion: Promotion = setting(Promotion, role=COMMAND)
     dir: str = setting("mlruns", role=PLACE)
     tracking: Tracking = setting(Tracking, role=PLACE)
-    cluster: Cluster = setting(Cluster, role=COMMAND)
+    distributed: Distributed = setting(Distributed, role=COMMAND)
     # for the command to say, never for what it reads
     trusted_modules: list[str] = setting(list, role=COMMAND)
 

@@ -22,14 +22,14 @@ def validate(config: Config) -> Config:
     for group in ("loss", "schedule", "augment"):
         problems += [f"{path}: expected a number, got {value!r}" for path, value in leaves.items() if _wrong(group, path, value)]
     problems += [*_wrong_objectives(config.sweep.objectives), *_wrong_targets(leaves)]
-    cluster = config.cluster
-    if cluster.coordinator is None and cluster.hosts > 1:
-        problems.append("cluster.hosts: several hosts need cluster.coordinator=ADDRESS:PORT, of host 0")
-    if cluster.coordinator != "auto" and cluster.host >= cluster.hosts:
-        problems.append(f"cluster.host={cluster.host}: hosts are counted from 0, and cluster.hosts={cluster.hosts}")
-    if cluster.coordinator is not None and (uses_workers(config) or uses_threads(config)):
+    distributed = config.distributed
+    if distributed.coordinator is None and distributed.hosts > 1:
+        problems.append("distributed.hosts: several hosts need distributed.coordinator=ADDRESS:PORT, of host 0")
+    if distributed.coordinator != "auto" and distributed.host >= distributed.hosts:
+        problems.append(f"distributed.host={distributed.host}: hosts are counted from 0, and distributed.hosts={distributed.hosts}")
+    if distributed.coordinator is not None and (uses_workers(config) or uses_threads(config)):
         problems.append(
-            "cluster.coordinator: hosts that train one trial together have no workers for others: sweep.workers=1 executor=local"
+            "distributed.coordinator: hosts that train one trial together have no workers for others: sweep.workers=1 executor=local"
         )
     if problems:
         raise ConfigError("; ".join(problems))

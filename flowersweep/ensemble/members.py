@@ -101,7 +101,11 @@ def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
     if number not in known:
         raise StudyError(f'study "{study}" has no complete trial {number}. ' + did_you_mean(number, known, "Complete trials"))
     if number not in {str(trial.number) for trial in kept}:
-        why = "it took the result of another trial" if trials[int(number)].reused is not None else "it was not among the best sweep.keep"
+        why = (
+            "it took the result of another trial"
+            if trials[int(number)].reused is not None
+            else "it was not among the best sweep.save_predictions_of_best"
+        )
         raise StudyError(f"{study}:{number} has no logits any more ({why}). With logits: {', '.join(str(trial.number) for trial in kept)}")
     return [(study, int(number))]
 

@@ -129,7 +129,7 @@ class TrialRunner:
         stop = self.should_stop() and checkpoint.epoch < train.all_epochs
         # other hosts are in the middle of the epoch, and would go on with it
         stop = stop and (self.trainer.hosts == 1 or not checkpoint.steps)
-        if stop or time.monotonic() - self._saved > train.checkpoint_seconds:
+        if stop or time.monotonic() - self._saved > train.checkpoint_interval_s:
             self.emit(CheckpointReached(number, checkpoint))
             self._saved = time.monotonic()
         if stop:

@@ -158,7 +158,7 @@ class Study:
             seed = self.trials[state["continues"]].seed
         elif not same:
             return asked
-        elif self.config.sweep.repeats == "reuse":
+        elif self.config.sweep.on_duplicate == "reuse":
             return replace(asked, repeats=same[0], hyperband={})
         else:
             seed = replicate_seed(identity, len(same))

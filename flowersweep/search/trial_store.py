@@ -20,7 +20,7 @@ from flowersweep.study.objectives import objective_names, objective_values, rank
 from flowersweep.study.records import TrialRecord
 from flowersweep.util.files import write_arrays
 
-KEEP_ALL = 2**31  # as sweep.keep: nothing is ever removed
+KEEP_ALL = 2**31  # as sweep.save_predictions_of_best: nothing is ever removed
 PICTURES = "schedule.svg", "augmentation.jpg", "mistakes.json", "mistakes.jpg"  # the last two the report leaves
 JOURNAL = 64 << 10  # bytes that stay free for the journal's lines between two looks at the folder
 
@@ -29,7 +29,7 @@ class TrialStore:
     """The files of a study's trials, of which one process is the only writer."""
 
     def __init__(self, folder: Path, config: Experiment, trials: Iterable[TrialRecord]) -> None:
-        self.folder, self.keep, self.limit = folder, config.sweep.keep, config.sweep.budget.bytes
+        self.folder, self.keep, self.limit = folder, config.sweep.save_predictions_of_best, config.sweep.budget.bytes
         self._names = objective_names(config)
         complete = sorted((record for record in trials if record.state == "complete"), key=self._rank)
         there = {path.parent.name for path in folder.glob("trials/*/logits.npz")}

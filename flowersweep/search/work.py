@@ -52,7 +52,7 @@ class TrainTrial:
         config = study.trial_config(record)
         epoch: int = yield _start(study, record)
         while not record.pruned and epoch < config.train.all_epochs:
-            segment = config.sweep.segment_epochs
+            segment = config.sweep.report_interval_epochs
             epoch = min((epoch // segment + 1) * segment, config.train.all_epochs)
             epochs: list[Epoch] = yield TrainUntil(epoch)
             if epoch not in record.reports:

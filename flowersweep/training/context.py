@@ -23,7 +23,7 @@ from flowersweep.training.features import Progress, load_or_compute_features
 from flowersweep.training.stages import FinetuneStage, HeadStage, SharedArrays, Stage, split_and_rows
 from flowersweep.training.step import StepComponents
 
-CONSTANT = {"warmup": 0, "start": 1}  # the schedule of the frozen stage before fine-tuning
+CONSTANT = {"warmup": 0, "warmup_start_factor": 1}  # the schedule of the frozen stage before fine-tuning
 
 
 class TrainingContext:
@@ -133,9 +133,9 @@ class TrainingContext:
         batch = config.train.batch_per_replica * self.runtime.replicas
         if batch > images:
             raise ConfigError(f"a batch of {batch} is more than the {images} training images: lower train.batch_per_replica")
-        if config.train.batch_per_replica % config.train.accumulate:
+        if config.train.batch_per_replica % config.train.gradient_accumulation_steps:
             raise ConfigError(
-                f"train.accumulate={config.train.accumulate} does not divide train.batch_per_replica={config.train.batch_per_replica}"
+                f"train.gradient_accumulation_steps={config.train.gradient_accumulation_steps} does not divide train.batch_per_replica={config.train.batch_per_replica}"
             )
         return batch, images // batch
 
@@ -149,8 +149,8 @@ def _static(config: Experiment) -> dict[str, Any]:
     train = config.train
     return {
         "averaging": train.ema_half_life > 0,
-        "clipping": train.clip_norm is not None,
-        "accumulate": train.accumulate,
+        "clipping": train.gradient_clip_norm is not None,
+        "accumulate": train.gradient_accumulation_steps,
         "batch_statistics": train.batch_statistics,
     }
 

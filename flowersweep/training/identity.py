@@ -12,14 +12,14 @@ from flowersweep.config.schema import TRAINED, Experiment
 
 MOVED = ("flip", "crop", "aspect", "zoom", "shift", "rotation")
 STRENGTHS = (*MOVED, "hue", "saturation", "contrast", "brightness", "cutout", "mix_probability")
-FINE_TUNING = ("train.head_epochs", "train.head_learning_rate", "train.backbone_rate", "train.batch_statistics")
+FINE_TUNING = ("train.head_epochs", "train.head_learning_rate", "train.backbone_lr_multiplier", "train.batch_statistics")
 
 # path, its value, and what does not count then
 INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("train.finetune", False, ("augment", *FINE_TUNING)),
     ("train.head_epochs", 0, ("train.head_learning_rate",)),
-    ("schedule.warmup", 0, ("schedule.start",)),
-    ("schedule.minimum", 1, ("schedule.half_life",)),
+    ("schedule.warmup", 0, ("schedule.warmup_start_factor",)),
+    ("schedule.final_factor", 1, ("schedule.half_life",)),
     ("augment.mix_probability", 0, ("augment.mixup_alpha", "augment.cutmix_alpha", "augment.cutmix_share")),
     ("augment.cutmix_share", 0, ("augment.cutmix_alpha",)),
     ("augment.cutmix_share", 1, ("augment.mixup_alpha",)),
@@ -45,7 +45,7 @@ def canonical(config: Experiment, replicas: int) -> Settings:
     if _known(leaves, "augment.") and all(not leaves.get(f"augment.{strength}") for strength in STRENGTHS):
         idle.append("augment")
     if replicas == 1:
-        idle.append("train.rate_scaling")
+        idle.append("train.lr_scaling")
     return {path: _number(value) for path, value in leaves.items() if not is_within(path, *idle)}
 
 

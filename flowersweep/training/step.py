@@ -90,7 +90,7 @@ def train_step(
         inputs, targets = recipe.augment(mixing, inputs.astype(jnp.float32), targets, **hyperparameters["augment"])
     loss, gradients, non_trainable = _gradients(program, state, hyperparameters, chance, inputs, targets)
     if recipe.clipping:
-        gradients = _clipped(gradients, train["clip_norm"])
+        gradients = _clipped(gradients, train["gradient_clip_norm"])
     rate = train["learning_rate"] * recipe.schedule(state.step / train["steps"], **hyperparameters["schedule"])
     trainable, optimizer = _updated(recipe.optimizer, state, gradients, rate, train)
     return State(state.step + 1, trainable, non_trainable, optimizer, _averaged(state.average, trainable, train)), loss
@@ -162,7 +162,7 @@ def _updated(
         # decoupled weight decay (Loshchilov & Hutter 2019), but not of norms and biases
         change = new - old - (rate * train["weight_decay"] * old if old.ndim > 1 else 0.0)
         backbone = n < len(moved) - 2
-        updated.append(old + (train["backbone_rate"] * change if backbone else change))
+        updated.append(old + (train["backbone_lr_multiplier"] * change if backbone else change))
     return updated, list(slots)
 
 

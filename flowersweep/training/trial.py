@@ -128,10 +128,10 @@ def hyperparameters(config: Experiment, epoch: int, steps: int, replicas: int = 
         "augment": arguments(config.augment),
         "schedule": arguments(config.schedule) if main else CONSTANT,
         "train": {
-            "learning_rate": (train.learning_rate if main else train.head_learning_rate) * replicas ** SCALING[train.rate_scaling],
-            "backbone_rate": train.backbone_rate,
+            "learning_rate": (train.learning_rate if main else train.head_learning_rate) * replicas ** SCALING[train.lr_scaling],
+            "backbone_lr_multiplier": train.backbone_lr_multiplier,
             "weight_decay": train.weight_decay,
-            "clip_norm": train.clip_norm or np.inf,
+            "gradient_clip_norm": train.gradient_clip_norm or np.inf,
             "ema_half_life": train.ema_half_life,
             "dropout": config.model.dropout,
             "ensemble_loss": config.model.ensemble_loss or 0.0,

@@ -39,7 +39,7 @@ def start_threads(config: Config, trainer: Trainer, journal: Journal) -> Threads
 
 def start_runtime(config: Config, platform: str | None = None) -> Runtime:
     """Have JAX take the accelerators, or those of ``platform``; return what there is."""
-    return start(Path(config.dir) / "cache" / "compiled", **asdict(config.cluster), platform=platform)
+    return start(Path(config.dir) / "cache" / "compiled", **asdict(config.distributed), platform=platform)
 
 
 def _with_workers(config: Config, pool: WorkerPool | None, journal: Journal) -> Runtime:

@@ -21,7 +21,9 @@ class JournalSubscribers:
         dir = Path(config.dir)
         self.journal = journal
         self._shipper = open_.enter_context(Shipper(MlflowSink(journal.path, config.tracking, dir))) if config.tracking.enabled else None
-        self._mirror = open_.enter_context(Shipper(OptunaExporter(journal.path, config.sweep.mirror))) if config.sweep.mirror else None
+        self._mirror = (
+            open_.enter_context(Shipper(OptunaExporter(journal.path, config.sweep.optuna_storage))) if config.sweep.optuna_storage else None
+        )
         self._machine = MachineMonitor(journal.path.parent)
 
     def wake(self, *, soon: bool = False) -> None:

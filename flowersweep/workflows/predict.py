@@ -62,7 +62,7 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
         writer = csv.writer(file)
         writer.writerow(["id", "label"])
         changed = 0
-        for id, (label, plain) in zip(split.ids, labels(model, in_order(split, (height, width), BATCH), config.views), strict=True):
+        for id, (label, plain) in zip(split.ids, labels(model, in_order(split, (height, width), BATCH), config.tta_views), strict=True):
             writer.writerow([id, label])
             changed += label != plain
     return Submission(path, len(split), changed)

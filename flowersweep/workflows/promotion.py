@@ -48,7 +48,7 @@ from flowersweep.workflows.sweep import SweepResult, run_study
 
 DEFAULT = "default"
 # words of a study that its promotion does not repeat: they could run code or reach other machines
-UNHEARD = ("verb", "trusted_modules", "hydra", "executor.address", "executor.runtime_env", "cluster")
+UNHEARD = ("verb", "trusted_modules", "hydra", "executor.address", "executor.runtime_env", "distributed")
 
 
 class CountComparison(Protocol):
@@ -204,7 +204,13 @@ def journal_words(overrides: Sequence[str]) -> list[str]:
 def retraining_config(config: Config, base: Config, what: str, count: int, **of_sweep: Any) -> Config:
     """Return the study in which ``count`` things of ``what`` are trained anew as ``base`` says, in the place that ``config`` names."""
     # logits are never removed, or asking for fewer seeds would remove what was trained
-    kept: dict[str, Any] = {"n_trials": count, "keep": KEEP_ALL, "space": {}, "repeats": "replicate", "import_from": []}
+    kept: dict[str, Any] = {
+        "n_trials": count,
+        "save_predictions_of_best": KEEP_ALL,
+        "space": {},
+        "on_duplicate": "new_seed",
+        "import_from": [],
+    }
     return replace(
         config.with_experiment(base.experiment),
         study=f"{config.study}-promotion-{what[:6]}",

@@ -279,7 +279,7 @@ def run_follower_host(config: Config, overrides: Sequence[str]) -> bool:
     Returns:
         False on the host that keeps the study, at once; True on the others, at the end.
     """
-    if config.cluster.coordinator is None or start_runtime(config).host == 0:
+    if config.distributed.coordinator is None or start_runtime(config).host == 0:
         return False
     cache = Path(config.dir) / "cache"
     runtime = start_runtime(config)

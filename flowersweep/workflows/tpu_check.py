@@ -75,13 +75,13 @@ def _step_told(config: Experiment, blueprint: AbstractContext, chip: Chip, say: 
         changed = replace(config, train=replace(config.train, batch_per_replica=per_replica))
         return _told("fine-tuning step", *blueprint.step(changed, numbers), chip, say)
 
-    asked, parts = config.train.batch_per_replica, config.train.accumulate
+    asked, parts = config.train.batch_per_replica, config.train.gradient_accumulation_steps
     outcome = compiled(asked)
     if isinstance(outcome, Cost):
         return True
     unit = parts * max(1, asked // (PARTS * parts))
     found = unit * largest(lambda units: compiled(units * unit), asked // unit, outcome, chip.memory)
-    least = "use smaller images, or more of train.accumulate"
+    least = "use smaller images, or more of train.gradient_accumulation_steps"
     say(f"the largest that fits, in steps of {unit}: train.batch_per_replica={found}" if found else f"no smaller batch fits: {least}")
     return False
 

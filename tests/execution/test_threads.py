@@ -35,7 +35,7 @@ from tests.events import fold
 from tests.kills import Fork
 from tests.tiny import tiny
 
-WORDS = ["+sweep=smoothing", "sampler=qmc", "sweep.n_trials=6", "tracking.enabled=false", "train.checkpoint_seconds=0", *TINY]
+WORDS = ["+sweep=smoothing", "sampler=qmc", "sweep.n_trials=6", "tracking.enabled=false", "train.checkpoint_interval_s=0", *TINY]
 BESIDE = ["executor=threads", "sweep.workers=3"]
 
 
@@ -157,4 +157,4 @@ def test_a_training_that_must_stop_is_paused_at_its_checkpoint(workshop: Trainin
 
 def test_hosts_that_train_together_have_no_trials_beside_each_other() -> None:
     with pytest.raises(ConfigError, match=r"sweep\.workers=1"):
-        compose([*BESIDE, "cluster.coordinator=localhost:1", "cluster.hosts=2"])
+        compose([*BESIDE, "distributed.coordinator=localhost:1", "distributed.hosts=2"])

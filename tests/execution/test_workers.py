@@ -46,7 +46,7 @@ from tests.events import fold, story
 from tests.kills import DIE_AT_WRITE
 from tests.waiting import wait_for
 
-WORDS = ["+sweep=smoothing", "sampler.n_startup_trials=4", "train.checkpoint_seconds=0", *TINY]
+WORDS = ["+sweep=smoothing", "sampler.n_startup_trials=4", "train.checkpoint_interval_s=0", *TINY]
 
 
 def children(process: int) -> list[int]:
@@ -177,7 +177,7 @@ def answered(executor: Executor, task: Task, checkpoints: list[Checkpoint]) -> A
 
 @pytest.mark.slow
 def test_another_worker_goes_on_from_the_checkpoint_and_gives_the_same(project: Path) -> None:
-    config = compose([*TINY, "train.checkpoint_seconds=0"])
+    config = compose([*TINY, "train.checkpoint_interval_s=0"])
     cache = project / "mlruns" / "cache"
     workshop = TrainingContext(start(cache / "compiled"), cache, lambda what, done, total: None)
     trainer = ImageTrainer(workshop)
@@ -311,4 +311,4 @@ def test_workers_have_equal_shares_of_the_cores(cores: int, workers: int, expect
 
 def test_hosts_that_train_together_have_no_workers() -> None:
     with pytest.raises(ConfigError, match=r"sweep\.workers=1 executor=local"):
-        compose(["cluster.coordinator=a:1", "cluster.hosts=2", "sweep.workers=2"])
+        compose(["distributed.coordinator=a:1", "distributed.hosts=2", "sweep.workers=2"])

@@ -120,14 +120,14 @@ def test_the_summary_holds_what_was_forecast_against_what_it_took(studies: Path,
 
 def test_logits_are_kept_of_the_best_and_weights_of_the_best_one(studies: Path) -> None:
     words = [*WORDS, "pruner=none", "sweep.n_trials=6"]
-    assert main([*words, "sweep.keep=2"]) == 0
+    assert main([*words, "sweep.save_predictions_of_best=2"]) == 0
     study = studies / "smoothing"
     trials = read_study(study).trials
     ranked = sorted(trials, key=lambda trial: (trial.value, trial.number))
     assert kept(study, "logits") == {trial.number for trial in ranked[:2]}
     assert kept(study, "weights") == {ranked[0].number}
     assert sorted(path.name for path in (study / "trials").iterdir()) == sorted(str(trial.number) for trial in ranked[:2])
-    assert main([*words, "sweep.keep=1"]) == 0  # may change when the study goes on
+    assert main([*words, "sweep.save_predictions_of_best=1"]) == 0  # may change when the study goes on
     assert kept(study, "logits") == {ranked[0].number}
 
 
@@ -178,14 +178,14 @@ def test_room_is_made_by_the_worst_and_never_by_the_best(tmp_path: Path) -> None
 
 
 def test_what_a_kill_left_is_cleared_when_the_study_goes_on(tmp_path: Path) -> None:
-    first = shelf(tmp_path, "sweep.keep=2")
+    first = shelf(tmp_path, "sweep.save_predictions_of_best=2")
     done = [TrialRecord(number, {}, ended=ended(number, value)) for number, value in enumerate([3.0, 1.0, 2.0])]
     for record in done:
         ends(first, record.number, record.value or 0)
     for name in ("trials/0/logits.npz", "trials/2/weights.npz", "trials/1/weights.partial", "checkpoints/2.npz", "checkpoints/3.npz"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"left")
-    again = TrialStore(tmp_path, compose(["+sweep=quick", "sweep.keep=2"]), done)
+    again = TrialStore(tmp_path, compose(["+sweep=quick", "sweep.save_predictions_of_best=2"]), done)
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
     assert left == ["checkpoints/3.npz", "trials/1/logits.npz", "trials/1/weights.npz", "trials/2/logits.npz"]
     assert again.best is done[1]
@@ -220,7 +220,7 @@ def test_the_best_is_the_first_of_equals(objective: str, tmp_path: Path) -> None
 def test_a_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(
     file: str, studies: Path, whole: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*WORDS, "study=full", "train.checkpoint_seconds=0"]
+    words = [*WORDS, "study=full", "train.checkpoint_interval_s=0"]
     place = (studies / "full" / file).with_suffix(".partial")
     assert main([*words, "sweep.n_trials=1"]) == 0
     place.parent.mkdir(parents=True, exist_ok=True)

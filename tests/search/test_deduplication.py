@@ -18,12 +18,12 @@ from tests.conftest import TINY
 TUNED = ("train=finetune", "augment=light")
 SAME = [
     (("loss=focal", "loss.gamma=0", "loss.label_smoothing=0.1"), ("loss=smoothed_cross_entropy",)),
-    (("schedule.warmup=0", "schedule.start=0.3"), ("schedule.warmup=0.0",)),
-    (("schedule.minimum=1", "schedule.half_life=0.3"), ("schedule.minimum=1",)),
+    (("schedule.warmup=0", "schedule.warmup_start_factor=0.3"), ("schedule.warmup=0.0",)),
+    (("schedule.final_factor=1", "schedule.half_life=0.3"), ("schedule.final_factor=1",)),
     (("augment=strong",), ("augment=none",)),  # over cached features nothing is augmented
-    (("train.backbone_rate=0.1", "train.head_epochs=2"), ()),
+    (("train.backbone_lr_multiplier=0.1", "train.head_epochs=2"), ()),
     (("data.dir=elsewhere", "data.cache_bytes=0"), ()),
-    (("train.checkpoint_seconds=1", "study=other", "sweep.n_trials=3", "dir=there"), ()),
+    (("train.checkpoint_interval_s=1", "study=other", "sweep.n_trials=3", "dir=there"), ()),
     ((*TUNED, "augment.mixup_alpha=0.7", "augment.cutmix_share=0.1"), TUNED),
     (
         (*TUNED, "augment.mix_probability=0.5", "augment.cutmix_share=1", "augment.mixup_alpha=0.7"),
@@ -39,13 +39,13 @@ SAME = [
 OTHER = [
     (("loss=focal", "loss.label_smoothing=0.1"), ("loss=focal",)),  # our focal loss smooths too
     (("loss=focal",), ("loss=smoothed_cross_entropy",)),
-    (("schedule.start=0.3",), ()),
+    (("schedule.warmup_start_factor=0.3",), ()),
     (("schedule=constant",), ("schedule=cosine",)),
     (("train.ema_half_life=0.1",), ()),
     (("model.dropout=0.1",), ()),
     (("seed=1",), ()),
     ((*TUNED, "augment.mix_probability=0.1"), TUNED),
-    ((*TUNED, "train.backbone_rate=0.1"), TUNED),
+    ((*TUNED, "train.backbone_lr_multiplier=0.1"), TUNED),
     ((*TUNED, "augment.mixup_alpha=0.7", "augment.mix_probability=0.5"), (*TUNED, "augment.mix_probability=0.5")),
     (("train.learning_rate=0.1",), ()),
 ]
@@ -75,14 +75,14 @@ def test_augmentation_at_no_strength_is_none() -> None:
 
 
 def test_how_the_rate_grows_with_replicas_counts_only_if_there_are_some() -> None:
-    plain, scaled = compose_unchecked(("train.rate_scaling=none",)), compose_unchecked(("train.rate_scaling=linear",))
+    plain, scaled = compose_unchecked(("train.lr_scaling=none",)), compose_unchecked(("train.lr_scaling=linear",))
     assert identity(plain, 1) == identity(scaled, 1)
     assert identity(plain, 8) != identity(scaled, 8)
 
 
 def test_of_a_users_own_callable_everything_counts() -> None:
     own = ("schedule._target_=mine.schedule", "schedule.warmup=0")
-    assert identity(compose_unchecked((*own, "schedule.start=0.3")), 1) != identity(compose_unchecked(own), 1)
+    assert identity(compose_unchecked((*own, "schedule.warmup_start_factor=0.3")), 1) != identity(compose_unchecked(own), 1)
 
 
 WORDS = [
@@ -90,7 +90,7 @@ WORDS = [
     "sampler=random",
     "sweep.n_trials=6",
     "sweep.space.learning_rate.values='choice(0.001,0.01)'",
-    "+sweep.space.scaling={path: train.rate_scaling, values: 'choice(none, linear)'}",
+    "+sweep.space.scaling={path: train.lr_scaling, values: 'choice(none, linear)'}",
     "tracking.enabled=false",
     *TINY,
 ]
@@ -116,9 +116,9 @@ class Killed(BaseException):
     """A process that dies before it can write."""
 
 
-@pytest.mark.parametrize("repeats", ["replicate", "reuse"])
+@pytest.mark.parametrize("repeats", ["new_seed", "reuse"])
 def test_a_repeat_is_treated_as_asked_and_the_same_after_any_kill(repeats: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = run(f"sweep.repeats={repeats}", "study=whole")
+    outcome = run(f"sweep.on_duplicate={repeats}", "study=whole")
     again = [record for record in outcome.trials if record.repeats is not None]
     assert len(outcome.trials) - len(again) == 2  # two rates; how they scale does not count on one device
     for record in again:
@@ -145,7 +145,7 @@ def test_a_repeat_is_treated_as_asked_and_the_same_after_any_kill(repeats: str, 
 
         monkeypatch.setattr(Journal, "_write", dying)
         try:
-            run(f"sweep.repeats={repeats}", "study=killed")
+            run(f"sweep.on_duplicate={repeats}", "study=killed")
         except Killed:
             continue
         break

@@ -73,6 +73,6 @@ def test_another_study_of_that_name_is_not_written_over(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["nowhere", "sqlite:////no/such/folder/m.db", "postgresql://me:swordfish@127.0.0.1:1/x"])
 def test_a_storage_that_cannot_be_opened_is_said_before_anything_is_trained(url: str, tmp_path: Path) -> None:
-    with begin(tmp_path / "journal.jsonl") as journal, pytest.raises(StudyError, match=r"sweep.mirror=\S+ is no address") as told:
+    with begin(tmp_path / "journal.jsonl") as journal, pytest.raises(StudyError, match=r"sweep.optuna_storage=\S+ is no address") as told:
         OptunaExporter(journal.path, url)
     assert "swordfish" not in str(told.value)

@@ -118,7 +118,7 @@ def test_beside_others_a_trial_that_failed_teaches_the_bayesian_oracle_nothing()
 
 def test_a_round_ends_a_trial_that_was_begun_alone_and_went_on_beside_others() -> None:
     """Killed in flight, gone on with by workers, and killed again before it reported: the journal has its round, but no notes of it."""
-    config, space = made("+sweep=smoothing", "oracle=hyperband", "sweep.segment_epochs=2")
+    config, space = made("+sweep=smoothing", "oracle=hyperband", "sweep.report_interval_epochs=2")
     study = optuna_study.rebuild_study([], space, config)
     events = []
     for number in range(2):
@@ -133,7 +133,7 @@ def test_a_round_ends_a_trial_that_was_begun_alone_and_went_on_beside_others() -
     assert trial.should_prune()
 
 
-ACCUMULATE = "+sweep.space.a={path: train.accumulate, values: 'choice(1, 2, 4, 8)'}"
+ACCUMULATE = "+sweep.space.a={path: train.gradient_accumulation_steps, values: 'choice(1, 2, 4, 8)'}"
 
 
 def test_a_small_space_is_used_up_before_anything_comes_twice() -> None:
@@ -157,7 +157,7 @@ def test_hyperband_promotes_whom_kerastuner_promotes(objective: str) -> None:
     """Against KerasTuner's own oracle, which is never rebuilt, given the points that ours drew; a trial fails now and then."""
     import keras_tuner
 
-    words = ("+sweep=smoothing", "oracle=hyperband", f"sweep.objective={objective}", "sweep.segment_epochs=1")
+    words = ("+sweep=smoothing", "oracle=hyperband", f"sweep.objective={objective}", "sweep.report_interval_epochs=1")
     config, space = made(*words)
     study = optuna_study.rebuild_study([], space, config)
     theirs = make_oracle(config, space, 1, "min" if objective == "tune/nll" else "max")
@@ -183,13 +183,13 @@ def test_hyperband_promotes_whom_kerastuner_promotes(objective: str) -> None:
     assert len({trial.system_attrs[hyperband.HYPERBAND_ATTR]["bracket"] for trial in study.get_trials(deepcopy=False)}) > 3
 
 
-WORDS = ["+sweep=smoothing", "engine=keras_tuner", "oracle=hyperband", "sweep.n_trials=9", "sweep.segment_epochs=1"]
+WORDS = ["+sweep=smoothing", "engine=keras_tuner", "oracle=hyperband", "sweep.n_trials=9", "sweep.report_interval_epochs=1"]
 WORDS += ["tracking.enabled=false", *TINY]
 
 
 @pytest.mark.parametrize("seconds", [0, 1000], ids=["from its checkpoint", "from the start"])
 def test_a_promoted_trial_ends_as_one_that_was_never_stopped(seconds: int, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*WORDS, f"train.checkpoint_seconds={seconds}", "study=rounds"]) == 0
+    assert main([*WORDS, f"train.checkpoint_interval_s={seconds}", "study=rounds"]) == 0
     study = project / "mlruns" / "studies" / "rounds"
     trials = fold(story(study)).trials
     promoted = [trial for trial in trials if trial.continues is not None]
@@ -202,7 +202,7 @@ def test_a_promoted_trial_ends_as_one_that_was_never_stopped(seconds: int, proje
     ]
     assert reported == [3, 4]
     settings = [f"{name}={value}" for name, value in settings_of(study, whole.number).items()]
-    assert main(["train", "study=alone", "pruner=none", "sweep.segment_epochs=1", "tracking.enabled=false", *TINY, *settings]) == 0
+    assert main(["train", "study=alone", "pruner=none", "sweep.report_interval_epochs=1", "tracking.enabled=false", *TINY, *settings]) == 0
     (alone,) = fold(story(project / "mlruns" / "studies" / "alone")).trials
     assert alone.value == whole.value
 
@@ -216,7 +216,7 @@ def settings_of(study: Path, number: int) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_hyperband_killed_at_random_events_and_resumed_equals_never_killed(project: Path, fork: Fork, kill_seed: int) -> None:
-    words = [*WORDS, "train.checkpoint_seconds=0"]
+    words = [*WORDS, "train.checkpoint_interval_s=0"]
     whole = fork(project, [*words, "study=whole"])
     assert whole.returncode == 0, whole.stderr
     kills, _ = until_it_ends(fork, project, "event", 14, [*words, "study=killed"], kill_seed)
@@ -229,8 +229,8 @@ REFUSED = {
     "oracle=random": "oracle= is for engine=keras_tuner",
     "engine=keras_tuner sweep.objectives=[tune/nll,time]": "follows one objective",
     "engine=keras_tuner oracle=hyperband pruner=median": "ends trials itself, and pruner=median would too: pruner=none",
-    "engine=keras_tuner oracle=hyperband sweep.repeats=reuse": "takes results of fewer",
-    "engine=keras_tuner oracle=hyperband sweep.segment_epochs=8": "so two are one: lower sweep.segment_epochs=8",
+    "engine=keras_tuner oracle=hyperband sweep.on_duplicate=reuse": "takes results of fewer",
+    "engine=keras_tuner oracle=hyperband sweep.report_interval_epochs=8": "so two are one: lower sweep.report_interval_epochs=8",
     "engine=keras_tuner oracle=hyperband oracle.max_epochs=6": "max_epochs=6 is less than the 10 epochs of a trial",
     "engine=keras_tuner oracle=hyperband sweep.n_trials=5": r"12 of 2 epochs, then 4 of 4 epochs, .* first whole trial is the 17th",
     "engine=keras_tuner oracle._target_=keras_tuner.oracles.GridSearchOracle": "A grid is sampler=grid",

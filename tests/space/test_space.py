@@ -103,7 +103,7 @@ def test_a_condition_on_an_unknown_parameter_is_refused() -> None:
 def test_a_condition_may_name_what_is_not_searched() -> None:
     for stage, there in (("frozen", False), ("finetune", True)):
         for name in ("train", "train.name"):
-            entry = f"+sweep.space.rate={{path: train.backbone_rate, values: 'interval(0.1, 1)', when: {{{name}: finetune}}}}"
+            entry = f"+sweep.space.rate={{path: train.backbone_lr_multiplier, values: 'interval(0.1, 1)', when: {{{name}: finetune}}}}"
             space = smoothing(f"train={stage}", entry)
             assert ("rate" in {parameter.name for parameter in space.parameters}) == there
             assert all(("rate" in params) == there for params in sampled(space))
@@ -121,7 +121,7 @@ def test_mixing_has_its_numbers_only_where_there_is_any() -> None:
         assert ("mixup_alpha" in params) == (params.get("cutmix_share") in (0.0, 0.5))
         assert ("cutmix_alpha" in params) == (params.get("cutmix_share") in (0.5, 1.0))
     assert len({tuple(params) for params in points}) == 2 * 2 * 4
-    assert not {"mix_probability", "rotation", "backbone_rate", "cutmix_share", "mixup_alpha"} & {*sampled(recipe())[0]}
+    assert not {"mix_probability", "rotation", "backbone_lr_multiplier", "cutmix_share", "mixup_alpha"} & {*sampled(recipe())[0]}
 
 
 def test_a_parameter_of_a_group_that_was_replaced_drops_out() -> None:

@@ -123,8 +123,8 @@ def test_a_search_on_two_hosts_is_kept_by_the_first(project: Path) -> None:
         "train.batch_per_replica=2",
         "sweep.n_trials=2",
     ]
-    words += ["tracking.enabled=false", "cluster.hosts=2", f"cluster.coordinator=127.0.0.1:{free_port()}"]
-    first, second = together([[*words, f"cluster.host={host}", f"dir=host{host}"] for host in (0, 1)], 4, project)
+    words += ["tracking.enabled=false", "distributed.hosts=2", f"distributed.coordinator=127.0.0.1:{free_port()}"]
+    first, second = together([[*words, f"distributed.host={host}", f"dir=host{host}"] for host in (0, 1)], 4, project)
     assert "2 trials: 2 complete" in first
     assert "host 0 has its results" in second
     events = lines(project / "host0" / "studies" / "quick" / "journal.jsonl")
@@ -136,8 +136,8 @@ def test_a_search_on_two_hosts_is_kept_by_the_first(project: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["cluster.hosts=2"], "several hosts need cluster.coordinator"),
-        (["cluster.coordinator=a:1", "cluster.hosts=2", "cluster.host=2"], "hosts are counted from 0"),
+        (["distributed.hosts=2"], "several hosts need distributed.coordinator"),
+        (["distributed.coordinator=a:1", "distributed.hosts=2", "distributed.host=2"], "hosts are counted from 0"),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused(words: list[str], told: str) -> None:
@@ -146,5 +146,5 @@ def test_a_cluster_that_cannot_be_is_refused(words: list[str], told: str) -> Non
 
 
 def test_a_verb_of_one_host_refuses_several(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["predict", "cluster.coordinator=a:1", "cluster.hosts=2"]) == 1
+    assert main(["predict", "distributed.coordinator=a:1", "distributed.hosts=2"]) == 1
     assert "leave it out for predict" in capsys.readouterr().err

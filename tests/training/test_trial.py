@@ -114,8 +114,8 @@ def test_every_hyperparameter_changes_the_training(workshop: TrainingContext) ->
         "train.learning_rate": 0.01,
         "train.weight_decay": 1.0,
         "schedule.warmup": 0.5,
-        "schedule.start": 0.9,
-        "schedule.minimum": 0.5,
+        "schedule.warmup_start_factor": 0.9,
+        "schedule.final_factor": 0.5,
         "model.dropout": 0.6,
         "seed": 1,
     }.items():
@@ -178,7 +178,7 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
 
 def test_a_batch_in_parts_trains_as_the_whole_batch(workshop: TrainingContext) -> None:
     still = with_settings(FROZEN, {"model.dropout": 0.0})
-    whole, parts = (run(with_settings(still, {"train.accumulate": n}), workshop)[0].state for n in (1, 4))
+    whole, parts = (run(with_settings(still, {"train.gradient_accumulation_steps": n}), workshop)[0].state for n in (1, 4))
     assert whole is not None
     assert parts is not None
     np.testing.assert_allclose(whole.trainable[0], parts.trainable[0], rtol=1e-4, atol=1e-6)
@@ -199,7 +199,7 @@ def test_the_average_follows_the_weights_by_its_half_life(workshop: TrainingCont
 
 def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_one_slows(workshop: TrainingContext) -> None:
     sgd = replace(FROZEN, optimizer={"_target_": "keras.optimizers.SGD", "name": "sgd"})
-    free, loose, tight = (run(with_settings(sgd, {"train.clip_norm": norm}), workshop)[0].state for norm in (None, 1e6, 1e-3))
+    free, loose, tight = (run(with_settings(sgd, {"train.gradient_clip_norm": norm}), workshop)[0].state for norm in (None, 1e6, 1e-3))
     assert free is not None
     assert loose is not None
     assert tight is not None
@@ -210,7 +210,7 @@ def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_o
 
 def test_the_backbone_has_a_rate_of_its_own(workshop: TrainingContext) -> None:
     frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, workshop)
-    still, _ = trial.advance(with_settings(FINETUNE, {"train.backbone_rate": 0.0}), frozen, 3, workshop)
+    still, _ = trial.advance(with_settings(FINETUNE, {"train.backbone_lr_multiplier": 0.0}), frozen, 3, workshop)
     begun = workshop.main_stage(FINETUNE).begin(frozen.state, 0)
     assert still.state is not None
     for before, after in zip(begun.trainable[:-2], still.state.trainable[:-2], strict=True):

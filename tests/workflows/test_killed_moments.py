@@ -18,7 +18,7 @@ from tests.conftest import TINY, tiny_model
 from tests.events import story
 from tests.kills import Fork
 
-WORDS = ["+sweep=smoothing", "sweep.n_trials=5", "sampler.n_startup_trials=3", "train.checkpoint_seconds=0", *TINY]
+WORDS = ["+sweep=smoothing", "sweep.n_trials=5", "sampler.n_startup_trials=3", "train.checkpoint_interval_s=0", *TINY]
 Run = Callable[..., tuple[int, str]]
 
 

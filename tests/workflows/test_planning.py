@@ -94,7 +94,7 @@ def test_trials_of_one_group_compile_once_and_those_of_another_again(workshop: T
 
     base = tiny(seed=3)
     run(base)
-    for settings in ({"train.learning_rate": 0.1, "loss.gamma": 2.0}, {"train.clip_norm": 1.0}, {"train.batch_per_replica": 10}):
+    for settings in ({"train.learning_rate": 0.1, "loss.gamma": 2.0}, {"train.gradient_clip_norm": 1.0}, {"train.batch_per_replica": 10}):
         other = with_settings(base, settings)
         assert (workshop.compile_group_keys(other) == workshop.compile_group_keys(base)) == (run(other) == 0), settings
 
@@ -124,7 +124,7 @@ def test_workers_that_share_no_cores_share_the_minutes() -> None:
 
 
 def test_bytes_follow_from_what_is_kept() -> None:
-    few, many = planned("sweep.keep=3"), planned("sweep.keep=20")
+    few, many = planned("sweep.save_predictions_of_best=3"), planned("sweep.save_predictions_of_best=20")
     assert many.most_bytes - few.most_bytes == (11 - 3) * COSTS.logits
     assert few.least_bytes == many.least_bytes
     assert few.least_bytes > 2 * (COSTS.weights + COSTS.checkpoint)

@@ -69,7 +69,7 @@ def test_one_view_is_the_plain_prediction_and_two_the_mean_with_the_mirror_image
     one = predict(champion, [])
     assert (one.images, one.changed) == (120, 0)
     assert submitted(champion) == straight.argmax(axis=1).tolist()
-    two = predict(replace(champion, views=2), [])
+    two = predict(replace(champion, tta_views=2), [])
     wanted = (softmax(straight) + softmax(mirrored)).argmax(axis=1)
     assert submitted(champion) == wanted.tolist()
     assert two.changed == (wanted != straight.argmax(axis=1)).sum() > 0
@@ -111,5 +111,5 @@ def test_further_views_are_closer_about_the_centre_in_pairs() -> None:
 
 def test_no_views_and_too_many_are_refused() -> None:
     for count in (0, 7):
-        with pytest.raises(ConfigError, match=f"views={count}: must be between 1 and 6"):
-            compose([f"views={count}"])
+        with pytest.raises(ConfigError, match=f"tta_views={count}: must be between 1 and 6"):
+            compose([f"tta_views={count}"])

@@ -155,10 +155,14 @@ def test_digits_are_counted() -> None:
 
 
 def test_a_group_that_another_option_replaces_leaves_no_key_behind() -> None:
-    base = {"loss": {"name": "a", "gamma": 1}, "model": {"name": "m", "preprocess": {"_target_": "f"}}, "train": {"clip_norm": 1.0}}
+    base = {
+        "loss": {"name": "a", "gamma": 1},
+        "model": {"name": "m", "preprocess": {"_target_": "f"}},
+        "train": {"gradient_clip_norm": 1.0},
+    }
     settings = {"loss.name": "b", "loss.tau": 2, "loss.gamma": None, "model.name": "n", "model.preprocess._target_": None}
-    found = merged(base, {**settings, "train.clip_norm": None})
-    assert found == {"loss": {"name": "b", "tau": 2}, "model": {"name": "n", "preprocess": None}, "train": {"clip_norm": None}}
+    found = merged(base, {**settings, "train.gradient_clip_norm": None})
+    assert found == {"loss": {"name": "b", "tau": 2}, "model": {"name": "n", "preprocess": None}, "train": {"gradient_clip_norm": None}}
 
 
 def test_of_members_that_another_option_does_not_have_no_shell_is_left() -> None:

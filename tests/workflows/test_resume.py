@@ -22,7 +22,7 @@ WORDS = [
     "sweep.n_trials=9",
     "sampler.n_startup_trials=4",
     "tracking.enabled=false",
-    "train.checkpoint_seconds=0",
+    "train.checkpoint_interval_s=0",
     *TINY,
 ]
 BESIDE = ["executor=threads", "sweep.workers=3"]
@@ -35,7 +35,7 @@ def ended_trials(journal: Path) -> int:
 
 @pytest.mark.slow
 def test_killed_in_the_middle_of_epochs_and_resumed_ends_bit_for_bit_the_same(project: Path, fork: Fork, kill_seed: int) -> None:
-    words = ["train", "tracking.enabled=false", "train.checkpoint_seconds=0", *TINY]
+    words = ["train", "tracking.enabled=false", "train.checkpoint_interval_s=0", *TINY]
     words += ["train=finetune", "train.head_epochs=1", "train.epochs=4", "train.ema_half_life=0.1"]
     whole = fork(project, [*words, "study=whole"])
     assert whole.returncode == 0, whole.stderr
@@ -77,7 +77,7 @@ def test_a_finished_study_is_not_run_again_but_shown_again(project: Path, fork: 
 
 def test_more_trials_go_on_where_the_study_ended_and_other_settings_are_refused(project: Path, fork: Fork) -> None:
     words = ["+sweep=quick", "tracking.enabled=false", *TINY]
-    mirror = "sweep.mirror=sqlite:///mirror.db"  # may be added when a study is gone on with
+    mirror = "sweep.optuna_storage=sqlite:///mirror.db"  # may be added when a study is gone on with
     assert fork(project, [*words, "sweep.n_trials=2"]).returncode == 0
     assert fork(project, [*words, "sweep.n_trials=3", mirror]).returncode == 0
     tells = [event for event in story(project / "mlruns" / "studies" / "quick") if event["event"] == "trial_ended"]

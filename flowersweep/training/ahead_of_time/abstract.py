@@ -75,7 +75,9 @@ class AbstractContext(TrainingContext):
         images = len(self._only.dataset.splits["train"])
         state = stage.program.init([np.zeros(shape, np.float32) for shape in stage.shapes], [])
         rows = np.empty((images, sum(stage.widths)), np.float32), np.empty(images, np.int32), np.empty((steps, batch), np.int32)
-        return LoweredProgram(stage._scan, self._everywhere((state, hyperparameters, *rows)), loops=config.train.accumulate), batch
+        return LoweredProgram(
+            stage._scan, self._everywhere((state, hyperparameters, *rows)), loops=config.train.gradient_accumulation_steps
+        ), batch
 
     def step(self, config: Experiment, hyperparameters: Hyperparameters) -> tuple[LoweredProgram, int]:
         """Return the program of a fine-tuning step, and its images."""
@@ -89,7 +91,7 @@ class AbstractContext(TrainingContext):
         features = 4 * len(self._only.dataset.splits["train"]) * sum(widths)
         kept = features + sum(x.nbytes for x in jax.tree.leaves(state))  # the state before the epoch stays for who gave it
         shapes = *self._everywhere((state, hyperparameters)), self._images(batch), labels
-        return LoweredProgram(stage._step, shapes, kept, config.train.accumulate), batch
+        return LoweredProgram(stage._step, shapes, kept, config.train.gradient_accumulation_steps), batch
 
     def _images(self, batch: int) -> Any:
         return jax.ShapeDtypeStruct((batch, *self._only.dataset.image_size, 3), np.uint8, sharding=self.runtime.batch_sharding)

@@ -51,7 +51,7 @@ def make_forecast(config: Config, found: TrialProfile, trials: int, groups: int,
     least = certain + (min(trials, full) * whole + max(0, trials - full) * min(short, whole)) / beside
     running = 2 * (found.weights + found.checkpoint) + JOURNAL  # while one is written, the one before is there
     journal = config.sweep.n_trials * (LINE + EPOCH_LINE * last)
-    kept = min(config.sweep.n_trials, config.sweep.keep)
+    kept = min(config.sweep.n_trials, config.sweep.save_predictions_of_best)
     return Forecast(least / 60, most / 60, running + journal + 2 * found.logits, running + journal + (kept + 1) * found.logits)
 
 
@@ -79,7 +79,7 @@ def _first_decision(config: Config) -> tuple[int, int]:
         return config.sweep.n_trials, last
     given = {name: value for name, value in arguments(config.pruner).items() if isinstance(value, int)}
     wait = max(given.get("min_resource", 1), given.get("n_warmup_steps", 0), 1)
-    segment = config.sweep.segment_epochs
+    segment = config.sweep.report_interval_epochs
     return max(1, given.get("n_startup_trials", 1)), min(last, -(-wait // segment) * segment)
 
 

@@ -151,7 +151,9 @@ def _finetune(
     except RuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise ConfigError(f"out of memory with a batch of {batch}: lower train.batch_per_replica, or raise train.accumulate") from error
+        raise ConfigError(
+            f"out of memory with a batch of {batch}: lower train.batch_per_replica, or raise train.gradient_accumulation_steps"
+        ) from error
     step = seconds / min(STEPS, steps)
     scoring = image * len(workshop.dataset(config.data).splits["val"])
     return (max(0.0, first - step), step * steps + scoring), trained

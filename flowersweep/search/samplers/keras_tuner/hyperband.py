@@ -56,7 +56,7 @@ def read_state(oracle: Any, before: Sequence[FrozenTrial], number: int, values: 
 
 def rounded(epochs: int, config: Experiment) -> int:
     """Return the first decision after so many epochs."""
-    length = config.sweep.segment_epochs
+    length = config.sweep.report_interval_epochs
     return min(-(-epochs // length) * length, config.train.all_epochs)
 
 

@@ -79,8 +79,11 @@ def _require_rounds(config: Config, bracket: Sequence[tuple[int, int]]) -> None:
     epochs, first = [epochs for _, epochs in bracket], sum(size for size, _ in bracket[:-1]) + 1
     if not never_prunes(config):
         raise ConfigError(f"oracle=hyperband ends trials itself, and pruner={config.pruner.get('name')} would too: pruner=none")
-    if config.sweep.repeats != "replicate":
-        raise ConfigError("oracle=hyperband compares trials of as many epochs, and sweep.repeats=reuse takes results of fewer: replicate")
+    if config.sweep.on_duplicate != "new_seed":
+        raise ConfigError(
+            "oracle=hyperband compares trials of as many epochs, and sweep.on_duplicate=reuse takes results of fewer. "
+            "Use `sweep.on_duplicate=new_seed`"
+        )
     if config.ensemble.members:
         raise ConfigError("oracle=hyperband needs epochs, and an ensemble trains none: oracle=random or bayesian")
     if epochs[-1] < config.train.all_epochs:
@@ -91,7 +94,7 @@ def _require_rounds(config: Config, bracket: Sequence[tuple[int, int]]) -> None:
     if len({*epochs}) < len(epochs):
         raise ConfigError(
             f"oracle=hyperband: its rounds end where a trial may be stopped, after {', '.join(map(str, epochs))} epochs, so two are one: "
-            f"lower sweep.segment_epochs={config.sweep.segment_epochs}, or raise train.epochs"
+            f"lower sweep.report_interval_epochs={config.sweep.report_interval_epochs}, or raise train.epochs"
         )
     if config.sweep.n_trials < first:
         sizes = ", then ".join(f"{size} of {epochs} epochs" for size, epochs in bracket)
