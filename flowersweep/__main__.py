@@ -21,6 +21,9 @@ def overrides(words: Sequence[str]) -> list[str]:
 
 def main(words: Sequence[str]) -> int:
     """Run one command; return its exit code: 0 done, 1 error, 3 refused by the gate, 130 interrupted."""
+    if sys.platform == "win32":
+        print("flowersweep needs Linux or macOS; on Windows use WSL", file=sys.stderr)
+        return 1
     signals.install_handlers()  # a polite end is an interrupt: the journal is closed in order
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if {"-h", "--help"} & set(words):

@@ -25,6 +25,7 @@ _GOODBYE = 30  # seconds that a host which has ended waits for the others to end
 _SHORT = 4096  # bytes of a message between hosts
 _compiles = 0
 _here = threading.local()
+_running: Runtime | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,6 @@ class Runtime:
             raise ConfigError(f"{what} must be the same on all hosts: {theirs} on host 0, {own}")
 
 
-@lru_cache(maxsize=1)
 def start(
     cache: Path | None = None, *, coordinator: str | None = None, hosts: int = 1, host: int = 0, platform: str | None = None
 ) -> Runtime:
@@ -110,14 +110,21 @@ def start(
 
     With a ``coordinator`` (the address of host 0 and a free port there, or ``auto`` on a TPU pod, which knows its own hosts) this
     process joins the others, and returns when all ``hosts`` are there. With a ``platform`` (cpu) it leaves other devices alone.
-    Raises ConfigError if Keras already runs on another backend, or if the hosts do not find each other.
+    A process starts once; another call returns what is running.
+    Raises ConfigError if Keras already runs on another backend, if the hosts do not find each other, or if what is running is
+    not what is asked for.
     """
+    global _running
     import jax
 
+    if _running is not None:
+        _require_fit(_running, coordinator, hosts, host, platform)
     if cache is not None:
         jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if _running is not None:
+        return _running
     if platform is not None:
         jax.config.update("jax_platforms", platform)
     _count_compiles()
@@ -129,7 +136,7 @@ def start(
         raise ConfigError(f"{jax.process_count()} hosts have {len(devices)} devices together: all must have as many as the others")
     mesh = jax.sharding.Mesh(devices, ("replica",))
     spec = jax.sharding.PartitionSpec
-    return Runtime(
+    _running = Runtime(
         platform=devices[0].platform,
         device_kind=devices[0].device_kind,
         replicas=len(devices),
@@ -138,6 +145,18 @@ def start(
         hosts=jax.process_count(),
         host=jax.process_index(),
     )
+    return _running
+
+
+def _require_fit(running: Runtime, coordinator: str | None, hosts: int, host: int, platform: str | None) -> None:
+    """Raise ConfigError if a process that has started cannot be what is asked for."""
+    own = "Start the command in a process of its own"
+    if platform not in (None, running.platform):
+        raise ConfigError(f"this process computes on {running.platform} already, and now {platform} is asked for. {own}")
+    if coordinator not in (None, "auto") and (hosts, host) != (running.hosts, running.host):
+        raise ConfigError(
+            f"this process is host {running.host} of {running.hosts} already, and now host {host} of {hosts} is asked for. {own}"
+        )
 
 
 def _join(coordinator: str, hosts: int, host: int) -> None:

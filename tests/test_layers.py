@@ -102,3 +102,16 @@ def test_training_knows_nothing_of_the_search_and_of_tracking() -> None:
     for path in (PACKAGE / "training").rglob("*.py"):
         names = {name if name.startswith("flowersweep") else name.split(".")[0] for name in imported(path)}
         assert not {"optuna", "mlflow", "flowersweep.study.journal"} & names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_one_file_gives_files_their_names(path: Path) -> None:
+    if path == PACKAGE / "util" / "files.py":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            of_os = isinstance(node.func.value, ast.Name) and node.func.value.id in ("os", "shutil")
+            moves = node.func.attr == "rename" or (of_os and node.func.attr in ("replace", "move", "renames", "link"))
+            alone = node.func.attr == "replace" and len(node.args) == 1 and not node.keywords and not of_os  # of a Path
+            assert not moves, f"{path}:{node.lineno} moves a file: use util.files"
+            assert not alone, f"{path}:{node.lineno} moves a file: use util.files"

@@ -13,6 +13,7 @@ from flowersweep.ensemble.analysis import EnsembleAnalysis, Published
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.search.state import Study
 from flowersweep.study.records import TrialRecord
+from flowersweep.util.text import duration, number
 from flowersweep.workflows.sweep import SweepResult
 
 
@@ -84,11 +85,6 @@ def _row(record: TrialRecord, others: Iterable[str], names: Iterable[str], state
     return [str(record.number), state, *scores, *(number(record.params.get(name)) for name in names)]
 
 
-def number(value: Any) -> str:
-    """Write a value in four significant digits; nothing for None."""
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def summary(outcome: SweepResult) -> str:
     """Count the trials by how they ended, and the programs that were compiled for them."""
     states = Counter(record.state for record in outcome.trials)
@@ -98,9 +94,9 @@ def summary(outcome: SweepResult) -> str:
     ]
     programs = [f"programs compiled: {_compiled(outcome.compiled)}"] if outcome.compiled else []
     total = f"{len(outcome.trials)} trial{'s' * (len(outcome.trials) != 1)}"
-    forecast = f", forecast {outcome.forecast:.1f}" if outcome.forecast is not None else ""
+    forecast = f", forecast {duration(60 * outcome.forecast)}" if outcome.forecast is not None else ""
     imported = [f"trials of other studies that the sampler learned from: {outcome.imported}"] * bool(outcome.imported)
-    lasted = [f"minutes: {outcome.minutes:.1f}{forecast}"]
+    lasted = [f"time: {duration(60 * outcome.minutes)}{forecast}"]
     return "\n".join([f"{total}: {counted}", *imported, *failed[:5], *programs, *lasted])
 
 

@@ -2,25 +2,33 @@
 
 import contextlib
 import os
+import re
+import tempfile
 from collections.abc import Iterator
+
+# what TensorFlow says of accelerators and instruction sets; no log level silences all of it
+_NOISE = re.compile(rb"WARNING: All log messages before absl::|[IWE]\d{4} [\d:.]+ +\d+ |To enable the following instructions: ")
 
 
 @contextlib.contextmanager
-def _silenced() -> Iterator[None]:
-    """Send what native code writes to standard error to nowhere; exceptions still come through."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+def _without_noise() -> Iterator[None]:
+    """Hold back what is written to standard error, and pass on what is not TensorFlow's noise."""
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
+            held.seek(0)
+            for line in held:
+                if not _NOISE.match(line):
+                    os.write(2, line)
 
 
-# TensorFlow only reads files here. It takes all of a GPU's memory and a TPU whole on first use, and both belong to JAX;
-# and what it says of accelerators while it is imported, no log level can silence.
-with _silenced():
+# TensorFlow only reads files here. It takes all of a GPU's memory and a TPU whole on first use, and both belong to JAX.
+with _without_noise():
     import tensorflow as _tf
 
     for _kind in ("GPU", "TPU"):

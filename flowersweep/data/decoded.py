@@ -14,6 +14,7 @@ import numpy.typing as npt
 from flowersweep.data.records import FileFingerprint, Images, Size
 from flowersweep.errors import DataError, StudyError
 from flowersweep.util.files import atomic_write
+from flowersweep.util.text import bytes_text
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def open_cache(
         return _in_memory[stamps, size]
     shape = count, *size, 3
     needed, left = int(np.prod(shape)), budget.memory - sum(each.images.nbytes for each in _in_memory.values())
-    told = f"{count} decoded images of {size[0]}x{size[1]} take {needed / 2**30:.2f} GiB"
+    told = f"{count} decoded images of {size[0]}x{size[1]} take {bytes_text(needed)}"
     if needed <= left:
         _say(logging.INFO, f"{told}: kept in memory")
         _in_memory[stamps, size] = ImageCache(np.empty(shape, np.uint8), np.zeros(count, np.bool_))  # takes memory as it is filled
@@ -65,7 +66,7 @@ def open_cache(
     if budget.path is not None and needed <= free:
         _say(logging.INFO, f"{told}: kept in {_file(budget.path, size)}")
         return ImageCache(_mapped(_file(budget.path, size), shape, decoded), np.ones(count, np.bool_))
-    rest = f"data.cache_bytes has {max(left, 0) / 2**30:.2f} GiB left, data.disk_cache_bytes {max(free, 0) / 2**30:.2f}"
+    rest = f"data.cache_bytes has {bytes_text(max(left, 0))} left, data.disk_cache_bytes {bytes_text(max(free, 0))}"
     _say(logging.WARNING if budget.memory else logging.INFO, f"{told}: decoded anew every time, for {rest}")
     return None
 

@@ -16,6 +16,7 @@ from flowersweep.evaluation.calibration import calibrated_nll, temperature
 from flowersweep.evaluation.scores import Reals
 from flowersweep.study.objectives import objective_names
 from flowersweep.study.records import StudyRecord, read_study
+from flowersweep.util.files import read_arrays
 
 PARTS = ("tune", "holdout", "test")
 
@@ -124,8 +125,7 @@ def _known(study: str, studies: Path) -> str:
 def _logits(path: Path) -> Arrays:
     if not path.exists():
         raise StudyError(f"{path} is not there, and a member needs its logits: name another trial, or restore the file")
-    with np.load(path) as kept:
-        return dict(kept)
+    return read_arrays(path)
 
 
 def _images(studies: Path, names: Mapping[str, None]) -> tuple[Data, str]:

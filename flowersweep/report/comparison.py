@@ -20,6 +20,7 @@ from flowersweep.report.page import Column, Part, Section, Table, Text, grid
 from flowersweep.report.rank_agreement import RankAgreement, agreement_parts, rank_agreement
 from flowersweep.report.study_view import Predictions, StudyView
 from flowersweep.tracking.masking import masked
+from flowersweep.util.text import number
 
 
 @dataclass(frozen=True)
@@ -166,4 +167,4 @@ def _meaning(study: StudyView) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> Any:
-    return f"{value:.4g}" if isinstance(value, float) else value if value is None else str(value)
+    return None if value is None else number(value)

@@ -9,7 +9,7 @@ import numpy as np
 
 from flowersweep.config.paths import flatten
 from flowersweep.report import study_page
-from flowersweep.report.charts.plotting import Chart, axis, scatter, short
+from flowersweep.report.charts.plotting import Chart, axis, scatter
 from flowersweep.report.mistakes import Mistake, gallery, stored
 from flowersweep.report.page import (
     Column,
@@ -26,6 +26,7 @@ from flowersweep.report.page import (
 from flowersweep.report.study_view import Predictions
 from flowersweep.report.summary import class_names
 from flowersweep.tracking.recorded import RecordedRun
+from flowersweep.util.text import number
 
 COURSES = {
     "likelihood": ("train/loss", "tune/nll", "tune/calibrated_nll"),
@@ -68,7 +69,7 @@ def _introduction(run: RecordedRun) -> list[Part]:
         "holdout/macro_f1": "on the held-out half",
         "images_per_second": "while training",
     }
-    boxes |= {name: (short(run.metrics[name]), remark) for name, remark in remarks.items() if name in run.metrics}
+    boxes |= {name: (number(run.metrics[name]), remark) for name, remark in remarks.items() if name in run.metrics}
     return [Numbers(boxes)]
 
 

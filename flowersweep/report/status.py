@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flowersweep.study.journal import lock_holder
 from flowersweep.study.records import TrialRecord, read_study
+from flowersweep.util.text import duration, number
 
 STATES = ("complete", "pruned", "failed", "running")
 
@@ -56,7 +57,7 @@ def screen(found: Status) -> str:
     if found.best is not None:
         lines.append(f"best:       trial {found.best.number}, {found.objective} {found.best.value:.4f}, {_params(found.best)}")
     if found.rate:
-        lines.append(f"rate:       {found.rate:.3g} trials a minute" + (f", about {_span(found.left)} left" if found.left else ""))
+        lines.append(f"rate:       {found.rate:.3g} trials a minute" + (f", about {duration(60 * found.left)} left" if found.left else ""))
     open_ = "in flight:  " if found.holder else "to go on:   "
     lines += [f"{open_}trial {r.number}{_epoch(r)}, {_params(r)}" for r in found.records if r.ended is None][:8]
     failed = [r for r in found.records if r.ended and r.state == "failed"]
@@ -67,13 +68,13 @@ def screen(found: Status) -> str:
 def line(found: Status) -> str:
     """Return what is said of one study among others."""
     told = f"best {found.best.value:.4f} (trial {found.best.number})" if found.best else "nothing complete"
-    left = f", {_span(found.left)} left" if found.left else ""
+    left = f", {duration(60 * found.left)} left" if found.left else ""
     now = f"running{left}" if found.holder else _ago(time.time() - found.newest)
     return f"{found.name:24} {found.counts:36} {told:26} {now}"
 
 
 def _params(record: TrialRecord) -> str:
-    return " ".join(f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in record.params.items())
+    return " ".join(f"{name}={number(value)}" for name, value in record.params.items())
 
 
 def _epoch(record: TrialRecord) -> str:
@@ -81,12 +82,4 @@ def _epoch(record: TrialRecord) -> str:
 
 
 def _ago(seconds: float) -> str:
-    return f"{_span(seconds / 60)} ago"
-
-
-def _span(minutes: float | None) -> str:
-    """Write a length of time in the largest unit that fits."""
-    minutes = minutes or 0.0
-    if minutes < 1:
-        return f"{60 * minutes:.0f} s"
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
+    return f"{duration(seconds)} ago"

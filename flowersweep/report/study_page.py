@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from flowersweep.report.charts import multi_parameter_charts, predictions, search, training
-from flowersweep.report.charts.plotting import Chart, short
+from flowersweep.report.charts.plotting import Chart
 from flowersweep.report.mistakes import Mistake
 from flowersweep.report.page import (
     AuditList,
@@ -35,6 +35,7 @@ from flowersweep.report.summary import (
 )
 from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
+from flowersweep.util.text import number
 
 STATES = ("complete", "pruned", "failed", "running")
 
@@ -47,7 +48,7 @@ def introduction(summary: StudySummary) -> list[Part]:
     boxes = {"Trials": (str(len(study.records)), counted)}
     if best is not None:
         boxes["Best trial"] = (f"No. {best.number}", f"by {study.objective}")
-        boxes[study.objective] = (short(best.value), "on the half that the search saw")
+        boxes[study.objective] = (number(best.value), "on the half that the search saw")
     f1 = next((score for score in summary.scores if score.name == "macro_f1"), None)
     if f1:
         boxes["Held-out macro F1"] = (f"{f1.holdout:.3f}", "of the best trial; its interval is above")

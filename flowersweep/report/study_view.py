@@ -6,9 +6,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from zipfile import BadZipFile
 
-import numpy as np
 from optuna.distributions import json_to_distribution
 
 from flowersweep.errors import StudyError
@@ -16,6 +14,7 @@ from flowersweep.evaluation.scores import Labels, Logits
 from flowersweep.space.space import Parameter
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import StudyRecord, TrialRecord, ranked_records, read_study
+from flowersweep.util.files import read_arrays
 
 log = logging.getLogger(__name__)
 
@@ -106,13 +105,13 @@ class StudyView:
     def predictions(self, number: int) -> Predictions | None:
         """Return what a trial predicted; None if its file is not there or cannot be read."""
         path = self.folder / "trials" / str(number) / "logits.npz"
-        try:
-            with np.load(path) as kept:
-                return Predictions(*(kept[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels")))
-        except FileNotFoundError:
+        if not path.exists():
             return None
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            log.warning("%s cannot be read: %s", path, error)
+        try:
+            kept = read_arrays(path)
+            return Predictions(*(kept[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels")))
+        except (StudyError, KeyError) as error:
+            log.warning("predictions are left out of the report: %s", error)
             return None
 
 

@@ -94,7 +94,7 @@ class TrialStore:
             write_arrays(self.logits(record), arrays)
             if weights and not place:
                 weights.save(self.weights(record))
-        elif not place:
+        elif not place or self.keep >= KEEP_ALL:
             raise self._full(needed)
         return str(self.logits(record).parent.relative_to(self.folder))
 

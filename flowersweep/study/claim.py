@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
+from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.study.records import TrialRecord
+from flowersweep.util.files import read_arrays
 
 
 def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, objective: str) -> str:
@@ -17,8 +17,11 @@ def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, obje
         return "no trial was completed"
     if not (folder / "trials" / str(best.number) / "logits.npz").exists():
         return f"best: trial {best.number}, whose predictions are not in the study's folder"
-    with np.load(folder / "trials" / str(best.number) / "logits.npz") as kept:
-        logits, labels = kept["holdout"], kept["holdout_labels"]
+    try:
+        kept = read_arrays(folder / "trials" / str(best.number) / "logits.npz")
+    except StudyError as error:
+        return f"best: trial {best.number}; {error}"
+    logits, labels = kept["holdout"], kept["holdout_labels"]
     low, high = macro_f1_interval(logits.argmax(axis=1), labels, logits.shape[1])
     score = macro_f1(logits, labels, logits.shape[1])
     return (

@@ -44,7 +44,7 @@ def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Po
         _wait_for(process, port, dir / "ui.log")
         yield process
     finally:
-        _end(process)
+        end_group(process)
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
@@ -61,13 +61,13 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     raise TrackingError(f"MLflow's server does not come up ({masked_text(said[-1]) if said else 'it says nothing'}); all it said: {log}")
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def end_group(process: subprocess.Popen[bytes]) -> None:
     """End the server and its workers, by force if they do not heed.
 
     The group is signalled even if its first process is gone: the workers would keep the port.
     """
     for sign in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):  # all of the group are gone
+        with suppress(ProcessLookupError, PermissionError):  # all of the group are gone; macOS says the second
             os.killpg(process.pid, sign)
         with suppress(subprocess.TimeoutExpired):
             process.wait(10)

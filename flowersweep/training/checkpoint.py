@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -16,7 +15,7 @@ import numpy as np
 from flowersweep.errors import StudyError
 from flowersweep.study.events import Epoch
 from flowersweep.training.step import State
-from flowersweep.util.files import write_arrays
+from flowersweep.util.files import read_arrays, write_arrays
 
 log = logging.getLogger(__name__)
 
@@ -56,11 +55,12 @@ class Checkpoint:
         """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was there before."""
         if self.state is None:
             raise ValueError("nothing was trained yet")
-        leaves = {f"leaf{n}": leaf for n, leaf in enumerate(jax.tree.leaves(self.state))}
+        leaves = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(self.state)}
         about = {
             "format": FORMAT,
             "epoch": self.epoch,
             "lengths": [len(part) for part in self.state[1:]],
+            "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
             "done": [asdict(epoch) for epoch in self.done],
         }
         write_arrays(path, {"about": json.dumps(about), "losses": np.array(jax.device_get([*self.losses]), np.float32), **leaves})
@@ -72,12 +72,11 @@ class Checkpoint:
         Raises:
             StudyError: The file is not there, or cannot be read.
         """
+        arrays = read_arrays(path)
         try:
-            return cls._read(path, place)
-        except FileNotFoundError as error:
-            raise StudyError(f"{path} is not there. Restore it from a copy") from error
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise StudyError(f"{path} cannot be read ({error}). Restore it from a copy") from error
+            return cls._from_arrays(arrays, place)
+        except (ValueError, KeyError, TypeError) as error:
+            raise StudyError(f"{path} is no checkpoint of this version ({error}). Restore it from a copy") from error
 
     @classmethod
     def resume(cls, path: Path, place: Any = None) -> Checkpoint:
@@ -94,14 +93,19 @@ class Checkpoint:
             return cls()
 
     @classmethod
-    def _read(cls, path: Path, place: Any) -> Checkpoint:
-        with np.load(path) as file:
-            leaves = [file[f"leaf{n}"] for n in range(len(file.files) - 2)]
-            about, losses = json.loads(str(file["about"])), tuple(file["losses"])
+    def _from_arrays(cls, arrays: dict[str, Any], place: Any) -> Checkpoint:
+        about, losses = json.loads(str(arrays.pop("about"))), tuple(arrays.pop("losses"))
         if about["format"] != FORMAT:
             raise ValueError(f"its format is {about['format']}, not {FORMAT}")
-        step, *rest = leaves
+        if {name: _kind(leaf) for name, leaf in arrays.items()} != about["leaves"]:
+            raise ValueError("its arrays are not those that it lists")
+        step, *rest = (arrays[name] for name in about["leaves"])
         cuts = np.cumsum(about["lengths"])[:-1]
         parts = [rest[a:b] for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True)]
         done = tuple(Epoch(**epoch) for epoch in about["done"])
         return cls(about["epoch"], jax.device_put(State(step, *parts), place), losses, done)
+
+
+def _kind(leaf: np.ndarray) -> list[Any]:
+    """Return dtype and shape of an array, as JSON has them."""
+    return [str(leaf.dtype), [*leaf.shape]]

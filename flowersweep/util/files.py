@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         os.replace(name, path)
         name = None
         if durable:
-            _sync_folder(path.parent)
+            _sync(path.parent)
     except OSError as error:
         raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
     finally:
@@ -57,15 +58,32 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
         np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz file.
+
+    Raises:
+        StudyError: The file is not there, or is not whole.
+    """
+    try:
+        with path.open("rb") as binary, np.load(binary, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError as error:
+        raise StudyError(f"{path} is not there. Restore it from a copy") from error
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise StudyError(f"{path} cannot be read ({error}). Restore it from a copy") from error
+
+
 def move(source: Path, target: Path) -> None:
     """Give a finished file or folder its name, durably."""
+    for path in [source, *source.rglob("*")]:
+        _sync(path)
     os.replace(source, target)
-    _sync_folder(target.parent)
+    _sync(target.parent)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable: a rename alone can be lost with the power."""
-    handle = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk: a rename alone can be lost with the power."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -27,6 +27,7 @@ from flowersweep.space.space import Parameter, Params
 from flowersweep.study.records import TrialRecord
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
+from flowersweep.util.files import read_arrays
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,7 @@ class TrainingRounds:
             path = folder / "trials" / str(first + n) / "logits.npz"
             if not path.exists():
                 raise TrialFailed(f"the training of {name} in trial {first + n} was not completed")
-            with np.load(path) as file:
-                arrays[name] = dict(file)
+            arrays[name] = read_arrays(path)
         members = _members(arrays, self.home)
         return members, members.pool(entry["weights"], entry["pooling"])
 

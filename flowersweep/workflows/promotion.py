@@ -43,6 +43,7 @@ from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
 from flowersweep.training.identity import identity
 from flowersweep.training.trial import build_keras_model
+from flowersweep.util.files import read_arrays
 from flowersweep.workflows.model_logging import log_network
 from flowersweep.workflows.sweep import SweepResult, run_study
 
@@ -337,8 +338,8 @@ def _promoted(kept: Mapping[str, np.ndarray], against: np.ndarray | None) -> dic
 
 
 def _kept(folder: Path, trial: TrialRecord) -> dict[str, np.ndarray]:
-    with np.load(folder / "trials" / str(trial.number) / "logits.npz") as file:
-        return {name: file[name] for name in ("holdout", "holdout_labels", "tune_labels")}
+    arrays = read_arrays(folder / "trials" / str(trial.number) / "logits.npz")
+    return {name: arrays[name] for name in ("holdout", "holdout_labels", "tune_labels")}
 
 
 def _told(candidate: Candidate, trials: Sequence[TrialRecord]) -> dict[str, Any]:

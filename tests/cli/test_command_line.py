@@ -106,3 +106,22 @@ def test_what_is_wrong_with_the_weights_is_said_before_a_study_begins(project: P
     assert main(words) == 1
     assert "nowhere.h5" in capsys.readouterr().err
     assert not list(project.rglob("journal.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("lacks", "told"),
+    [
+        ("sys.platform = 'win32'; sys.modules['fcntl'] = None", "flowersweep needs Linux or macOS; on Windows use WSL"),
+        ("sys.platform = 'darwin'; vars(os).pop('sched_getaffinity', None)", "study quick"),
+    ],
+    ids=["Windows", "macOS"],
+)
+def test_it_runs_on_macos_and_says_that_it_needs_wsl_on_windows(lacks: str, told: str, project: Path) -> None:
+    words = ["plan", "+sweep=quick", "sweep.n_trials=1", *TINY]
+    script = f"import jax, os, sys; {lacks}; from flowersweep.__main__ import main; sys.exit(main({words!r}))"
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=project, env=environment(), capture_output=True, text=True, timeout=200, check=False
+    )
+    assert told in run.stdout + run.stderr
+    assert "Traceback" not in run.stderr
+    assert run.returncode == (1 if "WSL" in told else 0), run.stderr

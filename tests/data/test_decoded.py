@@ -76,7 +76,7 @@ def test_a_split_that_does_not_fit_is_not_kept_and_the_log_says_why(tiny: Path, 
             list(pipeline.shuffled(split, SIZE, 4, seed=0, epoch=epoch))
     assert len(found) == 24
     (line,) = (record.message for record in caplog.records)
-    assert line.startswith("12 decoded images of 8x8 take 0.00 GiB: decoded anew every time, for data.cache_bytes has")
+    assert line.startswith("12 decoded images of 8x8 take 2.3 kB: decoded anew every time, for data.cache_bytes has")
 
 
 def test_the_budget_is_for_all_splits_together(tiny: Path) -> None:

@@ -111,7 +111,7 @@ def test_minute_by_minute_ends_where_one_run_does(studies: Path, whole: object, 
 
 def test_the_summary_holds_what_was_forecast_against_what_it_took(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*WORDS, "pruner=none"]) == 0
-    assert "minutes: " in (said := capsys.readouterr().out)
+    assert "time: " in (said := capsys.readouterr().out)
     assert ", forecast " in said
     forecasts = [event for event in lines(studies / "smoothing" / "journal.jsonl") if event["event"] == "forecast_made"]
     assert [event["trials"] for event in forecasts] == [5]
@@ -175,6 +175,17 @@ def test_room_is_made_by_the_worst_and_never_by_the_best(tmp_path: Path) -> None
         ends(full, 6, 0.5, size=20_000)
     assert full.best is not None
     assert full.best.number == 1
+
+
+def test_a_promotion_whose_logits_have_no_room_is_stopped_with_what_to_type(tmp_path: Path) -> None:
+    limit = trial_store.JOURNAL + 5000
+    words = [f"sweep.budget.bytes={limit}", f"sweep.save_predictions_of_best={trial_store.KEEP_ALL}"]
+    full = shelf(tmp_path, *words)
+    ends(full, 0, 1.0)
+    ends(full, 1, 2.0)
+    with pytest.raises(StudyError, match=r"the same command goes on with sweep\.budget\.bytes=\d+"):
+        ends(full, 2, 3.0, size=5000)  # not the best, but a promotion needs the logits of every training
+    assert kept(tmp_path, "logits") == {0, 1}
 
 
 def test_what_a_kill_left_is_cleared_when_the_study_goes_on(tmp_path: Path) -> None:

@@ -11,14 +11,16 @@ import subprocess
 import sys
 import urllib.request
 
+import psutil
 import pytest
 
 from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.search.optuna_dashboard import dashboard
-from flowersweep.tracking.server import serve_ui
+from flowersweep.tracking.server import end_group, serve_ui
 from tests.conftest import environment
 from tests.report.made_up import of_all_kinds
+from tests.waiting import wait_for
 
 
 @pytest.mark.slow
@@ -70,3 +72,16 @@ def test_a_server_that_cannot_start_is_told_with_its_reason(study, free_port):
     (study.dir / "mlflow.db").write_bytes(b"this is no database, and never was" * 100)
     with pytest.raises(TrackingError), serve_ui(Tracking(), study.dir, free_port):
         pass
+
+
+def test_the_workers_of_a_server_that_was_killed_end_with_it():
+    leader = subprocess.Popen(["sh", "-c", "sleep 300 & echo $!; wait"], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert leader.stdout is not None
+    worker = psutil.Process(int(leader.stdout.readline()))
+    leader.kill()
+    leader.wait(30)
+    assert worker.is_running()
+    end_group(leader)
+    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 30)
+    end_group(leader)  # once more, when nobody is left
+    leader.stdout.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import jax
@@ -11,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from flowersweep.errors import StudyError
 from flowersweep.study.events import Epoch
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.step import State
+from flowersweep.util.files import read_arrays, write_arrays
 
 array = arrays.arrays(
     st.sampled_from([np.dtype("float32"), np.dtype("int32"), np.dtype("uint32")]),
@@ -46,3 +49,36 @@ def test_a_checkpoint_is_read_as_it_was_written(path: Path, checkpoint: Checkpoi
         assert after.dtype == before.dtype
         np.testing.assert_array_equal(np.asarray(after), before)
     assert not path.with_suffix(".partial").exists()
+
+
+def standing() -> Checkpoint:
+    leaf = np.arange(6, dtype=np.float32).reshape(2, 3)
+    return Checkpoint(3, State(np.int32(7), [leaf], [], [leaf], []))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_checkpoint_that_was_cut_off_is_none_and_is_named(share: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "7.npz"
+    standing().save(path)
+    os.truncate(path, int(share * path.stat().st_size))
+    assert Checkpoint.resume(path) == Checkpoint()
+    assert str(path) in caplog.text
+    with pytest.raises(StudyError, match=r"7\.npz cannot be read .*Restore it from a copy"):
+        Checkpoint.load(path)
+
+
+@pytest.mark.parametrize("change", ["format", "a leaf less", "another shape", "another dtype"])
+def test_a_checkpoint_of_another_format_or_with_other_arrays_is_refused(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "7.npz"
+    standing().save(path)
+    arrays = read_arrays(path)
+    if change == "format":
+        arrays["about"] = np.array(str(arrays["about"]).replace('"format": 1', '"format": 0'))
+    elif change == "a leaf less":
+        del arrays[".optimizer[0]"]
+    else:
+        leaf = arrays[".trainable[0]"]
+        arrays[".trainable[0]"] = leaf.T if change == "another shape" else leaf.astype(np.int32)
+    write_arrays(path, arrays)
+    with pytest.raises(StudyError, match=r"7\.npz is no checkpoint of this version"):
+        Checkpoint.load(path)

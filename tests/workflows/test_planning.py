@@ -138,9 +138,9 @@ def test_a_budget_is_refused_only_if_it_cannot_be_enough() -> None:
 
     assert refusal() is None
     assert refusal(minutes=20, bytes=200) is None
-    assert "sweep.budget.minutes=9, and the forecast is 10.0 minutes to 30.0 minutes" in str(refusal(minutes=9))
+    assert "sweep.budget.minutes=9, and the forecast is 10 min to 30 min" in str(refusal(minutes=9))
     assert refusal(used=9, minutes=20) is None
-    assert "sweep.budget.minutes=20, and the forecast is 21.0 minutes to 41.0 minutes" in str(refusal(used=11, minutes=20))
+    assert "sweep.budget.minutes=20, and the forecast is 21 min to 41 min" in str(refusal(used=11, minutes=20))
     assert "sweep.budget.bytes=99, and the study needs 100 at the least" in str(refusal(bytes=99))
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from flowersweep.report.study_view import StudyView
 from flowersweep.study.records import TrialRecord
+from flowersweep.util.text import number
 
 Figure = dict[str, Any]
 Trace = dict[str, Any]
@@ -75,13 +76,8 @@ def best_marker(best: TrialRecord, x: Any) -> Trace:
 def hover_text(record: TrialRecord) -> str:
     """Return what is shown when a trial is pointed at."""
     value = "" if record.value is None else f" {record.value:.4g}"
-    params = [f"{name} {short(each)}" for name, each in record.params.items()]
+    params = [f"{name} {number(each)}" for name, each in record.params.items()]
     return "<br>".join([f"trial {record.number}, {record.state}{value}", *params])
-
-
-def short(value: Any) -> str:
-    """Write a value in four significant digits."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def conditions(when: Mapping[str, Iterable[Any]]) -> str:

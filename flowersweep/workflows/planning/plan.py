@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice, product
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
@@ -21,7 +20,8 @@ from flowersweep.space.designs import feasible_share
 from flowersweep.space.space import Params, Space, build_space, require_step
 from flowersweep.study.records import read_study
 from flowersweep.training.context import TrainingContext
-from flowersweep.workflows.planning.forecast import Forecast, lasting, make_forecast, span, trials_at_a_time
+from flowersweep.util.text import bytes_text, duration, number
+from flowersweep.workflows.planning.forecast import Forecast, make_forecast, span, trials_at_a_time
 from flowersweep.workflows.planning.profiling import ProfilingContext, TrialProfile, profile_trial
 
 SAMPLES, COMBINATIONS = 5, 128
@@ -50,10 +50,11 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     found, missing = profile_trial(config, workshop), workshop.missing(config)
     forecast = make_forecast(config, found, left, len(groups), missing)
     _costs(config, found, missing, say)
-    done = f"{ended} of them ended, in {lasting(study.seconds / 60)}; " if ended else ""
+    done = f"{ended} of them ended, in {duration(study.seconds)}; " if ended else ""
     say(f"\n{config.sweep.n_trials} trials: {done}{span(forecast.least, forecast.most)} to go{_saving(config, forecast)}")
-    features = _size(4 * sum(workshop.classifier(config).widths) * missing)
-    say(f"disk: {_size(forecast.most_bytes)} for the study, {_size(forecast.least_bytes)} at the least; {features} for features to come")
+    features = bytes_text(4 * sum(workshop.classifier(config).widths) * missing)
+    least, most = bytes_text(forecast.least_bytes), bytes_text(forecast.most_bytes)
+    say(f"disk: {most} for the study, {least} at the least; {features} for features to come")
     refusal = forecast.refusal(config, study.seconds / 60)
     say(refusal or "nothing was trained but to time it; the same words with `search` run it")
     return refusal is None
@@ -73,8 +74,8 @@ def _describe(config: Config, space: Space, say: Say) -> None:
     if space.parameters:
         before = ", had it no trials of other studies to learn from" if config.sweep.import_from else ""
         say(f"\n{SAMPLES} samples, as the sampler would begin{before}:")
-    for number, params in enumerate(_samples(config, space)):
-        say(f"  {number}: " + ", ".join(f"{path}={_number(value)}" for path, value in space.settings(params).items()))
+    for position, params in enumerate(_samples(config, space)):
+        say(f"  {position}: " + ", ".join(f"{path}={number(value)}" for path, value in space.settings(params).items()))
 
 
 def _samples(config: Config, space: Space) -> list[Params]:
@@ -111,7 +112,7 @@ def _name(members: list[Params], choices: Iterable[str]) -> str:
 
 def _costs(config: Config, found: TrialProfile, missing: int, say: Say) -> None:
     if missing:
-        say(f"\nfeatures of {missing} images: {lasting(found.image * missing / 60)}, once")
+        say(f"\nfeatures of {missing} images: {duration(found.image * missing)}, once")
     head = f", {found.head:.3g} s for one of the frozen stage before it" if found.head else ""
     if config.sweep.workers > trials_at_a_time(config):
         say(f"\nsweep.workers={config.sweep.workers} share the cores of this machine: the minutes are those of one trial after the other")
@@ -122,15 +123,7 @@ def _costs(config: Config, found: TrialProfile, missing: int, say: Say) -> None:
 
 
 def _saving(config: Experiment, forecast: Forecast) -> str:
-    return "" if forecast.most == forecast.least else f" (the pruner saves at most {lasting(forecast.most - forecast.least)})"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} GB"
+    return "" if forecast.most == forecast.least else f" (the pruner saves at most {duration(60 * (forecast.most - forecast.least))})"
 
 
 def _range(distribution: BaseDistribution) -> str:
@@ -139,7 +132,3 @@ def _range(distribution: BaseDistribution) -> str:
     low, high, step = (getattr(distribution, name) for name in ("low", "high", "step"))
     scale = ", logarithmic" if getattr(distribution, "log", False) else f", in steps of {step:g}" if step and step != 1 else ""
     return f"{low:g} to {high:g}{scale}{', whole' if isinstance(low, int) else ''}"
-
-
-def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,29 @@
+"""Numbers, lengths of time and sizes, as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def number(value: Any) -> str:
+    """Write a value in four significant digits; nothing for None."""
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Write a length of time in the largest unit that fits."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.3g} min"
+    hours = seconds / 3600
+    return f"{hours:.3g} h" if hours < 48 else f"{hours / 24:.3g} days"
+
+
+def bytes_text(count: float) -> str:
+    """Write bytes in the largest unit that fits."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

@@ -1,0 +1,78 @@
+"""A file is whole or it is what it was before."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowersweep.errors import StudyError
+from flowersweep.util.files import atomic_write, move, read_arrays, write_arrays, write_bytes
+from tests.conftest import environment
+
+
+def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"before")
+    with pytest.raises(TypeError), atomic_write(path) as file:
+        file.writelines([b"after", "a bug"])  # type: ignore[list-item]
+    assert [(left.name, left.read_bytes()) for left in tmp_path.iterdir()] == [("file", b"before")]
+
+
+def test_a_reader_sees_one_whole_file_while_many_write(tmp_path: Path) -> None:
+    path, contents = tmp_path / "file", [bytes([65 + n]) * 10_000 for n in range(4)]
+    write_bytes(path, contents[0])
+    writers = [threading.Thread(target=lambda own=own: [write_bytes(path, own, durable=False) for _ in range(50)]) for own in contents]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        assert path.read_bytes() in contents
+    assert [left.name for left in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_bytes(path, b"before")
+    script = (
+        "import os, pathlib, signal, sys\nfrom flowersweep.util.files import atomic_write\n"
+        "with atomic_write(pathlib.Path(sys.argv[1])) as file:\n    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    run = subprocess.run([sys.executable, "-c", script, str(path)], env=environment(), timeout=60, check=False)
+    assert run.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"before"
+
+
+def test_file_and_folder_are_on_disk_before_a_write_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def watched(handle: int) -> None:
+        synced.append("folder" if os.path.isdir(f"/proc/self/fd/{handle}") else "file")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write_bytes(tmp_path / "file", b"content")
+    assert synced == ["file", "folder"]
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "inner").write_bytes(b"content")
+    synced.clear()
+    move(tmp_path / "made", tmp_path / "moved")
+    assert (sorted(synced), (tmp_path / "moved" / "inner").read_bytes()) == (["file", "folder", "folder"], b"content")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_arrays_that_were_cut_off_are_named_with_what_to_do(share: float, tmp_path: Path) -> None:
+    path = tmp_path / "logits.npz"
+    with pytest.raises(StudyError, match=r"logits\.npz is not there. Restore it from a copy"):
+        read_arrays(path)
+    write_arrays(path, {"tune": np.ones((30, 5), np.float16)})
+    np.testing.assert_array_equal(read_arrays(path)["tune"], np.ones((30, 5)))
+    os.truncate(path, int(share * path.stat().st_size))
+    with pytest.raises(StudyError, match=r"logits\.npz cannot be read .*Restore it from a copy"):
+        read_arrays(path)
