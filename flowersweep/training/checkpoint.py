@@ -63,7 +63,7 @@ class Checkpoint:
             "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
             "done": [asdict(epoch) for epoch in self.done],
         }
-        write_arrays(path, {"about": json.dumps(about), "losses": np.array(jax.device_get([*self.losses]), np.float32), **leaves})
+        write_arrays(path, {"about": json.dumps(about).encode(), "losses": np.array(jax.device_get([*self.losses]), np.float32), **leaves})
 
     @classmethod
     def load(cls, path: Path, place: Any = None) -> Checkpoint:
@@ -94,7 +94,7 @@ class Checkpoint:
 
     @classmethod
     def _from_arrays(cls, arrays: dict[str, Any], place: Any) -> Checkpoint:
-        about, losses = json.loads(str(arrays.pop("about"))), tuple(arrays.pop("losses"))
+        about, losses = json.loads(arrays.pop("about").item()), tuple(arrays.pop("losses"))
         if about["format"] != FORMAT:
             raise ValueError(f"its format is {about['format']}, not {FORMAT}")
         if {name: _kind(leaf) for name, leaf in arrays.items()} != about["leaves"]:

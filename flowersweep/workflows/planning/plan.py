@@ -80,8 +80,8 @@ def _describe(config: Config, space: Space, say: Say) -> None:
 
 def _samples(config: Config, space: Space) -> list[Params]:
     study, found = optuna_study.rebuild_study([], space, config), []
-    for number in range(min(SAMPLES, config.sweep.n_trials) if space.parameters else 0):
-        found.append(optuna_study.ask_trial(study, number, space=space, config=config)[1])
+    for position in range(min(SAMPLES, config.sweep.n_trials) if space.parameters else 0):
+        found.append(optuna_study.ask_trial(study, position, space=space, config=config)[1])
     return found
 
 
