@@ -69,13 +69,10 @@ class Facts:
     claim: str
     command: str | None
     band: Band | None
-    optimism: float | None
     differences: dict[int, Difference]  # best less another trial, macro F1 on holdout
     importances: list[Importance]
     findings: list[Finding]
     scores: list[Score]
-    pairs: list[Pair]
-    classes: list[ClassScore]
     kept: Predictions | None = None  # of the best trial
     mistakes: list[Mistake] | str = ""  # of the best trial, or why there are none
 
@@ -94,13 +91,10 @@ def facts(study: Reading) -> Facts:
         claim=describe_best(study.folder, best if kept else None, len(study.records), study.objective) if kept or not best else UNKNOWN,
         command=command(study),
         band=band(study, errors),
-        optimism=flattery,
         differences=differences,
         importances=importances(study),
         findings=[*audit(study, differences, flattery), *more],
         scores=scores(kept) if kept else [],
-        pairs=pairs(kept, names_of(study.started.provenance, kept)) if kept else [],
-        classes=class_scores(kept, names_of(study.started.provenance, kept)) if kept else [],
         kept=kept,
         mistakes=mistakes(study) if kept else [],
     )
@@ -190,7 +184,6 @@ def pairs(kept: Predictions, names: Sequence[str]) -> list[Pair]:
 
 def class_scores(kept: Predictions, names: Sequence[str]) -> list[ClassScore]:
     """Return the classes that the held-out half has, the worst first."""
-    found = per_class(confusion(kept.holdout, kept.holdout_labels))
-    columns = (found.precision.tolist(), found.recall.tolist(), found.f1.tolist(), found.support.tolist())
+    columns = [column.tolist() for column in per_class(kept.holdout, kept.holdout_labels)]
     all_classes = [ClassScore(*row) for row in zip(names, *columns, strict=True)]
     return sorted((each for each in all_classes if each.support), key=lambda each: (each.f1, -each.support))

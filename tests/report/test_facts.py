@@ -13,7 +13,7 @@ from flowersweep.__main__ import overrides
 from flowersweep.config.compose import compose
 from flowersweep.config.paths import flatten
 from flowersweep.errors import StudyError
-from flowersweep.report.facts import Facts, command, facts, mistakes
+from flowersweep.report.facts import Facts, class_scores, command, facts, mistakes, names_of, pairs
 from flowersweep.report.reading import Reading, reading
 from tests.report.made_up import CLASSES, IMAGES, MadeUp, Play, focal, of_all_kinds, smoothed
 
@@ -89,12 +89,14 @@ def test_confused_pairs_add_up_to_the_mistakes(found: Facts) -> None:
     kept = found.study.predictions(3)
     assert kept is not None
     mistakes = int(np.sum(kept.holdout.argmax(axis=1) != kept.holdout_labels))
-    assert sum(pair.count for pair in found.pairs) == mistakes > 0
-    assert [pair.count for pair in found.pairs] == sorted((pair.count for pair in found.pairs), reverse=True)
-    assert all(pair.true != pair.taken_for for pair in found.pairs)
-    assert {each.name for each in found.classes} == {"rose", "iris", "lily", "daisy"}
-    assert sum(each.support for each in found.classes) == IMAGES
-    assert [each.f1 for each in found.classes] == sorted(each.f1 for each in found.classes)
+    names = names_of(found.study.started.provenance, kept)
+    confused, classes = pairs(kept, names), class_scores(kept, names)
+    assert sum(pair.count for pair in confused) == mistakes > 0
+    assert [pair.count for pair in confused] == sorted((pair.count for pair in confused), reverse=True)
+    assert all(pair.true != pair.taken_for for pair in confused)
+    assert {each.name for each in classes} == {"rose", "iris", "lily", "daisy"}
+    assert sum(each.support for each in classes) == IMAGES
+    assert [each.f1 for each in classes] == sorted(each.f1 for each in classes)
 
 
 def test_the_claim_names_the_best_trial_its_interval_and_of_how_many_it_was_picked(found: Facts) -> None:
@@ -103,7 +105,8 @@ def test_the_claim_names_the_best_trial_its_interval_and_of_how_many_it_was_pick
 
 def test_classes_without_names_are_numbered(tmp_path: Path) -> None:
     found = facts(reading(of_all_kinds(classes=("only", "two")).write(tmp_path)))
-    assert {each.name for each in found.classes} == set(map(str, range(CLASSES)))
+    assert found.kept is not None
+    assert names_of(found.study.started.provenance, found.kept) == [str(index) for index in range(CLASSES)]
 
 
 @pytest.mark.parametrize(
