@@ -25,7 +25,7 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Pa
     process = subprocess.Popen(
         [sys.executable, "-m", "flowersweep", *WORDS], cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    while process.poll() is None and (not journal.exists() or journal.read_text().count('"tell"') < 2):
+    while process.poll() is None and (not journal.exists() or journal.read_text().count('"trial_ended"') < 2):
         pass
     os.kill(process.pid, signal.SIGKILL)
     process.wait()

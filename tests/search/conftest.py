@@ -32,7 +32,7 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
 
         def run(folder: Path, words: list[str], moment: str | None = None) -> subprocess.CompletedProcess[str]:
             asked = {
-                "logical_time": moment,
+                "moment": moment,
                 "words": words,
                 "folder": str(folder),
                 "out": str(place / "out"),

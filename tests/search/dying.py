@@ -107,7 +107,7 @@ def child(asked: dict[str, Any]) -> None:
     for stream, name in ((1, "out"), (2, "error")):
         os.dup2(os.open(asked[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
     os.chdir(asked["folder"])
-    if (moment := asked["logical_time"]) in MOMENTS:
+    if (moment := asked["moment"]) in MOMENTS:
         MOMENTS[moment]()
     elif moment:
         kind, number, share = moment.split()

@@ -241,7 +241,7 @@ def test_a_journal_that_cannot_grow_stops_the_study_and_it_goes_on_when_it_can(
 ) -> None:
     words, journal = [*WORDS, "study=full"], studies / "full" / "journal.jsonl"
     assert main([*words, "sweep.n_trials=1"]) == main([*words, "sweep.n_trials=1"]) == 0
-    resume = next(line for line in journal.read_bytes().splitlines() if b'"resume"' in line)
+    resume = next(line for line in journal.read_bytes().splitlines() if b'"study_resumed"' in line)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + len(resume) + 40, limits[1]))  # and a part of what comes next
     try:

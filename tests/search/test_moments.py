@@ -72,7 +72,7 @@ def half_line(study: Path, shipped: dict[int | None, Any]) -> bool:
 
 
 def in_trial_0_with(reports: int, study: Path, shipped: dict[int | None, Any]) -> bool:
-    return events(study)[1:] == [("ask", 0), *[("holdout", 0)] * reports]
+    return events(study)[1:] == [("trial_asked", 0), *[("epochs_reported", 0)] * reports]
 
 
 def half_checkpoint(study: Path, shipped: dict[int | None, Any]) -> bool:
@@ -80,11 +80,11 @@ def half_checkpoint(study: Path, shipped: dict[int | None, Any]) -> bool:
 
 
 def told_not_shipped(study: Path, shipped: dict[int | None, Any]) -> bool:
-    return last_is("tell", 1, study, shipped) and (1 not in shipped or shipped[1].info.status == "RUNNING")
+    return last_is("trial_ended", 1, study, shipped) and (1 not in shipped or shipped[1].info.status == "RUNNING")
 
 
 def model_not_noted(study: Path, shipped: dict[int | None, Any]) -> bool:
-    return ("tell", 4) in events(study) and all(event != "model" for event, _ in events(study)) and len(shipped) == 6
+    return ("trial_ended", 4) in events(study) and all(event != "model_logged" for event, _ in events(study)) and len(shipped) == 6
 
 
 def half_page(study: Path, shipped: dict[int | None, Any]) -> bool:
@@ -93,7 +93,7 @@ def half_page(study: Path, shipped: dict[int | None, Any]) -> bool:
 
 # moment (see dying.py) -> what shows that the kill hit it
 MOMENTS: dict[str, Callable[[Path, dict[int | None, Any]], bool]] = {
-    "after ask": partial(last_is, "ask", 2),
+    "after ask": partial(last_is, "trial_asked", 2),
     "in an epoch": partial(in_trial_0_with, 1),
     "in a checkpoint": half_checkpoint,
     "in the middle of a line": half_line,
@@ -111,7 +111,7 @@ def scores(metrics: dict[str, float]) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("logical_time", MOMENTS)
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_a_moment_and_resumed_equals_never_killed(moment: str, run: Run, whole: str, folder: Path) -> None:
     name = moment.replace(" ", "-")
     studies = folder / "mlruns" / "studies"

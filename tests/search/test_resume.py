@@ -136,7 +136,7 @@ def test_an_interrupted_study_says_so_and_goes_on(kind: signal.Signals, beside: 
     ignoring = ["/bin/sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable, "-m", "flowersweep", *words]
     process = subprocess.Popen(ignoring, cwd=project, env=environment(), stderr=subprocess.PIPE, text=True)
     journal = project / "mlruns" / "studies" / "quick" / "journal.jsonl"
-    while process.poll() is None and (not journal.exists() or journal.read_text().count('"tell"') < 2):
+    while process.poll() is None and (not journal.exists() or journal.read_text().count('"trial_ended"') < 2):
         pass
     process.send_signal(kind)
     _, told = process.communicate(timeout=60)

@@ -64,13 +64,13 @@ def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles
         run = fork(project, [*WORDS, "pruner=none", stage, *words])
         assert run.returncode == 0, run.stderr
     alone, beside = (project / "mlruns" / "studies" / name for name in ("alone", "beside"))
-    told = [{event["trial"]: event["metrics"] for event in events(study, "tell")} for study in (alone, beside)]
+    told = [{event["trial"]: event["metrics"] for event in events(study, "trial_ended")} for study in (alone, beside)]
     assert told[0] == told[1]
     assert len(told[1]) == 6
-    moments = [event["logical_time"] for event in events(beside, "holdout")]
+    moments = [event["logical_time"] for event in events(beside, "epochs_reported")]
     assert moments == sorted(moments)
-    assert len({event["worker"] for event in events(beside, "holdout")}) == 3
-    counted = [sum(event["programs"] for event in events(study, "compiled")) for study in (alone, beside)]
+    assert len({event["worker"] for event in events(beside, "epochs_reported")}) == 3
+    counted = [sum(event["programs"] for event in events(study, "programs_compiled")) for study in (alone, beside)]
     assert counted[0] == counted[1] > 0
 
 
@@ -78,7 +78,7 @@ def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles
 def test_every_pruner_ends_trials_that_run_beside_each_other(pruner: str, project: Path, fork: Fork) -> None:
     run = fork(project, [*WORDS, *BESIDE, f"pruner={pruner}", "sweep.n_trials=12", "study=some"])
     assert run.returncode == 0, run.stderr
-    told = events(project / "mlruns" / "studies" / "some", "tell")
+    told = events(project / "mlruns" / "studies" / "some", "trial_ended")
     assert len(told) == 12
     assert {event["state"] for event in told} == ({"complete"} if pruner == "none" else {"complete", "pruned"})
 
