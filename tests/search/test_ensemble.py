@@ -132,7 +132,7 @@ def test_members_with_other_labels_are_refused(words: list[str]) -> None:
     changed = kept | {"holdout_labels": kept["holdout_labels"][::-1]}
     try:
         np.savez(path, **changed)
-        with pytest.raises(StudyError, match="two:1 and one:0 have other labels or classes in report"):
+        with pytest.raises(StudyError, match="two:1 and one:0 have other labels or classes in holdout"):
             run(*words, "ensemble.members=[one:0,two:1]", "study=refused")
     finally:
         np.savez(path, **kept)
