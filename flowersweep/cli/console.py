@@ -9,7 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from flowersweep.ensemble.analysis import EnsembleAnalysis, Published
+from flowersweep.ensemble.analysis import EnsembleAnalysis
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.search.state import Study
 from flowersweep.study.records import TrialRecord
@@ -130,21 +130,11 @@ def findings_text(found: EnsembleAnalysis) -> str:
     ):
         interval = f"{best:.3f} ({ends.low:.3f} to {ends.high:.3f})"
         members.append([name, number(alone), number(own), f"{weight:.3f}", interval])
-    return "\n".join(["", table(ways), GAINED, "", table(members), "", *_published(found.published)])
+    return "\n".join(["", table(ways), GAINED, "", table(members)])
 
 
 GAINED = """gained: over the member that is best on tune, on the held-out half (paired bootstrap of its images); the NLL gains by falling.
 The first row is the study's choice; to choose another by these columns would use the held-out half up."""
-
-
-def _published(found: Published) -> list[str]:
-    grid = found.grid
-    return [
-        f"the published way, 100 weights of {found.members[0]} beside {found.members[1]} by accuracy: weight {grid.meant:.4f}, read as "
-        f"{grid.read:.2f} (argmax / 100 of a grid with step 1/99);",
-        f"{grid.equal} of the 100 give as many hits. It gains {found.told:+.4f} accuracy on the images it was chosen by, "
-        f"{gained(found.gain)} on held-out ones",
-    ]
 
 
 def gained(difference: Difference) -> str:

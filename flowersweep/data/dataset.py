@@ -15,7 +15,6 @@ from flowersweep.data.decoded import NOTHING, ImageCacheLimits
 from flowersweep.data.folders import find_files, find_folder
 from flowersweep.data.inventory import Inventory, take_inventory
 from flowersweep.data.records import Size
-from flowersweep.data.splits import stratified_halves
 from flowersweep.data.verify import Records, check_labels
 from flowersweep.errors import DataError
 
@@ -40,7 +39,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A verified data set; val is read in two disjoint halves, ``tune`` to choose by and ``report`` to tell results on."""
+    """A verified data set; val is read in two disjoint halves, ``tune`` to choose by and ``holdout`` to report results on."""
 
     name: str
     dir: str
@@ -73,7 +72,7 @@ def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share:
     if not data.allow_missing_classes:
         _check_every_class_is_trained(classes, inventory.splits["train"].labels)
     decoded, digest = cache / "decoded", inventory.digest
-    tune, report = stratified_halves(inventory.splits["val"].labels, data.split_seed)
+    tune, holdout = stratified_halves(inventory.splits["val"].labels, data.split_seed)
     return Dataset(
         name=data.name,
         dir=folder,
@@ -87,8 +86,19 @@ def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share:
             for name, records in inventory.splits.items()
         },
         tune=tune,
-        holdout=report,
+        holdout=holdout,
     )
+
+
+def stratified_halves(labels: npt.NDArray[np.integer], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Split image indexes into two stratified halves, ``(tune, holdout)``, each sorted; a pure function of labels (n,) and ``seed``.
+
+    Images are put in order of class, at random within a class, and dealt out in turn. So the halves of each class differ by at most
+    one image, and so do the halves as a whole: classes with an odd count favour one and the other in turn.
+    """
+    chance = np.random.Generator(np.random.PCG64(seed)).random(len(labels))
+    dealt = np.lexsort((chance, labels))
+    return np.sort(dealt[0::2]), np.sort(dealt[1::2])
 
 
 def _split(name: str, files: tuple[str, ...], records: Records, share: tuple[int, int], budget: ImageCacheLimits) -> Split:

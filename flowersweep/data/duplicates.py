@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from flowersweep.data.dataset import Dataset
+from flowersweep.data.dataset import Dataset, stratified_halves
 from flowersweep.data.folders import find_files
 from flowersweep.data.inventory import take_inventory
 from flowersweep.data.records import jpeg_of, raw_records
-from flowersweep.data.splits import stratified_halves
 from flowersweep.errors import FlowersweepError
 from flowersweep.util.files import write_arrays
 

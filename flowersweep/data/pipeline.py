@@ -94,12 +94,6 @@ def read_images(split: Split, indexes: Sequence[int] | npt.NDArray[np.integer], 
     return images[places]
 
 
-def one_image(split: Split, index: int, image_size: Size | None = None) -> Images:
-    """Return one image: uint8 (H, W, 3), as stored unless ``image_size`` is given."""
-    image: Images = read_images(split, [index], image_size)[0]
-    return image
-
-
 @lru_cache(maxsize=1)
 def _held(stamps: tuple[FileFingerprint, ...]) -> Any:
     """Read the JPEG bytes of a split once: a string tensor (n,), in file order."""

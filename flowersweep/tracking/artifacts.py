@@ -15,7 +15,7 @@ import yaml
 
 from flowersweep.config.paths import merged
 from flowersweep.evaluation.calibration import Reliability, reliability
-from flowersweep.evaluation.scores import Counts, confusion, per_class
+from flowersweep.evaluation.scores import Counts, Labels, Logits, confusion, per_class
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked, masked_diff
@@ -63,27 +63,28 @@ def _write_provenance(target: Path, study: StudyStarted) -> None:
     (target / "provenance.json").write_text(json.dumps(masked(facts), indent=1, default=str))
 
 
-def _write_evaluation(target: Path, logits: Path, classes: Sequence[str] | None) -> None:
+def _write_evaluation(target: Path, path: Path, classes: Sequence[str] | None) -> None:
     target.mkdir()
-    with np.load(logits, allow_pickle=False) as stored:
+    with np.load(path, allow_pickle=False) as stored:
         for split in SPLITS:
-            counts = confusion(stored[split], stored[f"{split}_labels"])
+            logits, labels = stored[split], stored[f"{split}_labels"]
+            counts = confusion(logits, labels)
             names = classes if classes and len(classes) == len(counts) else [str(index) for index in range(len(counts))]
             _write_table(target / f"confusion_{split}.csv", ["true \\ predicted", *names], _confusion_rows(names, counts))
-            _write_table(target / f"per_class_{split}.csv", ["class", "precision", "recall", "f1", "support"], _class_rows(names, counts))
-            found = reliability(stored[split], stored[f"{split}_labels"])
+            _write_table(
+                target / f"per_class_{split}.csv", ["class", "precision", "recall", "f1", "support"], _class_rows(names, logits, labels)
+            )
+            found = reliability(logits, labels)
             _write_table(target / f"calibration_{split}.csv", ["confidence up to", "images", "confidence", "accuracy"], _bins(found))
-    (target / "logits.npz").symlink_to(logits.resolve())  # whoever uploads the folder follows it: one copy less
+    (target / "logits.npz").symlink_to(path.resolve())  # whoever uploads the folder follows it: one copy less
 
 
 def _confusion_rows(names: Sequence[str], counts: Counts) -> Iterable[Sequence[Any]]:
     return ([name, *row] for name, row in zip(names, counts.tolist(), strict=True))
 
 
-def _class_rows(names: Sequence[str], counts: Counts) -> Iterable[Sequence[Any]]:
-    scores = per_class(counts)
-    rounded = (scores.precision.round(4).tolist(), scores.recall.round(4).tolist(), scores.f1.round(4).tolist(), scores.support.tolist())
-    return zip(names, *rounded, strict=True)
+def _class_rows(names: Sequence[str], logits: Logits, labels: Labels) -> Iterable[Sequence[Any]]:
+    return zip(names, *(column.round(4).tolist() for column in per_class(logits, labels)), strict=True)
 
 
 def _bins(found: Reliability) -> Iterable[Sequence[Any]]:

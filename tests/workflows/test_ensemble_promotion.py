@@ -118,7 +118,7 @@ def test_a_member_that_cannot_be_rebuilt_costs_the_model_alone(words: list[str],
     finally:
         for path, text in journals.items():
             path.write_text(text)
-    assert outcome.findings is not None
+    assert outcome.analysis is not None
     assert "no model was logged: " in caplog.text
 
 
