@@ -95,7 +95,7 @@ class Checkpoint:
 
     @classmethod
     def _read(cls, path: Path, place: Any) -> Checkpoint:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             leaves = [file[f"leaf{n}"] for n in range(len(file.files) - 2)]
             about, losses = json.loads(str(file["about"])), tuple(file["losses"])
         if about["format"] != FORMAT:

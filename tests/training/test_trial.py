@@ -11,7 +11,7 @@ import pytest
 
 from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config, Train
-from flowersweep.errors import ConfigError, TrialFailed
+from flowersweep.errors import ConfigError, StudyError, TrialFailed
 from flowersweep.runtime import compiles
 from flowersweep.training import stages, trial
 from flowersweep.training.checkpoint import Checkpoint
@@ -173,7 +173,21 @@ def test_a_batch_that_the_images_do_not_fill_is_refused(workshop: TrainingContex
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.partial").write_bytes(b"half")
-    assert Checkpoint.load(tmp_path / "checkpoint.npz") == Checkpoint()
+    assert Checkpoint.resume(tmp_path / "checkpoint.npz") == Checkpoint()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_checkpoint_that_a_power_cut_broke_is_none_and_said(
+    share: float, workshop: TrainingContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "checkpoint.npz"
+    checkpoint, _ = trial.advance(FROZEN, Checkpoint(), 1, workshop)
+    checkpoint.save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    assert Checkpoint.resume(path) == Checkpoint()
+    assert "checkpoint.npz cannot be read" in caplog.text
+    with pytest.raises(StudyError, match="Restore it from a copy"):
+        Checkpoint.load(path)
 
 
 def test_a_batch_in_parts_trains_as_the_whole_batch(workshop: TrainingContext) -> None:
