@@ -21,7 +21,7 @@ from flowersweep.models.cpu.lowering import lower_for_cpu
 from flowersweep.runtime import start
 from flowersweep.tracking import registry
 from flowersweep.training.augment.views import tta_views
-from flowersweep.util.files import atomic_write
+from flowersweep.util.files import write_bytes
 
 BATCH = 64
 
@@ -58,13 +58,13 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     dataset = open_dataset(images, dir / "cache", trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)
     split = dataset.splits[config.split]
-    with atomic_write(path) as binary, io.TextIOWrapper(binary, newline="", write_through=True) as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "label"])
-        changed = 0
-        for id, (label, plain) in zip(split.ids, labels(model, in_order(split, (height, width), BATCH), config.tta_views), strict=True):
-            writer.writerow([id, label])
-            changed += label != plain
+    rows, changed = io.StringIO(newline=""), 0
+    writer = csv.writer(rows)
+    writer.writerow(["id", "label"])
+    for id, (label, plain) in zip(split.ids, labels(model, in_order(split, (height, width), BATCH), config.tta_views), strict=True):
+        writer.writerow([id, label])
+        changed += label != plain
+    write_bytes(path, rows.getvalue().encode())
     return Submission(path, len(split), changed)
 
 

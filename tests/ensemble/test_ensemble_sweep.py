@@ -75,7 +75,7 @@ def test_the_first_trials_are_the_usual_ways_and_none_but_the_sampler_comes_afte
 
 def test_the_gain_is_told_on_report_beside_the_weights_and_the_published_way(words: list[str]) -> None:
     outcome = run(*words, "sweep.n_trials=3", "study=told", "ensemble.pooling=linear")
-    found = outcome.findings
+    found = outcome.analysis
     assert found is not None
     assert "pooling" not in outcome.trials[0].params
     single = next(way for way in found.pooling_results if way.name == "best single")

@@ -114,12 +114,12 @@ def test_a_member_that_cannot_be_rebuilt_costs_the_model_alone(words: list[str],
     journals = {path: path.read_text() for path in (STUDIES / name / "journal.jsonl" for name in ("one", "small"))}
     try:
         for path, text in journals.items():
-            path.write_text(text.replace("flowersweep.training.losses.", "own.losses."))
+            path.write_text(text.replace('"focal_cross_entropy"', '"own.losses.loss"'))
         outcome = run(*words, "study=unlogged")
     finally:
         for path, text in journals.items():
             path.write_text(text)
-    assert outcome.findings is not None
+    assert outcome.analysis is not None
     assert "no model was logged: " in caplog.text
 
 

@@ -41,7 +41,8 @@ def champion(study, network) -> Config:
     study.write(study.begin(), *study.whole(0), study.stop(best=0))
     sync(study.path, LOCAL, study.dir)
     run = run_ids(study.path, LOCAL, study.dir).trials[0]
-    facts = {"classes": list("abcd"), "data": asdict(DATA)}
+    classes = open_dataset(DATA, study.dir / "cache").classes
+    facts = {"classes": list(classes), "data": asdict(DATA)}
     registry.log_model(run, network, np.zeros((1, 32, 32, 3), np.uint8), store.client(LOCAL, study.dir), facts=facts)
     registry.promote(study.name, LOCAL, study.dir)
     return Config(alias="champion", dir=str(study.dir), output=str(study.dir / "submission.csv"))
