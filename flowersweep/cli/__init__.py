@@ -9,7 +9,21 @@ from flowersweep.cli.run import check, plan, search, train
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
 
-__all__ = ["check", "data", "plan", "predict", "print_config", "promote", "replay", "report", "search", "status", "sync", "train", "ui"]
+__all__ = [
+    "check",
+    "data",
+    "plan",
+    "predict",
+    "print_config",
+    "promote",
+    "replay",
+    "report",
+    "search",
+    "status",
+    "sync",
+    "train",
+    "ui",
+]
 
 SEVERAL_HOSTS = (print_config, search, train)  # the verbs that hosts run together
 
@@ -18,4 +32,6 @@ def require_hosts(verb: Callable[..., Any], config: Config) -> None:
     """Raise ConfigError if several hosts are to run one of our verbs that only one host can run."""
     ours = verb.__module__.split(".")[0] == "flowersweep"
     if config.distributed.coordinator is not None and ours and verb not in SEVERAL_HOSTS:
-        raise ConfigError(f"distributed.coordinator: several hosts train and search together; leave it out for {verb.__name__}")
+        raise ConfigError(
+            f"distributed.coordinator: several hosts train and search together; leave it out for {verb.__name__}"
+        )

@@ -8,8 +8,12 @@ from flowersweep.config.compose import group_names, option_names, sweep_files
 def text() -> str:
     """Return the help page."""
     verbs = "  ".join(option_names("verb"))
-    chosen = "\n".join(f"  {group}: {', '.join(option_names(group))}" for group in group_names() if group != "verb")
-    sweeps = "\n".join(f"  +sweep={name}: {_question(path.read_text())}" for name, path in sweep_files().items())
+    chosen = "\n".join(
+        f"  {group}: {', '.join(option_names(group))}" for group in group_names() if group != "verb"
+    )
+    sweeps = "\n".join(
+        f"  +sweep={name}: {_question(path.read_text())}" for name, path in sweep_files().items()
+    )
     return f"""python -m flowersweep [VERB] [GROUP=OPTION ...] [KEY=VALUE ...] [+sweep=NAME]
 
   python -m flowersweep                             one training with the defaults

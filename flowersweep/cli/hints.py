@@ -25,7 +25,9 @@ RUN = f"{_python()} -m flowersweep"
 
 def studies(config: Config) -> list[str]:
     """The names of the studies that exist."""
-    return sorted(path.parent.name for path in (Path(config.dir) / "studies").glob("*/journal.jsonl"))
+    return sorted(
+        path.parent.name for path in (Path(config.dir) / "studies").glob("*/journal.jsonl")
+    )
 
 
 def folder_of_study(config: Config, name: str) -> Path:
@@ -38,6 +40,12 @@ def folder_of_study(config: Config, name: str) -> Path:
 
 def same_store(config: Config) -> str:
     """The words that a next command needs to find the same store."""
-    words = {"dir": config.dir, "tracking.uri": config.tracking.uri, "tracking.registered_model": config.tracking.registered_model}
+    words = {
+        "dir": config.dir,
+        "tracking.uri": config.tracking.uri,
+        "tracking.registered_model": config.tracking.registered_model,
+    }
     usual = dict(flatten(Config()))
-    return "".join(f" {key}={masked_text(str(value))}" for key, value in words.items() if value != usual[key])
+    return "".join(
+        f" {key}={masked_text(str(value))}" for key, value in words.items() if value != usual[key]
+    )

@@ -15,7 +15,9 @@ from flowersweep.errors import ConfigError, TrackingError, did_you_mean
 def print_config(config: Config, overrides: Sequence[str]) -> None:
     """Print the composed configuration, key by key."""
     for path, value in flatten(config):
-        print(f"{path}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}")
+        print(
+            f"{path}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
+        )
 
 
 def data(config: Config, overrides: Sequence[str]) -> None:
@@ -23,11 +25,15 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     from flowersweep.data.dataset import open_dataset
     from flowersweep.data.duplicates import describe, duplicates
 
-    found = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
+    found = open_dataset(
+        config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules)
+    )
     height, width = found.image_size
     counts = ", ".join(f"{name} {len(split)}" for name, split in found.splits.items())
     halves = f"val: tune {len(found.tune)}, report {len(found.holdout)}"
-    print(f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} ({halves})")
+    print(
+        f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} ({halves})"
+    )
     print(f"every record is sound; digest {found.digest}")
     print(describe(duplicates(found, Path(config.dir) / "cache"), 5))
 
@@ -40,7 +46,10 @@ def status(config: Config, overrides: Sequence[str]) -> None:
         print(screen(status(folder_of_study(config, config.study))))
         return
     found = [status(folder_of_study(config, name)) for name in studies(config)]
-    print("\n".join(map(line, found)) or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME")
+    print(
+        "\n".join(map(line, found))
+        or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME"
+    )
 
 
 def report(config: Config, overrides: Sequence[str]) -> None:
@@ -52,7 +61,11 @@ def report(config: Config, overrides: Sequence[str]) -> None:
         return
     names = config.studies or [config.study or ""]
     folders = [folder_of_study(config, name) for name in names]
-    usual = folders[0] / "report.html" if len(folders) == 1 else Path(config.dir) / f"report-{'-'.join(names)}.html"
+    usual = (
+        folders[0] / "report.html"
+        if len(folders) == 1
+        else Path(config.dir) / f"report-{'-'.join(names)}.html"
+    )
     print(f"wrote {write_report(folders, _output(config, usual))}")
 
 
@@ -71,7 +84,9 @@ def _report_of_run(config: Config) -> Path:
     dir = Path(config.dir)
     path = _output(config, dir / f"report-{config.run}.html")
     with TemporaryDirectory(prefix="flowersweep-") as scratch:
-        return write_run_report(load_run(str(config.run), config.tracking, dir, Path(scratch)), path, dir / "cache")
+        return write_run_report(
+            load_run(str(config.run), config.tracking, dir, Path(scratch)), path, dir / "cache"
+        )
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:
@@ -83,7 +98,10 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
     journals = [Path(config.dir) / "studies" / name / "journal.jsonl" for name in names]
     print("MLflow's server starts, which may take half a minute", flush=True)
     try:
-        with serve_ui(config.tracking, Path(config.dir), config.port) as server, dashboard(journals, config.port + 1) as other:
+        with (
+            serve_ui(config.tracking, Path(config.dir), config.port) as server,
+            dashboard(journals, config.port + 1) as other,
+        ):
             print(f"MLflow:            http://127.0.0.1:{config.port}")
             print(f"optuna-dashboard:  {other or 'not installed (pip install optuna-dashboard)'}")
             print("Ctrl-C ends " + ("both" if other else "it"), flush=True)
@@ -102,7 +120,10 @@ def sync(config: Config, overrides: Sequence[str]) -> None:
     for name in [config.study] if config.study else studies(config):
         journal = Path(config.dir) / "studies" / name / "journal.jsonl"
         if not journal.exists():
-            raise ConfigError(f'no study "{name}" in {config.dir}/. ' + did_you_mean(name, studies(config), "Studies"))
+            raise ConfigError(
+                f'no study "{name}" in {config.dir}/. '
+                + did_you_mean(name, studies(config), "Studies")
+            )
         if not config.study and (running := lock_holder(journal.parent)):
             print(f"{name}: left to {running}; to send it beside that: sync study={name}")
             continue

@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 def promote(config: Config, overrides: Sequence[str]) -> int:
     """Train a study's best configurations anew and make the chosen model `champion` if the evidence carries it; else exit code 3."""
     if config.force != bool(config.reason):
-        raise ConfigError('force=true wants a reason, and a reason wants force=true: promote study=NAME force=true reason="..."')
+        raise ConfigError(
+            'force=true wants a reason, and a reason wants force=true: promote study=NAME force=true reason="..."'
+        )
     if config.version is not None:
         return _restored(config)
     if not config.study and not config.run:
-        raise ConfigError(f"whose best model? {RUN} promote study=NAME. " + did_you_mean("", studies(config), "Studies"))
+        raise ConfigError(
+            f"whose best model? {RUN} promote study=NAME. "
+            + did_you_mean("", studies(config), "Studies")
+        )
     if config.force:
         return _promoted(config, None, {"flowersweep.forced": str(config.reason)}, better=True)
     if not config.tracking.enabled:
@@ -52,9 +57,15 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
             predicted = predict_holdout(trained, alias=registry.CHAMPION)
         except DataError as error:
             another = "promote into a registered model of its own: tracking.registered_model=NAME"
-            raise DataError(f"the champion cannot be compared with: {error}; or {another}") from error
+            raise DataError(
+                f"the champion cannot be compared with: {error}; or {another}"
+            ) from error
         what = {"images": predicted.images, "champion": f"run {champion_run}"}
-        return Opponent(champion_run, predicted.logits, partial(registry.count_comparison, config.tracking, dir, **what))
+        return Opponent(
+            champion_run,
+            predicted.logits,
+            partial(registry.count_comparison, config.tracking, dir, **what),
+        )
 
     asked = run_ensemble_promotion if is_ensemble_study(config) else run_promotion
     try:
@@ -70,11 +81,16 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
     if before and before.run_id == found.run:
         print(f"{before.name} version {before.version} is the champion already")
         return 0
-    told = {**found.evidence, "champion": {"version": before.version, "run": before.run_id} if before else None}
+    told = {
+        **found.evidence,
+        "champion": {"version": before.version, "run": before.run_id} if before else None,
+    }
     print("\n".join([table(rows(told)), "", *sentences(told)]))
     files = {"evidence.json": json.dumps(told, indent=1), "evidence.html": html(told)}
     claim = {"flowersweep.claim": " ".join(sentences(told))[:5000]}
-    return _promoted(config, found.run, claim, better=found.better, description=markdown(told), files=files)
+    return _promoted(
+        config, found.run, claim, better=found.better, description=markdown(told), files=files
+    )
 
 
 def _gate_of_run(config: Config) -> int:
@@ -88,21 +104,40 @@ def _gate_of_run(config: Config) -> int:
     before = registry.holder(config.tracking, dir)
     if before is None or before.run_id == config.run:
         return _promoted(config, config.run, {}, better=True)
-    trained = replace(config, data=Data(**registry.model_metadata(config.tracking, dir, run=config.run)["data"]))
-    mine, champion = predict_holdout(trained, run=config.run), predict_holdout(trained, alias=registry.CHAMPION)
-    comparison = registry.count_comparison(
-        config.tracking, dir, images=mine.images, challenger=f"run {config.run}", champion=f"run {before.run_id}"
+    trained = replace(
+        config, data=Data(**registry.model_metadata(config.tracking, dir, run=config.run)["data"])
     )
-    found = compare_with_champion([mine.logits], champion.logits, mine.labels, [[mine.logits]], comparison=comparison)
+    mine, champion = (
+        predict_holdout(trained, run=config.run),
+        predict_holdout(trained, alias=registry.CHAMPION),
+    )
+    comparison = registry.count_comparison(
+        config.tracking,
+        dir,
+        images=mine.images,
+        challenger=f"run {config.run}",
+        champion=f"run {before.run_id}",
+    )
+    found = compare_with_champion(
+        [mine.logits], champion.logits, mine.labels, [[mine.logits]], comparison=comparison
+    )
     interval = f"{100 * found.confidence:.4g} % interval {found.low:+.4f} to {found.high:+.4f}, by the images alone"
     gained = f"{found.value:+.4f} macro F1 on {len(mine.labels)} held-out images ({interval})"
-    print(f"against the champion: {gained}; what other seeds would give is not known of a single run")
+    print(
+        f"against the champion: {gained}; what other seeds would give is not known of a single run"
+    )
     print(uses_sentence(comparison))
     return _promoted(config, config.run, {"flowersweep.claim": gained}, better=found.better)
 
 
 def _promoted(
-    config: Config, run: str | None, tags: Mapping[str, str], *, better: bool, description: str = "", files: Mapping[str, str] | None = None
+    config: Config,
+    run: str | None,
+    tags: Mapping[str, str],
+    *,
+    better: bool,
+    description: str = "",
+    files: Mapping[str, str] | None = None,
 ) -> int:
     """Register a model as champion or challenger, with what carries it; return the exit code."""
     from flowersweep.tracking import registry
@@ -110,14 +145,21 @@ def _promoted(
 
     alias, dir = registry.CHAMPION if better else registry.CHALLENGER, Path(config.dir)
     run = run or config.run
-    noted, before = {**({} if run else promotion_evidence(config)), **tags}, registry.holder(config.tracking, dir, alias)
-    version = registry.promote(config.study or "", config.tracking, dir, run=run, alias=alias, evidence=noted)
+    noted, before = (
+        {**({} if run else promotion_evidence(config)), **tags},
+        registry.holder(config.tracking, dir, alias),
+    )
+    version = registry.promote(
+        config.study or "", config.tracking, dir, run=run, alias=alias, evidence=noted
+    )
     if description or files:
         registry.attach(version, config.tracking, dir, description=description, files=files or {})
     print(f"{version.name} version {version.version} is now {alias} (run {version.run_id})")
     print(f"predict with it:     {RUN} predict alias={alias} split=test{same_store(config)}")
     if better and before and str(before.version) != str(version.version):
-        print(f'go back:             {RUN} promote version={before.version} force=true reason="..."{same_store(config)}')
+        print(
+            f'go back:             {RUN} promote version={before.version} force=true reason="..."{same_store(config)}'
+        )
     return 0 if better else 3
 
 
@@ -126,9 +168,15 @@ def _restored(config: Config) -> int:
     from flowersweep.tracking import registry
 
     if not config.force or config.study or config.run:
-        raise ConfigError(f'no gate is asked to go back to a version: {RUN} promote version={config.version} force=true reason="..."')
-    version = registry.restore(int(config.version or 0), config.tracking, Path(config.dir), reason=str(config.reason))
-    print(f"{version.name} version {version.version} is {registry.CHAMPION} again (run {version.run_id})")
+        raise ConfigError(
+            f'no gate is asked to go back to a version: {RUN} promote version={config.version} force=true reason="..."'
+        )
+    version = registry.restore(
+        int(config.version or 0), config.tracking, Path(config.dir), reason=str(config.reason)
+    )
+    print(
+        f"{version.name} version {version.version} is {registry.CHAMPION} again (run {version.run_id})"
+    )
     return 0
 
 
@@ -155,12 +203,24 @@ def replay(config: Config, overrides: Sequence[str]) -> int:
     with TemporaryDirectory(prefix="flowersweep-") as scratch:
         found = load_run(config.run, config.tracking, dir, Path(scratch))
         try:
-            result = run(found, config, overrides, features=progress.features, refused=dir / "replays" / found.run)
+            result = run(
+                found,
+                config,
+                overrides,
+                features=progress.features,
+                refused=dir / "replays" / found.run,
+            )
         finally:
             progress.close()
     print(f"{found.name}, run {found.run}: {result.epochs} epochs trained again")
     print("\n".join([table(rows(result)), "", verdict(result)]))
     when = time.strftime("%Y-%m-%dT%H-%M-%S")
     told = json.dumps({"time": when, **record(result)}, indent=1)
-    attach(found.run, config.tracking, dir, files={f"replay/{when}.json": told}, tags={"flowersweep.replay": verdict(result)})
+    attach(
+        found.run,
+        config.tracking,
+        dir,
+        files={f"replay/{when}.json": told},
+        tags={"flowersweep.replay": verdict(result)},
+    )
     return 0 if result.agrees else 3

@@ -28,15 +28,24 @@ def train(config: Config, overrides: Sequence[str]) -> None:
 
     once = replace(config.sweep, n_trials=1, workers=1, space={}, constraints=[])
     alone = replace(config, engine="optuna", sweep=once)
-    name = "train-" + hashlib.sha256(json.dumps(compared_settings(alone), default=str).encode()).hexdigest()[:8]
+    name = (
+        "train-"
+        + hashlib.sha256(json.dumps(compared_settings(alone), default=str).encode()).hexdigest()[:8]
+    )
     named = says(overrides, "study")
-    _search(alone if named else replace(alone, study=name), overrides, experiment=None if named else "train")
+    _search(
+        alone if named else replace(alone, study=name),
+        overrides,
+        experiment=None if named else "train",
+    )
 
 
 def search(config: Config, overrides: Sequence[str]) -> None:
     """Run a sweep, or go on with it, and show its trials."""
     if not config.sweep.space:
-        raise ConfigError(f"no sweep is chosen: add +sweep=NAME. Sweeps: {', '.join(option_names('sweep'))}")
+        raise ConfigError(
+            f"no sweep is chosen: add +sweep=NAME. Sweeps: {', '.join(option_names('sweep'))}"
+        )
     _search(config, overrides)
 
 
@@ -50,7 +59,13 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         return
     progress = Progress(config.progress)
     try:
-        outcome = run(config, overrides, experiment=experiment, features=progress.features, watch=progress.trial)
+        outcome = run(
+            config,
+            overrides,
+            experiment=experiment,
+            features=progress.features,
+            watch=progress.trial,
+        )
     finally:
         progress.close()
     print(trials_table(outcome, config.sweep.objective, config.sweep.objectives[1:]))
@@ -64,9 +79,13 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
     if outcome.best is None:
         return
     if not config.tracking.enabled:
-        print("nothing of it is in MLflow; the same command without tracking.enabled=false sends it there")
+        print(
+            "nothing of it is in MLflow; the same command without tracking.enabled=false sends it there"
+        )
     elif not outcome.shipped:
-        print(f"not all of it is in MLflow yet; later:   {RUN} sync study={config.study}{same_store(config)}")
+        print(
+            f"not all of it is in MLflow yet; later:   {RUN} sync study={config.study}{same_store(config)}"
+        )
     else:
         print(f"compare in MLflow:   {RUN} ui{same_store(config)}")
         print(f"promote the best:    {RUN} promote study={config.study}{same_store(config)}")
@@ -90,11 +109,19 @@ def _page(config: Config, *, sent: bool = False) -> None:
         if config.sweep.space:
             print(f"read the report:     {write_report([folder], folder / 'report.html')}")
         else:
-            worst_mistakes(load_study(folder))  # of a single training MLflow's own page and these pictures are enough
+            worst_mistakes(
+                load_study(folder)
+            )  # of a single training MLflow's own page and these pictures are enough
         if sent:
             _keep_page(config, folder)
     except Exception as error:
-        log.warning("no report was written (%s: %s); later:   %s report study=%s", type(error).__name__, error, RUN, config.study)
+        log.warning(
+            "no report was written (%s: %s); later:   %s report study=%s",
+            type(error).__name__,
+            error,
+            RUN,
+            config.study,
+        )
         log.debug("the report", exc_info=True)
 
 
@@ -104,9 +131,15 @@ def _keep_page(config: Config, folder: Path) -> None:
     from flowersweep.tracking.shipper import run_ids
 
     runs = run_ids(folder / "journal.jsonl", config.tracking, Path(config.dir))
-    files = {run: [*folder.glob(f"trials/{number}/mistakes.*")] for number, run in runs.trials.items()}
+    files = {
+        run: [*folder.glob(f"trials/{number}/mistakes.*")] for number, run in runs.trials.items()
+    }
     pages = {runs.parent: [*folder.glob("report.html")]} if runs.parent else {}
-    attach_files({run: paths for run, paths in {**files, **pages}.items() if paths}, config.tracking, Path(config.dir))
+    attach_files(
+        {run: paths for run, paths in {**files, **pages}.items() if paths},
+        config.tracking,
+        Path(config.dir),
+    )
 
 
 def check(config: Config, overrides: Sequence[str]) -> int:
@@ -124,6 +157,8 @@ def plan(config: Config, overrides: Sequence[str]) -> int:
     within = run(config, overrides, partial(print, flush=True))
     if config.topology is None:
         return 0 if within else 1
-    images = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
+    images = open_dataset(
+        config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules)
+    )
     fits = check(replace(config, data=replace(config.data, dir=images.dir)), overrides) == 0
     return 0 if within and fits else 1

@@ -24,5 +24,7 @@ with _silenced():
     import tensorflow as _tf
 
     for _kind in ("GPU", "TPU"):
-        with contextlib.suppress(RuntimeError, ValueError, _tf.errors.OpError):  # already started, or no such kind of device
+        with contextlib.suppress(
+            RuntimeError, ValueError, _tf.errors.OpError
+        ):  # already started, or no such kind of device
             _tf.config.set_visible_devices([], _kind)

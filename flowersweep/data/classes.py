@@ -21,7 +21,11 @@ def read_classes(wanted: str | None, folder: str) -> tuple[str, ...] | None:
         beside = (f"{folder}/classes.txt", f"{folder.rstrip('/').rpartition('/')[0]}/classes.txt")
         found = next((path for path in beside if tf.io.gfile.exists(path)), None)
         return None if found is None else _names(_read(found), found)
-    shipped = {path.name.removesuffix(".txt"): path for path in files(__package__).iterdir() if path.name.endswith(".txt")}
+    shipped = {
+        path.name.removesuffix(".txt"): path
+        for path in files(__package__).iterdir()
+        if path.name.endswith(".txt")
+    }
     if wanted in shipped:
         return _names(shipped[wanted].read_text(encoding="utf-8"), wanted)
     if not tf.io.gfile.exists(wanted) or tf.io.gfile.isdir(wanted):
@@ -40,5 +44,7 @@ def _read(path: str) -> str:
 def _names(text: str, origin: str) -> tuple[str, ...]:
     names = tuple(line.strip() for line in text.strip().splitlines())
     if "" in names:  # an empty line would shift every later class by one
-        raise DataError(f"{origin}, line {names.index('') + 1}: empty. One class name a line, in index order: remove or fill it.")
+        raise DataError(
+            f"{origin}, line {names.index('') + 1}: empty. One class name a line, in index order: remove or fill it."
+        )
     return names

@@ -31,7 +31,10 @@ class Split:
     labels: npt.NDArray[np.int32] | None  # (n,), file order; None for test, which is unlabelled
     ids: npt.NDArray[np.str_]  # (n,), file order
     counts: tuple[int, ...] = ()  # records in each file
-    share: tuple[int, int] = (0, 1)  # this host, and how many there are: each decodes its part of every batch
+    share: tuple[int, int] = (
+        0,
+        1,
+    )  # this host, and how many there are: each decodes its part of every batch
     budget: ImageCacheLimits = NOTHING  # for images that stay decoded
 
     def __len__(self) -> int:
@@ -52,7 +55,9 @@ class Dataset:
     holdout: npt.NDArray[np.int64]  # indexes into val, sorted; together with tune all of val
 
 
-def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share: tuple[int, int] = (0, 1)) -> Dataset:
+def open_dataset(
+    data: Data, cache: Path, *, trusted: Iterable[str] = (), share: tuple[int, int] = (0, 1)
+) -> Dataset:
     """Find, verify and describe the data set of ``data``; what was verified is remembered under ``cache`` until a file changes.
 
     ``trusted`` are modules that ``data.fetch`` may name besides this package's own; ``share`` is this host and how many there are.
@@ -82,7 +87,13 @@ def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share:
         digest=digest,
         splits={
             name: _split(
-                name, files[name], records, share, ImageCacheLimits(data.cache_bytes, data.disk_cache_bytes, decoded / f"{digest}-{name}")
+                name,
+                files[name],
+                records,
+                share,
+                ImageCacheLimits(
+                    data.cache_bytes, data.disk_cache_bytes, decoded / f"{digest}-{name}"
+                ),
             )
             for name, records in inventory.splits.items()
         },
@@ -91,7 +102,13 @@ def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share:
     )
 
 
-def _split(name: str, files: tuple[str, ...], records: Records, share: tuple[int, int], budget: ImageCacheLimits) -> Split:
+def _split(
+    name: str,
+    files: tuple[str, ...],
+    records: Records,
+    share: tuple[int, int],
+    budget: ImageCacheLimits,
+) -> Split:
     labels = None if name == "test" else records.labels.astype(np.int32)
     return Split(name, files, labels, records.ids, tuple(map(int, records.counts)), share, budget)
 
@@ -100,7 +117,9 @@ def _delivered_size(data: Data, train: Records) -> Size:
     if data.image_size is None:
         return int(train.sizes[0, 0]), int(train.sizes[0, 1])
     if data.image_size < 1:
-        raise DataError(f"data.image_size={data.image_size} must be 1 or more pixels, or null for the size as stored.")
+        raise DataError(
+            f"data.image_size={data.image_size} must be 1 or more pixels, or null for the size as stored."
+        )
     return data.image_size, data.image_size
 
 

@@ -42,11 +42,17 @@ class ImageCache:
         self.there[rows] = True
 
 
-_in_memory: dict[tuple[tuple[FileFingerprint, ...], Size], ImageCache] = {}  # of this process, whichever data set asked for them
+_in_memory: dict[
+    tuple[tuple[FileFingerprint, ...], Size], ImageCache
+] = {}  # of this process, whichever data set asked for them
 
 
 def open_cache(
-    stamps: tuple[FileFingerprint, ...], size: Size, count: int, budget: ImageCacheLimits, decoded: Callable[[], Iterator[Images]]
+    stamps: tuple[FileFingerprint, ...],
+    size: Size,
+    count: int,
+    budget: ImageCacheLimits,
+    decoded: Callable[[], Iterator[Images]],
 ) -> ImageCache | None:
     """Return where the ``count`` images of these files are kept in this size; None where neither budget has room for all of them.
 
@@ -55,18 +61,28 @@ def open_cache(
     if budget.memory and (stamps, size) in _in_memory:
         return _in_memory[stamps, size]
     shape = count, *size, 3
-    needed, left = int(np.prod(shape)), budget.memory - sum(each.images.nbytes for each in _in_memory.values())
+    needed, left = (
+        int(np.prod(shape)),
+        budget.memory - sum(each.images.nbytes for each in _in_memory.values()),
+    )
     told = f"{count} decoded images of {size[0]}x{size[1]} take {needed / 2**30:.2f} GiB"
     if needed <= left:
         _say(logging.INFO, f"{told}: kept in memory")
-        _in_memory[stamps, size] = ImageCache(np.empty(shape, np.uint8), np.zeros(count, np.bool_))  # takes memory as it is filled
+        _in_memory[stamps, size] = ImageCache(
+            np.empty(shape, np.uint8), np.zeros(count, np.bool_)
+        )  # takes memory as it is filled
         return _in_memory[stamps, size]
     free = budget.disk - _on_disk(budget, size)
     if budget.path is not None and needed <= free:
         _say(logging.INFO, f"{told}: kept in {_file(budget.path, size)}")
-        return ImageCache(_mapped(_file(budget.path, size), shape, decoded), np.ones(count, np.bool_))
+        return ImageCache(
+            _mapped(_file(budget.path, size), shape, decoded), np.ones(count, np.bool_)
+        )
     rest = f"data.cache_bytes has {max(left, 0) / 2**30:.2f} GiB left, data.disk_cache_bytes {max(free, 0) / 2**30:.2f}"
-    _say(logging.WARNING if budget.memory else logging.INFO, f"{told}: decoded anew every time, for {rest}")
+    _say(
+        logging.WARNING if budget.memory else logging.INFO,
+        f"{told}: decoded anew every time, for {rest}",
+    )
     return None
 
 
@@ -86,13 +102,19 @@ def _mapped(path: Path, shape: tuple[int, ...], decoded: Callable[[], Iterator[I
     """Map the file into memory; written elsewhere and moved if it is not there."""
     if not path.exists():
         try:
-            with atomic_write(path) as file:  # not through a mapping, where a full disk would end the process
-                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            with atomic_write(
+                path
+            ) as file:  # not through a mapping, where a full disk would end the process
+                np.lib.format.write_array_header_1_0(
+                    file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+                )
                 for images in decoded():
                     file.write(images.tobytes())
         except StudyError as error:
             raise DataError(f"{error}, or set data.disk_cache_bytes=0") from error
-    mapped: Images = np.asarray(np.load(path, mmap_mode="r"))  # what is picked out of it is plain then
+    mapped: Images = np.asarray(
+        np.load(path, mmap_mode="r")
+    )  # what is picked out of it is plain then
     return mapped
 
 

@@ -27,10 +27,14 @@ def _problem(raw: Any, labelled: bool) -> str | None:
     example = tf.train.Example()
     try:
         example.ParseFromString(raw.numpy())
-    except Exception as error:  # protobuf's DecodeError lives in a package that TensorFlow does not re-export
+    except (
+        Exception
+    ) as error:  # protobuf's DecodeError lives in a package that TensorFlow does not re-export
         return f"not a tf.train.Example ({error})"
     feature = example.features.feature
-    kinds = {"id": "bytes_list", "image": "bytes_list"} | ({"class": "int64_list"} if labelled else {})
+    kinds = {"id": "bytes_list", "image": "bytes_list"} | (
+        {"class": "int64_list"} if labelled else {}
+    )
     for name, kind in kinds.items():
         if len(getattr(feature[name], kind).value) != 1:
             present = sorted(key for key in feature if feature[key].WhichOneof("kind"))

@@ -62,7 +62,11 @@ class Duplicates:
 
     def leaked(self) -> npt.NDArray[np.bool_]:
         """Say which images of holdout, (n,), are also in train or tune."""
-        known = {second.record for first, second in self.pairs if second.part == "holdout" and first.part in ("train", "tune")}
+        known = {
+            second.record
+            for first, second in self.pairs
+            if second.part == "holdout" and first.part in ("train", "tune")
+        }
         return np.isin(self.holdout, list(known))
 
 
@@ -73,10 +77,14 @@ def duplicates(dataset: Dataset, cache: Path) -> Duplicates:
     """Return the near-duplicates of a data set; they are looked for once, and remembered under ``cache`` by its digest."""
     files = {name: split.files for name, split in dataset.splits.items()}
     counts = {name: len(split) for name, split in dataset.splits.items()}
-    return _placed(_found(files, counts, dataset.digest, cache), counts, dataset.tune, dataset.holdout)
+    return _placed(
+        _found(files, counts, dataset.digest, cache), counts, dataset.tune, dataset.holdout
+    )
 
 
-def of_folder(folder: str, digest: str, cache: Path, *, split_seed: int, largest: int) -> Duplicates | None:
+def of_folder(
+    folder: str, digest: str, cache: Path, *, split_seed: int, largest: int
+) -> Duplicates | None:
     """Return the same for images that a study was begun with; None where they are not there any more, or not the same.
 
     Nothing is fetched; more than ``largest`` images, and those of a network address, are not read for it, only what is remembered is told.
@@ -87,20 +95,31 @@ def of_folder(folder: str, digest: str, cache: Path, *, split_seed: int, largest
     except (FlowersweepError, tf.errors.OpError, OSError):
         return None
     counts = {name: len(records.ids) for name, records in inventory.splits.items()}
-    if inventory.digest != digest or (sum(counts.values()) > largest and not _kept(cache, digest).exists()):
+    if inventory.digest != digest or (
+        sum(counts.values()) > largest and not _kept(cache, digest).exists()
+    ):
         return None
-    return _placed(_found(files, counts, digest, cache), counts, *stratified_halves(inventory.splits["val"].labels, split_seed))
+    return _placed(
+        _found(files, counts, digest, cache),
+        counts,
+        *stratified_halves(inventory.splits["val"].labels, split_seed),
+    )
 
 
 def _placed(pairs: Rows, counts: dict[str, int], tune: Rows, report: Rows) -> Duplicates:
     """Say of each pair (m, 2), counted through all splits, where its images are."""
     starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
-    places = [ImageLocation(name, record) for name, count in counts.items() for record in range(count)]
+    places = [
+        ImageLocation(name, record) for name, count in counts.items() for record in range(count)
+    ]
     for half, rows in (("tune", tune), ("holdout", report)):
         for record in rows.tolist():
             places[starts["val"] + record] = ImageLocation(half, record)
     order = PARTS.index
-    both = [sorted((places[a], places[b]), key=lambda place: (order(place.part), place.record)) for a, b in pairs.tolist()]
+    both = [
+        sorted((places[a], places[b]), key=lambda place: (order(place.part), place.record))
+        for a, b in pairs.tolist()
+    ]
     return Duplicates([(first, second) for first, second in both], report)
 
 
@@ -108,7 +127,9 @@ def _kept(cache: Path, digest: str) -> Path:
     return cache / "verified" / f"duplicates-{digest}-v{_VERSION}.npz"
 
 
-def _found(files: dict[str, tuple[str, ...]], counts: dict[str, int], digest: str, cache: Path) -> Rows:
+def _found(
+    files: dict[str, tuple[str, ...]], counts: dict[str, int], digest: str, cache: Path
+) -> Rows:
     kept = _kept(cache, digest)
     try:
         with np.load(kept, allow_pickle=False) as held:
@@ -131,11 +152,27 @@ def thumbnails(files: Sequence[str]) -> Tiny:
     def decoded(raw: Any) -> Any:
         jpeg = jpeg_of(raw)
         short = tf.reduce_min(tf.io.extract_jpeg_shape(jpeg)[:2])
-        enough = tf.reduce_sum(tf.cast(short >= 2 * SIDE * np.array([2, 4, 8]), tf.int32))  # halvings that leave 32 pixels or more
-        image = tf.switch_case(enough, [lambda part=part: tf.io.decode_jpeg(jpeg, channels=3, ratio=part) for part in (1, 2, 4, 8)])
-        return tf.tensordot(tf.image.resize(image, (SIDE, SIDE), method="area"), tf.constant([0.299, 0.587, 0.114]), 1)
+        enough = tf.reduce_sum(
+            tf.cast(short >= 2 * SIDE * np.array([2, 4, 8]), tf.int32)
+        )  # halvings that leave 32 pixels or more
+        image = tf.switch_case(
+            enough,
+            [
+                lambda part=part: tf.io.decode_jpeg(jpeg, channels=3, ratio=part)
+                for part in (1, 2, 4, 8)
+            ],
+        )
+        return tf.tensordot(
+            tf.image.resize(image, (SIDE, SIDE), method="area"),
+            tf.constant([0.299, 0.587, 0.114]),
+            1,
+        )
 
-    images = raw_records(files).map(decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(1024)
+    images = (
+        raw_records(files)
+        .map(decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(1024)
+    )
     return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *images.as_numpy_iterator()])
 
 
@@ -171,9 +208,13 @@ def _cells(count: int) -> npt.NDArray[np.float32]:
     """Return the weights (count, 16) that average 16 pixels in so many cells of the same width."""
     ends = np.linspace(0, SIDE, count + 1)
     pixels = np.arange(SIDE)
-    overlap = np.minimum(ends[1:, np.newaxis], pixels + 1) - np.maximum(ends[:-1, np.newaxis], pixels)
+    overlap = np.minimum(ends[1:, np.newaxis], pixels + 1) - np.maximum(
+        ends[:-1, np.newaxis], pixels
+    )
     weights = np.maximum(overlap, 0)
-    shares: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(
+        np.float32
+    )
     return shares
 
 
@@ -186,4 +227,8 @@ def describe(found: Duplicates, examples: int = 2) -> str:
         some = ", ".join(f"{one} = {other}" for one, other in pairs[:examples])
         if pairs:
             parts.append(f"{len(pairs)} {where} ({some}{', ...' if len(pairs) > examples else ''})")
-    return f"pairs that are nearly the same: {'; '.join(parts)}" if parts else "no two images are nearly the same"
+    return (
+        f"pairs that are nearly the same: {'; '.join(parts)}"
+        if parts
+        else "no two images are nearly the same"
+    )

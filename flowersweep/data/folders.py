@@ -28,7 +28,9 @@ def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
     folder = data.dir if data.dir is not None else _fetch(data.fetch, cache, trusted)
     folder = folder if "://" in folder else str(Path(folder).expanduser().resolve())
     if not _is_folder(folder):
-        raise DataError(f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the records. {_LAYOUT}")
+        raise DataError(
+            f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the records. {_LAYOUT}"
+        )
     return folder.rstrip("/")
 
 
@@ -45,14 +47,20 @@ def find_files(folder: str) -> dict[str, tuple[str, ...]]:
         if files:
             found[split] = files
         elif split != "test":
-            missing = f"no *.tfrec in {inside}" if _is_folder(inside) else f"{folder} has no {split}/"
-            raise DataError(f"{missing}. {_contents(inside if _is_folder(inside) else folder)}{_better(folder)} {_LAYOUT}")
+            missing = (
+                f"no *.tfrec in {inside}" if _is_folder(inside) else f"{folder} has no {split}/"
+            )
+            raise DataError(
+                f"{missing}. {_contents(inside if _is_folder(inside) else folder)}{_better(folder)} {_LAYOUT}"
+            )
     return found
 
 
 def _fetch(fetch: Any, cache: Path, trusted: Iterable[str]) -> str:
     if not isinstance(fetch, Mapping) or "_target_" not in fetch:
-        raise DataError(f"data.fetch is {fetch!r}; it must be a mapping with _target_: NAME, or set data.dir=PATH.")
+        raise DataError(
+            f"data.fetch is {fetch!r}; it must be a mapping with _target_: NAME, or set data.dir=PATH."
+        )
     return str(resolve(fetch, "data.fetch", trusted)(cache=cache, **arguments(fetch)))
 
 
@@ -60,7 +68,9 @@ def _is_folder(path: str) -> bool:
     try:
         return bool(tf.io.gfile.isdir(path))
     except tf.errors.OpError as error:  # no network, no permission, no such bucket
-        raise DataError(f"cannot look into {path}: {error.message} Check the address and your access to it.") from error
+        raise DataError(
+            f"cannot look into {path}: {error.message} Check the address and your access to it."
+        ) from error
 
 
 def _nearest(folder: str) -> str:
@@ -84,5 +94,7 @@ def _contents(folder: str) -> str:
 
 def _better(folder: str) -> str:
     """Point at folders inside that look like what was meant, such as one of several image sizes."""
-    inside = [f"{folder}/{name}" for name in _names(folder)[:100] if _is_folder(f"{folder}/{name}/train")]
+    inside = [
+        f"{folder}/{name}" for name in _names(folder)[:100] if _is_folder(f"{folder}/{name}/train")
+    ]
     return f" Did you mean data.dir={' or data.dir='.join(inside)}?" if inside else ""

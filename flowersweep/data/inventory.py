@@ -52,7 +52,9 @@ def _verify(files: Mapping[str, tuple[str, ...]]) -> Inventory:
     splits = {name: read_records(paths, labelled=name != "test") for name, paths in files.items()}
     for name, records in splits.items():
         if not len(records.ids):
-            raise DataError(f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy or download them again.")
+            raise DataError(
+                f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy or download them again."
+            )
     return Inventory(splits, digest([path for paths in files.values() for path in paths]))
 
 
@@ -65,7 +67,9 @@ def _key(files: Mapping[str, tuple[str, ...]]) -> str:
 def _recall(kept: Path, names: list[str]) -> Inventory | None:
     try:
         with np.load(kept, allow_pickle=False) as held:
-            splits = {name: Records(*(held[f"{name}.{column}"] for column in _COLUMNS)) for name in names}
+            splits = {
+                name: Records(*(held[f"{name}.{column}"] for column in _COLUMNS)) for name in names
+            }
             return Inventory(splits, str(held["digest"]))
     except FileNotFoundError:
         return None
@@ -75,5 +79,9 @@ def _recall(kept: Path, names: list[str]) -> Inventory | None:
 
 
 def _keep(inventory: Inventory, kept: Path) -> None:
-    arrays = {f"{name}.{column}": getattr(records, column) for name, records in inventory.splits.items() for column in _COLUMNS}
+    arrays = {
+        f"{name}.{column}": getattr(records, column)
+        for name, records in inventory.splits.items()
+        for column in _COLUMNS
+    }
     write_arrays(kept, {"digest": np.str_(inventory.digest), **arrays})

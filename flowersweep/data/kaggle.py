@@ -29,7 +29,9 @@ def download(cache: Path, *, competition: str, folder: str) -> Path:
     found = root / folder
     if not found.is_dir():
         inside = [path.name for path in root.iterdir() if path.is_dir()]
-        raise DataError(f"competition {competition} has no folder {folder} in {root}. {did_you_mean(folder, inside, 'Folders')}")
+        raise DataError(
+            f"competition {competition} has no folder {folder} in {root}. {did_you_mean(folder, inside, 'Folders')}"
+        )
     return found
 
 
@@ -39,7 +41,9 @@ def _download(cache: Path, competition: str) -> str:
         from kagglehub import exceptions
         from requests import RequestException
     except ImportError as error:
-        raise DataError(f"data of competition {competition}: kagglehub is not installed. pip install kagglehub") from error
+        raise DataError(
+            f"data of competition {competition}: kagglehub is not installed. pip install kagglehub"
+        ) from error
     page = f"https://www.kaggle.com/competitions/{competition}"
     asked = f"cannot download competition {competition}:"
     try:
@@ -50,11 +54,21 @@ def _download(cache: Path, competition: str) -> str:
     except exceptions.KaggleApiHTTPError as error:
         raise DataError(f"{asked} {_refusal(error.response.status_code, page)}") from error
     except RequestException as error:
-        raise DataError(f"{asked} no answer from Kaggle ({error}). Check the network, or set data.dir=PATH.") from error
-    except (exceptions.BackendError, exceptions.KaggleEnvironmentError, exceptions.DataCorruptionError) as error:
-        raise DataError(f"{asked} {error} Try again; in a Kaggle notebook add the competition by 'Add Input' and set data.dir.") from error
+        raise DataError(
+            f"{asked} no answer from Kaggle ({error}). Check the network, or set data.dir=PATH."
+        ) from error
+    except (
+        exceptions.BackendError,
+        exceptions.KaggleEnvironmentError,
+        exceptions.DataCorruptionError,
+    ) as error:
+        raise DataError(
+            f"{asked} {error} Try again; in a Kaggle notebook add the competition by 'Add Input' and set data.dir."
+        ) from error
     except ValueError as error:  # an unreadable kaggle.json, or a handle with a slash in it
-        raise DataError(f"{asked} {error}. The name is the last part of the competition's address, {page}. {_TOKEN}") from error
+        raise DataError(
+            f"{asked} {error}. The name is the last part of the competition's address, {page}. {_TOKEN}"
+        ) from error
 
 
 def _refusal(status: int, page: str) -> str:

@@ -47,7 +47,11 @@ def encode(jpeg: bytes, identity: str, label: int | None) -> bytes:
     feature = {"id": _bytes(identity.encode()), "image": _bytes(jpeg)}
     if label is not None:
         feature["class"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))
-    return bytes(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True))
+    return bytes(
+        tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(
+            deterministic=True
+        )
+    )
 
 
 def _bytes(value: bytes) -> Any:
@@ -82,7 +86,9 @@ def raw_records(files: Sequence[str]) -> Any:
 
 def jpeg_of(record: Any) -> Any:
     """Take the JPEG bytes out of a serialized record (scalar string tensors)."""
-    return tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})["image"]
+    return tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})[
+        "image"
+    ]
 
 
 def jpegs_of(records: Any) -> Any:

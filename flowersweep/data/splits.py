@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 
-def stratified_halves(labels: npt.NDArray[np.integer], seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def stratified_halves(
+    labels: npt.NDArray[np.integer], seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Split image indexes into two stratified halves, ``(tune, report)``, each sorted; a pure function of labels (n,) and ``seed``.
 
     Images are put in order of class, at random within a class, and dealt out in turn. So the halves of each class differ by at most

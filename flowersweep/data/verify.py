@@ -41,13 +41,22 @@ def read_records(files: Sequence[str], *, labelled: bool) -> Records:
             records as its name says. Up to five problems are named, each by file and record number.
     """
     try:
-        columns = [np.concatenate(column) for column in zip(*_columns(files, labelled), strict=True)]
+        columns = [
+            np.concatenate(column) for column in zip(*_columns(files, labelled), strict=True)
+        ]
     except tf.errors.OpError as error:
         # The fast pass knows that something is wrong, not where: a slow one, record by record, finds out.
-        found = list(islice(problems(files, labelled=labelled), _NAMED)) or [f"{', '.join(files)}: {error.message}"]
+        found = list(islice(problems(files, labelled=labelled), _NAMED)) or [
+            f"{', '.join(files)}: {error.message}"
+        ]
         raise DataError("\n".join([*found, _MEND])) from error
     if not columns:
-        columns = [np.empty(0, np.int64), np.empty(0, object), np.empty(0, np.int64), np.empty((0, 2), np.int32)]
+        columns = [
+            np.empty(0, np.int64),
+            np.empty(0, object),
+            np.empty(0, np.int64),
+            np.empty((0, 2), np.int32),
+        ]
     file, identities, labels, sizes = columns
     counts = np.bincount(file, minlength=len(files))
     _check_counts(files, counts)
@@ -59,16 +68,35 @@ def check_labels(files: Sequence[str], records: Records, classes: int | None) ->
     """Raise DataError for a label below 0, or at or above ``classes`` (None: unknown), naming file and record."""
     wrong = (records.labels < 0) | (records.labels >= classes if classes is not None else False)
     if wrong.any():
-        allowed = "0 or more" if classes is None else f"0 to {classes - 1} (the class file names {classes})"
-        named = [f"{locate(files, records, i)}: label {records.labels[i]}, must be {allowed}" for i in np.flatnonzero(wrong)[:_NAMED]]
-        raise DataError("\n".join([*named, f"{wrong.sum()} such labels. Records are counted from 0. Mend them, or set data.classes."]))
+        allowed = (
+            "0 or more"
+            if classes is None
+            else f"0 to {classes - 1} (the class file names {classes})"
+        )
+        named = [
+            f"{locate(files, records, i)}: label {records.labels[i]}, must be {allowed}"
+            for i in np.flatnonzero(wrong)[:_NAMED]
+        ]
+        raise DataError(
+            "\n".join(
+                [
+                    *named,
+                    f"{wrong.sum()} such labels. Records are counted from 0. Mend them, or set data.classes.",
+                ]
+            )
+        )
 
 
 def warn_of_duplicates(name: str, ids: npt.NDArray[np.str_]) -> None:
     """Log how many ids of a split occur more than once: it may be an image counted twice, but nothing breaks on it."""
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) < len(ids):
-        _log.warning("%s: %d ids occur more than once, first %r", name, (counts > 1).sum(), str(unique[counts > 1][0]))
+        _log.warning(
+            "%s: %d ids occur more than once, first %r",
+            name,
+            (counts > 1).sum(),
+            str(unique[counts > 1][0]),
+        )
 
 
 def locate(files: Sequence[str], records: Records, index: int) -> str:
@@ -83,7 +111,11 @@ def digest(files: Sequence[str]) -> str:
     with ThreadPoolExecutor(8) as pool:
         contents = list(pool.map(_sha256, files))
     names = ["/".join(file.split("/")[-2:]) for file in files]
-    return hashlib.sha256("\n".join(f"{name} {content}" for name, content in zip(names, contents, strict=True)).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        "\n".join(
+            f"{name} {content}" for name, content in zip(names, contents, strict=True)
+        ).encode()
+    ).hexdigest()[:16]
 
 
 def _sha256(path: str) -> str:
@@ -105,8 +137,12 @@ def _columns(files: Sequence[str], labelled: bool) -> Iterator[tuple[Any, ...]]:
         label = record["class"] if labelled else tf.constant(-1, tf.int64)
         return number, record["id"], label, tf.shape(decode(record["image"]))[:2]
 
-    files_by_number = tf.data.Dataset.from_tensor_slices((np.arange(len(files), dtype=np.int64), list(files)))
-    every = files_by_number.flat_map(records_of).map(facts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    files_by_number = tf.data.Dataset.from_tensor_slices(
+        (np.arange(len(files), dtype=np.int64), list(files))
+    )
+    every = files_by_number.flat_map(records_of).map(
+        facts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
     yield from every.batch(1024).as_numpy_iterator()
 
 
@@ -126,4 +162,11 @@ def _check_counts(files: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
         what = "%d files do not say in their name how many records they hold (first %s): one that was cut between two would not be noticed"
         _log.warning(what, len(silent), silent[0])
     if wrong:
-        raise DataError("\n".join([*wrong[:_NAMED], "Copy or download it again, or give it a name with the right count."]))
+        raise DataError(
+            "\n".join(
+                [
+                    *wrong[:_NAMED],
+                    "Copy or download it again, or give it a name with the right count.",
+                ]
+            )
+        )

@@ -47,10 +47,19 @@ def write_trial(target: Path, study: StudyStarted, trial: TrialRecord, folder: P
     if not (folder / "logits.npz").exists():
         return
     try:
-        _write_evaluation(target / "evaluation", folder / "logits.npz", study.provenance.get("data", {}).get("classes"))
+        _write_evaluation(
+            target / "evaluation",
+            folder / "logits.npz",
+            study.provenance.get("data", {}).get("classes"),
+        )
     except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
         # Never retried: a file that cannot be read now will not be readable later, and the metrics must not wait for it.
-        log.warning("%s cannot be read (%s): the run of trial %s gets no confusion matrix", folder / "logits.npz", error, trial.number)
+        log.warning(
+            "%s cannot be read (%s): the run of trial %s gets no confusion matrix",
+            folder / "logits.npz",
+            error,
+            trial.number,
+        )
 
 
 def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
@@ -68,12 +77,30 @@ def _write_evaluation(target: Path, logits: Path, classes: Sequence[str] | None)
     with np.load(logits, allow_pickle=False) as stored:
         for split in SPLITS:
             counts = confusion(stored[split], stored[f"{split}_labels"])
-            names = classes if classes and len(classes) == len(counts) else [str(index) for index in range(len(counts))]
-            _write_table(target / f"confusion_{split}.csv", ["true \\ predicted", *names], _confusion_rows(names, counts))
-            _write_table(target / f"per_class_{split}.csv", ["class", "precision", "recall", "f1", "support"], _class_rows(names, counts))
+            names = (
+                classes
+                if classes and len(classes) == len(counts)
+                else [str(index) for index in range(len(counts))]
+            )
+            _write_table(
+                target / f"confusion_{split}.csv",
+                ["true \\ predicted", *names],
+                _confusion_rows(names, counts),
+            )
+            _write_table(
+                target / f"per_class_{split}.csv",
+                ["class", "precision", "recall", "f1", "support"],
+                _class_rows(names, counts),
+            )
             found = reliability(stored[split], stored[f"{split}_labels"])
-            _write_table(target / f"calibration_{split}.csv", ["confidence up to", "images", "confidence", "accuracy"], _bins(found))
-    (target / "logits.npz").symlink_to(logits.resolve())  # whoever uploads the folder follows it: one copy less
+            _write_table(
+                target / f"calibration_{split}.csv",
+                ["confidence up to", "images", "confidence", "accuracy"],
+                _bins(found),
+            )
+    (target / "logits.npz").symlink_to(
+        logits.resolve()
+    )  # whoever uploads the folder follows it: one copy less
 
 
 def _confusion_rows(names: Sequence[str], counts: Counts) -> Iterable[Sequence[Any]]:
@@ -82,12 +109,19 @@ def _confusion_rows(names: Sequence[str], counts: Counts) -> Iterable[Sequence[A
 
 def _class_rows(names: Sequence[str], counts: Counts) -> Iterable[Sequence[Any]]:
     scores = per_class(counts)
-    rounded = (scores.precision.round(4).tolist(), scores.recall.round(4).tolist(), scores.f1.round(4).tolist(), scores.support.tolist())
+    rounded = (
+        scores.precision.round(4).tolist(),
+        scores.recall.round(4).tolist(),
+        scores.f1.round(4).tolist(),
+        scores.support.tolist(),
+    )
     return zip(names, *rounded, strict=True)
 
 
 def _bins(found: Reliability) -> Iterable[Sequence[Any]]:
-    rows = np.stack([found.upper, found.images, found.confidence, found.accuracy], axis=1)[found.images > 0]
+    rows = np.stack([found.upper, found.images, found.confidence, found.accuracy], axis=1)[
+        found.images > 0
+    ]
     return ([upper, int(images), *rest] for upper, images, *rest in rows.round(4).tolist())
 
 

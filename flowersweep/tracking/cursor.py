@@ -19,7 +19,9 @@ class Cursor:
     """What is in the store: so many bytes of the journal, and which runs they made (by trial; None is the study's own)."""
 
     store: str
-    begun: float = 0.0  # when the study was, by its first event: of another time it is another study
+    begun: float = (
+        0.0  # when the study was, by its first event: of another time it is another study
+    )
     offset: int = 0  # bytes of whole events
     runs: dict[int | None, str] = field(default_factory=dict)
 
@@ -28,7 +30,11 @@ class Cursor:
 
         The others are rarely asked for again and would then be searched for; with them the file would grow with the study.
         """
-        runs = {"study" if trial is None else str(trial): run for trial, run in self.runs.items() if trial is None or trial in open_}
+        runs = {
+            "study" if trial is None else str(trial): run
+            for trial, run in self.runs.items()
+            if trial is None or trial in open_
+        }
         content = {"store": self.store, "begun": self.begun, "offset": self.offset, "runs": runs}
         write_bytes(path, json.dumps(content).encode(), durable=False)  # it only saves work
 
@@ -37,7 +43,10 @@ def read(path: Path, store: str, journal: Path) -> Cursor:
     """Return the cursor at ``path``; a fresh one if it is missing, broken, or of another store or journal."""
     try:
         stored = json.loads(path.read_text())
-        runs = {None if trial == "study" else int(trial): str(run) for trial, run in stored["runs"].items()}
+        runs = {
+            None if trial == "study" else int(trial): str(run)
+            for trial, run in stored["runs"].items()
+        }
         cursor = Cursor(stored["store"], float(stored["begun"]), int(stored["offset"]), runs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Cursor(store)
@@ -47,7 +56,11 @@ def read(path: Path, store: str, journal: Path) -> Cursor:
 def _of(cursor: Cursor, journal: Path) -> bool:
     """Whether an event of this journal ends where the cursor stands."""
     events, _ = journals.read_events(journal, most=1)
-    if not events or events[0].time != cursor.begun or not 0 < cursor.offset <= journal.stat().st_size:
+    if (
+        not events
+        or events[0].time != cursor.begun
+        or not 0 < cursor.offset <= journal.stat().st_size
+    ):
         return False
     with journal.open("rb") as file:
         file.seek(cursor.offset - 1)

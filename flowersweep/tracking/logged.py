@@ -27,7 +27,12 @@ NAME = "classifier"
 
 
 def log_model(
-    run: str, model: keras.Model, example: npt.NDArray[np.uint8], store: MlflowClient, *, facts: Mapping[str, Any] | None = None
+    run: str,
+    model: keras.Model,
+    example: npt.NDArray[np.uint8],
+    store: MlflowClient,
+    *,
+    facts: Mapping[str, Any] | None = None,
 ) -> ModelInfo:
     """Log ``model`` (images (n, H, W, 3) in 0..255 -> logits (n, K)) under ``run``, once: a second call returns the first's.
 
@@ -41,8 +46,15 @@ def log_model(
     if logged is not None:
         folder = fetch(store, logged, "MLmodel")
         return Model.load(str(folder)).get_model_info(logged)
-    began = store.create_logged_model(_experiment(store, run), name=NAME, source_run_id=run, model_type="image classification")
-    described = Model(run_id=run, model_id=began.model_id, model_uuid=began.model_id, artifact_path=began.artifact_location)
+    began = store.create_logged_model(
+        _experiment(store, run), name=NAME, source_run_id=run, model_type="image classification"
+    )
+    described = Model(
+        run_id=run,
+        model_id=began.model_id,
+        model_uuid=began.model_id,
+        artifact_path=began.artifact_location,
+    )
     try:
         with TemporaryDirectory(prefix="flowersweep-") as scratch:
             _save(model, Path(scratch), described, example, facts or {})
@@ -56,7 +68,9 @@ def log_model(
 
 def find_model(store: MlflowClient, run: str) -> LoggedModel | None:
     """Return the finished model that was logged under ``run``, None if there is none. Raises TrackingError for no such run."""
-    found = store.search_logged_models([_experiment(store, run)], filter_string=f"source_run_id = '{run}' and name = '{NAME}'")
+    found = store.search_logged_models(
+        [_experiment(store, run)], filter_string=f"source_run_id = '{run}' and name = '{NAME}'"
+    )
     ready = [model for model in found if str(model.status) == "READY"]
     return min(ready, key=lambda model: model.creation_timestamp) if ready else None
 
@@ -67,7 +81,11 @@ def fetch(store: MlflowClient, logged: LoggedModel, path: str, folder: str | Non
 
     location = f"{logged.artifact_location}/{path}"
     local = location.startswith(("file:", "/"))
-    return Path(mlflow.artifacts.download_artifacts(location, dst_path=None if local else folder, tracking_uri=store.tracking_uri))
+    return Path(
+        mlflow.artifacts.download_artifacts(
+            location, dst_path=None if local else folder, tracking_uri=store.tracking_uri
+        )
+    )
 
 
 def _experiment(store: MlflowClient, run: str) -> str:
@@ -76,10 +94,18 @@ def _experiment(store: MlflowClient, run: str) -> str:
     try:
         return str(store.get_run(run).info.experiment_id)
     except MlflowException as error:
-        raise TrackingError(f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page or from a study') from error
+        raise TrackingError(
+            f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page or from a study'
+        ) from error
 
 
-def _save(model: keras.Model, path: Path, described: Model, example: npt.NDArray[np.uint8], facts: Mapping[str, Any]) -> None:
+def _save(
+    model: keras.Model,
+    path: Path,
+    described: Model,
+    example: npt.NDArray[np.uint8],
+    facts: Mapping[str, Any],
+) -> None:
     import keras
     import mlflow.keras
     from mlflow.models import ModelSignature

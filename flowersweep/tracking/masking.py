@@ -14,7 +14,9 @@ _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _URL_LOGIN = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
 _KINDS = "hf_|gh[opsu]_|github_pat_|glpat-|sk-|xox[abp]-|AKIA|ASIA|AIza|dapi"  # by what tokens of well-known services begin with
 _TOKEN = re.compile(rf"\b(?:{_KINDS})[\w-]{{12,}}|(?<=\bBearer )[\w.~+/-]{{8,}}=*")
-_PRIVATE = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_PRIVATE = re.compile(
+    r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
 _NAME = re.compile(r"""([\w.~-]+)(?:['"]?\]?\s*[=:]\s*|(?<=\w)\s+)(?=\S)""")
 _NAME_IN_CODE = re.compile(  # token: str = "abc" too, and TOKEN = ( with the text on the next line
     r"""([\w.]+)['"]?\]?(?:\s*:\s*[\w.\[\] |]+?\s*=|\s*[=:])\s*(?:\(\s*(?:[+-]\s*)?)?(?=[rbfuRBFU]{0,2}['"])"""
@@ -41,7 +43,9 @@ def masked_diff(text: str) -> str:
     """Mask a diff. In Python code what a secret name is given counts only where it is a text: ``key=lambda ...`` stays as it is."""
     parts = re.split(r"(?m)^(?=diff --git )", text)
     return "".join(
-        _named(_shapes(part), _NAME_IN_CODE, _VALUE_IN_CODE) if part.partition("\n")[0].endswith(".py") else masked_text(part)
+        _named(_shapes(part), _NAME_IN_CODE, _VALUE_IN_CODE)
+        if part.partition("\n")[0].endswith(".py")
+        else masked_text(part)
         for part in parts
     )
 
@@ -56,8 +60,14 @@ def _named(text: str, names: re.Pattern[str], values: re.Pattern[str]) -> str:
     done, start = "", 0
     while found := names.search(text, start):
         name, end = found[1], found.end()
-        option = not text[found.end(1) : end].strip()  # "--token abc" is an option and its value; "the token abc" is prose
-        value = values.match(text, end) if secret(name) and (not option or name.startswith("--")) else None
+        option = not text[
+            found.end(1) : end
+        ].strip()  # "--token abc" is an option and its value; "the token abc" is prose
+        value = (
+            values.match(text, end)
+            if secret(name) and (not option or name.startswith("--"))
+            else None
+        )
         done += text[start:end]
         if value:  # the lines of a patch are counted, and what they begin with is no secret
             done += MASK + "".join(re.findall(r"\n[+ -]?", value[0]))
@@ -68,7 +78,10 @@ def _named(text: str, names: re.Pattern[str], values: re.Pattern[str]) -> str:
 def masked(value: Any) -> Any:
     """Return a copy of nested mappings and lists with secrets replaced, but for empty ones and switches."""
     if isinstance(value, Mapping):
-        return {name: MASK if secret(str(name)) and _tells(inner) else masked(inner) for name, inner in value.items()}
+        return {
+            name: MASK if secret(str(name)) and _tells(inner) else masked(inner)
+            for name, inner in value.items()
+        }
     if isinstance(value, list | tuple):
         return [masked(inner) for inner in value]
     return masked_text(value) if isinstance(value, str) else value

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 1 << 17  # bytes of the journal between two writes of the cursor, about 200 events: a long journal is never held in memory
+AT_ONCE = (
+    1 << 17
+)  # bytes of the journal between two writes of the cursor, about 200 events: a long journal is never held in memory
 HOUR = 3_600_000
 
 
@@ -40,7 +42,9 @@ class MlflowSink:
         self._offset = 0  # bytes of the journal that were folded
         self._looked = False  # whether runs that the cursor does not know were searched
         self._experiment: str | None = None
-        self._artifacts: dict[int | None, str] = {}  # trial -> where the files of its run go, until they were sent
+        self._artifacts: dict[
+            int | None, str
+        ] = {}  # trial -> where the files of its run go, until they were sent
 
     def step(self) -> int:
         """Ship the next events and return how many; 0 when all that was journaled is in the store.
@@ -59,7 +63,10 @@ class MlflowSink:
             self._looked = False  # a run may have been made although its answer was lost
             self._experiment = None
             if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
-                log.warning("the runs of %s are gone from the store: all of it is shipped again", self.journal.parent.name)
+                log.warning(
+                    "the runs of %s are gone from the store: all of it is shipped again",
+                    self.journal.parent.name,
+                )
                 self._begin(cursor.Cursor(self._cursor.store))
             raise
         shipped, self._folded = self._folded, 0
@@ -75,9 +82,17 @@ class MlflowSink:
         if journals.lock_holder(self.journal.parent) is not None:
             return False
         newest = self.journal.stat().st_mtime
-        changes = [change for change in self._fold.killed(newest) if change.trial in self._cursor.runs]
+        changes = [
+            change for change in self._fold.killed(newest) if change.trial in self._cursor.runs
+        ]
         for change in changes:
-            runs.write(self._client or self._open(), self._cursor.runs[change.trial], change, self._fold, self.journal.parent)
+            runs.write(
+                self._client or self._open(),
+                self._cursor.runs[change.trial],
+                change,
+                self._fold,
+                self.journal.parent,
+            )
         return bool(changes)
 
     def close(self) -> None:
@@ -103,7 +118,9 @@ class MlflowSink:
         self._fold, self._folded, self._looked = MlflowProjection(), 0, False
         self._changes.clear()
         while self._offset < reached.offset:
-            events, self._offset = journals.read_events(self.journal, self._offset, min(AT_ONCE, reached.offset - self._offset))
+            events, self._offset = journals.read_events(
+                self.journal, self._offset, min(AT_ONCE, reached.offset - self._offset)
+            )
             self._fold.add(events)
 
     def _fold_next(self) -> bool:
@@ -114,10 +131,14 @@ class MlflowSink:
 
     def _find_runs(self, client: MlflowClient) -> None:
         """Look for runs that a killed process, or a lost answer, left without an entry in the cursor."""
-        missing = [change.started for change in self._changes if change.trial not in self._cursor.runs]
+        missing = [
+            change.started for change in self._changes if change.trial not in self._cursor.runs
+        ]
         if self._looked or not missing:
             return
-        since = min(missing) - HOUR if self._cursor.offset else None  # clocks are set back, but not by more
+        since = (
+            min(missing) - HOUR if self._cursor.offset else None
+        )  # clocks are set back, but not by more
         found = runs.find(client, self._fold.study.experiment, self._fold.identity(), since)
         self._cursor.runs = found | self._cursor.runs
         self._looked = True
@@ -125,8 +146,13 @@ class MlflowSink:
     def _apply(self, client: MlflowClient, change: RunUpdate) -> None:
         known = self._cursor.runs
         if change.trial not in known:
-            self._experiment = self._experiment or store.experiment(client, self._fold.study.experiment, self.dir)
+            self._experiment = self._experiment or store.experiment(
+                client, self._fold.study.experiment, self.dir
+            )
             made = runs.create(client, self._experiment, change, self._fold.study, known.get(None))
-            known[change.trial], self._artifacts[change.trial] = str(made.info.run_id), made.info.artifact_uri
+            known[change.trial], self._artifacts[change.trial] = (
+                str(made.info.run_id),
+                made.info.artifact_uri,
+            )
         uri = self._artifacts.pop(change.trial, None) if change.files is not None else None
         runs.write(client, known[change.trial], change, self._fold, self.journal.parent, uri)

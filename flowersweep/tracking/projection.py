@@ -24,7 +24,13 @@ from flowersweep.tracking.masking import MASK, masked_text, secret
 from flowersweep.tracking.throughput import images_per_second, settings_of_one
 
 # A pruned trial was stopped early and its last metrics are no result, so it must not read FINISHED beside those that ended.
-STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "finished": "FINISHED", "interrupted": "KILLED"}
+STATUS = {
+    "complete": "FINISHED",
+    "pruned": "KILLED",
+    "failed": "FAILED",
+    "finished": "FINISHED",
+    "interrupted": "KILLED",
+}
 LONGEST_TAG = 5000
 
 
@@ -78,7 +84,9 @@ class MlflowProjection:
         for event in events:
             self.record.apply(event)
             self._take(event, changes)
-        return sorted(changes.values(), key=lambda change: -1 if change.trial is None else change.trial)
+        return sorted(
+            changes.values(), key=lambda change: -1 if change.trial is None else change.trial
+        )
 
     def killed(self, ended: float) -> list[RunUpdate]:
         """Return what the runs must be told of a study whose process was killed, at ``ended`` seconds since 1970; nothing if it was not.
@@ -92,7 +100,10 @@ class MlflowProjection:
 
     def identity(self) -> dict[str, str]:
         """Return the tags by which the runs of this study are told from those of an earlier one of the same name."""
-        return {"flowersweep.study": self.study.study, "flowersweep.begun": str(_milliseconds(self.study.time))}
+        return {
+            "flowersweep.study": self.study.study,
+            "flowersweep.begun": str(_milliseconds(self.study.time)),
+        }
 
     def _take(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
         now = _milliseconds(event.time)
@@ -105,13 +116,19 @@ class MlflowProjection:
                 self._ask(event, self._change(event.trial, changes))
             case EpochsReported():
                 for epoch in event.epochs:
-                    self._change(event.trial, changes).points += _points(epoch.metrics, _milliseconds(epoch.time), epoch.epoch)
+                    self._change(event.trial, changes).points += _points(
+                        epoch.metrics, _milliseconds(epoch.time), epoch.epoch
+                    )
             case TrialEnded():
                 self._trial_ended(event, self._change(event.trial, changes))
             case ProgramsCompiled():
-                self._change(event.trial, changes).points += _points({"compiles": event.programs}, now, 0)
+                self._change(event.trial, changes).points += _points(
+                    {"compiles": event.programs}, now, 0
+                )
             case MachineSampled():
-                metrics = {f"system/{name}": value for name, value in event.metrics.items()}  # MLflow's page has a tab for this prefix
+                metrics = {
+                    f"system/{name}": value for name, value in event.metrics.items()
+                }  # MLflow's page has a tab for this prefix
                 self._change(None, changes).points += _points(metrics, now, self._samples)
                 self._samples += 1
             case StudyStopped():
@@ -136,7 +153,11 @@ class MlflowProjection:
         rate = images_per_second(self.study, trial.settings, trial.epoch_ends)
         metrics = event.metrics | ({"images_per_second": rate} if rate else {})
         change.points += _points(metrics, _milliseconds(event.time), last)
-        change.status, change.ended, change.files = STATUS[event.state], _milliseconds(event.time), event
+        change.status, change.ended, change.files = (
+            STATUS[event.state],
+            _milliseconds(event.time),
+            event,
+        )
         change.tags |= {"flowersweep.state": event.state}
         if event.reason:
             change.tags["flowersweep.reason"] = masked_text(event.reason)[:LONGEST_TAG]
@@ -152,7 +173,10 @@ class MlflowProjection:
 
     def _copy_best(self, best: TrialRecord, now: int, change: RunUpdate) -> None:
         # MLflow's params can never change, but a resumed study may find a better trial: the best ones are tags.
-        change.tags |= {f"flowersweep.best.{valid(name)}": _shown(name, value) for name, value in best.params.items()}
+        change.tags |= {
+            f"flowersweep.best.{valid(name)}": _shown(name, value)
+            for name, value in best.params.items()
+        }
         change.tags["flowersweep.best_trial"] = str(best.number)
         change.points += _points(best.ended.metrics if best.ended else {}, now, 0)
 
@@ -177,7 +201,11 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _points(metrics: dict[str, float], now: int, step: int) -> list[Point]:
-    return [Point(valid(key), value, now, step) for key, value in metrics.items() if math.isfinite(value)]
+    return [
+        Point(valid(key), value, now, step)
+        for key, value in metrics.items()
+        if math.isfinite(value)
+    ]
 
 
 def _milliseconds(seconds: float) -> int:

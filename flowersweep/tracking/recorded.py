@@ -36,7 +36,9 @@ class RecordedRun:
     metrics: dict[str, float]
     config: dict[str, Any]  # secrets masked
     provenance: dict[str, Any]
-    curves: dict[str, Curve] = field(default_factory=dict)  # of the metrics that were logged epoch by epoch
+    curves: dict[str, Curve] = field(
+        default_factory=dict
+    )  # of the metrics that were logged epoch by epoch
     files: Path = Path()
 
     @property
@@ -66,14 +68,22 @@ def load_run(run: str, tracking: Tracking, dir: Path, into: Path) -> RecordedRun
         into.mkdir(parents=True, exist_ok=True)
         files = Path(_downloaded(client, found.info.run_id, into))
         metrics = dict(found.data.metrics)
-        history = {key: client.get_metric_history(found.info.run_id, key) for key in metrics if key.startswith(("train/", "tune/"))}
+        history = {
+            key: client.get_metric_history(found.info.run_id, key)
+            for key in metrics
+            if key.startswith(("train/", "tune/"))
+        }
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise TrackingError(f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page: ui') from error
+            raise TrackingError(
+                f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page: ui'
+            ) from error
         raise store.unreachable(store.address(tracking, dir), error) from error
     missing = [name for name in ("config.yaml", "provenance.json") if not (files / name).exists()]
     if missing:
-        raise TrackingError(f"the run {run} has no {' and no '.join(missing)}: it was not ended, or not begun by flowersweep")
+        raise TrackingError(
+            f"the run {run} has no {' and no '.join(missing)}: it was not ended, or not begun by flowersweep"
+        )
     return RecordedRun(
         run=found.info.run_id,
         name=str(found.info.run_name),
@@ -83,13 +93,22 @@ def load_run(run: str, tracking: Tracking, dir: Path, into: Path) -> RecordedRun
         metrics=metrics,
         config=yaml.safe_load((files / "config.yaml").read_text()),
         provenance=json.loads((files / "provenance.json").read_text()),
-        curves={key: {m.step: m.value for m in points if m.step} for key, points in history.items() if _by_epoch(key, points)},
+        curves={
+            key: {m.step: m.value for m in points if m.step}
+            for key, points in history.items()
+            if _by_epoch(key, points)
+        },
         files=files,
     )
 
 
 def attach(
-    run: str, tracking: Tracking, dir: Path, *, files: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
+    run: str,
+    tracking: Tracking,
+    dir: Path,
+    *,
+    files: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
     """Add texts by file name, and tags, to a run; secrets are masked. Raises TrackingError if the store does not take them."""
     from mlflow.exceptions import MlflowException
@@ -145,11 +164,17 @@ def _trial(client: MlflowClient, run: str) -> Run:
         return found
     best = found.data.tags.get("flowersweep.best_trial")
     if best is None:
-        raise TrackingError(f'the run {run} is that of the study "{found.info.run_name}", which has no best trial yet: name a trial\'s run')
-    tags = {key: found.data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")} | {"flowersweep.trial": best}
+        raise TrackingError(
+            f'the run {run} is that of the study "{found.info.run_name}", which has no best trial yet: name a trial\'s run'
+        )
+    tags = {key: found.data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")} | {
+        "flowersweep.trial": best
+    }
     trials = runs.search(client, [found.info.experiment_id], tags)
     if not trials:
-        raise TrackingError(f'the run of trial {best} of the study "{found.info.run_name}" was deleted: name another run')
+        raise TrackingError(
+            f'the run of trial {best} of the study "{found.info.run_name}" was deleted: name another run'
+        )
     return trials[0]
 
 

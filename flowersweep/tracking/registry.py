@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["attach", "count_comparison", "holder", "load", "log_model", "model_metadata", "promote", "restore"]
+__all__ = [
+    "attach",
+    "count_comparison",
+    "holder",
+    "load",
+    "log_model",
+    "model_metadata",
+    "promote",
+    "restore",
+]
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +40,13 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 def promote(
-    study: str, tracking: Tracking, dir: Path, *, run: str | None = None, alias: str = CHAMPION, evidence: Mapping[str, str] | None = None
+    study: str,
+    tracking: Tracking,
+    dir: Path,
+    *,
+    run: str | None = None,
+    alias: str = CHAMPION,
+    evidence: Mapping[str, str] | None = None,
 ) -> ModelVersion:
     """Register the logged model of the study's best trial, or of ``run``, and move ``alias`` to it.
 
@@ -52,13 +67,20 @@ def promote(
         for key, value in (evidence or {}).items():
             store.set_model_version_tag(version.name, version.version, key, value)
         told = evidence or {}
-        _move(store, version, alias, told.get("flowersweep.forced") or told.get("flowersweep.claim") or "promoted")
+        _move(
+            store,
+            version,
+            alias,
+            told.get("flowersweep.forced") or told.get("flowersweep.claim") or "promoted",
+        )
         return store.get_model_version(version.name, version.version)
     except MlflowException as error:
         raise unreachable(address(tracking, dir), error) from error
 
 
-def restore(version: int, tracking: Tracking, dir: Path, *, reason: str, alias: str = CHAMPION) -> ModelVersion:
+def restore(
+    version: int, tracking: Tracking, dir: Path, *, reason: str, alias: str = CHAMPION
+) -> ModelVersion:
     """Give ``alias`` back to a version that there is, and note why. Raises TrackingError if there is none, naming those there are."""
     from mlflow.exceptions import MlflowException
 
@@ -94,7 +116,9 @@ def holder(tracking: Tracking, dir: Path, alias: str = CHAMPION) -> ModelVersion
         raise unreachable(address(tracking, dir), error) from error
 
 
-def count_comparison(tracking: Tracking, dir: Path, *, images: str, challenger: str, champion: str) -> int:
+def count_comparison(
+    tracking: Tracking, dir: Path, *, images: str, challenger: str, champion: str
+) -> int:
     """Note that a challenger is compared with the champion on held-out ``images``; return the how-manieth comparison on them it is.
 
     The registered model keeps a tag for every comparison, so that no other machine starts to count anew. The same pair is the same
@@ -110,7 +134,9 @@ def count_comparison(tracking: Tracking, dir: Path, *, images: str, challenger: 
     try:
         known = _comparisons(store, name, prefix)
         if pair not in known:
-            store.set_registered_model_tag(name, prefix + datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ"), pair)
+            store.set_registered_model_tag(
+                name, prefix + datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ"), pair
+            )
             known = _comparisons(store, name, prefix)
         return known.index(pair) + 1
     except MlflowException as error:
@@ -123,7 +149,14 @@ def _comparisons(store: MlflowClient, name: str, prefix: str) -> list[str]:
     return [tags[key] for key in sorted(tags) if key.startswith(prefix)]
 
 
-def attach(version: ModelVersion, tracking: Tracking, dir: Path, *, description: str, files: Mapping[str, str]) -> None:
+def attach(
+    version: ModelVersion,
+    tracking: Tracking,
+    dir: Path,
+    *,
+    description: str,
+    files: Mapping[str, str],
+) -> None:
     """Describe a version, and keep texts by file name under ``promotion/`` of its run."""
     from mlflow.exceptions import MlflowException
 
@@ -137,7 +170,12 @@ def attach(version: ModelVersion, tracking: Tracking, dir: Path, *, description:
 
 
 def load(
-    tracking: Tracking, dir: Path, *, alias: str | None = None, version: int | str | None = None, run: str | None = None
+    tracking: Tracking,
+    dir: Path,
+    *,
+    alias: str | None = None,
+    version: int | str | None = None,
+    run: str | None = None,
 ) -> keras.Model:
     """Load the model of an alias (``champion`` if nothing is named), a version or a run.
 
@@ -152,11 +190,18 @@ def load(
         try:
             return keras.models.load_model(path, custom_objects=None, compile=False, safe_mode=True)
         except (ValueError, TypeError) as error:
-            raise TrackingError(f"the model {logged.model_id} needs code that is not Keras's own, so it is not loaded: {error}") from error
+            raise TrackingError(
+                f"the model {logged.model_id} needs code that is not Keras's own, so it is not loaded: {error}"
+            ) from error
 
 
 def model_metadata(
-    tracking: Tracking, dir: Path, *, alias: str | None = None, version: int | str | None = None, run: str | None = None
+    tracking: Tracking,
+    dir: Path,
+    *,
+    alias: str | None = None,
+    version: int | str | None = None,
+    run: str | None = None,
 ) -> dict[str, Any]:
     """Return what was noted with a model (names of its classes in the order of its logits, its data). Raises as load."""
     from mlflow.models import Model
@@ -172,19 +217,27 @@ def _best_run(store: MlflowClient, study: str) -> str:
     studies = runs.search(store, experiments, {"flowersweep.kind": "study"})
     found = [parent for parent in studies if parent.data.tags["flowersweep.study"] == study]
     if not found:
-        known = did_you_mean(study, {parent.data.tags["flowersweep.study"] for parent in studies}, "Studies")
+        known = did_you_mean(
+            study, {parent.data.tags["flowersweep.study"] for parent in studies}, "Studies"
+        )
         raise TrackingError(f'MLflow knows no study "{study}". {known}')
     best = found[0].data.tags.get("flowersweep.best_trial")
     if best is None:
-        raise TrackingError(f'the study "{study}" has no best trial yet: let it finish, or name a run: run=ID')
+        raise TrackingError(
+            f'the study "{study}" has no best trial yet: let it finish, or name a run: run=ID'
+        )
     tags = {key: found[0].data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")}
     trials = runs.search(store, experiments, tags | {"flowersweep.trial": best})
     if not trials:
-        raise TrackingError(f'the run of trial {best} of the study "{study}" was deleted. Restore it, or name a run: run=ID')
+        raise TrackingError(
+            f'the run of trial {best} of the study "{study}" was deleted. Restore it, or name a run: run=ID'
+        )
     return str(trials[0].info.run_id)
 
 
-def _version(store: MlflowClient, name: str, run: str, logged: LoggedModel, study: str) -> ModelVersion:
+def _version(
+    store: MlflowClient, name: str, run: str, logged: LoggedModel, study: str
+) -> ModelVersion:
     """Return the version of the registered model that ``run`` has, made if there is none yet."""
     from mlflow.exceptions import MlflowException
 
@@ -193,12 +246,21 @@ def _version(store: MlflowClient, name: str, run: str, logged: LoggedModel, stud
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    known = [version for version in store.search_model_versions(f"name = '{name}' and run_id = '{run}'") if version.run_id == run]
+    known = [
+        version
+        for version in store.search_model_versions(f"name = '{name}' and run_id = '{run}'")
+        if version.run_id == run
+    ]
     if known:
         return min(known, key=lambda version: int(version.version))
     # The artifacts' own address: for models:/ID the database store asks whatever store MLflow's global default is.
     version = store.create_model_version(
-        name, logged.artifact_location, run, {"flowersweep.study": study}, model_id=logged.model_id, await_creation_for=0
+        name,
+        logged.artifact_location,
+        run,
+        {"flowersweep.study": study},
+        model_id=logged.model_id,
+        await_creation_for=0,
     )
     linked = json.loads(logged.tags.get("mlflow.modelVersions", "[]"))
     linked.append({"name": name, "version": version.version})
@@ -206,15 +268,21 @@ def _version(store: MlflowClient, name: str, run: str, logged: LoggedModel, stud
     return version
 
 
-def _find(store: MlflowClient, name: str, alias: str | None, version: int | str | None, run: str | None) -> LoggedModel:
+def _find(
+    store: MlflowClient, name: str, alias: str | None, version: int | str | None, run: str | None
+) -> LoggedModel:
     run = run or str(_chosen(store, name, alias, version).run_id)
     logged = find_model(store, run)
     if logged is None:
-        raise TrackingError(f"the run {run} has no logged model. Name an alias or a version of {name}, or a run that has one")
+        raise TrackingError(
+            f"the run {run} has no logged model. Name an alias or a version of {name}, or a run that has one"
+        )
     return logged
 
 
-def _chosen(store: MlflowClient, name: str, alias: str | None, version: int | str | None) -> ModelVersion:
+def _chosen(
+    store: MlflowClient, name: str, alias: str | None, version: int | str | None
+) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -222,12 +290,20 @@ def _chosen(store: MlflowClient, name: str, alias: str | None, version: int | st
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise unreachable(store.tracking_uri, error) from error
-        raise TrackingError(f'no model is registered as "{name}" yet: promote a study first') from error
+        raise TrackingError(
+            f'no model is registered as "{name}" yet: promote a study first'
+        ) from error
     asked = alias or CHAMPION
     if version is None and asked not in aliases:
-        raise TrackingError(f'{name} has no alias "{asked}". {did_you_mean(asked, aliases, "Aliases")}')
+        raise TrackingError(
+            f'{name} has no alias "{asked}". {did_you_mean(asked, aliases, "Aliases")}'
+        )
     number = str(version if version is not None else aliases[asked])
-    versions = {str(known.version): known for known in store.search_model_versions(f"name = '{name}'")}
+    versions = {
+        str(known.version): known for known in store.search_model_versions(f"name = '{name}'")
+    }
     if number not in versions:
-        raise TrackingError(f"{name} has no version {number}. {did_you_mean(number, versions, 'Versions')}")
+        raise TrackingError(
+            f"{name} has no version {number}. {did_you_mean(number, versions, 'Versions')}"
+        )
     return versions[number]

@@ -36,19 +36,27 @@ def exists(client: MlflowClient, run: str) -> bool:
         raise
 
 
-def search(client: MlflowClient, experiments: list[str], tags: Mapping[str, str], more: str = "") -> list[Run]:
+def search(
+    client: MlflowClient, experiments: list[str], tags: Mapping[str, str], more: str = ""
+) -> list[Run]:
     """Return all runs that are not deleted and have these tags, the latest first."""
-    clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()] + ([more] if more else [])
+    clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()] + (
+        [more] if more else []
+    )
     found: list[Run] = []
     token: str | None = ""
     while experiments and token is not None:
-        page = client.search_runs(experiments, " and ".join(clauses), max_results=RUNS_A_PAGE, page_token=token or None)
+        page = client.search_runs(
+            experiments, " and ".join(clauses), max_results=RUNS_A_PAGE, page_token=token or None
+        )
         found += page
         token = page.token or None
     return found
 
 
-def find(client: MlflowClient, experiment: str, identity: Mapping[str, str], since: int | None = None) -> dict[int | None, str]:
+def find(
+    client: MlflowClient, experiment: str, identity: Mapping[str, str], since: int | None = None
+) -> dict[int | None, str]:
     """Return the run ids of a study by trial (None: the study's own), of runs begun at ``since`` milliseconds or later."""
     known = client.get_experiment_by_name(experiment)
     if known is None:
@@ -57,32 +65,56 @@ def find(client: MlflowClient, experiment: str, identity: Mapping[str, str], sin
     found = search(client, [known.experiment_id], identity, more)
     ids = [(run.data.tags.get("flowersweep.trial"), run.info.run_id) for run in found]
     # Sorted, so that of two runs of one trial (a machine was cut off between asking for one and noting it) all pick the same.
-    return {None if trial is None else int(trial): run for trial, run in sorted(ids, key=str, reverse=True)}
+    return {
+        None if trial is None else int(trial): run
+        for trial, run in sorted(ids, key=str, reverse=True)
+    }
 
 
-def create(client: MlflowClient, experiment: str, change: RunUpdate, study: StudyStarted, parent: str | None) -> Run:
+def create(
+    client: MlflowClient,
+    experiment: str,
+    change: RunUpdate,
+    study: StudyStarted,
+    parent: str | None,
+) -> Run:
     """Make the run of a change and return it; ``parent`` is the run of the study, None for that run itself."""
     provenance = study.provenance
     facts = {
         "mlflow.parentRunId": parent if change.trial is not None else None,
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": masked_text(provenance["command"]) if provenance.get("command") else None,
+        "mlflow.source.name": masked_text(provenance["command"])
+        if provenance.get("command")
+        else None,
         "mlflow.source.git.commit": provenance.get("git_commit"),
-        "flowersweep.git_dirty": str(provenance["git_dirty"]).lower() if provenance.get("git_dirty") is not None else None,
-        "flowersweep.command": masked_text(provenance["command"]) if provenance.get("command") else None,
+        "flowersweep.git_dirty": str(provenance["git_dirty"]).lower()
+        if provenance.get("git_dirty") is not None
+        else None,
+        "flowersweep.command": masked_text(provenance["command"])
+        if provenance.get("command")
+        else None,
         "flowersweep.seed": str(study.seed),
         "flowersweep.data": provenance.get("data", {}).get("name"),
         "flowersweep.data.digest": provenance.get("data", {}).get("digest"),
         "flowersweep.objective": study.objective,
         "flowersweep.direction": study.direction,
     }
-    tags = {key: value[:5000] for key, value in facts.items() if value} | change.tags | change.identity
+    tags = (
+        {key: value[:5000] for key, value in facts.items() if value} | change.tags | change.identity
+    )
     run = client.create_run(experiment, start_time=change.started, tags=tags, run_name=change.name)
     change.tags.clear()  # told with the run itself they cost nothing
     return run
 
 
-def write(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowProjection, folder: Path, uri: str | None = None) -> None:
+def write(
+    client: MlflowClient,
+    run: str,
+    change: RunUpdate,
+    fold: MlflowProjection,
+    folder: Path,
+    uri: str | None = None,
+) -> None:
     """Tell one run all of a change; ``folder`` is the study's, ``uri`` where its files go, if that is known.
 
     A run that was deleted in MLflow is left in peace.
@@ -99,15 +131,24 @@ def write(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowProject
         elif change.status is not None:
             client.set_terminated(run, change.status, end_time=change.ended)
     except MlflowException as error:
-        if error.error_code != "INVALID_PARAMETER_VALUE" or client.get_run(run).info.lifecycle_stage != "deleted":
+        if (
+            error.error_code != "INVALID_PARAMETER_VALUE"
+            or client.get_run(run).info.lifecycle_stage != "deleted"
+        ):
             raise
-        log.warning("the run %s was deleted in MLflow and gets no more news (mlflow runs restore --run-id %s)", change.name, run)
+        log.warning(
+            "the run %s was deleted in MLflow and gets no more news (mlflow runs restore --run-id %s)",
+            change.name,
+            run,
+        )
 
 
 def _log_numbers(client: MlflowClient, run: str, change: RunUpdate) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    metrics = [Metric(point.key, point.value, point.milliseconds, point.step) for point in change.points]
+    metrics = [
+        Metric(point.key, point.value, point.milliseconds, point.step) for point in change.points
+    ]
     params = [Param(key, value) for key, value in change.params.items()]
     tags = [RunTag(key, value) for key, value in change.tags.items()]
     client.log_batch(run, metrics[:METRICS_A_CALL], params, tags)
@@ -115,7 +156,14 @@ def _log_numbers(client: MlflowClient, run: str, change: RunUpdate) -> None:
         client.log_batch(run, metrics[start : start + METRICS_A_CALL])
 
 
-def _log_files(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowProjection, folder: Path, uri: str | None) -> None:
+def _log_files(
+    client: MlflowClient,
+    run: str,
+    change: RunUpdate,
+    fold: MlflowProjection,
+    folder: Path,
+    uri: str | None,
+) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     if change.files is None:
@@ -125,7 +173,12 @@ def _log_files(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowPr
             artifacts.write_study(Path(name), fold.study, folder)
         else:
             left = change.files.folder if isinstance(change.files, TrialEnded) else None
-            artifacts.write_trial(Path(name), fold.study, fold.record.trials[change.trial], folder / left if left else None)
+            artifacts.write_trial(
+                Path(name),
+                fold.study,
+                fold.record.trials[change.trial],
+                folder / left if left else None,
+            )
         if uri is None:
             client.log_artifacts(run, name)
         else:  # as it does, but it would ask the store where they go, which takes longer than to write them

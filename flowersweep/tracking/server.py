@@ -32,14 +32,43 @@ def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Po
         raise TrackingError(f"the store is a server itself: open {masked_text(uri)} in a browser")
     with socket.socket() as trial:
         if trial.connect_ex(("127.0.0.1", port)) == 0:
-            raise TrackingError(f"something listens on port {port} already: choose another, port={port + 1}")
+            raise TrackingError(
+                f"something listens on port {port} already: choose another, port={port + 1}"
+            )
     client(tracking, dir)  # makes the database, should there be none
-    where = ["--backend-store-uri", uri, "--artifacts-destination", str((dir / "artifacts").resolve())]
-    command = [sys.executable, "-m", "mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}  # jobs are for language models
+    where = [
+        "--backend-store-uri",
+        uri,
+        "--artifacts-destination",
+        str((dir / "artifacts").resolve()),
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        *where,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    quiet = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        **os.environ,
+    }  # jobs are for language models
     with (dir / "ui.log").open("wb") as log:
         # a group of its own: a Ctrl-C is ours, and the server's workers end with it
-        process = subprocess.Popen(command, env=quiet, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            env=quiet,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         _wait_for(process, port, dir / "ui.log")
         yield process
@@ -58,7 +87,9 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
         except OSError:
             time.sleep(0.2)
     said = log.read_text(errors="replace").strip().splitlines()
-    raise TrackingError(f"MLflow's server does not come up ({masked_text(said[-1]) if said else 'it says nothing'}); all it said: {log}")
+    raise TrackingError(
+        f"MLflow's server does not come up ({masked_text(said[-1]) if said else 'it says nothing'}); all it said: {log}"
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

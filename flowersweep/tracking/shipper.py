@@ -23,7 +23,9 @@ from flowersweep.tracking.projection import MlflowProjection
 log = logging.getLogger(__name__)
 
 GATHER = 1.0  # seconds from the first news to shipping: short trials are shipped in one batch, and not much is left for the end
-BACKLOG = 50  # events in one step that are more than news, so that the next step does not gather first
+BACKLOG = (
+    50  # events in one step that are more than news, so that the next step does not gather first
+)
 LOOK = 5.0  # seconds between two looks at a journal of which nobody said that there is more
 PATIENCE = 3  # failed attempts until drain gives up
 LONGEST_WAIT = 15.0  # seconds after which drain gives up at a failure: a server that hangs fails after 30, a locked database after 20
@@ -62,7 +64,9 @@ class Shipper:
         self._news = threading.Condition()
         self._woken, self._soon = True, False
         self._stopping = False
-        self._attempts = self._failures = self._reached = 0  # reached: the last attempt that shipped all there was
+        self._attempts = self._failures = self._reached = (
+            0  # reached: the last attempt that shipped all there was
+        )
         self._drains = 0
         self._gave_up = self._ended = False
         self._troubles: set[str] = set()
@@ -72,7 +76,12 @@ class Shipper:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if not self._gave_up:
                 self.drain(None)
@@ -101,26 +110,44 @@ class Shipper:
             return self._reached >= mine or failed >= (1 if late else PATIENCE) or self._ended
 
         with self._news:
-            mine, before = self._attempts + 1, self._failures  # an attempt under way may have read too early
+            mine, before = (
+                self._attempts + 1,
+                self._failures,
+            )  # an attempt under way may have read too early
             self._drains += 1
             self._news.notify_all()
             try:
-                if not self._news.wait_for(over, SAID_AFTER if timeout is None else timeout) and timeout is None:
+                if (
+                    not self._news.wait_for(over, SAID_AFTER if timeout is None else timeout)
+                    and timeout is None
+                ):
                     # a server that hangs is waited for half a minute; a slow one as long as it takes more
-                    log.warning("waiting for %s to take what is left; you may end it, nothing is lost: %s", self._way.into, self._way.later)
+                    log.warning(
+                        "waiting for %s to take what is left; you may end it, nothing is lost: %s",
+                        self._way.into,
+                        self._way.later,
+                    )
                     self._news.wait_for(over)
             finally:
                 self._drains -= 1
             done = self._reached >= mine
         self._gave_up = not done
         if not done:
-            log.warning("not all of it is in %s yet, but nothing is lost: %s", self._way.into, self._way.later)
+            log.warning(
+                "not all of it is in %s yet, but nothing is lost: %s",
+                self._way.into,
+                self._way.later,
+            )
         return done
 
     def _run(self) -> None:
         pause = 0.0
         if sys.platform == "linux":  # where a thread has a priority of its own: training goes first
-            os.setpriority(os.PRIO_PROCESS, me := threading.get_native_id(), max(NICE, os.getpriority(os.PRIO_PROCESS, me)))
+            os.setpriority(
+                os.PRIO_PROCESS,
+                me := threading.get_native_id(),
+                max(NICE, os.getpriority(os.PRIO_PROCESS, me)),
+            )
         try:
             while self._wait(pause):
                 pause = 0.0 if self._ship() else min(max(1.0, 2 * pause), LONGEST_PAUSE)
@@ -149,9 +176,15 @@ class Shipper:
         with self._news:
             self._attempts += 1
         try:
-            while (shipped := self._way.step()) and (shipped >= BACKLOG or self._urgent()) and not self._stopping:
+            while (
+                (shipped := self._way.step())
+                and (shipped >= BACKLOG or self._urgent())
+                and not self._stopping
+            ):
                 pass
-        except Exception as error:  # whatever it is, training goes on and the journal keeps what is to be shipped
+        except (
+            Exception
+        ) as error:  # whatever it is, training goes on and the journal keeps what is to be shipped
             self._complain(error)
             with self._news:
                 self._failures += 1
@@ -172,7 +205,12 @@ class Shipper:
         if kind not in self._troubles:
             expected = isinstance(error, TrackingError | OSError) or hasattr(error, "error_code")
             reason = masked_text(str(error)).strip().splitlines() or [kind]
-            log.warning("cannot send to %s, trying again: %s", self._way.into, reason[0], exc_info=None if expected else error)
+            log.warning(
+                "cannot send to %s, trying again: %s",
+                self._way.into,
+                reason[0],
+                exc_info=None if expected else error,
+            )
         self._troubles.add(kind)
 
 
@@ -191,7 +229,9 @@ def sync(journal: Path, tracking: Tracking, dir: Path) -> int:
     except OSError as error:
         raise store.unreachable(store.address(tracking, dir), error) from error
     except Exception as error:
-        if not hasattr(error, "error_code"):  # MLflow's exceptions, which are not imported before they are needed
+        if not hasattr(
+            error, "error_code"
+        ):  # MLflow's exceptions, which are not imported before they are needed
             raise
         raise store.unreachable(store.address(tracking, dir), error) from error
     finally:
@@ -209,7 +249,10 @@ def run_ids(journal: Path, tracking: Tracking, dir: Path) -> Runs:
         found = runs.find(store.client(tracking, dir), fold.study.experiment, fold.identity())
     except MlflowException as error:
         raise store.unreachable(store.address(tracking, dir), error) from error
-    return Runs(found.get(None), {trial: run for trial, run in sorted(found.items(), key=str) if trial is not None})
+    return Runs(
+        found.get(None),
+        {trial: run for trial, run in sorted(found.items(), key=str) if trial is not None},
+    )
 
 
 def _first_event(journal: Path) -> Event:
@@ -218,5 +261,9 @@ def _first_event(journal: Path) -> Event:
     if events:
         return events[0]
     asked, folder = journal.parent.name, journal.parent.parent
-    studies = did_you_mean(asked, (path.parent.name for path in folder.glob("*/journal.jsonl") if path != journal), "Studies")
+    studies = did_you_mean(
+        asked,
+        (path.parent.name for path in folder.glob("*/journal.jsonl") if path != journal),
+        "Studies",
+    )
     raise TrackingError(f'no study "{asked}" in {folder}/. {studies}')

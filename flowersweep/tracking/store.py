@@ -53,7 +53,12 @@ def remote(uri: str) -> bool:
 def unreachable(uri: str, error: Exception) -> TrackingError:
     """Return the error that says which store does not answer, or refuses, and why."""
     reason = (masked_text(str(error)).strip().splitlines() or [type(error).__name__])[0]
-    if getattr(error, "error_code", None) not in (None, "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "BAD_REQUEST"):
+    if getattr(error, "error_code", None) not in (
+        None,
+        "INTERNAL_ERROR",
+        "TEMPORARILY_UNAVAILABLE",
+        "BAD_REQUEST",
+    ):
         return TrackingError(f"the MLflow store at {masked_text(uri)} refuses: {reason}")
     return TrackingError(
         f"the MLflow store at {masked_text(uri)} does not answer ({reason}). Start it, or set tracking.uri (null: a database in mlruns/)"
@@ -118,8 +123,14 @@ def experiment(store: MlflowClient, name: str, dir: Path) -> str:
     if found is None:
         folder = dir.resolve() / "artifacts" / re.sub(r"[^\w.-]+", "-", name)
         try:
-            kind = {"mlflow.experimentKind": "custom_model_development"}  # so that the pages open on training runs
-            return str(store.create_experiment(name, None if remote(store.tracking_uri) else folder.as_uri(), kind))
+            kind = {
+                "mlflow.experimentKind": "custom_model_development"
+            }  # so that the pages open on training runs
+            return str(
+                store.create_experiment(
+                    name, None if remote(store.tracking_uri) else folder.as_uri(), kind
+                )
+            )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise

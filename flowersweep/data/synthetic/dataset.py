@@ -20,12 +20,23 @@ _RECORDS_A_FILE = 256
 _SPLITS = ("train", "val", "test")
 
 
-def write(cache: Path, *, classes: int = 104, train: int = 16, val: int = 10, test: int = 4, image_size: int = 96, seed: int = 0) -> Path:
+def write(
+    cache: Path,
+    *,
+    classes: int = 104,
+    train: int = 16,
+    val: int = 10,
+    test: int = 4,
+    image_size: int = 96,
+    seed: int = 0,
+) -> Path:
     """Draw a data set into a folder of ``cache``, or find it there from the last time; return the folder.
 
     ``train``, ``val`` and ``test`` are images per class, ``image_size`` is the side in pixels. The same arguments draw the same pictures.
     """
-    folder = cache / f"synthetic-v{_VERSION}-{classes}x{train}+{val}+{test}-{image_size}px-seed{seed}"
+    folder = (
+        cache / f"synthetic-v{_VERSION}-{classes}x{train}+{val}+{test}-{image_size}px-seed{seed}"
+    )
     if folder.exists():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
@@ -33,7 +44,9 @@ def write(cache: Path, *, classes: int = 104, train: int = 16, val: int = 10, te
     unfinished = Path(tempfile.mkdtemp(dir=cache, prefix="drawing-"))
     try:
         species = species_of(classes, seed)
-        (unfinished / "classes.txt").write_text("".join(f"{kind.name}\n" for kind in species), encoding="utf-8")
+        (unfinished / "classes.txt").write_text(
+            "".join(f"{kind.name}\n" for kind in species), encoding="utf-8"
+        )
         for split, each in zip(_SPLITS, (train, val, test), strict=True):
             if each:
                 _write_split(unfinished / split, species, each, image_size, seed)
@@ -45,13 +58,17 @@ def write(cache: Path, *, classes: int = 104, train: int = 16, val: int = 10, te
 
 def _write_split(folder: Path, species: list[Species], each: int, side: int, seed: int) -> None:
     split = _SPLITS.index(folder.name)
-    order = np.random.Generator(np.random.PCG64([seed, 3, split])).permutation(np.repeat(np.arange(len(species)), each))
+    order = np.random.Generator(np.random.PCG64([seed, 3, split])).permutation(
+        np.repeat(np.arange(len(species)), each)
+    )
     records = []
     for number, label in enumerate(order):
         rng = np.random.Generator(np.random.PCG64([seed, 4, split, number]))
         records.append(
             encode(
-                compress(picture(species[label], side, rng)), f"{folder.name}-{number:05d}", None if folder.name == "test" else int(label)
+                compress(picture(species[label], side, rng)),
+                f"{folder.name}-{number:05d}",
+                None if folder.name == "test" else int(label),
             )
         )
     write_split(str(folder), records, (side, side), shards=-(-len(records) // _RECORDS_A_FILE))

@@ -37,7 +37,10 @@ def paint(canvas: Canvas, mask: Plane, color: Plane) -> None:
 
 def background(habitat: str | None, side: int, rng: np.random.Generator) -> Canvas:
     """Paint what is behind the flower: a habitat (None: any), out-of-focus leaves and specks of other flowers."""
-    dark, light = (np.array(color, np.float32) for color in _GROUNDS[habitat or str(rng.choice(list(_GROUNDS)))])
+    dark, light = (
+        np.array(color, np.float32)
+        for color in _GROUNDS[habitat or str(rng.choice(list(_GROUNDS)))]
+    )
     coarse, fine = _cut(int(rng.integers(2)), side, rng), _cut(2, side, rng)
     noise = coarse + rng.uniform(0, 0.4) * (fine - 0.5)
     canvas: Canvas = (dark + (light - dark) * noise[..., None]).astype(np.float32)
@@ -54,9 +57,16 @@ def blade(canvas: Canvas, rng: np.random.Generator, soft: float = 1.0) -> None:
     angle, curve = rng.uniform(0, np.pi), rng.normal(0, 0.5) / side
     x, y = rng.uniform(0, side, 2)
     length, width = side * rng.uniform(0.2, 0.7), side * rng.uniform(0.02, 0.09)
-    dy, dx = np.arange(side, dtype=np.float32)[:, None] - np.float32(y), np.arange(side, dtype=np.float32)[None] - np.float32(x)
+    dy, dx = (
+        np.arange(side, dtype=np.float32)[:, None] - np.float32(y),
+        np.arange(side, dtype=np.float32)[None] - np.float32(x),
+    )
     along = dx * np.float32(np.cos(angle)) + dy * np.float32(np.sin(angle))
-    across = dy * np.float32(np.cos(angle)) - dx * np.float32(np.sin(angle)) + np.float32(curve) * along * along
+    across = (
+        dy * np.float32(np.cos(angle))
+        - dx * np.float32(np.sin(angle))
+        + np.float32(curve) * along * along
+    )
     inside = np.float32(width) * (1 - (along / np.float32(length)) ** 2).clip(0) - np.abs(across)
     color = _BLADE * rng.uniform(0.4, 1.3) + rng.normal(0, 0.06, 3)
     rib = 1 + 0.25 * smooth(0.6 - np.abs(across))[..., None]
@@ -67,7 +77,11 @@ def develop(canvas: Canvas, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
     """Light, colour cast, blur and grain of a camera: uint8 (h, w, 3)."""
     side = len(canvas)
     slope = np.linspace(-1, 1, side, dtype=np.float32)
-    light = 1 + np.float32(rng.normal(0, 0.1)) * slope[:, None] + np.float32(rng.normal(0, 0.1)) * slope[None]
+    light = (
+        1
+        + np.float32(rng.normal(0, 0.1)) * slope[:, None]
+        + np.float32(rng.normal(0, 0.1)) * slope[None]
+    )
     cast = (rng.uniform(0.85, 1.15) * rng.uniform(0.95, 1.05, 3)).astype(np.float32)
     image = canvas * light[..., None] * cast
     for _ in range(int(rng.choice(3, p=[0.7, 0.25, 0.05]))):
@@ -82,9 +96,18 @@ def develop(canvas: Canvas, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
 def _speck(canvas: Canvas, rng: np.random.Generator) -> None:
     side = len(canvas)
     rows = np.arange(side, dtype=np.float32)
-    x, y, radius, soft = rng.uniform(0, side), rng.uniform(0, side), side * rng.uniform(0.02, 0.07), rng.uniform(3, 8)
+    x, y, radius, soft = (
+        rng.uniform(0, side),
+        rng.uniform(0, side),
+        side * rng.uniform(0.02, 0.07),
+        rng.uniform(3, 8),
+    )
     distance = radius - np.hypot(rows[None] - np.float32(x), rows[:, None] - np.float32(y))
-    paint(canvas, smooth(distance / np.float32(soft)), np.array(PETALS[str(rng.choice(list(PETALS)))], np.float32))
+    paint(
+        canvas,
+        smooth(distance / np.float32(soft)),
+        np.array(PETALS[str(rng.choice(list(PETALS)))], np.float32),
+    )
 
 
 def _cut(octave: int, side: int, rng: np.random.Generator) -> Plane:
@@ -92,7 +115,9 @@ def _cut(octave: int, side: int, rng: np.random.Generator) -> Plane:
     field: Plane = _fields()[octave]
     y, x = rng.integers(0, _FIELD, 2)
     rows, columns = (np.arange(y, y + side) % _FIELD, np.arange(x, x + side) % _FIELD)
-    window: Plane = field[np.ix_(rows, columns)][:: int(rng.choice([-1, 1])), :: int(rng.choice([-1, 1]))]
+    window: Plane = field[np.ix_(rows, columns)][
+        :: int(rng.choice([-1, 1])), :: int(rng.choice([-1, 1]))
+    ]
     return window
 
 
@@ -102,5 +127,10 @@ def _fields() -> npt.NDArray[np.float32]:
     rng = np.random.Generator(np.random.PCG64(0))
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(_FIELD), np.fft.fftfreq(_FIELD)))
     spectrum = np.fft.fft2(rng.normal(size=(_FIELD, _FIELD)))
-    fields = [np.fft.ifft2(spectrum * np.exp(-((frequency * scale) ** 2))).real for scale in (60.0, 20.0, 5.0)]
-    return np.stack([(field / (4 * field.std()) + 0.5).clip(0, 1) for field in fields]).astype(np.float32)
+    fields = [
+        np.fft.ifft2(spectrum * np.exp(-((frequency * scale) ** 2))).real
+        for scale in (60.0, 20.0, 5.0)
+    ]
+    return np.stack([(field / (4 * field.std()) + 0.5).clip(0, 1) for field in fields]).astype(
+        np.float32
+    )
