@@ -33,5 +33,6 @@ def require_hosts(verb: Callable[..., Any], config: Config) -> None:
     ours = verb.__module__.split(".")[0] == "flowersweep"
     if config.distributed.coordinator is not None and ours and verb not in SEVERAL_HOSTS:
         raise ConfigError(
-            f"distributed.coordinator: several hosts train and search together; leave it out for {verb.__name__}"
+            "distributed.coordinator: several hosts train and search together; leave it out for "
+            f"{verb.__name__}"
         )

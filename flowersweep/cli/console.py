@@ -232,9 +232,11 @@ The first row is the study's choice; to choose another by these columns would us
 def _published(found: Published) -> list[str]:
     grid = found.grid
     return [
-        f"the published way, 100 weights of {found.members[0]} beside {found.members[1]} by accuracy: weight {grid.meant:.4f}, read as "
+        f"the published way, 100 weights of {found.members[0]} beside {found.members[1]} by "
+        f"accuracy: weight {grid.meant:.4f}, read as "
         f"{grid.read:.2f} (argmax / 100 of a grid with step 1/99);",
-        f"{grid.equal} of the 100 give as many hits. It gains {found.told:+.4f} accuracy on the images it was chosen by, "
+        f"{grid.equal} of the 100 give as many hits. It gains {found.told:+.4f} accuracy on the "
+        "images it was chosen by, "
         f"{gained(found.gain)} on held-out ones",
     ]
 

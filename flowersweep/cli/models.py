@@ -23,7 +23,8 @@ def promote(config: Config, overrides: Sequence[str]) -> int:
     """Train a study's best configurations anew and make the chosen model `champion` if the evidence carries it; else exit code 3."""
     if config.force != bool(config.reason):
         raise ConfigError(
-            'force=true wants a reason, and a reason wants force=true: promote study=NAME force=true reason="..."'
+            "force=true wants a reason, and a reason wants force=true: promote study=NAME "
+            'force=true reason="..."'
         )
     if config.version is not None:
         return _restored(config)
@@ -121,7 +122,10 @@ def _gate_of_run(config: Config) -> int:
     found = compare_with_champion(
         [mine.logits], champion.logits, mine.labels, [[mine.logits]], comparison=comparison
     )
-    interval = f"{100 * found.confidence:.4g} % interval {found.low:+.4f} to {found.high:+.4f}, by the images alone"
+    interval = (
+        f"{100 * found.confidence:.4g} % interval {found.low:+.4f} to {found.high:+.4f}, by the "
+        "images alone"
+    )
     gained = f"{found.value:+.4f} macro F1 on {len(mine.labels)} held-out images ({interval})"
     print(
         f"against the champion: {gained}; what other seeds would give is not known of a single run"
@@ -158,7 +162,8 @@ def _promoted(
     print(f"predict with it:     {RUN} predict alias={alias} split=test{same_store(config)}")
     if better and before and str(before.version) != str(version.version):
         print(
-            f'go back:             {RUN} promote version={before.version} force=true reason="..."{same_store(config)}'
+            f"go back:             {RUN} promote version={before.version} force=true "
+            f'reason="..."{same_store(config)}'
         )
     return 0 if better else 3
 
@@ -169,13 +174,15 @@ def _restored(config: Config) -> int:
 
     if not config.force or config.study or config.run:
         raise ConfigError(
-            f'no gate is asked to go back to a version: {RUN} promote version={config.version} force=true reason="..."'
+            f"no gate is asked to go back to a version: {RUN} promote version={config.version} "
+            'force=true reason="..."'
         )
     version = registry.restore(
         int(config.version or 0), config.tracking, Path(config.dir), reason=str(config.reason)
     )
     print(
-        f"{version.name} version {version.version} is {registry.CHAMPION} again (run {version.run_id})"
+        f"{version.name} version {version.version} is {registry.CHAMPION} again (run "
+        f"{version.run_id})"
     )
     return 0
 

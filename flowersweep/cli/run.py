@@ -80,11 +80,13 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         return
     if not config.tracking.enabled:
         print(
-            "nothing of it is in MLflow; the same command without tracking.enabled=false sends it there"
+            "nothing of it is in MLflow; the same command without tracking.enabled=false sends "
+            "it there"
         )
     elif not outcome.shipped:
         print(
-            f"not all of it is in MLflow yet; later:   {RUN} sync study={config.study}{same_store(config)}"
+            f"not all of it is in MLflow yet; later:   {RUN} sync "
+            f"study={config.study}{same_store(config)}"
         )
     else:
         print(f"compare in MLflow:   {RUN} ui{same_store(config)}")

@@ -30,7 +30,8 @@ def read_classes(wanted: str | None, folder: str) -> tuple[str, ...] | None:
         return _names(shipped[wanted].read_text(encoding="utf-8"), wanted)
     if not tf.io.gfile.exists(wanted) or tf.io.gfile.isdir(wanted):
         raise DataError(
-            f"data.classes={wanted} is neither a file nor a shipped list. {did_you_mean(wanted, shipped, 'Shipped lists')}"
+            f"data.classes={wanted} is neither a file nor a shipped list. "
+            f"{did_you_mean(wanted, shipped, 'Shipped lists')}"
             " Give a file with one class name a line, in index order."
         )
     return _names(_read(wanted), wanted)
@@ -45,6 +46,7 @@ def _names(text: str, origin: str) -> tuple[str, ...]:
     names = tuple(line.strip() for line in text.strip().splitlines())
     if "" in names:  # an empty line would shift every later class by one
         raise DataError(
-            f"{origin}, line {names.index('') + 1}: empty. One class name a line, in index order: remove or fill it."
+            f"{origin}, line {names.index('') + 1}: empty. One class name a line, in index order: "
+            "remove or fill it."
         )
     return names

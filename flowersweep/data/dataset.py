@@ -118,7 +118,8 @@ def _delivered_size(data: Data, train: Records) -> Size:
         return int(train.sizes[0, 0]), int(train.sizes[0, 1])
     if data.image_size < 1:
         raise DataError(
-            f"data.image_size={data.image_size} must be 1 or more pixels, or null for the size as stored."
+            f"data.image_size={data.image_size} must be 1 or more pixels, or null for the size as "
+            "stored."
         )
     return data.image_size, data.image_size
 
@@ -135,5 +136,6 @@ def _check_every_class_is_trained(classes: tuple[str, ...], labels: npt.NDArray[
         more = f" and {missing.size - _LISTED} more" if missing.size > _LISTED else ""
         raise DataError(
             f"{missing.size} of {len(classes)} classes have no image in train: {named}{more}."
-            " Add images, mend data.classes, or set data.allow_missing_classes=true to train without them."
+            " Add images, mend data.classes, or set data.allow_missing_classes=true to train "
+            "without them."
         )

@@ -78,7 +78,10 @@ def open_cache(
         return ImageCache(
             _mapped(_file(budget.path, size), shape, decoded), np.ones(count, np.bool_)
         )
-    rest = f"data.cache_bytes has {max(left, 0) / 2**30:.2f} GiB left, data.disk_cache_bytes {max(free, 0) / 2**30:.2f}"
+    rest = (
+        f"data.cache_bytes has {max(left, 0) / 2**30:.2f} GiB left, data.disk_cache_bytes "
+        f"{max(free, 0) / 2**30:.2f}"
+    )
     _say(
         logging.WARNING if budget.memory else logging.INFO,
         f"{told}: decoded anew every time, for {rest}",

@@ -20,7 +20,10 @@ def problems(files: Sequence[str], *, labelled: bool) -> Iterator[str]:
                 if problem := _problem(raw, labelled):
                     yield f"{path}, record {number}: {problem}"
         except tf.errors.OpError as error:
-            yield f"{path}, record {number + 1}: the file is truncated or corrupt from here on ({_plain(error)})"
+            yield (
+                f"{path}, record {number + 1}: the file is truncated or corrupt from here on "
+                f"({_plain(error)})"
+            )
 
 
 def _problem(raw: Any, labelled: bool) -> str | None:
@@ -38,7 +41,10 @@ def _problem(raw: Any, labelled: bool) -> str | None:
     for name, kind in kinds.items():
         if len(getattr(feature[name], kind).value) != 1:
             present = sorted(key for key in feature if feature[key].WhichOneof("kind"))
-            return f"feature {name!r} is missing or not one value of {kind}; the record has: {', '.join(present)}"
+            return (
+                f"feature {name!r} is missing or not one value of {kind}; the record has: "
+                f"{', '.join(present)}"
+            )
     try:
         decode(feature["image"].bytes_list.value[0])
     except tf.errors.OpError as error:

@@ -12,7 +12,10 @@ from flowersweep.config.schema import Data
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import DataError
 
-_LAYOUT = "It must hold train/ and val/ (test/ if you like), each with files {shard}-{H}x{W}-{count}.tfrec."
+_LAYOUT = (
+    "It must hold train/ and val/ (test/ if you like), each with files "
+    "{shard}-{H}x{W}-{count}.tfrec."
+)
 _LISTED = 12  # names in an error message
 
 
@@ -29,7 +32,8 @@ def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
     folder = folder if "://" in folder else str(Path(folder).expanduser().resolve())
     if not _is_folder(folder):
         raise DataError(
-            f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the records. {_LAYOUT}"
+            f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the records. "
+            f"{_LAYOUT}"
         )
     return folder.rstrip("/")
 
@@ -51,7 +55,8 @@ def find_files(folder: str) -> dict[str, tuple[str, ...]]:
                 f"no *.tfrec in {inside}" if _is_folder(inside) else f"{folder} has no {split}/"
             )
             raise DataError(
-                f"{missing}. {_contents(inside if _is_folder(inside) else folder)}{_better(folder)} {_LAYOUT}"
+                f"{missing}. "
+                f"{_contents(inside if _is_folder(inside) else folder)}{_better(folder)} {_LAYOUT}"
             )
     return found
 
@@ -59,7 +64,8 @@ def find_files(folder: str) -> dict[str, tuple[str, ...]]:
 def _fetch(fetch: Any, cache: Path, trusted: Iterable[str]) -> str:
     if not isinstance(fetch, Mapping) or "_target_" not in fetch:
         raise DataError(
-            f"data.fetch is {fetch!r}; it must be a mapping with _target_: NAME, or set data.dir=PATH."
+            f"data.fetch is {fetch!r}; it must be a mapping with _target_: NAME, or set "
+            "data.dir=PATH."
         )
     return str(resolve(fetch, "data.fetch", trusted)(cache=cache, **arguments(fetch)))
 

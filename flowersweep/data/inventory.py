@@ -53,7 +53,8 @@ def _verify(files: Mapping[str, tuple[str, ...]]) -> Inventory:
     for name, records in splits.items():
         if not len(records.ids):
             raise DataError(
-                f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy or download them again."
+                f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy "
+                "or download them again."
             )
     return Inventory(splits, digest([path for paths in files.values() for path in paths]))
 

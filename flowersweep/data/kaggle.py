@@ -11,7 +11,8 @@ from flowersweep.errors import DataError, did_you_mean
 
 _CACHE = "KAGGLEHUB_CACHE"
 _TOKEN = (
-    "Create an API token at https://www.kaggle.com/settings, then set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY,"
+    "Create an API token at https://www.kaggle.com/settings, then set KAGGLE_API_TOKEN, or "
+    "KAGGLE_USERNAME and KAGGLE_KEY,"
     " or save it as ~/.kaggle/kaggle.json. Or download the files yourself and set data.dir=PATH."
 )
 
@@ -30,7 +31,8 @@ def download(cache: Path, *, competition: str, folder: str) -> Path:
     if not found.is_dir():
         inside = [path.name for path in root.iterdir() if path.is_dir()]
         raise DataError(
-            f"competition {competition} has no folder {folder} in {root}. {did_you_mean(folder, inside, 'Folders')}"
+            f"competition {competition} has no folder {folder} in {root}. "
+            f"{did_you_mean(folder, inside, 'Folders')}"
         )
     return found
 
@@ -63,11 +65,13 @@ def _download(cache: Path, competition: str) -> str:
         exceptions.DataCorruptionError,
     ) as error:
         raise DataError(
-            f"{asked} {error} Try again; in a Kaggle notebook add the competition by 'Add Input' and set data.dir."
+            f"{asked} {error} Try again; in a Kaggle notebook add the competition by 'Add Input' "
+            "and set data.dir."
         ) from error
     except ValueError as error:  # an unreadable kaggle.json, or a handle with a slash in it
         raise DataError(
-            f"{asked} {error}. The name is the last part of the competition's address, {page}. {_TOKEN}"
+            f"{asked} {error}. The name is the last part of the competition's address, {page}. "
+            f"{_TOKEN}"
         ) from error
 
 
@@ -75,10 +79,19 @@ def _refusal(status: int, page: str) -> str:
     if status == 401:
         return f"Kaggle does not know the API token (HTTP 401); it is wrong or expired. {_TOKEN}"
     if status == 403:
-        return f"Kaggle refuses (HTTP 403): the rules are not accepted. Open {page}/rules, accept them, and try again. {_TOKEN}"
+        return (
+            f"Kaggle refuses (HTTP 403): the rules are not accepted. Open {page}/rules, accept "
+            f"them, and try again. {_TOKEN}"
+        )
     if status == 404:
-        return f"there is no such competition (HTTP 404). The name is the last part of its address, {page}."
-    return f"Kaggle answers HTTP {status}. Try again later, or download the files at {page}/data and set data.dir=PATH."
+        return (
+            "there is no such competition (HTTP 404). The name is the last part of its address, "
+            f"{page}."
+        )
+    return (
+        f"Kaggle answers HTTP {status}. Try again later, or download the files at {page}/data and "
+        "set data.dir=PATH."
+    )
 
 
 @contextmanager

@@ -82,7 +82,8 @@ def shuffled(
         )
     if len(split) < batch:
         raise DataError(
-            f"{split.name} has {len(split)} images, fewer than one batch of {batch}. Make the batch smaller."
+            f"{split.name} has {len(split)} images, fewer than one batch of {batch}. Make the "
+            "batch smaller."
         )
     chance = np.random.Generator(np.random.PCG64([seed, epoch]))
     stamps = tuple(fingerprint(file) for file in split.files)
@@ -113,7 +114,8 @@ def read_images(
     wanted, places = np.unique(np.asarray(indexes, dtype=np.int64), return_inverse=True)
     if wanted.size and not 0 <= wanted[0] <= wanted[-1] < len(split):
         raise DataError(
-            f"{split.name} has no image {wanted[-1] if wanted[0] >= 0 else wanted[0]}: it holds images 0 to {len(split) - 1}."
+            f"{split.name} has no image {wanted[-1] if wanted[0] >= 0 else wanted[0]}: it holds "
+            f"images 0 to {len(split) - 1}."
         )
     numbered = (
         raw_records(split.files)

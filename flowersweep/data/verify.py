@@ -20,7 +20,10 @@ from flowersweep.errors import DataError
 
 _log = logging.getLogger(__name__)
 _NAMED = 5  # problems spelled out in one message
-_MEND = "Records are counted from 0. Copy or download the file again, or write it anew without that record."
+_MEND = (
+    "Records are counted from 0. Copy or download the file again, or write it anew without that "
+    "record."
+)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def check_labels(files: Sequence[str], records: Records, classes: int | None) ->
             "\n".join(
                 [
                     *named,
-                    f"{wrong.sum()} such labels. Records are counted from 0. Mend them, or set data.classes.",
+                    f"{wrong.sum()} such labels. Records are counted from 0. Mend them, or set "
+                    "data.classes.",
                 ]
             )
         )
@@ -153,13 +157,17 @@ def _schema(labelled: bool) -> dict[str, Any]:
 
 def _check_counts(files: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
     wrong = [
-        f"{file}: its name says {promised} records, it holds {held or 'none'}; it was cut short, or renamed"
+        f"{file}: its name says {promised} records, it holds {held or 'none'}; it was cut short, "
+        "or renamed"
         for file, held in zip(files, counts, strict=True)
         if (promised := declared_count(file)) is not None and promised != held
     ]
     silent = [file for file in files if declared_count(file) is None]
     if silent:
-        what = "%d files do not say in their name how many records they hold (first %s): one that was cut between two would not be noticed"
+        what = (
+            "%d files do not say in their name how many records they hold (first %s): one that "
+            "was cut between two would not be noticed"
+        )
         _log.warning(what, len(silent), silent[0])
     if wrong:
         raise DataError(

@@ -78,6 +78,7 @@ def claim(folder: Path) -> IO[str]:
     except OSError:
         lock.close()
         raise TrackingError(
-            f'the study "{folder.name}" is being sent to MLflow by another process, probably the one that runs it. Wait for it'
+            f'the study "{folder.name}" is being sent to MLflow by another process, probably the '
+            "one that runs it. Wait for it"
         ) from None
     return lock

@@ -95,7 +95,8 @@ def _experiment(store: MlflowClient, run: str) -> str:
         return str(store.get_run(run).info.experiment_id)
     except MlflowException as error:
         raise TrackingError(
-            f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page or from a study'
+            f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page or '
+            "from a study"
         ) from error
 
 

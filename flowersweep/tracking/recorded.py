@@ -82,7 +82,8 @@ def load_run(run: str, tracking: Tracking, dir: Path, into: Path) -> RecordedRun
     missing = [name for name in ("config.yaml", "provenance.json") if not (files / name).exists()]
     if missing:
         raise TrackingError(
-            f"the run {run} has no {' and no '.join(missing)}: it was not ended, or not begun by flowersweep"
+            f"the run {run} has no {' and no '.join(missing)}: it was not ended, or not begun by "
+            "flowersweep"
         )
     return RecordedRun(
         run=found.info.run_id,
@@ -165,7 +166,8 @@ def _trial(client: MlflowClient, run: str) -> Run:
     best = found.data.tags.get("flowersweep.best_trial")
     if best is None:
         raise TrackingError(
-            f'the run {run} is that of the study "{found.info.run_name}", which has no best trial yet: name a trial\'s run'
+            f'the run {run} is that of the study "{found.info.run_name}", which has no best trial '
+            "yet: name a trial's run"
         )
     tags = {key: found.data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")} | {
         "flowersweep.trial": best
@@ -173,7 +175,8 @@ def _trial(client: MlflowClient, run: str) -> Run:
     trials = runs.search(client, [found.info.experiment_id], tags)
     if not trials:
         raise TrackingError(
-            f'the run of trial {best} of the study "{found.info.run_name}" was deleted: name another run'
+            f'the run of trial {best} of the study "{found.info.run_name}" was deleted: name '
+            "another run"
         )
     return trials[0]
 

@@ -61,7 +61,8 @@ def promote(
         logged = find_model(store, chosen)
         if logged is None:
             raise TrackingError(
-                f'the run {chosen} of the study "{study}" has no model in MLflow: the command of the sweep, run again, sends it there'
+                f'the run {chosen} of the study "{study}" has no model in MLflow: the command of '
+                "the sweep, run again, sends it there"
             )
         version = _version(store, tracking.registered_model, chosen, logged, study)
         for key, value in (evidence or {}).items():
@@ -191,7 +192,8 @@ def load(
             return keras.models.load_model(path, custom_objects=None, compile=False, safe_mode=True)
         except (ValueError, TypeError) as error:
             raise TrackingError(
-                f"the model {logged.model_id} needs code that is not Keras's own, so it is not loaded: {error}"
+                f"the model {logged.model_id} needs code that is not Keras's own, so it is not "
+                f"loaded: {error}"
             ) from error
 
 
@@ -230,7 +232,8 @@ def _best_run(store: MlflowClient, study: str) -> str:
     trials = runs.search(store, experiments, tags | {"flowersweep.trial": best})
     if not trials:
         raise TrackingError(
-            f'the run of trial {best} of the study "{study}" was deleted. Restore it, or name a run: run=ID'
+            f'the run of trial {best} of the study "{study}" was deleted. Restore it, or name a '
+            "run: run=ID"
         )
     return str(trials[0].info.run_id)
 
@@ -275,7 +278,8 @@ def _find(
     logged = find_model(store, run)
     if logged is None:
         raise TrackingError(
-            f"the run {run} has no logged model. Name an alias or a version of {name}, or a run that has one"
+            f"the run {run} has no logged model. Name an alias or a version of {name}, or a run "
+            "that has one"
         )
     return logged
 

@@ -137,7 +137,8 @@ def write(
         ):
             raise
         log.warning(
-            "the run %s was deleted in MLflow and gets no more news (mlflow runs restore --run-id %s)",
+            "the run %s was deleted in MLflow and gets no more news (mlflow runs restore "
+            "--run-id %s)",
             change.name,
             run,
         )

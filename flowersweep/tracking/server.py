@@ -88,7 +88,8 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             time.sleep(0.2)
     said = log.read_text(errors="replace").strip().splitlines()
     raise TrackingError(
-        f"MLflow's server does not come up ({masked_text(said[-1]) if said else 'it says nothing'}); all it said: {log}"
+        "MLflow's server does not come up "
+        f"({masked_text(said[-1]) if said else 'it says nothing'}); all it said: {log}"
     )
 
 

@@ -61,7 +61,8 @@ def unreachable(uri: str, error: Exception) -> TrackingError:
     ):
         return TrackingError(f"the MLflow store at {masked_text(uri)} refuses: {reason}")
     return TrackingError(
-        f"the MLflow store at {masked_text(uri)} does not answer ({reason}). Start it, or set tracking.uri (null: a database in mlruns/)"
+        f"the MLflow store at {masked_text(uri)} does not answer ({reason}). Start it, or set "
+        "tracking.uri (null: a database in mlruns/)"
     )
 
 
@@ -138,6 +139,7 @@ def experiment(store: MlflowClient, name: str, dir: Path) -> str:
     if found is None or found.lifecycle_stage == "deleted":
         number = f" -x {found.experiment_id}" if found else ""
         raise TrackingError(
-            f'the experiment "{name}" was deleted in MLflow. Restore it (mlflow experiments restore{number}) or choose another name'
+            f'the experiment "{name}" was deleted in MLflow. Restore it (mlflow experiments '
+            f"restore{number}) or choose another name"
         )
     return str(found.experiment_id)
