@@ -1,4 +1,4 @@
-"""The verbs that show what there is: configuration, images, studies and runs, here and in MLflow."""
+"""Verbs that show the configuration, images, studies and runs."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ from flowersweep.errors import ConfigError, TrackingError, did_you_mean
 def print_config(config: Config, overrides: Sequence[str]) -> None:
     """Print the composed configuration, key by key."""
     for path, value in flatten(config):
-        print(
-            f"{path}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}"
-        )
+        shown = str(value).lower() if isinstance(value, bool) else value
+        print(f"{path}={'null' if value is None else shown}")
 
 
 def data(config: Config, overrides: Sequence[str]) -> None:
-    """Fetch the images if need be, verify every record, and say what is there."""
+    """Fetch the images if necessary, verify every record and print a summary."""
     from flowersweep.data.dataset import open_dataset
     from flowersweep.data.duplicates import describe, duplicates
 
-    found = open_dataset(
+    dataset = open_dataset(
         config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules)
     )
-    height, width = found.image_size
-    counts = ", ".join(f"{name} {len(split)}" for name, split in found.splits.items())
-    halves = f"val: tune {len(found.tune)}, report {len(found.holdout)}"
+    height, width = dataset.image_size
+    counts = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
+    halves = f"val: tune {len(dataset.tune)}, report {len(dataset.holdout)}"
     print(
-        f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} ({halves})"
+        f"{dataset.dir}: {len(dataset.classes)} classes, {height}x{width} pixels, "
+        f"{counts} ({halves})"
     )
-    print(f"every record is sound; digest {found.digest}")
-    print(describe(duplicates(found, Path(config.dir) / "cache"), 5))
+    print(f"every record is sound; digest {dataset.digest}")
+    print(describe(duplicates(dataset, Path(config.dir) / "cache"), 5))
 
 
 def status(config: Config, overrides: Sequence[str]) -> None:
-    """Say how far a study is, or all of them, without disturbing whoever runs it."""
+    """Print the progress of one study, or of all; the process that runs it is not disturbed."""
     from flowersweep.report.status import line, screen, status
 
     if config.study:
         print(screen(status(folder_of_study(config, config.study))))
         return
-    found = [status(folder_of_study(config, name)) for name in studies(config)]
+    statuses = [status(folder_of_study(config, name)) for name in studies(config)]
     print(
-        "\n".join(map(line, found))
+        "\n".join(map(line, statuses))
         or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME"
     )
 
 
 def report(config: Config, overrides: Sequence[str]) -> None:
-    """Write one page about a study, one that compares several, or one about a run."""
+    """Write an HTML page about a study, a comparison of studies, or a run."""
     from flowersweep.report import write_report
 
     if config.run:
@@ -77,7 +77,7 @@ def _output(config: Config, usual: Path) -> Path:
 
 
 def _report_of_run(config: Config) -> Path:
-    """Write the page of one run, from what MLflow holds of it."""
+    """Write the page of one run from its record in MLflow."""
     from flowersweep.report.run_page import write_run_report
     from flowersweep.tracking.recorded import load_run
 
@@ -90,7 +90,7 @@ def _report_of_run(config: Config) -> Path:
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:
-    """Serve the MLflow pages of this store, and optuna-dashboard where it is installed, on 127.0.0.1 until interrupted."""
+    """Serve MLflow's pages, and optuna-dashboard if installed, on 127.0.0.1 until Ctrl-C."""
     from flowersweep.search.optuna_dashboard import dashboard
     from flowersweep.tracking.server import serve_ui
 
@@ -113,7 +113,7 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
 
 
 def sync(config: Config, overrides: Sequence[str]) -> None:
-    """Ship what MLflow does not have yet of one study, or of all."""
+    """Send the events that MLflow lacks, of one study or of all."""
     from flowersweep.study.journal import lock_holder
     from flowersweep.tracking.shipper import sync as ship
 

@@ -1,4 +1,4 @@
-"""The verbs about one model: make it champion, predict with it, train it again."""
+"""Verbs about one model: promote it, predict with it, replay its training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 
 def promote(config: Config, overrides: Sequence[str]) -> int:
-    """Train a study's best configurations anew and make the chosen model `champion` if the evidence carries it; else exit code 3."""
+    """Retrain a study's best configurations and promote the chosen model if it passes the gate.
+
+    Returns:
+        Exit code: 0 if the model is now champion, 3 if the gate refused.
+    """
     if config.force != bool(config.reason):
         raise ConfigError(
             "force=true wants a reason, and a reason wants force=true: promote study=NAME "
@@ -41,7 +45,7 @@ def promote(config: Config, overrides: Sequence[str]) -> int:
 
 
 def _gate(config: Config, overrides: Sequence[str]) -> int:
-    """Ask the gate about a study."""
+    """Run the promotion gate for a study; return the exit code."""
     from flowersweep.cli.console import Progress, table
     from flowersweep.report.evidence import html, markdown, rows, sentences
     from flowersweep.tracking import registry
@@ -68,9 +72,9 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
             partial(registry.count_comparison, config.tracking, dir, **what),
         )
 
-    asked = run_ensemble_promotion if is_ensemble_study(config) else run_promotion
+    run_gate = run_ensemble_promotion if is_ensemble_study(config) else run_promotion
     try:
-        found = asked(
+        outcome = run_gate(
             config,
             overrides,
             partial(opponent, champion_run=str(before.run_id)) if before else None,
@@ -79,23 +83,28 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
         )
     finally:
         progress.close()
-    if before and before.run_id == found.run:
+    if before and before.run_id == outcome.run:
         print(f"{before.name} version {before.version} is the champion already")
         return 0
-    told = {
-        **found.evidence,
+    evidence = {
+        **outcome.evidence,
         "champion": {"version": before.version, "run": before.run_id} if before else None,
     }
-    print("\n".join([table(rows(told)), "", *sentences(told)]))
-    files = {"evidence.json": json.dumps(told, indent=1), "evidence.html": html(told)}
-    claim = {"flowersweep.claim": " ".join(sentences(told))[:5000]}
+    print("\n".join([table(rows(evidence)), "", *sentences(evidence)]))
+    files = {"evidence.json": json.dumps(evidence, indent=1), "evidence.html": html(evidence)}
+    claim = {"flowersweep.claim": " ".join(sentences(evidence))[:5000]}
     return _promoted(
-        config, found.run, claim, better=found.better, description=markdown(told), files=files
+        config,
+        outcome.run,
+        claim,
+        better=outcome.better,
+        description=markdown(evidence),
+        files=files,
     )
 
 
 def _gate_of_run(config: Config) -> int:
-    """Ask the gate about the model of one run, of which there is one seed."""
+    """Run the gate for the model of one run, which has a single seed; return the exit code."""
     from flowersweep.evaluation.gate import compare_with_champion
     from flowersweep.report.evidence import uses_sentence
     from flowersweep.tracking import registry
@@ -108,30 +117,32 @@ def _gate_of_run(config: Config) -> int:
     trained = replace(
         config, data=Data(**registry.model_metadata(config.tracking, dir, run=config.run)["data"])
     )
-    mine, champion = (
-        predict_holdout(trained, run=config.run),
-        predict_holdout(trained, alias=registry.CHAMPION),
-    )
+    challenger = predict_holdout(trained, run=config.run)
+    champion = predict_holdout(trained, alias=registry.CHAMPION)
     comparison = registry.count_comparison(
         config.tracking,
         dir,
-        images=mine.images,
+        images=challenger.images,
         challenger=f"run {config.run}",
         champion=f"run {before.run_id}",
     )
-    found = compare_with_champion(
-        [mine.logits], champion.logits, mine.labels, [[mine.logits]], comparison=comparison
+    difference = compare_with_champion(
+        [challenger.logits],
+        champion.logits,
+        challenger.labels,
+        [[challenger.logits]],
+        comparison=comparison,
     )
     interval = (
-        f"{100 * found.confidence:.4g} % interval {found.low:+.4f} to {found.high:+.4f}, by the "
-        "images alone"
+        f"{100 * difference.confidence:.4g} % interval {difference.low:+.4f} to "
+        f"{difference.high:+.4f}, by the images alone"
     )
-    gained = f"{found.value:+.4f} macro F1 on {len(mine.labels)} held-out images ({interval})"
-    print(
-        f"against the champion: {gained}; what other seeds would give is not known of a single run"
+    gain = (
+        f"{difference.value:+.4f} macro F1 on {len(challenger.labels)} held-out images ({interval})"
     )
+    print(f"against the champion: {gain}; what other seeds would give is not known of a single run")
     print(uses_sentence(comparison))
-    return _promoted(config, config.run, {"flowersweep.claim": gained}, better=found.better)
+    return _promoted(config, config.run, {"flowersweep.claim": gain}, better=difference.better)
 
 
 def _promoted(
@@ -143,18 +154,16 @@ def _promoted(
     description: str = "",
     files: Mapping[str, str] | None = None,
 ) -> int:
-    """Register a model as champion or challenger, with what carries it; return the exit code."""
+    """Register a model with its evidence as champion or challenger; return the exit code."""
     from flowersweep.tracking import registry
     from flowersweep.workflows.promotion import promotion_evidence
 
     alias, dir = registry.CHAMPION if better else registry.CHALLENGER, Path(config.dir)
     run = run or config.run
-    noted, before = (
-        {**({} if run else promotion_evidence(config)), **tags},
-        registry.holder(config.tracking, dir, alias),
-    )
+    evidence = {**({} if run else promotion_evidence(config)), **tags}
+    before = registry.holder(config.tracking, dir, alias)
     version = registry.promote(
-        config.study or "", config.tracking, dir, run=run, alias=alias, evidence=noted
+        config.study or "", config.tracking, dir, run=run, alias=alias, evidence=evidence
     )
     if description or files:
         registry.attach(version, config.tracking, dir, description=description, files=files or {})
@@ -169,7 +178,7 @@ def _promoted(
 
 
 def _restored(config: Config) -> int:
-    """Make a version that was champion before the champion again."""
+    """Make an earlier version the champion again; return the exit code."""
     from flowersweep.tracking import registry
 
     if not config.force or config.study or config.run:
@@ -188,17 +197,23 @@ def _restored(config: Config) -> int:
 
 
 def predict(config: Config, overrides: Sequence[str]) -> None:
-    """Write the predictions of a registered model as a submission file: id,label."""
+    """Write the predictions of a registered model as a submission file (``id,label``)."""
     from flowersweep.workflows.predict import predict as run
 
-    written = run(config, overrides)
-    print(f"wrote {written.path}: {written.images} images of {config.split}")
+    submission = run(config, overrides)
+    print(f"wrote {submission.path}: {submission.images} images of {config.split}")
     if config.tta_views > 1:
-        print(f"{written.changed} labels are not those of one view (the image alone, tta_views=1)")
+        print(
+            f"{submission.changed} labels are not those of one view (the image alone, tta_views=1)"
+        )
 
 
 def replay(config: Config, overrides: Sequence[str]) -> int:
-    """Train a run again from what MLflow holds of it and say which digits agree; exit code 3 if fewer do than must."""
+    """Retrain a run from its MLflow record and print how many digits agree.
+
+    Returns:
+        Exit code: 0 if enough digits agree, else 3.
+    """
     from flowersweep.cli.console import Progress, table
     from flowersweep.tracking.recorded import attach, load_run
     from flowersweep.workflows.replay import record, rows, verdict
@@ -208,26 +223,26 @@ def replay(config: Config, overrides: Sequence[str]) -> int:
         raise ConfigError(f"which run? {RUN} replay run=ID (the id on the run's page in MLflow)")
     dir, progress = Path(config.dir), Progress(config.progress)
     with TemporaryDirectory(prefix="flowersweep-") as scratch:
-        found = load_run(config.run, config.tracking, dir, Path(scratch))
+        recorded = load_run(config.run, config.tracking, dir, Path(scratch))
         try:
             result = run(
-                found,
+                recorded,
                 config,
                 overrides,
                 features=progress.features,
-                refused=dir / "replays" / found.run,
+                refused=dir / "replays" / recorded.run,
             )
         finally:
             progress.close()
-    print(f"{found.name}, run {found.run}: {result.epochs} epochs trained again")
+    print(f"{recorded.name}, run {recorded.run}: {result.epochs} epochs trained again")
     print("\n".join([table(rows(result)), "", verdict(result)]))
     when = time.strftime("%Y-%m-%dT%H-%M-%S")
-    told = json.dumps({"time": when, **record(result)}, indent=1)
+    report = json.dumps({"time": when, **record(result)}, indent=1)
     attach(
-        found.run,
+        recorded.run,
         config.tracking,
         dir,
-        files={f"replay/{when}.json": told},
+        files={f"replay/{when}.json": report},
         tags={"flowersweep.replay": verdict(result)},
     )
     return 0 if result.agrees else 3

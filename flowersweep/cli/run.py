@@ -1,4 +1,4 @@
-"""The verbs that train, and those that say beforehand what it will take: each ends with the command to go on with."""
+"""Verbs that train or estimate the cost of training; each prints the next command."""
 
 from __future__ import annotations
 
@@ -19,29 +19,34 @@ from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
 from flowersweep.tracking.masking import masked_text
 
-log = logging.getLogger("flowersweep.cli")  # what a user sees of a message
+log = logging.getLogger("flowersweep.cli")  # the console shows messages of this name
 
 
 def train(config: Config, overrides: Sequence[str]) -> None:
-    """Train one configuration: a sweep of one trial, named by what it is, so that the same training is not done twice."""
+    """Train one configuration as a sweep of one trial.
+
+    A hash of the settings names the study, so the same training never runs twice.
+    """
     from flowersweep.search.compatibility import compared_settings
 
     once = replace(config.sweep, n_trials=1, workers=1, space={}, constraints=[])
-    alone = replace(config, engine="optuna", sweep=once)
+    single = replace(config, engine="optuna", sweep=once)
     name = (
         "train-"
-        + hashlib.sha256(json.dumps(compared_settings(alone), default=str).encode()).hexdigest()[:8]
+        + hashlib.sha256(json.dumps(compared_settings(single), default=str).encode()).hexdigest()[
+            :8
+        ]
     )
     named = says(overrides, "study")
     _search(
-        alone if named else replace(alone, study=name),
+        single if named else replace(single, study=name),
         overrides,
         experiment=None if named else "train",
     )
 
 
 def search(config: Config, overrides: Sequence[str]) -> None:
-    """Run a sweep, or go on with it, and show its trials."""
+    """Run or resume a sweep and print its trials."""
     if not config.sweep.space:
         raise ConfigError(
             f"no sweep is chosen: add +sweep=NAME. Sweeps: {', '.join(option_names('sweep'))}"
@@ -94,14 +99,17 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
 
 
 def _longer(config: Config, overrides: Sequence[str], forecast: float | None) -> str:
-    """The command that goes on with a study whose minutes are used up."""
-    more = max(math.ceil(2 * (config.sweep.budget.minutes or 0)), math.ceil(forecast or 1))
+    """Return the command that resumes a study whose time budget is used up."""
+    minutes = max(math.ceil(2 * (config.sweep.budget.minutes or 0)), math.ceil(forecast or 1))
     words = [word for word in overrides if key_of(word) != "sweep.budget.minutes"]
-    return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={more}"
+    return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={minutes}"
 
 
 def _page(config: Config, *, sent: bool = False) -> None:
-    """Write a sweep's page and keep it in MLflow too if all else was ``sent``; what is wrong with it must not spoil what it is about."""
+    """Write a sweep's page; upload it too if MLflow has everything else (``sent``).
+
+    Errors are logged only: a broken report must not fail a finished sweep.
+    """
     from flowersweep.report import write_report
     from flowersweep.report.study_view import load_study
     from flowersweep.report.summary import worst_mistakes
@@ -111,9 +119,8 @@ def _page(config: Config, *, sent: bool = False) -> None:
         if config.sweep.space:
             print(f"read the report:     {write_report([folder], folder / 'report.html')}")
         else:
-            worst_mistakes(
-                load_study(folder)
-            )  # of a single training MLflow's own page and these pictures are enough
+            # A single training needs no page of its own: MLflow's page and these pictures do.
+            worst_mistakes(load_study(folder))
         if sent:
             _keep_page(config, folder)
     except Exception as error:
@@ -128,7 +135,7 @@ def _page(config: Config, *, sent: bool = False) -> None:
 
 
 def _keep_page(config: Config, folder: Path) -> None:
-    """Keep the page with the study's run in MLflow, and the pictures of mistakes with that of the trial."""
+    """Upload the page to the study's MLflow run, and pictures of mistakes to the trials' runs."""
     from flowersweep.tracking.recorded import attach_files
     from flowersweep.tracking.shipper import run_ids
 
@@ -145,14 +152,22 @@ def _keep_page(config: Config, folder: Path) -> None:
 
 
 def check(config: Config, overrides: Sequence[str]) -> int:
-    """Say whether a training fits a slice of TPU chips, and how fast it can be there; the exit code is 1 if it does not fit."""
+    """Print whether a training fits a slice of TPU chips, and its best speed there.
+
+    Returns:
+        Exit code: 0 if it fits, else 1.
+    """
     from flowersweep.workflows.tpu_check import run_tpu_check as run
 
     return 0 if run(config, partial(print, flush=True)) else 1
 
 
 def plan(config: Config, overrides: Sequence[str]) -> int:
-    """Say what a sweep will do and cost, and whether it fits a slice of TPU chips if one is named; the exit code is 1 if over budget."""
+    """Print what a sweep will do and cost, and whether it fits the TPU slice, if one is named.
+
+    Returns:
+        Exit code: 0 if it is within budget and fits, else 1.
+    """
     from flowersweep.data.dataset import open_dataset
     from flowersweep.workflows.planning.plan import plan as run
 
