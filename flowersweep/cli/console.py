@@ -239,8 +239,8 @@ def _published(published: Published) -> list[str]:
         f"the published way, 100 weights of {published.members[0]} beside "
         f"{published.members[1]} by accuracy: weight {grid.meant:.4f}, read as "
         f"{grid.read:.2f} (argmax / 100 of a grid with step 1/99);",
-        f"{grid.equal} of the 100 give as many hits. It gains {published.told:+.4f} accuracy on the "
-        "images it was chosen by, "
+        f"{grid.equal} of the 100 give as many hits. It gains {published.told:+.4f} accuracy on "
+        "the images it was chosen by, "
         f"{gained(published.gain)} on held-out ones",
     ]
 

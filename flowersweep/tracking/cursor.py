@@ -1,4 +1,4 @@
-"""How far a journal was shipped: a file beside it that saves work, but that nothing depends on."""
+"""How far a journal was shipped: a file in the study's folder. Losing it costs only time."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ from flowersweep.util.files import write_bytes
 
 @dataclass
 class Cursor:
-    """What is in the store: so many bytes of the journal, and which runs they made (by trial; None is the study's own)."""
+    """What the store has: a number of bytes of the journal, and the runs made from them."""
 
     store: str
-    begun: float = (
-        0.0  # when the study was, by its first event: of another time it is another study
-    )
+    begun: float = 0.0  # time of the study's first event; it tells studies of one name apart
     offset: int = 0  # bytes of whole events
-    runs: dict[int | None, str] = field(default_factory=dict)
+    runs: dict[int | None, str] = field(default_factory=dict)  # by trial; None: the study's own
 
     def write(self, path: Path, open_: Container[int]) -> None:
-        """Replace the file at ``path``. Of the runs it keeps the study's and those of the trials that are open.
+        """Replace the file at ``path``.
 
-        The others are rarely asked for again and would then be searched for; with them the file would grow with the study.
+        The file has only the runs of the study and of open trials, so it stays small. The sink
+        searches the store for another run in the rare case that it needs one.
         """
         runs = {
             "study" if trial is None else str(trial): run
@@ -40,7 +39,10 @@ class Cursor:
 
 
 def read(path: Path, store: str, journal: Path) -> Cursor:
-    """Return the cursor at ``path``; a fresh one if it is missing, broken, or of another store or journal."""
+    """Return the cursor at ``path``.
+
+    Returns a new cursor if the file is missing or broken, or is about another store or journal.
+    """
     try:
         stored = json.loads(path.read_text())
         runs = {
@@ -54,7 +56,7 @@ def read(path: Path, store: str, journal: Path) -> Cursor:
 
 
 def _of(cursor: Cursor, journal: Path) -> bool:
-    """Whether an event of this journal ends where the cursor stands."""
+    """Return whether the cursor is at the end of an event of this journal."""
     events, _ = journals.read_events(journal, most=1)
     if (
         not events
@@ -68,9 +70,12 @@ def _of(cursor: Cursor, journal: Path) -> bool:
 
 
 def claim(folder: Path) -> IO[str]:
-    """Lock ``folder`` for shipping until the returned file is closed; two shippers would each make the runs.
+    """Lock ``folder`` for shipping until the caller closes the returned file.
 
-    Raises TrackingError if somebody else is at it.
+    Without the lock two shippers would create every run twice.
+
+    Raises:
+        TrackingError: Another process has the lock.
     """
     lock = (folder / "shipped.lock").open("a")
     try:
