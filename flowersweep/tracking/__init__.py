@@ -1,1 +1,1 @@
-"""MLflow as a view of a study: runs copied from the journal, and the registry of promoted models."""
+"""MLflow as a view of a study: runs copied from the journal, and promoted models."""

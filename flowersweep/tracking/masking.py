@@ -33,7 +33,7 @@ _VALUE = re.compile(rf"""{_TRIPLE}|\{{[^{{}}]*\}}|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[
 
 @lru_cache(maxsize=1024)  # the runs of a study have the same names
 def secret(name: str) -> bool:
-    """Return whether a value of this name must be masked: ``api_key``, ``tokenFile``; not ``monkey``."""
+    """Return whether values of this name are secret: ``api_key``, ``tokenFile``; not ``monkey``."""
     words = re.split(r"[^a-z]+", _CAMEL.sub("_", name).lower())
     return bool(_SECRET.search(name)) or not {"key", "keys", "apikey"}.isdisjoint(words)
 
@@ -86,7 +86,7 @@ def _named(text: str, names: re.Pattern[str], values: re.Pattern[str]) -> str:
 
 
 def masked(value: Any) -> Any:
-    """Return a copy of nested mappings and lists with secrets masked, except empty values and bools."""
+    """Return a copy of nested mappings and lists with all secrets masked but empty ones and bools."""
     if isinstance(value, Mapping):
         return {
             name: MASK if secret(str(name)) and _tells(inner) else masked(inner)

@@ -36,7 +36,7 @@ LONGEST_TAG = 5000
 
 @dataclass(frozen=True)
 class Point:
-    """One value of one metric; all of it comes from the journal, so sending it twice is harmless."""
+    """One value of one metric. All of it is in the journal, so sending it twice is harmless."""
 
     key: str
     value: float
@@ -103,7 +103,7 @@ class MlflowProjection:
         return [*changes.values()]
 
     def identity(self) -> dict[str, str]:
-        """Return the tags that tell this study's runs from those of an earlier study of its name."""
+        """Return the tags that tell this study's runs from an earlier study of its name."""
         return {
             "flowersweep.study": self.study.study,
             "flowersweep.begun": str(_milliseconds(self.study.time)),
@@ -192,7 +192,7 @@ class MlflowProjection:
 
 
 def valid(key: str) -> str:
-    """Return a key that MLflow accepts: letters, digits and ``_-. /:`` stay, the rest becomes ``_``."""
+    """Return a valid MLflow key: all but letters, digits and ``_-. /:`` becomes ``_``."""
     return re.sub(r"[^\w.\- /:]", "_", key)[:250]
 
 

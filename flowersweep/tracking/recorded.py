@@ -179,7 +179,8 @@ def _trial(client: MlflowClient, run: str) -> Run:
     best = mlflow_run.data.tags.get("flowersweep.best_trial")
     if best is None:
         raise TrackingError(
-            f'the run {run} is that of the study "{mlflow_run.info.run_name}", which has no best trial '
+            f'the run {run} is that of the study "{mlflow_run.info.run_name}", which has no best '
+            "trial "
             "yet: name a trial's run"
         )
     tags = {
