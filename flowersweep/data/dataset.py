@@ -1,4 +1,4 @@
-"""A data set as the rest of the code sees it: verified splits, class names, a digest, and the two halves of val."""
+"""A verified data set: splits, class names, a digest and the two halves of val."""
 
 from __future__ import annotations
 
@@ -24,18 +24,15 @@ _LISTED = 10  # class names in an error message
 
 @dataclass(frozen=True)
 class Split:
-    """The images of one split, by their files; nothing is decoded yet."""
+    """The files, labels and ids of one split; no image is decoded yet."""
 
     name: str  # train, val, test
     files: tuple[str, ...]  # sorted
     labels: npt.NDArray[np.int32] | None  # (n,), file order; None for test, which is unlabelled
     ids: npt.NDArray[np.str_]  # (n,), file order
     counts: tuple[int, ...] = ()  # records in each file
-    share: tuple[int, int] = (
-        0,
-        1,
-    )  # this host, and how many there are: each decodes its part of every batch
-    budget: ImageCacheLimits = NOTHING  # for images that stay decoded
+    share: tuple[int, int] = (0, 1)  # host index, host count: each decodes its part of a batch
+    budget: ImageCacheLimits = NOTHING  # for the cache of decoded images
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,30 +40,39 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A verified data set; val is read in two disjoint halves, ``tune`` to choose by and ``report`` to tell results on."""
+    """A verified data set.
+
+    Val is split into two disjoint halves: ``tune`` to choose by, ``holdout`` to report results on.
+    """
 
     name: str
     dir: str
     classes: tuple[str, ...]
-    image_size: Size  # height, width that images are delivered in
+    image_size: Size  # height, width of the delivered images
     digest: str  # 16 hex digits of the sha256 over file names and contents
     splits: dict[str, Split]  # train, val, and test if there
     tune: npt.NDArray[np.int64]  # indexes into val, sorted
-    holdout: npt.NDArray[np.int64]  # indexes into val, sorted; together with tune all of val
+    holdout: npt.NDArray[np.int64]  # the other indexes into val, sorted
 
 
 def open_dataset(
     data: Data, cache: Path, *, trusted: Iterable[str] = (), share: tuple[int, int] = (0, 1)
 ) -> Dataset:
-    """Find, verify and describe the data set of ``data``; what was verified is remembered under ``cache`` until a file changes.
+    """Find, verify and describe a data set.
 
-    ``trusted`` are modules that ``data.fetch`` may name besides this package's own; ``share`` is this host and how many there are.
+    Args:
+        data: The configured data.
+        cache: Folder that keeps the result of the verification until a file changes.
+        trusted: Modules that ``data.fetch`` may name besides this package's own.
+        share: Index of this host, and number of hosts.
 
     Example:
-        >>> dataset = open_dataset(Data(name="mine", dir="photographs/tfrecords"), Path("mlruns/cache"))  # doctest: +SKIP
+        >>> data = Data(name="mine", dir="photographs/tfrecords")
+        >>> dataset = open_dataset(data, Path("mlruns/cache"))  # doctest: +SKIP
 
     Raises:
-        DataError: the folder, a file, a record or a label is not what it must be, or a class has no training image.
+        DataError: The folder, a file, a record or a label is invalid, or a class has no training
+            image.
     """
     folder = find_folder(data, cache, trusted)
     files = find_files(folder)
@@ -78,7 +84,7 @@ def open_dataset(
     if not data.allow_missing_classes:
         _check_every_class_is_trained(classes, inventory.splits["train"].labels)
     decoded, digest = cache / "decoded", inventory.digest
-    tune, report = stratified_halves(inventory.splits["val"].labels, data.split_seed)
+    tune, holdout = stratified_halves(inventory.splits["val"].labels, data.split_seed)
     return Dataset(
         name=data.name,
         dir=folder,
@@ -98,7 +104,7 @@ def open_dataset(
             for name, records in inventory.splits.items()
         },
         tune=tune,
-        holdout=report,
+        holdout=holdout,
     )
 
 
@@ -130,12 +136,12 @@ def _numbered(inventory: Inventory) -> tuple[str, ...]:
 
 
 def _check_every_class_is_trained(classes: tuple[str, ...], labels: npt.NDArray[np.int64]) -> None:
-    missing = np.setdiff1d(np.arange(len(classes)), labels)
-    if missing.size:
-        named = ", ".join(f"{index} ({classes[index]})" for index in missing[:_LISTED])
-        more = f" and {missing.size - _LISTED} more" if missing.size > _LISTED else ""
+    untrained = np.setdiff1d(np.arange(len(classes)), labels)
+    if untrained.size:
+        examples = ", ".join(f"{index} ({classes[index]})" for index in untrained[:_LISTED])
+        more = f" and {untrained.size - _LISTED} more" if untrained.size > _LISTED else ""
         raise DataError(
-            f"{missing.size} of {len(classes)} classes have no image in train: {named}{more}."
+            f"{untrained.size} of {len(classes)} classes have no image in train: {examples}{more}."
             " Add images, mend data.classes, or set data.allow_missing_classes=true to train "
             "without them."
         )

@@ -1,4 +1,4 @@
-"""Which folder the records are in: given, or fetched; and what to tell somebody whose folder is not there."""
+"""Find the folder of the records, or fetch it; explain what is wrong if it is missing."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _LISTED = 12  # names in an error message
 
 
 def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
-    """Return the folder of the records: ``data.dir``, else what ``data.fetch`` returns when called with ``cache=cache``.
+    """Return the folder of the records: ``data.dir``, else the result of calling ``data.fetch``.
 
     Raises:
-        DataError: neither is set, or the folder does not exist.
+        DataError: Neither is set, or the folder does not exist.
         ConfigError: ``data.fetch`` names no callable of a trusted module.
     """
     if data.dir is None and data.fetch is None:
@@ -39,26 +39,26 @@ def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
 
 
 def find_files(folder: str) -> dict[str, tuple[str, ...]]:
-    """Return the sorted ``*.tfrec`` files of each split in ``folder``: train and val always, test if it is there.
+    """Return the sorted ``*.tfrec`` files of train, val and, if present, test.
 
     Raises:
-        DataError: train/ or val/ is missing or holds no such file.
+        DataError: train/ or val/ is missing or has no such file.
     """
-    found = {}
+    files_of_split = {}
     for split in ("train", "val", "test"):
         inside = f"{folder}/{split}"
         files = tuple(sorted(tf.io.gfile.glob(f"{inside}/*.tfrec"))) if _is_folder(inside) else ()
         if files:
-            found[split] = files
+            files_of_split[split] = files
         elif split != "test":
-            missing = (
+            problem = (
                 f"no *.tfrec in {inside}" if _is_folder(inside) else f"{folder} has no {split}/"
             )
             raise DataError(
-                f"{missing}. "
+                f"{problem}. "
                 f"{_contents(inside if _is_folder(inside) else folder)}{_better(folder)} {_LAYOUT}"
             )
-    return found
+    return files_of_split
 
 
 def _fetch(fetch: Any, cache: Path, trusted: Iterable[str]) -> str:
@@ -80,7 +80,7 @@ def _is_folder(path: str) -> bool:
 
 
 def _nearest(folder: str) -> str:
-    """Say what the nearest folder above that exists holds."""
+    """Describe the contents of the nearest existing parent folder."""
     above = folder.rstrip("/")
     while "/" in above and (above := above.rpartition("/")[0]):
         if _is_folder(above):
@@ -99,7 +99,7 @@ def _contents(folder: str) -> str:
 
 
 def _better(folder: str) -> str:
-    """Point at folders inside that look like what was meant, such as one of several image sizes."""
+    """Suggest subfolders that hold a data set, such as one of several image sizes."""
     inside = [
         f"{folder}/{name}" for name in _names(folder)[:100] if _is_folder(f"{folder}/{name}/train")
     ]

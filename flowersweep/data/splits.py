@@ -1,4 +1,4 @@
-"""Validation images are halved once: one half to tune on, the other to report on, so that no number is chosen and told on the same."""
+"""Halve the validation images: one half to choose by, the other to report results on."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import numpy.typing as npt
 def stratified_halves(
     labels: npt.NDArray[np.integer], seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split image indexes into two stratified halves, ``(tune, report)``, each sorted; a pure function of labels (n,) and ``seed``.
+    """Split image indexes into two stratified, sorted halves: ``(tune, holdout)``.
 
-    Images are put in order of class, at random within a class, and dealt out in turn. So the halves of each class differ by at most
-    one image, and so do the halves as a whole: classes with an odd count (a lone image included) favour one and the other in turn.
+    The images are sorted by class, at random within a class, and dealt in turn. So the halves of
+    each class differ by at most one image, and so do the whole halves. The result depends only on
+    the labels (n,) and ``seed``.
 
     Example:
-        >>> tune, report = halve(np.array([0, 0, 1, 1, 1, 2]), seed=0)
-        >>> len(tune), len(report)
+        >>> tune, holdout = stratified_halves(np.array([0, 0, 1, 1, 1, 2]), seed=0)
+        >>> len(tune), len(holdout)
         (3, 3)
     """
     chance = np.random.Generator(np.random.PCG64(seed)).random(len(labels))
-    dealt = np.lexsort((chance, labels))
-    return np.sort(dealt[0::2]), np.sort(dealt[1::2])
+    order = np.lexsort((chance, labels))
+    return np.sort(order[0::2]), np.sort(order[1::2])

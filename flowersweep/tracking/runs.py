@@ -57,7 +57,7 @@ def search(
 def find(
     client: MlflowClient, experiment: str, identity: Mapping[str, str], since: int | None = None
 ) -> dict[int | None, str]:
-    """Return run ids by trial (None: the study's own) of runs started at ``since`` (ms) or later."""
+    """Return run ids by trial (None: the study's own), of runs started since ``since`` ms."""
     entry = client.get_experiment_by_name(experiment)
     if entry is None:
         return {}
@@ -79,7 +79,7 @@ def create(
     study: StudyStarted,
     parent: str | None,
 ) -> Run:
-    """Create and return the run of a change; ``parent`` is the study's run, None for that run itself."""
+    """Create and return the run of a change; ``parent`` is the study's run, or None."""
     provenance = study.provenance
     command = masked_text(provenance["command"]) if provenance.get("command") else None
     dirty = provenance.get("git_dirty")

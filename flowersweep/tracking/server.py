@@ -80,7 +80,7 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     output = log.read_text(errors="replace").strip().splitlines()
     raise TrackingError(
         "MLflow's server does not come up "
-        f"({masked_text(output[-1]) if output else 'it says nothing'}); all it output: {log}"
+        f"({masked_text(output[-1]) if output else 'it says nothing'}); all it said: {log}"
     )
 
 

@@ -86,7 +86,8 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
         return MlflowClient(uri, registry_uri=uri)
     dir.mkdir(parents=True, exist_ok=True)
     try:
-        # Without the lock, processes that open a new database together all migrate it, and fail.
+        # Without the lock, processes that open a new database together would all migrate it
+        # and all but one would fail.
         with (dir / "mlflow.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not tracking.uri and not (dir / "mlflow.db").exists():
