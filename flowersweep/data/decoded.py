@@ -86,7 +86,7 @@ def open_cache(
         images = _mapped(_file(budget.path, size), shape, decoded)
         return ImageCache(images, np.ones(count, np.bool_))
     room = (
-        f"data.cache_bytes has {max(memory_left, 0) / 2**30:.2f} GiB memory_left, "
+        f"data.cache_bytes has {max(memory_left, 0) / 2**30:.2f} GiB left, "
         "data.disk_cache_bytes "
         f"{max(free, 0) / 2**30:.2f}"
     )

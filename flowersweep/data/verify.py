@@ -71,24 +71,18 @@ def check_labels(files: Sequence[str], records: Records, classes: int | None) ->
     """Raise DataError for labels outside 0 to ``classes`` - 1 (None: no upper limit)."""
     invalid = (records.labels < 0) | (records.labels >= classes if classes is not None else False)
     if invalid.any():
-        allowed = (
-            "0 or more"
-            if classes is None
-            else f"0 to {classes - 1} (the class file names {classes})"
-        )
+        allowed = "0 or more"
+        if classes is not None:
+            allowed = f"0 to {classes - 1} (the class file names {classes})"
         messages = [
             f"{locate(files, records, i)}: label {records.labels[i]}, must be {allowed}"
             for i in np.flatnonzero(invalid)[:_NAMED]
         ]
-        raise DataError(
-            "\n".join(
-                [
-                    *messages,
-                    f"{invalid.sum()} such labels. Records are counted from 0. Mend them, or set "
-                    "data.classes.",
-                ]
-            )
+        messages.append(
+            f"{invalid.sum()} such labels. Records are counted from 0. Mend them, or set "
+            "data.classes."
         )
+        raise DataError("\n".join(messages))
 
 
 def warn_of_duplicates(name: str, ids: npt.NDArray[np.str_]) -> None:
@@ -167,11 +161,5 @@ def _check_counts(files: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
         )
         _log.warning(warning, len(unnumbered), unnumbered[0])
     if messages:
-        raise DataError(
-            "\n".join(
-                [
-                    *messages[:_NAMED],
-                    "Copy or download it again, or give it a name with the right count.",
-                ]
-            )
-        )
+        advice = "Copy or download it again, or give it a name with the right count."
+        raise DataError("\n".join([*messages[:_NAMED], advice]))
