@@ -87,8 +87,7 @@ def open_cache(
         return ImageCache(images, np.ones(count, np.bool_))
     room = (
         f"data.cache_bytes has {max(memory_left, 0) / 2**30:.2f} GiB left, "
-        "data.disk_cache_bytes "
-        f"{max(free, 0) / 2**30:.2f}"
+        f"data.disk_cache_bytes {max(free, 0) / 2**30:.2f}"
     )
     level = logging.WARNING if budget.memory else logging.INFO
     _say(level, f"{description}: decoded anew every time, for {room}")

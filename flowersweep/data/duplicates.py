@@ -27,8 +27,8 @@ from flowersweep.util.files import write_arrays
 
 _log = logging.getLogger(__name__)
 
-# Largest distance of duplicates, in bits of 128. Among 10,368 photographs of flowers the two closest
-# different images are 13 bits apart.
+# Largest distance of duplicates, in bits of 128. Among 10,368 photographs of flowers the two
+# closest different images are 13 bits apart.
 REACH = 10
 ALIKE = 0.9  # least correlation of duplicates: hashes of plain images are random
 SIDE = 16  # pixels of the tiny version
@@ -76,7 +76,7 @@ PARTS = ("train", "tune", "holdout", "test")
 
 
 def duplicates(dataset: Dataset, cache: Path) -> Duplicates:
-    """Return the near-duplicates of a data set; ``cache`` keeps the result, by the data's digest."""
+    """Return the near-duplicates of a data set; ``cache`` keeps the result, by digest."""
     files = {name: split.files for name, split in dataset.splits.items()}
     counts = {name: len(split) for name, split in dataset.splits.items()}
     return _placed(

@@ -1,8 +1,8 @@
 """Write, read and decode TFRecords.
 
 A data set is a folder with ``train/``, ``val/`` and optionally ``test/``. Each has files named
-``{shard}-{H}x{W}-{count}.tfrec``. A record has the features ``id`` (bytes), ``class`` (int64, absent
-in test) and ``image`` (JPEG bytes). Paths may be ``gs://``.
+``{shard}-{H}x{W}-{count}.tfrec``. A record has the features ``id`` (bytes), ``class`` (int64,
+absent in test) and ``image`` (JPEG bytes). Paths may be ``gs://``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def write_split(folder: str, records: Sequence[bytes], size: Size, *, shards: in
 
 
 def raw_records(files: Sequence[str]) -> Any:
-    """Return a tf.data.Dataset of serialized records in file order; read small files in parallel."""
+    """Return a tf.data.Dataset of records in file order; read small files in parallel."""
     if max(fingerprint(file).size for file in files) > READ_AHEAD:
         return tf.data.TFRecordDataset(list(files))
     # One block per file keeps the order of the files while the next ones are read ahead.

@@ -40,8 +40,8 @@ def read_records(files: Sequence[str], *, labelled: bool) -> Records:
     """Parse and decode every record of ``files``.
 
     Raises:
-        DataError: A file is truncated or corrupt, a feature is missing, a JPEG cannot be decoded, or
-            a file's name has another number of records. The message lists up to five problems.
+        DataError: A file is truncated or corrupt, a feature is missing, a JPEG cannot be decoded,
+            or a file's name has another number of records. The message lists up to five problems.
     """
     try:
         columns = [
@@ -105,7 +105,7 @@ def locate(files: Sequence[str], records: Records, index: int) -> str:
 
 
 def digest(files: Sequence[str]) -> str:
-    """Return 16 hex digits of a sha256 over names (``train/00-….tfrec``) and contents of ``files``."""
+    """Return 16 hex digits of a sha256 over names (``train/00-….tfrec``) and contents."""
     with ThreadPoolExecutor(8) as pool:
         contents = list(pool.map(_sha256, files))
     names = ["/".join(file.split("/")[-2:]) for file in files]

@@ -1,4 +1,4 @@
-"""Invented flower species: the numbers that make one drawn class differ from the next, as a botanist's key would list them."""
+"""Invented flower species: the numbers that tell the drawn classes apart."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Species:
 
 
 def species_of(classes: int, seed: int) -> list[Species]:
-    """Return ``classes`` species; two in a row are of one genus: alike in build, unlike in colour and detail."""
+    """Return ``classes`` species, in pairs of one genus: same build, other colour and details."""
     return [_species(number, seed) for number in range(classes)]
 
 
@@ -76,16 +76,14 @@ def _species(number: int, seed: int) -> Species:
         if arrangement == "cup"
         else genus.choice([3, 4, 5, 5, 6, 8, 10, 13, 18, 24])
     )
-    # Two species of a genus take colours from different thirds of the palette, so that they are never the same flower.
+    # The second species of a genus shifts its colour, so the two are never the same flower.
     color = list(PETALS)[(int(genus.integers(12)) + (number % 2) * int(genus.integers(2, 11))) % 12]
     many = petals > 9
     return Species(
         name=f"{color} {_FORMS[arrangement]} {number}",
         arrangement=arrangement,
         petals=petals,
-        layers=int(genus.choice([1, 2, 3, 5], p=[0.45, 0.25, 0.15, 0.15]))
-        if arrangement == "single"
-        else 1,
+        layers=_layers(genus) if arrangement == "single" else 1,
         width=float(genus.uniform(0.75, 1.1) if many else genus.uniform(0.5, 1.15))
         * float(own.uniform(0.9, 1.1)),
         base=float(genus.uniform(0.15, 0.8)),
@@ -106,6 +104,10 @@ def _species(number: int, seed: int) -> Species:
         else 0.0,
         habitat=str(genus.choice(HABITATS)),
     )
+
+
+def _layers(genus: np.random.Generator) -> int:
+    return int(genus.choice([1, 2, 3, 5], p=[0.45, 0.25, 0.15, 0.15]))
 
 
 def _color(values: tuple[float, float, float]) -> Color:
