@@ -158,15 +158,13 @@ def _compiled(programs: Mapping[int, int]) -> str:
     first, *others = programs.items()
     late = {number: count for number, count in others if count}
     if not late:
-        rest_text = f", 0 in the {len(others)} after it" * bool(others)
-        return f"{first[1]} in the first trial" + rest_text
+        remainder = f", 0 in the {len(others)} after it" * bool(others)
+        return f"{first[1]} in the first trial{remainder}"
     counts = ", ".join(f"{count} in trial {number}" for number, count in [first, *late.items()][:5])
     rest = len(programs) - 1 - len(late)
-    return counts + (
-        f" and more in {len(late) - 4} others"
-        if len(late) > 4
-        else f", 0 in the {rest} others" * (rest > 0)
-    )
+    if len(late) > 4:
+        return f"{counts} and more in {len(late) - 4} others"
+    return counts + f", 0 in the {rest} others" * (rest > 0)
 
 
 def findings_text(found: EnsembleAnalysis) -> str:
@@ -175,41 +173,20 @@ def findings_text(found: EnsembleAnalysis) -> str:
     The text also has the weights with their intervals and a comparison with the published method.
     """
     scores = ["holdout/nll", "holdout/accuracy", "holdout/macro_f1"]
-    ways = [
-        [
-            "fitted on tune",
-            "pools",
-            "tune/nll",
-            *scores,
-            "macro F1 gained (95 % interval)",
-            "NLL gained",
-        ]
-    ]
+    gains = ["macro F1 gained (95 % interval)", "NLL gained"]
+    ways = [["fitted on tune", "pools", "tune/nll", *scores, *gains]]
     for way in found.pooling_results:
-        values = (way.tune_nll, way.nll, way.accuracy, way.macro_f1)
-        alone = max(way.weights) == 1
-        ways.append(
-            [
-                way.name,
-                way.pooling,
-                *map(number, values),
-                *("" if alone else gained(way.gain[name]) for name in ("macro_f1", "nll")),
-            ]
-        )
+        values = map(number, (way.tune_nll, way.nll, way.accuracy, way.macro_f1))
+        single = max(way.weights) == 1
+        differences = ["" if single else gained(way.gain[name]) for name in ("macro_f1", "nll")]
+        ways.append([way.name, way.pooling, *values, *differences])
     chosen, solver = (
         next(way for way in found.pooling_results if way.name.startswith(name))
         for name in ("trial", "solver")
     )
-    members = [
-        [
-            "member",
-            "tune/nll alone",
-            "temperature",
-            f"weight in {chosen.name}",
-            "solver's (95 % interval)",
-        ]
-    ]
-    for name, alone, own, weight, best, interval_ends in zip(
+    weights = [f"weight in {chosen.name}", "solver's (95 % interval)"]
+    members = [["member", "tune/nll alone", "temperature", *weights]]
+    for name, nll, temperature, weight, best, ends in zip(
         found.members,
         found.single_members,
         found.temperatures,
@@ -218,8 +195,8 @@ def findings_text(found: EnsembleAnalysis) -> str:
         found.weights,
         strict=True,
     ):
-        interval = f"{best:.3f} ({interval_ends.low:.3f} to {interval_ends.high:.3f})"
-        members.append([name, number(alone), number(own), f"{weight:.3f}", interval])
+        interval = f"{best:.3f} ({ends.low:.3f} to {ends.high:.3f})"
+        members.append([name, number(nll), number(temperature), f"{weight:.3f}", interval])
     return "\n".join(
         ["", table(ways), GAINED, "", table(members), "", *_published(found.published)]
     )

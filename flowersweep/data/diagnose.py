@@ -12,7 +12,7 @@ from flowersweep.data.records import decode
 
 
 def problems(files: Sequence[str], *, labelled: bool) -> Iterator[str]:
-    """Read ``files`` record by record; yield a message per bad record, numbered from 0."""
+    """Read ``files`` record by record; yield a message per bad record (counted from 0)."""
     for path in files:
         number = -1
         try:

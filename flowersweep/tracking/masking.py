@@ -86,7 +86,7 @@ def _named(text: str, names: re.Pattern[str], values: re.Pattern[str]) -> str:
 
 
 def masked(value: Any) -> Any:
-    """Return a copy of nested mappings and lists with secrets masked, except empty ones, bools."""
+    """Return a copy of nested mappings and lists with secrets masked; bools and blanks stay."""
     if isinstance(value, Mapping):
         return {
             name: MASK if secret(str(name)) and _tells(inner) else masked(inner)

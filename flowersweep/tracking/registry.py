@@ -88,10 +88,10 @@ def restore(
     from mlflow.exceptions import MlflowException
 
     store = client(tracking, dir)
-    chosen = _chosen(store, tracking.registered_model, None, version)
+    target = _chosen(store, tracking.registered_model, None, version)
     try:
-        _move(store, chosen, alias, reason)
-        return store.get_model_version(chosen.name, chosen.version)
+        _move(store, target, alias, reason)
+        return store.get_model_version(target.name, target.version)
     except MlflowException as error:
         raise unreachable(address(tracking, dir), error) from error
 

@@ -22,7 +22,7 @@ from flowersweep.tracking.projection import MlflowProjection
 
 log = logging.getLogger(__name__)
 
-# Seconds from the first new event to shipping: short trials go in one batch, and little is left for
+# Seconds from the first new event to shipping: short trials go in one batch, and little remains for
 # the end.
 GATHER = 1.0
 BACKLOG = 50  # events; after a step of this size the next one starts without gathering
@@ -148,7 +148,7 @@ class Shipper:
 
     def _run(self) -> None:
         pause = 0.0
-        if sys.platform == "linux":  # only there a thread has its own priority
+        if sys.platform == "linux":  # only on Linux a thread has its own priority
             me = threading.get_native_id()
             priority = max(NICE, os.getpriority(os.PRIO_PROCESS, me))
             os.setpriority(os.PRIO_PROCESS, me, priority)

@@ -1,4 +1,4 @@
-"""Derive from a journal the speed of a training and the settings that identify it."""
+"""Compute from a journal a training's speed and the settings that identify it."""
 
 from __future__ import annotations
 
