@@ -21,6 +21,7 @@ from flowersweep.models.cpu.lowering import lower_for_cpu
 from flowersweep.runtime import start
 from flowersweep.tracking import registry
 from flowersweep.training.augment.views import tta_views
+from flowersweep.util.files import atomic_write
 
 BATCH = 64
 

@@ -135,8 +135,8 @@ def test_the_page_of_a_run_is_made_from_mlflow_alone(swept: Path) -> None:
     for part in (
         "Train this run again",
         "course-likelihood",
-        '"confusion"',
-        '"calibration"',
+        '"chart-confusion"',
+        '"chart-calibration"',
         "Each class on the held-out half",
         "train.epochs",
     ):
