@@ -1,4 +1,8 @@
-"""One function a verb: it takes the composed Config and the words it came from, calls one function below, and prints its outcome."""
+"""One function per verb.
+
+Each takes the composed Config and the command-line words it came from, calls one function of a
+lower layer and prints the result.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +13,30 @@ from flowersweep.cli.run import check, plan, search, train
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
 
-__all__ = ["check", "data", "plan", "predict", "print_config", "promote", "replay", "report", "search", "status", "sync", "train", "ui"]
+__all__ = [
+    "check",
+    "data",
+    "plan",
+    "predict",
+    "print_config",
+    "promote",
+    "replay",
+    "report",
+    "search",
+    "status",
+    "sync",
+    "train",
+    "ui",
+]
 
-SEVERAL_HOSTS = (print_config, search, train)  # the verbs that hosts run together
+SEVERAL_HOSTS = (print_config, search, train)  # verbs that several hosts run together
 
 
 def require_hosts(verb: Callable[..., Any], config: Config) -> None:
-    """Raise ConfigError if several hosts are to run one of our verbs that only one host can run."""
+    """Raise ConfigError if several hosts would run a built-in verb made for one host."""
     ours = verb.__module__.split(".")[0] == "flowersweep"
     if config.distributed.coordinator is not None and ours and verb not in SEVERAL_HOSTS:
-        raise ConfigError(f"distributed.coordinator: several hosts train and search together; leave it out for {verb.__name__}")
+        raise ConfigError(
+            "distributed.coordinator: several hosts train and search together; leave it out for "
+            f"{verb.__name__}"
+        )

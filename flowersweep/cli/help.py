@@ -1,4 +1,4 @@
-"""What ``--help`` prints: the verbs, the groups and the sweeps there are, read from the files that define them."""
+"""The text of ``--help``: verbs, groups and sweeps, read from the files that define them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from flowersweep.config.compose import group_names, option_names, sweep_files
 def text() -> str:
     """Return the help page."""
     verbs = "  ".join(option_names("verb"))
-    chosen = "\n".join(f"  {group}: {', '.join(option_names(group))}" for group in group_names() if group != "verb")
-    sweeps = "\n".join(f"  +sweep={name}: {_question(path.read_text())}" for name, path in sweep_files().items())
+    groups = "\n".join(
+        f"  {group}: {', '.join(option_names(group))}" for group in group_names() if group != "verb"
+    )
+    sweeps = "\n".join(
+        f"  +sweep={name}: {_question(path.read_text())}" for name, path in sweep_files().items()
+    )
     return f"""python -m flowersweep [VERB] [GROUP=OPTION ...] [KEY=VALUE ...] [+sweep=NAME]
 
   python -m flowersweep                             one training with the defaults
   python -m flowersweep +sweep=smoothing            a sweep; the same command again goes on with it
   python -m flowersweep +sweep=smoothing sweep.n_trials=50 data=tfrecords data.dir=PATH
-  python -m flowersweep plan +sweep=smoothing       its space, samples, minutes and bytes, before anything is trained
+  python -m flowersweep plan +sweep=smoothing       its space, samples, minutes and bytes, \
+before anything is trained
   python -m flowersweep status study=smoothing      how far it is, from another terminal
   python -m flowersweep report study=smoothing      one page about it; studies=a,b compares
   python -m flowersweep ui                          compare runs in MLflow
@@ -25,16 +30,17 @@ def text() -> str:
 Verbs: {verbs}   ("config" prints every key with its value)
 
 Groups:
-{chosen}
+{groups}
 
 Sweeps:
 {sweeps}
 
-Your own options and sweeps go into ./conf/GROUP/NAME.yaml and ./sweeps/NAME.yaml. Documentation: docs/
+Your own options and sweeps go into ./conf/GROUP/NAME.yaml and ./sweeps/NAME.yaml. \
+Documentation: docs/
 """
 
 
 def _question(yaml: str) -> str:
-    """The first sentence of a file's leading comment."""
+    """Return the first sentence of a file's leading comment."""
     comment = " ".join(line.lstrip("# ") for line in yaml.splitlines() if line.startswith("#"))
     return comment.partition("? ")[0] + "?" if "? " in comment else comment or "(no comment)"

@@ -1,4 +1,4 @@
-"""What a verb says of the next command: how it is called, and the studies and the store that it can be about."""
+"""Parts of the next command that a verb suggests: Python, the study and the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from flowersweep.tracking.masking import masked_text
 
 
 def _python() -> str:
-    """How the user can call this Python again: by name if that is what the name means, else by its path."""
+    """Return how to call this Python: ``python`` if that resolves to it, else its path."""
     own, named = Path(sys.executable), shutil.which("python")
     if named and Path(named).parent == own.parent:
         return "python"
@@ -24,20 +24,32 @@ RUN = f"{_python()} -m flowersweep"
 
 
 def studies(config: Config) -> list[str]:
-    """The names of the studies that exist."""
-    return sorted(path.parent.name for path in (Path(config.dir) / "studies").glob("*/journal.jsonl"))
+    """Return the names of the existing studies."""
+    return sorted(
+        path.parent.name for path in (Path(config.dir) / "studies").glob("*/journal.jsonl")
+    )
 
 
 def folder_of_study(config: Config, name: str) -> Path:
-    """The folder of a study that exists."""
+    """Return the folder of an existing study.
+
+    Raises:
+        ConfigError: There is no such study.
+    """
     if name not in studies(config):
-        wrong = f'no study "{name}" in {config.dir}/' if name else "which study? study=NAME"
-        raise ConfigError(f"{wrong}. " + did_you_mean(name, studies(config), "Studies"))
+        problem = f'no study "{name}" in {config.dir}/' if name else "which study? study=NAME"
+        raise ConfigError(f"{problem}. " + did_you_mean(name, studies(config), "Studies"))
     return Path(config.dir) / "studies" / name
 
 
 def same_store(config: Config) -> str:
-    """The words that a next command needs to find the same store."""
-    words = {"dir": config.dir, "tracking.uri": config.tracking.uri, "tracking.registered_model": config.tracking.registered_model}
+    """Return the words that a next command needs to find the same store."""
+    words = {
+        "dir": config.dir,
+        "tracking.uri": config.tracking.uri,
+        "tracking.registered_model": config.tracking.registered_model,
+    }
     usual = dict(flatten(Config()))
-    return "".join(f" {key}={masked_text(str(value))}" for key, value in words.items() if value != usual[key])
+    return "".join(
+        f" {key}={masked_text(str(value))}" for key, value in words.items() if value != usual[key]
+    )

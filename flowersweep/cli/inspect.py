@@ -1,4 +1,4 @@
-"""The verbs that show what there is: configuration, images, studies and runs, here and in MLflow."""
+"""Verbs that show the configuration, images, studies and runs."""
 
 from __future__ import annotations
 
@@ -15,36 +15,45 @@ from flowersweep.errors import ConfigError, TrackingError, did_you_mean
 def print_config(config: Config, overrides: Sequence[str]) -> None:
     """Print the composed configuration, key by key."""
     for path, value in flatten(config):
-        print(f"{path}={'null' if value is None else str(value).lower() if isinstance(value, bool) else value}")
+        shown = str(value).lower() if isinstance(value, bool) else value
+        print(f"{path}={'null' if value is None else shown}")
 
 
 def data(config: Config, overrides: Sequence[str]) -> None:
-    """Fetch the images if need be, verify every record, and say what is there."""
+    """Fetch the images if necessary, verify every record and print a summary."""
     from flowersweep.data.dataset import open_dataset
     from flowersweep.data.duplicates import describe, duplicates
 
-    found = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
-    height, width = found.image_size
-    counts = ", ".join(f"{name} {len(split)}" for name, split in found.splits.items())
-    halves = f"val: tune {len(found.tune)}, report {len(found.holdout)}"
-    print(f"{found.dir}: {len(found.classes)} classes, {height}x{width} pixels, {counts} ({halves})")
-    print(f"every record is sound; digest {found.digest}")
-    print(describe(duplicates(found, Path(config.dir) / "cache"), 5))
+    dataset = open_dataset(
+        config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules)
+    )
+    height, width = dataset.image_size
+    counts = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
+    halves = f"val: tune {len(dataset.tune)}, report {len(dataset.holdout)}"
+    print(
+        f"{dataset.dir}: {len(dataset.classes)} classes, {height}x{width} pixels, "
+        f"{counts} ({halves})"
+    )
+    print(f"every record is sound; digest {dataset.digest}")
+    print(describe(duplicates(dataset, Path(config.dir) / "cache"), 5))
 
 
 def status(config: Config, overrides: Sequence[str]) -> None:
-    """Say how far a study is, or all of them, without disturbing whoever runs it."""
+    """Print the progress of one study, or of all; the process that runs it is not disturbed."""
     from flowersweep.report.status import line, screen, status
 
     if config.study:
         print(screen(status(folder_of_study(config, config.study))))
         return
-    found = [status(folder_of_study(config, name)) for name in studies(config)]
-    print("\n".join(map(line, found)) or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME")
+    statuses = [status(folder_of_study(config, name)) for name in studies(config)]
+    print(
+        "\n".join(map(line, statuses))
+        or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME"
+    )
 
 
 def report(config: Config, overrides: Sequence[str]) -> None:
-    """Write one page about a study, one that compares several, or one about a run."""
+    """Write an HTML page about a study, a comparison of studies, or a run."""
     from flowersweep.report import write_report
 
     if config.run:
@@ -52,7 +61,11 @@ def report(config: Config, overrides: Sequence[str]) -> None:
         return
     names = config.studies or [config.study or ""]
     folders = [folder_of_study(config, name) for name in names]
-    usual = folders[0] / "report.html" if len(folders) == 1 else Path(config.dir) / f"report-{'-'.join(names)}.html"
+    usual = (
+        folders[0] / "report.html"
+        if len(folders) == 1
+        else Path(config.dir) / f"report-{'-'.join(names)}.html"
+    )
     print(f"wrote {write_report(folders, _output(config, usual))}")
 
 
@@ -64,18 +77,20 @@ def _output(config: Config, usual: Path) -> Path:
 
 
 def _report_of_run(config: Config) -> Path:
-    """Write the page of one run, from what MLflow holds of it."""
+    """Write the page of one run from its record in MLflow."""
     from flowersweep.report.run_page import write_run_report
     from flowersweep.tracking.recorded import load_run
 
     dir = Path(config.dir)
     path = _output(config, dir / f"report-{config.run}.html")
     with TemporaryDirectory(prefix="flowersweep-") as scratch:
-        return write_run_report(load_run(str(config.run), config.tracking, dir, Path(scratch)), path, dir / "cache")
+        return write_run_report(
+            load_run(str(config.run), config.tracking, dir, Path(scratch)), path, dir / "cache"
+        )
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:
-    """Serve the MLflow pages of this store, and optuna-dashboard where it is installed, on 127.0.0.1 until interrupted."""
+    """Serve MLflow's pages, and optuna-dashboard if installed, on 127.0.0.1 until Ctrl-C."""
     from flowersweep.search.optuna_dashboard import dashboard
     from flowersweep.tracking.server import serve_ui
 
@@ -83,7 +98,10 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
     journals = [Path(config.dir) / "studies" / name / "journal.jsonl" for name in names]
     print("MLflow's server starts, which may take half a minute", flush=True)
     try:
-        with serve_ui(config.tracking, Path(config.dir), config.port) as server, dashboard(journals, config.port + 1) as other:
+        with (
+            serve_ui(config.tracking, Path(config.dir), config.port) as server,
+            dashboard(journals, config.port + 1) as other,
+        ):
             print(f"MLflow:            http://127.0.0.1:{config.port}")
             print(f"optuna-dashboard:  {other or 'not installed (pip install optuna-dashboard)'}")
             print("Ctrl-C ends " + ("both" if other else "it"), flush=True)
@@ -95,14 +113,17 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
 
 
 def sync(config: Config, overrides: Sequence[str]) -> None:
-    """Ship what MLflow does not have yet of one study, or of all."""
+    """Send the events that MLflow lacks, of one study or of all."""
     from flowersweep.study.journal import lock_holder
     from flowersweep.tracking.shipper import sync as ship
 
     for name in [config.study] if config.study else studies(config):
         journal = Path(config.dir) / "studies" / name / "journal.jsonl"
         if not journal.exists():
-            raise ConfigError(f'no study "{name}" in {config.dir}/. ' + did_you_mean(name, studies(config), "Studies"))
+            raise ConfigError(
+                f'no study "{name}" in {config.dir}/. '
+                + did_you_mean(name, studies(config), "Studies")
+            )
         if not config.study and (running := lock_holder(journal.parent)):
             print(f"{name}: left to {running}; to send it beside that: sync study={name}")
             continue

@@ -1,4 +1,4 @@
-"""The verbs that train, and those that say beforehand what it will take: each ends with the command to go on with."""
+"""Verbs that train or estimate the cost of training; each prints the next command."""
 
 from __future__ import annotations
 
@@ -19,24 +19,38 @@ from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
 from flowersweep.tracking.masking import masked_text
 
-log = logging.getLogger("flowersweep.cli")  # what a user sees of a message
+log = logging.getLogger("flowersweep.cli")  # the console shows messages of this name
 
 
 def train(config: Config, overrides: Sequence[str]) -> None:
-    """Train one configuration: a sweep of one trial, named by what it is, so that the same training is not done twice."""
+    """Train one configuration as a sweep of one trial.
+
+    A hash of the settings names the study, so the same training never runs twice.
+    """
     from flowersweep.search.compatibility import compared_settings
 
     once = replace(config.sweep, n_trials=1, workers=1, space={}, constraints=[])
-    alone = replace(config, engine="optuna", sweep=once)
-    name = "train-" + hashlib.sha256(json.dumps(compared_settings(alone), default=str).encode()).hexdigest()[:8]
+    single = replace(config, engine="optuna", sweep=once)
+    name = (
+        "train-"
+        + hashlib.sha256(json.dumps(compared_settings(single), default=str).encode()).hexdigest()[
+            :8
+        ]
+    )
     named = says(overrides, "study")
-    _search(alone if named else replace(alone, study=name), overrides, experiment=None if named else "train")
+    _search(
+        single if named else replace(single, study=name),
+        overrides,
+        experiment=None if named else "train",
+    )
 
 
 def search(config: Config, overrides: Sequence[str]) -> None:
-    """Run a sweep, or go on with it, and show its trials."""
+    """Run or resume a sweep and print its trials."""
     if not config.sweep.space:
-        raise ConfigError(f"no sweep is chosen: add +sweep=NAME. Sweeps: {', '.join(option_names('sweep'))}")
+        raise ConfigError(
+            f"no sweep is chosen: add +sweep=NAME. Sweeps: {', '.join(option_names('sweep'))}"
+        )
     _search(config, overrides)
 
 
@@ -50,7 +64,13 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
         return
     progress = Progress(config.progress)
     try:
-        outcome = run(config, overrides, experiment=experiment, features=progress.features, watch=progress.trial)
+        outcome = run(
+            config,
+            overrides,
+            experiment=experiment,
+            features=progress.features,
+            watch=progress.trial,
+        )
     finally:
         progress.close()
     print(trials_table(outcome, config.sweep.objective, config.sweep.objectives[1:]))
@@ -64,23 +84,32 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
     if outcome.best is None:
         return
     if not config.tracking.enabled:
-        print("nothing of it is in MLflow; the same command without tracking.enabled=false sends it there")
+        print(
+            "nothing of it is in MLflow; the same command without tracking.enabled=false sends "
+            "it there"
+        )
     elif not outcome.shipped:
-        print(f"not all of it is in MLflow yet; later:   {RUN} sync study={config.study}{same_store(config)}")
+        print(
+            f"not all of it is in MLflow yet; later:   {RUN} sync "
+            f"study={config.study}{same_store(config)}"
+        )
     else:
         print(f"compare in MLflow:   {RUN} ui{same_store(config)}")
         print(f"promote the best:    {RUN} promote study={config.study}{same_store(config)}")
 
 
 def _longer(config: Config, overrides: Sequence[str], forecast: float | None) -> str:
-    """The command that goes on with a study whose minutes are used up."""
-    more = max(math.ceil(2 * (config.sweep.budget.minutes or 0)), math.ceil(forecast or 1))
+    """Return the command that resumes a study whose time budget is used up."""
+    minutes = max(math.ceil(2 * (config.sweep.budget.minutes or 0)), math.ceil(forecast or 1))
     words = [word for word in overrides if key_of(word) != "sweep.budget.minutes"]
-    return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={more}"
+    return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={minutes}"
 
 
 def _page(config: Config, *, sent: bool = False) -> None:
-    """Write a sweep's page and keep it in MLflow too if all else was ``sent``; what is wrong with it must not spoil what it is about."""
+    """Write a sweep's page; upload it too if MLflow has everything else (``sent``).
+
+    Errors are logged only: a broken report must not fail a finished sweep.
+    """
     from flowersweep.report import write_report
     from flowersweep.report.study_view import load_study
     from flowersweep.report.summary import worst_mistakes
@@ -90,40 +119,63 @@ def _page(config: Config, *, sent: bool = False) -> None:
         if config.sweep.space:
             print(f"read the report:     {write_report([folder], folder / 'report.html')}")
         else:
-            worst_mistakes(load_study(folder))  # of a single training MLflow's own page and these pictures are enough
+            # A single training needs no page of its own: MLflow's page and these pictures do.
+            worst_mistakes(load_study(folder))
         if sent:
             _keep_page(config, folder)
     except Exception as error:
-        log.warning("no report was written (%s: %s); later:   %s report study=%s", type(error).__name__, error, RUN, config.study)
+        log.warning(
+            "no report was written (%s: %s); later:   %s report study=%s",
+            type(error).__name__,
+            error,
+            RUN,
+            config.study,
+        )
         log.debug("the report", exc_info=True)
 
 
 def _keep_page(config: Config, folder: Path) -> None:
-    """Keep the page with the study's run in MLflow, and the pictures of mistakes with that of the trial."""
+    """Upload the page to the study's MLflow run, and pictures of mistakes to the trials' runs."""
     from flowersweep.tracking.recorded import attach_files
     from flowersweep.tracking.shipper import run_ids
 
     runs = run_ids(folder / "journal.jsonl", config.tracking, Path(config.dir))
-    files = {run: [*folder.glob(f"trials/{number}/mistakes.*")] for number, run in runs.trials.items()}
+    files = {
+        run: [*folder.glob(f"trials/{number}/mistakes.*")] for number, run in runs.trials.items()
+    }
     pages = {runs.parent: [*folder.glob("report.html")]} if runs.parent else {}
-    attach_files({run: paths for run, paths in {**files, **pages}.items() if paths}, config.tracking, Path(config.dir))
+    attach_files(
+        {run: paths for run, paths in {**files, **pages}.items() if paths},
+        config.tracking,
+        Path(config.dir),
+    )
 
 
 def check(config: Config, overrides: Sequence[str]) -> int:
-    """Say whether a training fits a slice of TPU chips, and how fast it can be there; the exit code is 1 if it does not fit."""
+    """Print whether a training fits a slice of TPU chips, and its best speed there.
+
+    Returns:
+        Exit code: 0 if it fits, else 1.
+    """
     from flowersweep.workflows.tpu_check import run_tpu_check as run
 
     return 0 if run(config, partial(print, flush=True)) else 1
 
 
 def plan(config: Config, overrides: Sequence[str]) -> int:
-    """Say what a sweep will do and cost, and whether it fits a slice of TPU chips if one is named; the exit code is 1 if over budget."""
+    """Print what a sweep will do and cost, and whether it fits the TPU slice, if one is named.
+
+    Returns:
+        Exit code: 0 if it is within budget and fits, else 1.
+    """
     from flowersweep.data.dataset import open_dataset
     from flowersweep.workflows.planning.plan import plan as run
 
     within = run(config, overrides, partial(print, flush=True))
     if config.topology is None:
         return 0 if within else 1
-    images = open_dataset(config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules))
+    images = open_dataset(
+        config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules)
+    )
     fits = check(replace(config, data=replace(config.data, dir=images.dir)), overrides) == 0
     return 0 if within and fits else 1

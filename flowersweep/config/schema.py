@@ -1,7 +1,8 @@
-"""What a training, a study and a command are, as frozen dataclasses: the types that every composed configuration must have.
+"""The keys of a configuration: what a training, a study and a command are, as frozen dataclasses.
 
-A key is one line here: its default, its range, its role, and in the comment its unit. ``config.keys`` reads them, and so do the identity of
-a training, the comparison on resume, replay, MLflow's columns and the report: nobody keeps a list of keys.
+A key is one line here: its default, its range, its role, and in the comment its unit. Identity,
+resume, replay, MLflow's columns and the report read them through ``config.keys``: nobody else keeps
+a list of keys.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ class Role(Enum):
     TRAINED = "trained"  # changes what a trial is: hashed into its identity, compared on resume
     SEARCH = "search"  # what a study searches, and how: compared on resume
     LABEL = "label"  # what the settings beside it are called: compared on resume, never hashed
-    PLACE = "place"  # where the things of a training lie: free
+    PLACE = "place"  # where the things of a training lie, and how often they are kept: free
     BUDGET = "budget"  # how much a study does, and who does it: free
     COMMAND = "command"  # an argument of one command: free, and never in a journal
 
@@ -43,11 +44,14 @@ def setting(
 ) -> Any:
     """Return a field of a configuration. ``default`` may be a type, which is then called.
 
-    ``low`` and ``high`` bound a number, ``choices`` a word, and ``ranges`` the keys of an option file, whose names are not fixed.
+    ``low`` and ``high`` bound a number, ``choices`` a word, and ``ranges`` the keys of an option's
+    file, whose names are not fixed.
     """
     bounds = None if (low, high) == (-math.inf, math.inf) else (low, high)
     metadata = {"role": role, "range": bounds, "choices": choices, "ranges": ranges or {}}
-    return field(default_factory=default, metadata=metadata) if isinstance(default, type) else field(default=default, metadata=metadata)
+    if isinstance(default, type):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,8 @@ class Data:
     allow_missing_classes: bool = setting(False, role=TRAINED)
     # memory for decoded images; a split that does not fit is decoded every epoch
     cache_bytes: int = setting(2 * 2**30, low=0, role=PLACE)
-    disk_cache_bytes: int = setting(
-        0, low=0, role=PLACE
-    )  # disk under dir/cache, for decoded images of the splits that memory does not hold
+    # disk under dir/cache, for decoded images of the splits that memory does not hold
+    disk_cache_bytes: int = setting(0, low=0, role=PLACE)
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,7 @@ class Train:
     lr_scaling: str = setting("none", choices=(*SCALING,), role=TRAINED)
     # the range worth searching, in the grammar of sweeps
     learning_rate_range: str = setting("", role=LABEL)
-    # fine-tuning normalises with the statistics of each batch, not with those of the pretrained network
-
+    # fine-tuning normalises with the statistics of each batch, not with the pretrained ones
     batch_statistics: bool = setting(False, role=TRAINED)
     # the backbone's learning rate as a fraction of the head's
     backbone_lr_multiplier: float = setting(1.0, low=0, role=TRAINED)
@@ -246,7 +248,7 @@ SCHEDULE_RANGES: dict[str, Range] = {  # shares of the run or of the largest rat
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a training or a study is: the part of a configuration that is journaled, and whose keys are hashed or compared."""
+    """What a training or a study is: what a journal holds, and what is hashed or compared."""
 
     # the published recipe that the groups were set to
     recipe: str | None = setting(None, role=LABEL)
@@ -300,7 +302,10 @@ class Command:
 
 @dataclass(frozen=True)
 class Config(Command, Experiment):
-    """What a command line composes to: an experiment, and what this command does with it. What needs only the first takes an Experiment."""
+    """What a command line composes to: an experiment, and what this command does with it.
+
+    Code that needs no command takes an ``Experiment``.
+    """
 
     @property
     def experiment(self) -> Experiment:

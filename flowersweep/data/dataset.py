@@ -1,4 +1,4 @@
-"""A data set as the rest of the code sees it: verified splits, class names, a digest, and the two halves of val."""
+"""A verified data set: splits, class names, a digest and the two halves of val."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from flowersweep.data.decoded import NOTHING, ImageCacheLimits
 from flowersweep.data.folders import find_files, find_folder
 from flowersweep.data.inventory import Inventory, take_inventory
 from flowersweep.data.records import Size
-from flowersweep.data.splits import stratified_halves
 from flowersweep.data.verify import Records, check_labels
 from flowersweep.errors import DataError
 
@@ -24,15 +23,15 @@ _LISTED = 10  # class names in an error message
 
 @dataclass(frozen=True)
 class Split:
-    """The images of one split, by their files; nothing is decoded yet."""
+    """The files, labels and ids of one split; no image is decoded yet."""
 
     name: str  # train, val, test
     files: tuple[str, ...]  # sorted
     labels: npt.NDArray[np.int32] | None  # (n,), file order; None for test, which is unlabelled
     ids: npt.NDArray[np.str_]  # (n,), file order
     counts: tuple[int, ...] = ()  # records in each file
-    share: tuple[int, int] = (0, 1)  # this host, and how many there are: each decodes its part of every batch
-    budget: ImageCacheLimits = NOTHING  # for images that stay decoded
+    share: tuple[int, int] = (0, 1)  # host index, host count: each decodes its part of a batch
+    budget: ImageCacheLimits = NOTHING  # for the cache of decoded images
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -40,28 +39,36 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A verified data set; val is read in two disjoint halves, ``tune`` to choose by and ``report`` to tell results on."""
+    """A verified data set; val is read in two disjoint halves, ``tune`` to choose by and ``holdout`` to report results on."""
 
     name: str
     dir: str
     classes: tuple[str, ...]
-    image_size: Size  # height, width that images are delivered in
+    image_size: Size  # height, width of the delivered images
     digest: str  # 16 hex digits of the sha256 over file names and contents
     splits: dict[str, Split]  # train, val, and test if there
     tune: npt.NDArray[np.int64]  # indexes into val, sorted
-    holdout: npt.NDArray[np.int64]  # indexes into val, sorted; together with tune all of val
+    holdout: npt.NDArray[np.int64]  # the other indexes into val, sorted
 
 
-def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share: tuple[int, int] = (0, 1)) -> Dataset:
-    """Find, verify and describe the data set of ``data``; what was verified is remembered under ``cache`` until a file changes.
+def open_dataset(
+    data: Data, cache: Path, *, trusted: Iterable[str] = (), share: tuple[int, int] = (0, 1)
+) -> Dataset:
+    """Find, verify and describe a data set.
 
-    ``trusted`` are modules that ``data.fetch`` may name besides this package's own; ``share`` is this host and how many there are.
+    Args:
+        data: The configured data.
+        cache: Folder that keeps the result of the verification until a file changes.
+        trusted: Modules that ``data.fetch`` may name besides this package's own.
+        share: Index of this host, and number of hosts.
 
     Example:
-        >>> dataset = open_dataset(Data(name="mine", dir="photographs/tfrecords"), Path("mlruns/cache"))  # doctest: +SKIP
+        >>> data = Data(name="mine", dir="photographs/tfrecords")
+        >>> dataset = open_dataset(data, Path("mlruns/cache"))  # doctest: +SKIP
 
     Raises:
-        DataError: the folder, a file, a record or a label is not what it must be, or a class has no training image.
+        DataError: The folder, a file, a record or a label is invalid, or a class has no training
+            image.
     """
     folder = find_folder(data, cache, trusted)
     files = find_files(folder)
@@ -73,7 +80,7 @@ def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share:
     if not data.allow_missing_classes:
         _check_every_class_is_trained(classes, inventory.splits["train"].labels)
     decoded, digest = cache / "decoded", inventory.digest
-    tune, report = stratified_halves(inventory.splits["val"].labels, data.split_seed)
+    tune, holdout = stratified_halves(inventory.splits["val"].labels, data.split_seed)
     return Dataset(
         name=data.name,
         dir=folder,
@@ -82,16 +89,41 @@ def open_dataset(data: Data, cache: Path, *, trusted: Iterable[str] = (), share:
         digest=digest,
         splits={
             name: _split(
-                name, files[name], records, share, ImageCacheLimits(data.cache_bytes, data.disk_cache_bytes, decoded / f"{digest}-{name}")
+                name,
+                files[name],
+                records,
+                share,
+                ImageCacheLimits(
+                    data.cache_bytes, data.disk_cache_bytes, decoded / f"{digest}-{name}"
+                ),
             )
             for name, records in inventory.splits.items()
         },
         tune=tune,
-        holdout=report,
+        holdout=holdout,
     )
 
 
-def _split(name: str, files: tuple[str, ...], records: Records, share: tuple[int, int], budget: ImageCacheLimits) -> Split:
+def stratified_halves(
+    labels: npt.NDArray[np.integer], seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Split image indexes into two stratified halves, ``(tune, holdout)``, each sorted; a pure function of labels (n,) and ``seed``.
+
+    Images are put in order of class, at random within a class, and dealt out in turn. So the halves of each class differ by at most
+    one image, and so do the halves as a whole: classes with an odd count favour one and the other in turn.
+    """
+    chance = np.random.Generator(np.random.PCG64(seed)).random(len(labels))
+    dealt = np.lexsort((chance, labels))
+    return np.sort(dealt[0::2]), np.sort(dealt[1::2])
+
+
+def _split(
+    name: str,
+    files: tuple[str, ...],
+    records: Records,
+    share: tuple[int, int],
+    budget: ImageCacheLimits,
+) -> Split:
     labels = None if name == "test" else records.labels.astype(np.int32)
     return Split(name, files, labels, records.ids, tuple(map(int, records.counts)), share, budget)
 
@@ -100,7 +132,10 @@ def _delivered_size(data: Data, train: Records) -> Size:
     if data.image_size is None:
         return int(train.sizes[0, 0]), int(train.sizes[0, 1])
     if data.image_size < 1:
-        raise DataError(f"data.image_size={data.image_size} must be 1 or more pixels, or null for the size as stored.")
+        raise DataError(
+            f"data.image_size={data.image_size} must be 1 or more pixels, or null for the size as "
+            "stored."
+        )
     return data.image_size, data.image_size
 
 
@@ -110,11 +145,12 @@ def _numbered(inventory: Inventory) -> tuple[str, ...]:
 
 
 def _check_every_class_is_trained(classes: tuple[str, ...], labels: npt.NDArray[np.int64]) -> None:
-    missing = np.setdiff1d(np.arange(len(classes)), labels)
-    if missing.size:
-        named = ", ".join(f"{index} ({classes[index]})" for index in missing[:_LISTED])
-        more = f" and {missing.size - _LISTED} more" if missing.size > _LISTED else ""
+    untrained = np.setdiff1d(np.arange(len(classes)), labels)
+    if untrained.size:
+        examples = ", ".join(f"{index} ({classes[index]})" for index in untrained[:_LISTED])
+        more = f" and {untrained.size - _LISTED} more" if untrained.size > _LISTED else ""
         raise DataError(
-            f"{missing.size} of {len(classes)} classes have no image in train: {named}{more}."
-            " Add images, mend data.classes, or set data.allow_missing_classes=true to train without them."
+            f"{untrained.size} of {len(classes)} classes have no image in train: {examples}{more}."
+            " Add images, mend data.classes, or set data.allow_missing_classes=true to train "
+            "without them."
         )

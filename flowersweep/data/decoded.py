@@ -1,4 +1,4 @@
-"""Decoded images that are kept for the next epoch: in memory while the budget lasts, else on disk where that is allowed."""
+"""Cache of decoded images for later epochs: in memory, or on disk if allowed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageCacheLimits:
-    """How many bytes of decoded images a process may keep, and under which name."""
+    """How many bytes of decoded images a process may cache, and where."""
 
     memory: int = 0
     disk: int = 0
-    path: Path | None = None  # of the file on disk, but for the size of the images
+    path: Path | None = None  # file on disk; the image size is appended to the name
 
 
 NOTHING = ImageCacheLimits()
@@ -33,41 +33,65 @@ NOTHING = ImageCacheLimits()
 
 @dataclass(frozen=True)
 class ImageCache:
-    """The images of one split in one size, as far as they were decoded."""
+    """The decoded images of one split in one size; not all may be there yet."""
 
     images: Images  # (n, H, W, 3), file order
-    there: npt.NDArray[np.bool_]  # (n,): which of them are
+    there: npt.NDArray[np.bool_]  # (n,): which images are decoded
 
     def put(self, rows: npt.NDArray[np.int64], images: Images) -> None:
         self.images[rows] = images
         self.there[rows] = True
 
 
-_in_memory: dict[tuple[tuple[FileFingerprint, ...], Size], ImageCache] = {}  # of this process, whichever data set asked for them
+# One for the process, shared by all data sets.
+_in_memory: dict[tuple[tuple[FileFingerprint, ...], Size], ImageCache] = {}
 
 
 def open_cache(
-    stamps: tuple[FileFingerprint, ...], size: Size, count: int, budget: ImageCacheLimits, decoded: Callable[[], Iterator[Images]]
+    stamps: tuple[FileFingerprint, ...],
+    size: Size,
+    count: int,
+    budget: ImageCacheLimits,
+    decoded: Callable[[], Iterator[Images]],
 ) -> ImageCache | None:
-    """Return where the ``count`` images of these files are kept in this size; None where neither budget has room for all of them.
+    """Return the cache for the images of some files in one size.
 
-    On disk all of them are written at once, from ``decoded``, which yields them in file order. Raises DataError if the disk is full.
+    Args:
+        stamps: Fingerprints of the files.
+        size: Height and width of the images.
+        count: Number of images in the files.
+        budget: Limits of the cache.
+        decoded: Yields all images in file order, to write a cache file at once.
+
+    Returns:
+        None if neither budget has room for all images.
+
+    Raises:
+        DataError: The disk is full.
     """
     if budget.memory and (stamps, size) in _in_memory:
         return _in_memory[stamps, size]
     shape = count, *size, 3
-    needed, left = int(np.prod(shape)), budget.memory - sum(each.images.nbytes for each in _in_memory.values())
-    told = f"{count} decoded images of {size[0]}x{size[1]} take {bytes_text(needed)}"
-    if needed <= left:
-        _say(logging.INFO, f"{told}: kept in memory")
-        _in_memory[stamps, size] = ImageCache(np.empty(shape, np.uint8), np.zeros(count, np.bool_))  # takes memory as it is filled
+    needed = int(np.prod(shape))
+    memory_left = budget.memory - sum(cache.images.nbytes for cache in _in_memory.values())
+    description = f"{count} decoded images of {size[0]}x{size[1]} take {bytes_text(needed)}"
+    if needed <= memory_left:
+        _say(logging.INFO, f"{description}: kept in memory")
+        # The system gives memory to an empty array only as it is filled.
+        empty = np.empty(shape, np.uint8)
+        _in_memory[stamps, size] = ImageCache(empty, np.zeros(count, np.bool_))
         return _in_memory[stamps, size]
     free = budget.disk - _on_disk(budget, size)
     if budget.path is not None and needed <= free:
-        _say(logging.INFO, f"{told}: kept in {_file(budget.path, size)}")
-        return ImageCache(_mapped(_file(budget.path, size), shape, decoded), np.ones(count, np.bool_))
-    rest = f"data.cache_bytes has {bytes_text(max(left, 0))} left, data.disk_cache_bytes {bytes_text(max(free, 0))}"
-    _say(logging.WARNING if budget.memory else logging.INFO, f"{told}: decoded anew every time, for {rest}")
+        _say(logging.INFO, f"{description}: kept in {_file(budget.path, size)}")
+        images = _mapped(_file(budget.path, size), shape, decoded)
+        return ImageCache(images, np.ones(count, np.bool_))
+    room = (
+        f"data.cache_bytes has {bytes_text(max(memory_left, 0))} left, "
+        f"data.disk_cache_bytes {bytes_text(max(free, 0))}"
+    )
+    level = logging.WARNING if budget.memory else logging.INFO
+    _say(level, f"{description}: decoded anew every time, for {room}")
     return None
 
 
@@ -76,7 +100,7 @@ def _file(path: Path, size: Size) -> Path:
 
 
 def _on_disk(budget: ImageCacheLimits, size: Size) -> int:
-    """Return how many bytes the other files take."""
+    """Return how many bytes all other cache files take."""
     if budget.path is None:
         return 0
     own = _file(budget.path, size)
@@ -84,16 +108,19 @@ def _on_disk(budget: ImageCacheLimits, size: Size) -> int:
 
 
 def _mapped(path: Path, shape: tuple[int, ...], decoded: Callable[[], Iterator[Images]]) -> Images:
-    """Map the file into memory; written elsewhere and moved if it is not there."""
+    """Map the cache file into memory; write it first if it is missing."""
     if not path.exists():
         try:
-            with atomic_write(path) as file:  # not through a mapping, where a full disk would end the process
-                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            # Not through a mapping: there a full disk would kill the process.
+            with atomic_write(path) as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+                np.lib.format.write_array_header_1_0(file, header)
                 for images in decoded():
                     file.write(images.tobytes())
         except StudyError as error:
             raise DataError(f"{error}, or set data.disk_cache_bytes=0") from error
-    mapped: Images = np.asarray(np.load(path, mmap_mode="r"))  # what is picked out of it is plain then
+    # asarray: indexing then returns plain arrays, not memory maps.
+    mapped: Images = np.asarray(np.load(path, mmap_mode="r"))
     return mapped
 
 

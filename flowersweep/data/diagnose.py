@@ -1,4 +1,4 @@
-"""Where exactly a file of records is broken: the slow pass, taken only after the fast one has failed."""
+"""Find the broken records of a file: a slow pass that runs only after the fast one failed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowersweep.data.records import decode
 
 
 def problems(files: Sequence[str], *, labelled: bool) -> Iterator[str]:
-    """Read ``files`` record by record and yield what is wrong with each bad one, named by file and record number (from 0)."""
+    """Read ``files`` record by record; yield a message per bad record (counted from 0)."""
     for path in files:
         number = -1
         try:
@@ -20,21 +20,30 @@ def problems(files: Sequence[str], *, labelled: bool) -> Iterator[str]:
                 if problem := _problem(raw, labelled):
                     yield f"{path}, record {number}: {problem}"
         except tf.errors.OpError as error:
-            yield f"{path}, record {number + 1}: the file is truncated or corrupt from here on ({_plain(error)})"
+            yield (
+                f"{path}, record {number + 1}: the file is truncated or corrupt from here on "
+                f"({_plain(error)})"
+            )
 
 
 def _problem(raw: Any, labelled: bool) -> str | None:
     example = tf.train.Example()
     try:
         example.ParseFromString(raw.numpy())
-    except Exception as error:  # protobuf's DecodeError lives in a package that TensorFlow does not re-export
+    # Any exception: TensorFlow does not export protobuf's DecodeError.
+    except Exception as error:
         return f"not a tf.train.Example ({error})"
     feature = example.features.feature
-    kinds = {"id": "bytes_list", "image": "bytes_list"} | ({"class": "int64_list"} if labelled else {})
+    kinds = {"id": "bytes_list", "image": "bytes_list"} | (
+        {"class": "int64_list"} if labelled else {}
+    )
     for name, kind in kinds.items():
         if len(getattr(feature[name], kind).value) != 1:
             present = sorted(key for key in feature if feature[key].WhichOneof("kind"))
-            return f"feature {name!r} is missing or not one value of {kind}; the record has: {', '.join(present)}"
+            return (
+                f"feature {name!r} is missing or not one value of {kind}; the record has: "
+                f"{', '.join(present)}"
+            )
     try:
         decode(feature["image"].bytes_list.value[0])
     except tf.errors.OpError as error:
@@ -43,5 +52,5 @@ def _problem(raw: Any, labelled: bool) -> str | None:
 
 
 def _plain(error: Any) -> str:
-    """Strip a TensorFlow error of the names of its graph nodes."""
+    """Remove graph node names from the message of a TensorFlow error."""
     return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", str(error.message).splitlines()[0])[:160]

@@ -1,7 +1,7 @@
-"""Images that are in the data more than once, nearly or quite: found by hash, so that no score rests on images that were trained on.
+"""Find images that are in the data twice, exactly or nearly, so that leaks into holdout are known.
 
-What is compared is the brightness of a tiny version of each image: bytes, quality, size, colours and contrast may differ. A mirrored,
-cropped or rotated image is not found.
+The hash uses the brightness of a tiny version of each image. So duplicates may differ in bytes,
+quality, size, colours and contrast; mirrored, cropped or rotated copies are not found.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from flowersweep.data.dataset import Dataset
+from flowersweep.data.dataset import Dataset, stratified_halves
 from flowersweep.data.folders import find_files
 from flowersweep.data.inventory import take_inventory
 from flowersweep.data.records import jpeg_of, raw_records
-from flowersweep.data.splits import stratified_halves
 from flowersweep.errors import FlowersweepError
 from flowersweep.util.files import write_arrays
 
 _log = logging.getLogger(__name__)
 
-REACH = 10  # bits of 128: among 10,368 photographs of flowers the first two that are not the same one differ in 13
-ALIKE = 0.9  # the correlation that confirms it: plain images have hashes of chance
+# Largest distance of duplicates, in bits of 128. Among 10,368 photographs of flowers the two
+# closest different images are 13 bits apart.
+REACH = 10
+ALIKE = 0.9  # least correlation of duplicates: hashes of plain images are random
 SIDE = 16  # pixels of the tiny version
-BLOCK = 512  # images that are compared with all others at once
+BLOCK = 512  # images compared with all others at once
 _VERSION = 1
 
 Hashes = npt.NDArray[np.uint64]  # (n, 2)
@@ -40,7 +41,7 @@ Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ImageLocation:
-    """An image: the part that it is used for (train, tune, holdout, test), and its record's number in its split."""
+    """An image: its part (train, tune, holdout, test) and its record number in its split."""
 
     part: str
     record: int
@@ -51,35 +52,51 @@ class ImageLocation:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """The pairs of images that are nearly the same; the part of the first comes before that of the second, or is it."""
+    """Pairs of near-duplicates; each pair is in the order of PARTS."""
 
     pairs: list[tuple[ImageLocation, ImageLocation]]
-    holdout: Rows  # the records of val that are the holdout, as the logits of a trial have them
+    holdout: Rows  # record numbers in val, in the order of a trial's logits
 
     def between(self, first: str, second: str) -> list[tuple[ImageLocation, ImageLocation]]:
-        """Return the pairs of two parts."""
+        """Return the pairs with one image in each of two parts."""
         return [pair for pair in self.pairs if (pair[0].part, pair[1].part) == (first, second)]
 
     def leaked(self) -> npt.NDArray[np.bool_]:
-        """Say which images of holdout, (n,), are also in train or tune."""
-        known = {second.record for first, second in self.pairs if second.part == "holdout" and first.part in ("train", "tune")}
-        return np.isin(self.holdout, list(known))
+        """Return a mask (n,) of the holdout images that are also in train or tune."""
+        leaked_records = {
+            second.record
+            for first, second in self.pairs
+            if second.part == "holdout" and first.part in ("train", "tune")
+        }
+        return np.isin(self.holdout, list(leaked_records))
 
 
 PARTS = ("train", "tune", "holdout", "test")
 
 
 def duplicates(dataset: Dataset, cache: Path) -> Duplicates:
-    """Return the near-duplicates of a data set; they are looked for once, and remembered under ``cache`` by its digest."""
+    """Return the near-duplicates of a data set; ``cache`` keeps the result, by digest."""
     files = {name: split.files for name, split in dataset.splits.items()}
     counts = {name: len(split) for name, split in dataset.splits.items()}
-    return _placed(_found(files, counts, dataset.digest, cache), counts, dataset.tune, dataset.holdout)
+    return _placed(
+        _found(files, counts, dataset.digest, cache), counts, dataset.tune, dataset.holdout
+    )
 
 
-def of_folder(folder: str, digest: str, cache: Path, *, split_seed: int, largest: int) -> Duplicates | None:
-    """Return the same for images that a study was begun with; None where they are not there any more, or not the same.
+def of_folder(
+    folder: str, digest: str, cache: Path, *, split_seed: int, largest: int
+) -> Duplicates | None:
+    """Return the near-duplicates in the images of a study.
 
-    Nothing is fetched; more than ``largest`` images, and those of a network address, are not read for it, only what is remembered is told.
+    Args:
+        folder: Folder of the records; nothing is fetched.
+        digest: The data's digest when the study started.
+        cache: Folder of cached results.
+        split_seed: Seed of the split of val.
+        largest: With more images than this, only a cached result is returned.
+
+    Returns:
+        None if the images are gone or changed, or are too many and there is no cached result.
     """
     try:
         files = find_files(folder)
@@ -87,70 +104,99 @@ def of_folder(folder: str, digest: str, cache: Path, *, split_seed: int, largest
     except (FlowersweepError, tf.errors.OpError, OSError):
         return None
     counts = {name: len(records.ids) for name, records in inventory.splits.items()}
-    if inventory.digest != digest or (sum(counts.values()) > largest and not _kept(cache, digest).exists()):
+    if inventory.digest != digest or (
+        sum(counts.values()) > largest and not _kept(cache, digest).exists()
+    ):
         return None
-    return _placed(_found(files, counts, digest, cache), counts, *stratified_halves(inventory.splits["val"].labels, split_seed))
+    return _placed(
+        _found(files, counts, digest, cache),
+        counts,
+        *stratified_halves(inventory.splits["val"].labels, split_seed),
+    )
 
 
-def _placed(pairs: Rows, counts: dict[str, int], tune: Rows, report: Rows) -> Duplicates:
-    """Say of each pair (m, 2), counted through all splits, where its images are."""
+def _placed(pairs: Rows, counts: dict[str, int], tune: Rows, holdout: Rows) -> Duplicates:
+    """Turn pairs (m, 2) of indexes over all splits into pairs of locations."""
     starts = dict(zip(counts, np.cumsum([0, *counts.values()]), strict=False))
-    places = [ImageLocation(name, record) for name, count in counts.items() for record in range(count)]
-    for half, rows in (("tune", tune), ("holdout", report)):
+    places = [
+        ImageLocation(name, record) for name, count in counts.items() for record in range(count)
+    ]
+    for half, rows in (("tune", tune), ("holdout", holdout)):
         for record in rows.tolist():
             places[starts["val"] + record] = ImageLocation(half, record)
     order = PARTS.index
-    both = [sorted((places[a], places[b]), key=lambda place: (order(place.part), place.record)) for a, b in pairs.tolist()]
-    return Duplicates([(first, second) for first, second in both], report)
+    ordered = [
+        sorted((places[a], places[b]), key=lambda place: (order(place.part), place.record))
+        for a, b in pairs.tolist()
+    ]
+    return Duplicates([(first, second) for first, second in ordered], holdout)
 
 
 def _kept(cache: Path, digest: str) -> Path:
     return cache / "verified" / f"duplicates-{digest}-v{_VERSION}.npz"
 
 
-def _found(files: dict[str, tuple[str, ...]], counts: dict[str, int], digest: str, cache: Path) -> Rows:
-    kept = _kept(cache, digest)
+def _found(
+    files: dict[str, tuple[str, ...]], counts: dict[str, int], digest: str, cache: Path
+) -> Rows:
+    path = _kept(cache, digest)
     try:
-        with np.load(kept, allow_pickle=False) as held:
-            pairs: Rows = held["pairs"]
+        with np.load(path, allow_pickle=False) as stored:
+            pairs: Rows = stored["pairs"]
             return pairs
     except FileNotFoundError:
         pass
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        _log.warning("%s cannot be read: looking for duplicates again", kept)
+        _log.warning("%s cannot be read: looking for duplicates again", path)
     _log.info("looking for duplicates among %d images, once", sum(counts.values()))
     images = np.concatenate([thumbnails(paths) for paths in files.values()])
     pairs = near(hashes(images), images)
-    write_arrays(kept, {"pairs": pairs})
+    write_arrays(path, {"pairs": pairs})
     return pairs
 
 
 def thumbnails(files: Sequence[str]) -> Tiny:
-    """Return the images of some files in file order as (n, 16, 16) brightness, decoded no larger than is needed for it."""
+    """Return the images of files as brightness (n, 16, 16), in file order.
+
+    Each JPEG is decoded at the smallest size that suffices.
+    """
 
     def decoded(raw: Any) -> Any:
         jpeg = jpeg_of(raw)
         short = tf.reduce_min(tf.io.extract_jpeg_shape(jpeg)[:2])
-        enough = tf.reduce_sum(tf.cast(short >= 2 * SIDE * np.array([2, 4, 8]), tf.int32))  # halvings that leave 32 pixels or more
-        image = tf.switch_case(enough, [lambda part=part: tf.io.decode_jpeg(jpeg, channels=3, ratio=part) for part in (1, 2, 4, 8)])
-        return tf.tensordot(tf.image.resize(image, (SIDE, SIDE), method="area"), tf.constant([0.299, 0.587, 0.114]), 1)
+        # Number of halvings that leave at least 32 pixels.
+        halvings = tf.reduce_sum(tf.cast(short >= 2 * SIDE * np.array([2, 4, 8]), tf.int32))
+        decoders = [
+            lambda ratio=ratio: tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio)
+            for ratio in (1, 2, 4, 8)
+        ]
+        image = tf.switch_case(halvings, decoders)
+        tiny = tf.image.resize(image, (SIDE, SIDE), method="area")
+        return tf.tensordot(tiny, tf.constant([0.299, 0.587, 0.114]), 1)
 
-    images = raw_records(files).map(decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(1024)
+    images = (
+        raw_records(files)
+        .map(decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(1024)
+    )
     return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *images.as_numpy_iterator()])
 
 
 def hashes(images: Tiny) -> Hashes:
-    """Return the difference hash of images: whether brightness rises from cell to cell, 64 times across and 64 times down."""
+    """Return the difference hash of images (n, 16, 16).
+
+    Each bit says whether brightness rises between two cells: 64 bits across, 64 bits down.
+    """
     eight, nine = _cells(8), _cells(9)
     across = np.diff(np.einsum("ij,njk,lk->nil", eight, images, nine), axis=2) > 0
     down = np.diff(np.einsum("ij,njk,lk->nil", nine, images, eight), axis=1) > 0
     bits = np.concatenate([across.reshape(len(images), 64), down.reshape(len(images), 64)], axis=1)
-    found: Hashes = np.packbits(bits, axis=1).view(np.uint64)
-    return found
+    packed: Hashes = np.packbits(bits, axis=1).view(np.uint64)
+    return packed
 
 
 def near(found: Hashes, images: Tiny) -> Rows:
-    """Return the pairs (m, 2) of images whose hashes differ in few bits, and whose tiny versions correlate; the smaller index first."""
+    """Return the pairs (m, 2) with close hashes and correlated images, the smaller index first."""
     pairs = [np.empty((0, 2), np.int64)]
     for start in range(0, len(found), BLOCK):
         block, rest = found[start : start + BLOCK, np.newaxis], found[np.newaxis, start:]
@@ -168,17 +214,21 @@ def near(found: Hashes, images: Tiny) -> Rows:
 
 
 def _cells(count: int) -> npt.NDArray[np.float32]:
-    """Return the weights (count, 16) that average 16 pixels in so many cells of the same width."""
+    """Return the weights (count, 16) that average 16 pixels into ``count`` equal cells."""
     ends = np.linspace(0, SIDE, count + 1)
     pixels = np.arange(SIDE)
-    overlap = np.minimum(ends[1:, np.newaxis], pixels + 1) - np.maximum(ends[:-1, np.newaxis], pixels)
+    overlap = np.minimum(ends[1:, np.newaxis], pixels + 1) - np.maximum(
+        ends[:-1, np.newaxis], pixels
+    )
     weights = np.maximum(overlap, 0)
-    shares: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    shares: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(
+        np.float32
+    )
     return shares
 
 
 def describe(found: Duplicates, examples: int = 2) -> str:
-    """Return in words how many pairs there are between which parts, with some of them by split and record."""
+    """Describe how many pairs each two parts have in common, with some examples."""
     parts = []
     for first, second in [(a, b) for n, a in enumerate(PARTS) for b in PARTS[n:]]:
         pairs = found.between(first, second)
@@ -186,4 +236,8 @@ def describe(found: Duplicates, examples: int = 2) -> str:
         some = ", ".join(f"{one} = {other}" for one, other in pairs[:examples])
         if pairs:
             parts.append(f"{len(pairs)} {where} ({some}{', ...' if len(pairs) > examples else ''})")
-    return f"pairs that are nearly the same: {'; '.join(parts)}" if parts else "no two images are nearly the same"
+    return (
+        f"pairs that are nearly the same: {'; '.join(parts)}"
+        if parts
+        else "no two images are nearly the same"
+    )

@@ -1,4 +1,4 @@
-"""Which folder the records are in: given, or fetched; and what to tell somebody whose folder is not there."""
+"""Find the folder of the records, or fetch it; explain what is wrong if it is missing."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from flowersweep.config.schema import Data
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import DataError
 
-_LAYOUT = "It must hold train/ and val/ (test/ if you like), each with files {shard}-{H}x{W}-{count}.tfrec."
+_LAYOUT = (
+    "It must hold train/ and val/ (test/ if you like), each with files "
+    "{shard}-{H}x{W}-{count}.tfrec."
+)
 _LISTED = 12  # names in an error message
 
 
 def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
-    """Return the folder of the records: ``data.dir``, else what ``data.fetch`` returns when called with ``cache=cache``.
+    """Return the folder of the records: ``data.dir``, else the result of calling ``data.fetch``.
 
     Raises:
-        DataError: neither is set, or the folder does not exist.
+        DataError: Neither is set, or the folder does not exist.
         ConfigError: ``data.fetch`` names no callable of a trusted module.
     """
     if data.dir is None and data.fetch is None:
@@ -28,31 +31,42 @@ def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
     folder = data.dir if data.dir is not None else _fetch(data.fetch, cache, trusted)
     folder = folder if "://" in folder else str(Path(folder).expanduser().resolve())
     if not _is_folder(folder):
-        raise DataError(f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the records. {_LAYOUT}")
+        raise DataError(
+            f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the records. "
+            f"{_LAYOUT}"
+        )
     return folder.rstrip("/")
 
 
 def find_files(folder: str) -> dict[str, tuple[str, ...]]:
-    """Return the sorted ``*.tfrec`` files of each split in ``folder``: train and val always, test if it is there.
+    """Return the sorted ``*.tfrec`` files of train, val and, if present, test.
 
     Raises:
-        DataError: train/ or val/ is missing or holds no such file.
+        DataError: train/ or val/ is missing or has no such file.
     """
-    found = {}
+    files_of_split = {}
     for split in ("train", "val", "test"):
         inside = f"{folder}/{split}"
         files = tuple(sorted(tf.io.gfile.glob(f"{inside}/*.tfrec"))) if _is_folder(inside) else ()
         if files:
-            found[split] = files
+            files_of_split[split] = files
         elif split != "test":
-            missing = f"no *.tfrec in {inside}" if _is_folder(inside) else f"{folder} has no {split}/"
-            raise DataError(f"{missing}. {_contents(inside if _is_folder(inside) else folder)}{_better(folder)} {_LAYOUT}")
-    return found
+            problem = (
+                f"no *.tfrec in {inside}" if _is_folder(inside) else f"{folder} has no {split}/"
+            )
+            raise DataError(
+                f"{problem}. "
+                f"{_contents(inside if _is_folder(inside) else folder)}{_better(folder)} {_LAYOUT}"
+            )
+    return files_of_split
 
 
 def _fetch(fetch: Any, cache: Path, trusted: Iterable[str]) -> str:
     if not isinstance(fetch, Mapping) or "_target_" not in fetch:
-        raise DataError(f"data.fetch is {fetch!r}; it must be a mapping with _target_: NAME, or set data.dir=PATH.")
+        raise DataError(
+            f"data.fetch is {fetch!r}; it must be a mapping with _target_: NAME, or set "
+            "data.dir=PATH."
+        )
     return str(resolve(fetch, "data.fetch", trusted)(cache=cache, **arguments(fetch)))
 
 
@@ -60,11 +74,13 @@ def _is_folder(path: str) -> bool:
     try:
         return bool(tf.io.gfile.isdir(path))
     except tf.errors.OpError as error:  # no network, no permission, no such bucket
-        raise DataError(f"cannot look into {path}: {error.message} Check the address and your access to it.") from error
+        raise DataError(
+            f"cannot look into {path}: {error.message} Check the address and your access to it."
+        ) from error
 
 
 def _nearest(folder: str) -> str:
-    """Say what the nearest folder above that exists holds."""
+    """Describe the contents of the nearest existing parent folder."""
     above = folder.rstrip("/")
     while "/" in above and (above := above.rpartition("/")[0]):
         if _is_folder(above):
@@ -83,6 +99,8 @@ def _contents(folder: str) -> str:
 
 
 def _better(folder: str) -> str:
-    """Point at folders inside that look like what was meant, such as one of several image sizes."""
-    inside = [f"{folder}/{name}" for name in _names(folder)[:100] if _is_folder(f"{folder}/{name}/train")]
+    """Suggest subfolders that hold a data set, such as one of several image sizes."""
+    inside = [
+        f"{folder}/{name}" for name in _names(folder)[:100] if _is_folder(f"{folder}/{name}/train")
+    ]
     return f" Did you mean data.dir={' or data.dir='.join(inside)}?" if inside else ""

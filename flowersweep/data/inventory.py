@@ -1,4 +1,4 @@
-"""What verification found, remembered: a second start of the same files reads a few kilobytes instead of every image."""
+"""Cache of the verification: the next start reads a few kilobytes instead of every image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from flowersweep.errors import DataError
 from flowersweep.util.files import write_arrays
 
 _log = logging.getLogger(__name__)
-_VERSION = 1  # raise it when verification checks or records something else
+_VERSION = 1  # increase it when verification checks or stores something else
 _COLUMNS = ("labels", "ids", "counts", "sizes")
 
 
@@ -32,16 +32,18 @@ class Inventory:
 
 
 def take_inventory(files: Mapping[str, tuple[str, ...]], cache: Path) -> Inventory:
-    """Verify every record of every split, or recall it from ``cache`` when no file has changed its name, size or time since.
+    """Verify every record, or load the result from ``cache`` if no file changed.
+
+    A change is one of a file's name, size or modification time.
 
     Raises:
-        DataError: see :func:`flowersweep.data.verify.read_records`; or a split holds no record at all.
+        DataError: See :func:`flowersweep.data.verify.read_records`; or a split has no record.
     """
-    kept = cache / "verified" / f"{_key(files)}.npz"
-    inventory = _recall(kept, list(files))
+    cached = cache / "verified" / f"{_key(files)}.npz"
+    inventory = _recall(cached, list(files))
     if inventory is None:
         inventory = _verify(files)
-        _keep(inventory, kept)
+        _keep(inventory, cached)
     for name, records in inventory.splits.items():
         warn_of_duplicates(name, records.ids)
     return inventory
@@ -52,7 +54,10 @@ def _verify(files: Mapping[str, tuple[str, ...]]) -> Inventory:
     splits = {name: read_records(paths, labelled=name != "test") for name, paths in files.items()}
     for name, records in splits.items():
         if not len(records.ids):
-            raise DataError(f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy or download them again.")
+            raise DataError(
+                f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy "
+                "or download them again."
+            )
     return Inventory(splits, digest([path for paths in files.values() for path in paths]))
 
 
@@ -62,18 +67,25 @@ def _key(files: Mapping[str, tuple[str, ...]]) -> str:
     return hashlib.sha256(json.dumps([_VERSION, stamps]).encode()).hexdigest()[:24]
 
 
-def _recall(kept: Path, names: list[str]) -> Inventory | None:
+def _recall(path: Path, names: list[str]) -> Inventory | None:
     try:
-        with np.load(kept, allow_pickle=False) as held:
-            splits = {name: Records(*(held[f"{name}.{column}"] for column in _COLUMNS)) for name in names}
-            return Inventory(splits, str(held["digest"]))
+        with np.load(path, allow_pickle=False) as stored:
+            splits = {
+                name: Records(*(stored[f"{name}.{column}"] for column in _COLUMNS))
+                for name in names
+            }
+            return Inventory(splits, str(stored["digest"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        _log.warning("%s cannot be read: verifying again", kept)
+        _log.warning("%s cannot be read: verifying again", path)
         return None
 
 
-def _keep(inventory: Inventory, kept: Path) -> None:
-    arrays = {f"{name}.{column}": getattr(records, column) for name, records in inventory.splits.items() for column in _COLUMNS}
-    write_arrays(kept, {"digest": np.str_(inventory.digest), **arrays})
+def _keep(inventory: Inventory, path: Path) -> None:
+    arrays = {
+        f"{name}.{column}": getattr(records, column)
+        for name, records in inventory.splits.items()
+        for column in _COLUMNS
+    }
+    write_arrays(path, {"digest": np.str_(inventory.digest), **arrays})

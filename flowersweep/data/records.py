@@ -1,7 +1,8 @@
-"""The TFRecords themselves: what one record holds, how the files are named, written, read in order and decoded.
+"""Write, read and decode TFRecords.
 
-A data set is a folder with ``train/``, ``val/`` and (optionally) ``test/``; each holds files ``{shard}-{H}x{W}-{count}.tfrec`` of
-records with the features ``id`` (bytes), ``class`` (int64, absent in test) and ``image`` (JPEG bytes). Paths may be ``gs://``.
+A data set is a folder with ``train/``, ``val/`` and optionally ``test/``. Each has files named
+``{shard}-{H}x{W}-{count}.tfrec``. A record has the features ``id`` (bytes), ``class`` (int64,
+absent in test) and ``image`` (JPEG bytes). Paths may be ``gs://``.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ import tensorflow as tf
 Images = npt.NDArray[np.uint8]
 Size = tuple[int, int]  # height, width
 
-READ_AHEAD = 64 << 20  # bytes: files larger than this are read one after the other
+READ_AHEAD = 64 << 20  # bytes: larger files are read one after the other
 _FILES_AT_ONCE = 4
 _WHOLE_FILE = 1 << 20  # records: more than a file of READ_AHEAD bytes can hold
 _NAME = re.compile(r"-(\d+)\.tfrec$")
+_IMAGE = {"image": tf.io.FixedLenFeature([], tf.string)}
 
 
 class FileFingerprint(NamedTuple):
-    """What tells one version of a file from another without reading it."""
+    """Identifies one version of a file without reading it."""
 
     path: str
     size: int  # bytes
@@ -37,17 +39,21 @@ def fingerprint(path: str) -> FileFingerprint:
 
 
 def declared_count(path: str) -> int | None:
-    """Return the number of records the file's name promises: 798 for ``03-192x192-798.tfrec``, None if it promises none."""
-    found = _NAME.search(path)
-    return int(found.group(1)) if found else None
+    """Return the number of records in the file's name: 798 for ``03-192x192-798.tfrec``.
+
+    None if the name has no number.
+    """
+    match = _NAME.search(path)
+    return int(match.group(1)) if match else None
 
 
 def encode(jpeg: bytes, identity: str, label: int | None) -> bytes:
-    """Return one serialized record; ``label`` None leaves the feature ``class`` out, as in test."""
+    """Return one serialized record; with label None it has no ``class``, as in test."""
     feature = {"id": _bytes(identity.encode()), "image": _bytes(jpeg)}
     if label is not None:
         feature["class"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[label]))
-    return bytes(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True))
+    example = tf.train.Example(features=tf.train.Features(feature=feature))
+    return bytes(example.SerializeToString(deterministic=True))
 
 
 def _bytes(value: bytes) -> Any:
@@ -55,7 +61,7 @@ def _bytes(value: bytes) -> Any:
 
 
 def write_split(folder: str, records: Sequence[bytes], size: Size, *, shards: int = 1) -> list[str]:
-    """Write serialized records as ``shards`` files into ``folder`` (made if need be); return their paths, in record order."""
+    """Write serialized records into ``folder`` as ``shards`` files; return their ordered paths."""
     tf.io.gfile.makedirs(folder)
     paths = []
     for shard, part in enumerate(np.array_split(np.arange(len(records)), shards)):
@@ -67,10 +73,10 @@ def write_split(folder: str, records: Sequence[bytes], size: Size, *, shards: in
 
 
 def raw_records(files: Sequence[str]) -> Any:
-    """Return a tf.data.Dataset of serialized records in file order, reading several files at once when they are small."""
+    """Return a tf.data.Dataset of records in file order; read small files in parallel."""
     if max(fingerprint(file).size for file in files) > READ_AHEAD:
         return tf.data.TFRecordDataset(list(files))
-    # A block as long as a whole file keeps the order of the files while the next ones are already being read.
+    # One block per file keeps the order of the files while the next ones are read ahead.
     return tf.data.Dataset.from_tensor_slices(list(files)).interleave(
         tf.data.TFRecordDataset,
         cycle_length=_FILES_AT_ONCE,
@@ -81,17 +87,17 @@ def raw_records(files: Sequence[str]) -> Any:
 
 
 def jpeg_of(record: Any) -> Any:
-    """Take the JPEG bytes out of a serialized record (scalar string tensors)."""
-    return tf.io.parse_single_example(record, {"image": tf.io.FixedLenFeature([], tf.string)})["image"]
+    """Extract the JPEG bytes from a serialized record (scalar string tensors)."""
+    return tf.io.parse_single_example(record, _IMAGE)["image"]
 
 
 def jpegs_of(records: Any) -> Any:
-    """Take the JPEG bytes out of many serialized records (string tensors (n,)), in a third of the time."""
-    return tf.io.parse_example(records, {"image": tf.io.FixedLenFeature([], tf.string)})["image"]
+    """Extract the JPEG bytes from many records (string tensors (n,)) in a third of the time."""
+    return tf.io.parse_example(records, _IMAGE)["image"]
 
 
 def decode(jpeg: Any) -> Any:
-    """Decode JPEG bytes to a uint8 tensor (height, width, 3); grayscale becomes three equal channels."""
+    """Decode JPEG bytes to a uint8 tensor (height, width, 3), also from grayscale."""
     return tf.io.decode_jpeg(jpeg, channels=3)
 
 
@@ -101,7 +107,10 @@ def compress(image: Images) -> bytes:
 
 
 def decode_and_resize(jpeg: Any, size: Size) -> Any:
-    """Decode JPEG bytes to a uint8 tensor (*size, 3), resized (bilinear, antialiased) only where the stored size differs."""
+    """Decode JPEG bytes to a uint8 tensor (*size, 3).
+
+    An image of another stored size is resized (bilinear, antialiased).
+    """
     image = decode(jpeg)
     same = tf.reduce_all(tf.shape(image)[:2] == tf.constant(size))
     image = tf.cond(same, lambda: image, lambda: _resize(image, size))

@@ -1,4 +1,4 @@
-"""Every record is read and decoded once before anything is trained on it; what is wrong is named by file and record."""
+"""Read and decode every record once before training; report errors by file and record."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from flowersweep.data.records import declared_count, decode
 from flowersweep.errors import DataError
 
 _log = logging.getLogger(__name__)
-_NAMED = 5  # problems spelled out in one message
-_MEND = "Records are counted from 0. Copy or download the file again, or write it anew without that record."
+_NAMED = 5  # problems listed in one message
+_MEND = (
+    "Records are counted from 0. Copy or download the file again, or write it anew without that "
+    "record."
+)
 
 
 @dataclass(frozen=True)
 class Records:
-    """What one split holds, record by record, in file order."""
+    """The contents of one split, by record in file order."""
 
     labels: npt.NDArray[np.int64]  # (n,); -1 where the split is unlabelled
     ids: npt.NDArray[np.str_]  # (n,)
@@ -37,17 +40,26 @@ def read_records(files: Sequence[str], *, labelled: bool) -> Records:
     """Parse and decode every record of ``files``.
 
     Raises:
-        DataError: a file is truncated or corrupt, a feature is missing, a JPEG cannot be decoded, or a file does not hold as many
-            records as its name says. Up to five problems are named, each by file and record number.
+        DataError: A file is truncated or corrupt, a feature is missing, a JPEG cannot be decoded,
+            or a file's name has another number of records. The message lists up to five problems.
     """
     try:
-        columns = [np.concatenate(column) for column in zip(*_columns(files, labelled), strict=True)]
+        columns = [
+            np.concatenate(column) for column in zip(*_columns(files, labelled), strict=True)
+        ]
     except tf.errors.OpError as error:
-        # The fast pass knows that something is wrong, not where: a slow one, record by record, finds out.
-        found = list(islice(problems(files, labelled=labelled), _NAMED)) or [f"{', '.join(files)}: {error.message}"]
-        raise DataError("\n".join([*found, _MEND])) from error
+        # The fast pass does not know which record is bad; the slow pass finds it.
+        messages = list(islice(problems(files, labelled=labelled), _NAMED)) or [
+            f"{', '.join(files)}: {error.message}"
+        ]
+        raise DataError("\n".join([*messages, _MEND])) from error
     if not columns:
-        columns = [np.empty(0, np.int64), np.empty(0, object), np.empty(0, np.int64), np.empty((0, 2), np.int32)]
+        columns = [
+            np.empty(0, np.int64),
+            np.empty(0, object),
+            np.empty(0, np.int64),
+            np.empty((0, 2), np.int32),
+        ]
     file, identities, labels, sizes = columns
     counts = np.bincount(file, minlength=len(files))
     _check_counts(files, counts)
@@ -56,34 +68,49 @@ def read_records(files: Sequence[str], *, labelled: bool) -> Records:
 
 
 def check_labels(files: Sequence[str], records: Records, classes: int | None) -> None:
-    """Raise DataError for a label below 0, or at or above ``classes`` (None: unknown), naming file and record."""
-    wrong = (records.labels < 0) | (records.labels >= classes if classes is not None else False)
-    if wrong.any():
-        allowed = "0 or more" if classes is None else f"0 to {classes - 1} (the class file names {classes})"
-        named = [f"{locate(files, records, i)}: label {records.labels[i]}, must be {allowed}" for i in np.flatnonzero(wrong)[:_NAMED]]
-        raise DataError("\n".join([*named, f"{wrong.sum()} such labels. Records are counted from 0. Mend them, or set data.classes."]))
+    """Raise DataError for labels outside 0 to ``classes`` - 1 (None: no upper limit)."""
+    invalid = (records.labels < 0) | (records.labels >= classes if classes is not None else False)
+    if invalid.any():
+        allowed = "0 or more"
+        if classes is not None:
+            allowed = f"0 to {classes - 1} (the class file names {classes})"
+        messages = [
+            f"{locate(files, records, i)}: label {records.labels[i]}, must be {allowed}"
+            for i in np.flatnonzero(invalid)[:_NAMED]
+        ]
+        messages.append(
+            f"{invalid.sum()} such labels. Records are counted from 0. Mend them, or set "
+            "data.classes."
+        )
+        raise DataError("\n".join(messages))
 
 
 def warn_of_duplicates(name: str, ids: npt.NDArray[np.str_]) -> None:
-    """Log how many ids of a split occur more than once: it may be an image counted twice, but nothing breaks on it."""
+    """Warn of ids that occur more than once: perhaps duplicate images, but nothing breaks."""
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) < len(ids):
-        _log.warning("%s: %d ids occur more than once, first %r", name, (counts > 1).sum(), str(unique[counts > 1][0]))
+        _log.warning(
+            "%s: %d ids occur more than once, first %r",
+            name,
+            (counts > 1).sum(),
+            str(unique[counts > 1][0]),
+        )
 
 
 def locate(files: Sequence[str], records: Records, index: int) -> str:
-    """Name the ``index``-th record of a split by file and record number within it."""
+    """Return the file and the record number in it of the ``index``-th record of a split."""
     ends = np.cumsum(records.counts)
     file = int(np.searchsorted(ends, index, side="right"))
     return f"{files[file]}, record {index - (ends[file] - records.counts[file])}"
 
 
 def digest(files: Sequence[str]) -> str:
-    """Return 16 hex digits of a sha256 over the names (``train/00-….tfrec``) and the contents of ``files``."""
+    """Return 16 hex digits of a sha256 over names (``train/00-….tfrec``) and contents."""
     with ThreadPoolExecutor(8) as pool:
         contents = list(pool.map(_sha256, files))
     names = ["/".join(file.split("/")[-2:]) for file in files]
-    return hashlib.sha256("\n".join(f"{name} {content}" for name, content in zip(names, contents, strict=True)).encode()).hexdigest()[:16]
+    lines = [f"{name} {content}" for name, content in zip(names, contents, strict=True)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _sha256(path: str) -> str:
@@ -95,7 +122,7 @@ def _sha256(path: str) -> str:
 
 
 def _columns(files: Sequence[str], labelled: bool) -> Iterator[tuple[Any, ...]]:
-    """Yield blocks of (file number, id, label, stored size), the same length each, in file order."""
+    """Yield blocks of columns in file order: file number, id, label, stored size."""
 
     def records_of(number: Any, path: Any) -> Any:
         return tf.data.TFRecordDataset(path, buffer_size=8 << 20).map(lambda raw: (number, raw))
@@ -105,9 +132,13 @@ def _columns(files: Sequence[str], labelled: bool) -> Iterator[tuple[Any, ...]]:
         label = record["class"] if labelled else tf.constant(-1, tf.int64)
         return number, record["id"], label, tf.shape(decode(record["image"]))[:2]
 
-    files_by_number = tf.data.Dataset.from_tensor_slices((np.arange(len(files), dtype=np.int64), list(files)))
-    every = files_by_number.flat_map(records_of).map(facts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    yield from every.batch(1024).as_numpy_iterator()
+    files_by_number = tf.data.Dataset.from_tensor_slices(
+        (np.arange(len(files), dtype=np.int64), list(files))
+    )
+    rows = files_by_number.flat_map(records_of).map(
+        facts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    yield from rows.batch(1024).as_numpy_iterator()
 
 
 def _schema(labelled: bool) -> dict[str, Any]:
@@ -116,14 +147,19 @@ def _schema(labelled: bool) -> dict[str, Any]:
 
 
 def _check_counts(files: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
-    wrong = [
-        f"{file}: its name says {promised} records, it holds {held or 'none'}; it was cut short, or renamed"
-        for file, held in zip(files, counts, strict=True)
-        if (promised := declared_count(file)) is not None and promised != held
+    messages = [
+        f"{file}: its name says {promised} records, it holds {count or 'none'}; it was cut short, "
+        "or renamed"
+        for file, count in zip(files, counts, strict=True)
+        if (promised := declared_count(file)) is not None and promised != count
     ]
-    silent = [file for file in files if declared_count(file) is None]
-    if silent:
-        what = "%d files do not say in their name how many records they hold (first %s): one that was cut between two would not be noticed"
-        _log.warning(what, len(silent), silent[0])
-    if wrong:
-        raise DataError("\n".join([*wrong[:_NAMED], "Copy or download it again, or give it a name with the right count."]))
+    unnumbered = [file for file in files if declared_count(file) is None]
+    if unnumbered:
+        warning = (
+            "%d files do not say in their name how many records they hold (first %s): one that "
+            "was cut between two would not be noticed"
+        )
+        _log.warning(warning, len(unnumbered), unnumbered[0])
+    if messages:
+        advice = "Copy or download it again, or give it a name with the right count."
+        raise DataError("\n".join([*messages[:_NAMED], advice]))

@@ -27,16 +27,6 @@ class PoolingResult:
 
 
 @dataclass(frozen=True)
-class Published:
-    """The grid of 100 weights between the two best members, by accuracy: told as notebooks do, and honestly."""
-
-    members: tuple[str, str]
-    grid: ensemble.Grid
-    told: float  # accuracy gained over the better of the two on the images the weight was chosen by
-    gain: Difference  # the same on holdout
-
-
-@dataclass(frozen=True)
 class EnsembleAnalysis:
     """What a study of an ensemble says: ``ways`` begins with the study's best trial."""
 
@@ -46,7 +36,6 @@ class EnsembleAnalysis:
     weights: list[Interval]  # of the solver's weights, over the tune images
     recalibration: float  # the temperature of the pool of the study's best trial
     pooling_results: list[PoolingResult]
-    published: Published
 
 
 def reference_weightings(members: Members) -> dict[str, tuple[Reals, str]]:
@@ -74,7 +63,6 @@ def analyse(members: Members, ways: dict[str, tuple[Reals, str]]) -> EnsembleAna
         weights.weight_intervals(members.label_probs, members.labels["tune"]),
         next(iter(pools.values())).recalibration,
         [_way(name, pool, members, best) for name, pool in pools.items()],
-        _published(members),
     )
 
 
@@ -90,15 +78,4 @@ def _way(name: str, pool: ensemble.Pool, members: Members, best: Reals) -> Pooli
         accuracy(logits, labels),
         macro_f1(logits, labels, logits.shape[1]),
         compare(logits, best, labels),
-    )
-
-
-def _published(members: Members) -> Published:
-    one, two = (int(index) for index in np.argsort(members.member_nll)[:2])
-    tune, report = ((members.logits[part][one], members.logits[part][two], members.labels[part]) for part in ("tune", "holdout"))
-    grid = ensemble.published_grid(*tune)
-    pooled = ensemble.mix_two(report[0], report[1], grid.read)
-    better = max(accuracy(logits, tune[2]) for logits in tune[:2])
-    return Published(
-        (members.names[one], members.names[two]), grid, grid.accuracy - better, compare(pooled, report[0], report[2])["accuracy"]
     )

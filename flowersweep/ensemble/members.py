@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flowersweep.config.keys import is_within
 from flowersweep.config.schema import Config, Data
 from flowersweep.errors import ConfigError, StudyError, did_you_mean
 from flowersweep.evaluation import ensemble
@@ -68,7 +69,7 @@ def load_members(config: Config) -> Members | None:
     """
     studies = Path(config.dir) / "studies"
     paths = [str(entry["path"]) for entry in config.sweep.space.values() if isinstance(entry, Mapping) and "path" in entry]
-    foreign = [path for path in paths if not path.startswith("ensemble.")]
+    foreign = [path for path in paths if not is_within(path, "ensemble")]
     if not config.ensemble.members:
         if paths and not foreign:
             raise ConfigError("which trials are pooled? ensemble.members=[STUDY,STUDY:TRIAL,...]. " + _known("", studies))

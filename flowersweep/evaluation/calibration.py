@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from flowersweep.evaluation.scores import Counts, Labels, Logits, Reals, nll, shift_logits
+from flowersweep.evaluation.scores import Counts, Labels, Logits, Reals, accuracy, macro_f1, nll, shift_logits
 
 Reals32 = npt.NDArray[np.float32]
 
@@ -40,9 +41,9 @@ def reliability(logits: Logits, labels: Labels, *, bins: int = BINS, temperature
     return Reliability(np.arange(1, bins + 1) / bins, count.astype(np.int64), sure / empty, hits / empty)
 
 
-def brier(logits: Logits, labels: Labels, *, temperature: float = 1.0) -> float:
+def brier(logits: Logits, labels: Labels) -> float:
     """Return the mean squared distance of the probabilities from the truth, summed over the classes: 0 to 2 (Brier 1950)."""
-    missed = probabilities(logits, temperature)
+    missed = probabilities(logits)
     missed[np.arange(len(labels)), labels] -= 1
     return float(np.mean(np.vecdot(missed, missed)))
 
@@ -83,6 +84,34 @@ def temperature(logits: Logits, labels: Labels) -> float:
 def calibrated_nll(logits: Logits, labels: Labels) -> float:
     """Return the mean NLL in nats at the best temperature: comparable across losses that scale logits differently."""
     return nll(logits, labels, temperature(logits, labels))
+
+
+def score_part(part: str, logits: Logits, labels: Labels, temperature: float) -> dict[str, float]:
+    """Return the scores of one part that every epoch has, by name such as ``tune/nll``.
+
+    ``temperature`` is the one that tune chose. ``calibrated_nll`` alone needs it.
+    """
+    return {
+        f"{part}/calibrated_nll": nll(logits, labels, temperature),
+        f"{part}/nll": nll(logits, labels),
+        f"{part}/accuracy": accuracy(logits, labels),
+        f"{part}/macro_f1": macro_f1(logits, labels, logits.shape[1]),
+    }
+
+
+def final_scores(logits: Mapping[str, Logits], labels: Mapping[str, Labels]) -> dict[str, float]:
+    """Return what a trial ends with: the scores of each part of ``labels`` (n,), and how well calibrated it is.
+
+    The calibrated scores of every part are at the temperature of tune: one that holdout had chosen would flatter it.
+    """
+    fitted = temperature(logits["tune"], labels["tune"])
+    scores = {"tune/temperature": fitted}
+    for part, truth in labels.items():
+        scores |= score_part(part, logits[part], truth, fitted)
+        scores[f"{part}/ece"] = reliability(logits[part], truth).error
+        scores[f"{part}/calibrated_ece"] = reliability(logits[part], truth, temperature=fitted).error
+        scores[f"{part}/brier"] = brier(logits[part], truth)
+    return scores
 
 
 def _slope(below: Reals32, scratch: Reals32, right: float, inverse: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowersweep.evaluation.calibration import probabilities, temperature
-from flowersweep.evaluation.scores import Labels, Logits, Reals, accuracy
+from flowersweep.evaluation.scores import Labels, Logits, Reals
 from flowersweep.evaluation.weights import SMALLEST
 
 POOLINGS = ("linear", "geometric")
@@ -49,29 +49,6 @@ def calibrated_log_probs(members: Sequence[Logits], temperatures: Reals) -> Real
     chances = np.stack([probabilities(each, float(own)) for each, own in zip(members, temperatures, strict=True)])
     logs: Reals = np.log(np.maximum(chances, SMALLEST))
     return logs
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The published way: of 100 weights of the first of two members, the first that gives the most hits."""
-
-    meant: float  # index / 99: the weight that was tried
-    read: float  # index / 100: the weight that is used, because the index is taken for percent
-    accuracy: float  # of the weight that was tried, on the images it was chosen by
-    equal: int  # how many of the 100 weights give as many hits
-
-
-def published_grid(first: Logits, second: Logits, labels: Labels) -> Grid:
-    """Choose the weight of two members by accuracy on a grid of 100, as notebooks do: no temperatures, and a slip in reading the weight."""
-    tried = np.linspace(0, 1, 100)
-    hits = np.array([accuracy(mix_two(first, second, weight), labels) for weight in tried])
-    index = int(hits.argmax())
-    return Grid(float(tried[index]), index / 100, float(hits[index]), int(np.sum(hits == hits[index])))
-
-
-def mix_two(first: Logits, second: Logits, weight: float) -> Reals:
-    """Return the logarithms of ``weight`` times the first model's probabilities and the rest of the second's, (n, K)."""
-    return np.log(np.maximum(weight * probabilities(first) + (1 - weight) * probabilities(second), SMALLEST))
 
 
 def _pooled(pooling: str, logs: Reals, weights: Reals) -> Reals:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +11,6 @@ Logits = npt.NDArray[np.floating[Any]]
 Labels = npt.NDArray[np.integer[Any]]
 Counts = npt.NDArray[np.int64]
 Reals = npt.NDArray[np.float64]
-
-
-class PerClass(NamedTuple):
-    """Scores of each class, each (K,); 0 where a class was never predicted (precision) or never there (recall)."""
-
-    precision: Reals
-    recall: Reals
-    f1: Reals
-    support: Counts
 
 
 def accuracy(logits: Logits, labels: Labels) -> float:
@@ -60,16 +51,17 @@ def shift_logits(logits: Logits, dtype: type[np.floating[Any]]) -> npt.NDArray[A
 
 def confusion(logits: Logits, labels: Labels) -> Counts:
     """Return how often each class (row) was taken for each class (column), (K, K)."""
-    classes = logits.shape[1]
-    pairs = labels.astype(np.int64) * classes + logits.argmax(axis=1)
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes).astype(np.int64, copy=False)
+    from sklearn.metrics import confusion_matrix  # here: a trial does without the second that it takes to import
+
+    counts: Counts = confusion_matrix(labels, logits.argmax(axis=1), labels=np.arange(logits.shape[1]))
+    return counts
 
 
-def per_class(confusion: Counts) -> PerClass:
-    """Return precision, recall, F1 and support of each class of a confusion matrix (K, K)."""
-    right, support, predicted = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
+def per_class(logits: Logits, labels: Labels) -> tuple[Reals, Reals, Reals, Counts]:
+    """Return precision, recall, F1 and support of each class, each (K,); 0 where a class was never predicted or never there."""
+    from sklearn.metrics import precision_recall_fscore_support
 
-    def share(part: Counts, whole: Counts) -> Reals:
-        return part / np.maximum(whole, 1)
-
-    return PerClass(share(right, predicted), share(right, support), share(2 * right, support + predicted), support)
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, logits.argmax(axis=1), labels=np.arange(logits.shape[1]), zero_division=0
+    )
+    return precision, recall, f1, support

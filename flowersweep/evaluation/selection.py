@@ -1,4 +1,4 @@
-"""What choosing does to a score: how good the best of many looks by luck, what more trials bring, and what would settle a question."""
+"""What choosing does to a score: how good the best of many looks by luck, and how well a proxy ranks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
-
-from flowersweep.evaluation.scores import Reals
 
 
 class Correlation(NamedTuple):
@@ -30,24 +28,6 @@ def expected_max_bias(configurations: int, standard_error: float, *, correlation
     largest = stats.norm.cdf(grid) ** configurations  # the distribution of the largest of K standard normal errors
     expected = np.trapezoid((grid > 0) - largest, grid)
     return float(standard_error * math.sqrt(1 - correlation) * expected)
-
-
-def expected_best(values: Sequence[float], *, maximize: bool = True, replacement: bool = True) -> Reals:
-    """Return the expected best of k of n trials at random, for k = 1 to n, (n,): the expected validation performance.
-
-    Dodge et al. 2019 (eq. 4) draw with replacement, which for k near n says too little; without it the estimate has no bias
-    (Tang et al. 2020). It is for random and quasi-random trials: those of an adaptive sampler depend on their order.
-    """
-    ordered = np.sort(np.asarray(values, float))
-    ordered = ordered if maximize else ordered[::-1]
-    n, ranks = len(ordered), np.arange(len(ordered) + 1)
-    chosen = ranks[1:, np.newaxis]  # k
-    if replacement:
-        reached = (ranks / n) ** chosen
-    else:
-        reached = np.array([[math.comb(int(rank), int(k)) / math.comb(n, int(k)) for rank in ranks] for k in chosen[:, 0]])
-    best: Reals = np.diff(reached, axis=1) @ ordered  # the chance that the best of k is the i-th, times its value
-    return best
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -71,15 +51,3 @@ def rank_correlation(proxy: Sequence[float], full: Sequence[float], *, confidenc
     bounded = min(max(value, -0.999999), 0.999999)
     half = stats.norm.ppf((1 + confidence) / 2) * math.sqrt((1 + bounded**2 / 2) / (len(proxy) - 3))
     return Correlation(value, math.tanh(math.atanh(bounded) - half), math.tanh(math.atanh(bounded) + half))
-
-
-def more_needed(difference: float, standard_error: float, count: int, *, power: float = 0.8, confidence: float = 0.95) -> float:
-    """Return how many more images, or seeds, would settle a difference that was seen with ``count`` of them; inf for none at all.
-
-    ``standard_error`` is that of the difference, paired, and falls with the root of the count. Settled means: if the true difference
-    is the one seen, its interval leaves out zero with a chance of ``power``.
-    """
-    if difference == 0:
-        return math.inf
-    wanted = stats.norm.ppf((1 + confidence) / 2) + stats.norm.ppf(power)
-    return float(max(0, math.ceil(count * (wanted * standard_error / difference) ** 2) - count))

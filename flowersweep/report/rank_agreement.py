@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from flowersweep.config.keys import is_within
 from flowersweep.evaluation.selection import Correlation, rank_correlation
 from flowersweep.report.page import Column, Part, Table, Text
 from flowersweep.report.study_view import StudyView
@@ -31,7 +32,7 @@ def rank_agreement(first: StudyView, second: StudyView) -> RankAgreement:
     else was searched. Of a configuration that was trained several times the mean counts.
     """
     both = {p.path for p in first.parameters} & {p.path for p in second.parameters} - {"seed"}
-    paths = {path for path in both if not path.startswith("train.")} or both
+    paths = {path for path in both if not is_within(path, "train")} or both
     one, other = _by_configuration(first, paths), _by_configuration(second, paths)
     shared = sorted(one.keys() & other.keys()) if paths else []
     values = [[sign * float(np.mean(by[key])) for key in shared] for sign, by in ((_sign(first), one), (_sign(second), other))]

@@ -109,7 +109,10 @@ def _evaluation(run: RecordedRun, predicted: Predictions | None) -> Section:
     if predicted is not None:
         return study_page.evaluation(predicted, class_names(run.provenance, predicted), "The run on both halves of val")
     rows = [[name, value] for name, value in sorted(run.metrics.items()) if name.startswith(("tune/", "holdout/"))]
-    note = "The run kept no logits, so there is no confusion to show. Only the best trials of a sweep keep theirs (sweep.save_predictions_of_best)."
+    note = (
+        "The run kept no logits, so there is no confusion to show. "
+        "Only the best trials of a sweep keep theirs (sweep.save_predictions_of_best)."
+    )
     table = Table("Scores of the run", [Column("metric", False), Column("value")], rows)
     return Section("evaluation", "Evaluation", [Text(note, soft=True), table])
 

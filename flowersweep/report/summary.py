@@ -220,8 +220,7 @@ def confused_pairs(predicted: Predictions, names: Sequence[str]) -> list[Confuse
 
 def score_classes(predicted: Predictions, names: Sequence[str]) -> list[ClassScore]:
     """Return the scores of the classes that the held-out half has, the worst first."""
-    scores = per_class(confusion(predicted.holdout, predicted.holdout_labels))
-    columns = (scores.precision, scores.recall, scores.f1, scores.support)
+    columns = per_class(predicted.holdout, predicted.holdout_labels)
     rows = zip(names, *(column.tolist() for column in columns), strict=True)
     present = [row for row in (ClassScore(*row) for row in rows) if row.support]
     return sorted(present, key=lambda row: (row.f1, -row.support))

@@ -21,7 +21,7 @@ def ppf(distribution: BaseDistribution, share: float) -> Any:
             return min(max(round(math.exp(ends[0] + share * (ends[1] - ends[0]))), low), high)
         case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=int() | float() as step):
             count = round((high - low) / step) + 1
-            return low + step * min(int(share * count), count - 1)
+            return min(low + step * min(int(share * count), count - 1), high)  # sums of floats may go beyond
         case FloatDistribution(low=low, high=high, log=log):
             value = low * (high / low) ** share if log else low + share * (high - low)
             return min(max(value, low), high)

@@ -1,1 +1,1 @@
-"""The view of a study that people open: its journal as MLflow runs, and the models that were promoted out of it."""
+"""MLflow as a view of a study: runs copied from the journal, and promoted models."""

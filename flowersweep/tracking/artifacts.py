@@ -1,4 +1,4 @@
-"""The files of a run: its whole configuration, where it came from, and what its predictions confuse."""
+"""Files of a run: its configuration, its provenance, and tables about its predictions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import yaml
 
 from flowersweep.config.paths import merged
 from flowersweep.evaluation.calibration import Reliability, reliability
-from flowersweep.evaluation.scores import Counts, confusion, per_class
+from flowersweep.evaluation.scores import Counts, Labels, Logits, confusion, per_class
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked, masked_diff
@@ -27,7 +27,10 @@ PICTURES = ("schedule.svg", "augmentation.jpg")
 
 
 def write_study(target: Path, study: StudyStarted, folder: Path) -> None:
-    """Write the files of the study's own run into ``target``: base configuration, search space, provenance, changes of the code."""
+    """Write the files of the study's own run into ``target``.
+
+    They are the base configuration, the search space, the provenance and the uncommitted changes.
+    """
     _write_yaml(target / "config.yaml", study.config)
     _write_yaml(target / "space.yaml", study.space)
     _write_provenance(target, study)
@@ -36,7 +39,14 @@ def write_study(target: Path, study: StudyStarted, folder: Path) -> None:
 
 
 def write_trial(target: Path, study: StudyStarted, trial: TrialRecord, folder: Path | None) -> None:
-    """Write the files of a trial into ``target``; ``folder`` is where it left logits and pictures, if it left any."""
+    """Write the files of a trial into ``target``.
+
+    Args:
+        target: An existing folder.
+        study: The first event of the study.
+        trial: The trial's record.
+        folder: Where the trial wrote its logits and pictures; None if it wrote none.
+    """
     _write_yaml(target / "config.yaml", merged(study.config, trial.settings))
     _write_provenance(target, study)
     if folder is None:
@@ -47,10 +57,19 @@ def write_trial(target: Path, study: StudyStarted, trial: TrialRecord, folder: P
     if not (folder / "logits.npz").exists():
         return
     try:
-        _write_evaluation(target / "evaluation", folder / "logits.npz", study.provenance.get("data", {}).get("classes"))
+        _write_evaluation(
+            target / "evaluation",
+            folder / "logits.npz",
+            study.provenance.get("data", {}).get("classes"),
+        )
     except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
-        # Never retried: a file that cannot be read now will not be readable later, and the metrics must not wait for it.
-        log.warning("%s cannot be read (%s): the run of trial %s gets no confusion matrix", folder / "logits.npz", error, trial.number)
+        # No retry: a broken file stays broken, and the metrics must not wait for it.
+        log.warning(
+            "%s cannot be read (%s): the run of trial %s gets no confusion matrix",
+            folder / "logits.npz",
+            error,
+            trial.number,
+        )
 
 
 def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
@@ -63,32 +82,52 @@ def _write_provenance(target: Path, study: StudyStarted) -> None:
     (target / "provenance.json").write_text(json.dumps(masked(facts), indent=1, default=str))
 
 
-def _write_evaluation(target: Path, logits: Path, classes: Sequence[str] | None) -> None:
+def _write_evaluation(target: Path, path: Path, classes: Sequence[str] | None) -> None:
     target.mkdir()
-    with np.load(logits, allow_pickle=False) as stored:
+    with np.load(path, allow_pickle=False) as stored:
         for split in SPLITS:
-            counts = confusion(stored[split], stored[f"{split}_labels"])
-            names = classes if classes and len(classes) == len(counts) else [str(index) for index in range(len(counts))]
-            _write_table(target / f"confusion_{split}.csv", ["true \\ predicted", *names], _confusion_rows(names, counts))
-            _write_table(target / f"per_class_{split}.csv", ["class", "precision", "recall", "f1", "support"], _class_rows(names, counts))
-            found = reliability(stored[split], stored[f"{split}_labels"])
-            _write_table(target / f"calibration_{split}.csv", ["confidence up to", "images", "confidence", "accuracy"], _bins(found))
-    (target / "logits.npz").symlink_to(logits.resolve())  # whoever uploads the folder follows it: one copy less
+            logits, labels = stored[split], stored[f"{split}_labels"]
+            counts = confusion(logits, labels)
+            names = (
+                classes
+                if classes and len(classes) == len(counts)
+                else [str(index) for index in range(len(counts))]
+            )
+            _write_table(
+                target / f"confusion_{split}.csv",
+                ["true \\ predicted", *names],
+                _confusion_rows(names, counts),
+            )
+            _write_table(
+                target / f"per_class_{split}.csv",
+                ["class", "precision", "recall", "f1", "support"],
+                _class_rows(names, logits, labels),
+            )
+            found = reliability(logits, labels)
+            _write_table(
+                target / f"calibration_{split}.csv",
+                ["confidence up to", "images", "confidence", "accuracy"],
+                _bins(found),
+            )
+    (target / "logits.npz").symlink_to(
+        path.resolve()
+    )  # whoever uploads the folder follows it: one copy less
 
 
 def _confusion_rows(names: Sequence[str], counts: Counts) -> Iterable[Sequence[Any]]:
     return ([name, *row] for name, row in zip(names, counts.tolist(), strict=True))
 
 
-def _class_rows(names: Sequence[str], counts: Counts) -> Iterable[Sequence[Any]]:
-    scores = per_class(counts)
-    rounded = (scores.precision.round(4).tolist(), scores.recall.round(4).tolist(), scores.f1.round(4).tolist(), scores.support.tolist())
-    return zip(names, *rounded, strict=True)
+def _class_rows(names: Sequence[str], logits: Logits, labels: Labels) -> Iterable[Sequence[Any]]:
+    return zip(
+        names, *(column.round(4).tolist() for column in per_class(logits, labels)), strict=True
+    )
 
 
-def _bins(found: Reliability) -> Iterable[Sequence[Any]]:
-    rows = np.stack([found.upper, found.images, found.confidence, found.accuracy], axis=1)[found.images > 0]
-    return ([upper, int(images), *rest] for upper, images, *rest in rows.round(4).tolist())
+def _bins(bins: Reliability) -> Iterable[Sequence[Any]]:
+    rows = np.stack([bins.upper, bins.images, bins.confidence, bins.accuracy], axis=1)
+    filled = rows[bins.images > 0].round(4).tolist()
+    return ([upper, int(images), *rest] for upper, images, *rest in filled)
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

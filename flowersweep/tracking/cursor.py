@@ -1,4 +1,4 @@
-"""How far a journal was shipped: a file beside it that saves work, but that nothing depends on."""
+"""How far a journal was shipped: a file in the study's folder. Losing it costs only time."""
 
 from __future__ import annotations
 
@@ -16,28 +16,39 @@ from flowersweep.util.files import write_bytes
 
 @dataclass
 class Cursor:
-    """What is in the store: so many bytes of the journal, and which runs they made (by trial; None is the study's own)."""
+    """What the store has: a number of bytes of the journal, and the runs made from them."""
 
     store: str
-    begun: float = 0.0  # when the study was, by its first event: of another time it is another study
+    begun: float = 0.0  # time of the study's first event; it tells studies of one name apart
     offset: int = 0  # bytes of whole events
-    runs: dict[int | None, str] = field(default_factory=dict)
+    runs: dict[int | None, str] = field(default_factory=dict)  # by trial; None: the study's own
 
     def write(self, path: Path, open_: Container[int]) -> None:
-        """Replace the file at ``path``. Of the runs it keeps the study's and those of the trials that are open.
+        """Replace the file at ``path``.
 
-        The others are rarely asked for again and would then be searched for; with them the file would grow with the study.
+        The file has only the runs of the study and of open trials, so it stays small. The sink
+        searches the store for another run in the rare case that it needs one.
         """
-        runs = {"study" if trial is None else str(trial): run for trial, run in self.runs.items() if trial is None or trial in open_}
+        runs = {
+            "study" if trial is None else str(trial): run
+            for trial, run in self.runs.items()
+            if trial is None or trial in open_
+        }
         content = {"store": self.store, "begun": self.begun, "offset": self.offset, "runs": runs}
         write_bytes(path, json.dumps(content).encode(), durable=False)  # it only saves work
 
 
 def read(path: Path, store: str, journal: Path) -> Cursor:
-    """Return the cursor at ``path``; a fresh one if it is missing, broken, or of another store or journal."""
+    """Return the cursor at ``path``.
+
+    Returns a new cursor if the file is missing or broken, or is about another store or journal.
+    """
     try:
         stored = json.loads(path.read_text())
-        runs = {None if trial == "study" else int(trial): str(run) for trial, run in stored["runs"].items()}
+        runs = {
+            None if trial == "study" else int(trial): str(run)
+            for trial, run in stored["runs"].items()
+        }
         cursor = Cursor(stored["store"], float(stored["begun"]), int(stored["offset"]), runs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Cursor(store)
@@ -45,9 +56,13 @@ def read(path: Path, store: str, journal: Path) -> Cursor:
 
 
 def _of(cursor: Cursor, journal: Path) -> bool:
-    """Whether an event of this journal ends where the cursor stands."""
+    """Return whether the cursor is at the end of an event of this journal."""
     events, _ = journals.read_events(journal, most=1)
-    if not events or events[0].time != cursor.begun or not 0 < cursor.offset <= journal.stat().st_size:
+    if (
+        not events
+        or events[0].time != cursor.begun
+        or not 0 < cursor.offset <= journal.stat().st_size
+    ):
         return False
     with journal.open("rb") as file:
         file.seek(cursor.offset - 1)
@@ -55,9 +70,12 @@ def _of(cursor: Cursor, journal: Path) -> bool:
 
 
 def claim(folder: Path) -> IO[str]:
-    """Lock ``folder`` for shipping until the returned file is closed; two shippers would each make the runs.
+    """Lock ``folder`` for shipping until the caller closes the returned file.
 
-    Raises TrackingError if somebody else is at it.
+    Without the lock two shippers would create every run twice.
+
+    Raises:
+        TrackingError: Another process has the lock.
     """
     lock = (folder / "shipped.lock").open("a")
     try:
@@ -65,6 +83,7 @@ def claim(folder: Path) -> IO[str]:
     except OSError:
         lock.close()
         raise TrackingError(
-            f'the study "{folder.name}" is being sent to MLflow by another process, probably the one that runs it. Wait for it'
+            f'the study "{folder.name}" is being sent to MLflow by another process, probably the '
+            "one that runs it. Wait for it"
         ) from None
     return lock

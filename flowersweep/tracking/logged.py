@@ -1,4 +1,4 @@
-"""A trained network as MLflow's logged model: a .keras file that opens without pickle, with signature and class names."""
+"""Trained networks as MLflow logged models: .keras files (no pickle) with signature and facts."""
 
 from __future__ import annotations
 
@@ -27,13 +27,26 @@ NAME = "classifier"
 
 
 def log_model(
-    run: str, model: keras.Model, example: npt.NDArray[np.uint8], store: MlflowClient, *, facts: Mapping[str, Any] | None = None
+    run: str,
+    model: keras.Model,
+    example: npt.NDArray[np.uint8],
+    store: MlflowClient,
+    *,
+    facts: Mapping[str, Any] | None = None,
 ) -> ModelInfo:
-    """Log ``model`` (images (n, H, W, 3) in 0..255 -> logits (n, K)) under ``run``, once: a second call returns the first's.
+    """Log ``model`` under ``run``, once: a second call returns the model of the first.
 
-    ``example`` is a batch of images as uint8; its H, W and the K classes make the signature; ``facts`` go
-    with the model. MLflow's pyfunc can load
-    what is logged. Raises TrackingError if the store does not know the run.
+    MLflow's pyfunc can load the logged model.
+
+    Args:
+        run: Run id.
+        model: Maps images (n, H, W, 3) in 0..255 to logits (n, K).
+        example: Batch of uint8 images; its H and W become part of the signature.
+        store: Client of the store.
+        facts: Metadata of the model.
+
+    Raises:
+        TrackingError: The store does not know the run.
     """
     from mlflow.models import Model
 
@@ -41,33 +54,50 @@ def log_model(
     if logged is not None:
         folder = fetch(store, logged, "MLmodel")
         return Model.load(str(folder)).get_model_info(logged)
-    began = store.create_logged_model(_experiment(store, run), name=NAME, source_run_id=run, model_type="image classification")
-    described = Model(run_id=run, model_id=began.model_id, model_uuid=began.model_id, artifact_path=began.artifact_location)
+    draft = store.create_logged_model(
+        _experiment(store, run), name=NAME, source_run_id=run, model_type="image classification"
+    )
+    description = Model(
+        run_id=run,
+        model_id=draft.model_id,
+        model_uuid=draft.model_id,
+        artifact_path=draft.artifact_location,
+    )
     try:
         with TemporaryDirectory(prefix="flowersweep-") as scratch:
-            _save(model, Path(scratch), described, example, facts or {})
-            store.log_model_artifacts(began.model_id, scratch)
+            _save(model, Path(scratch), description, example, facts or {})
+            store.log_model_artifacts(draft.model_id, scratch)
     except BaseException:
-        store.finalize_logged_model(began.model_id, "FAILED")
+        store.finalize_logged_model(draft.model_id, "FAILED")
         raise
-    _link(store, run, began.model_id)
-    return described.get_model_info(store.finalize_logged_model(began.model_id, "READY"))
+    _link(store, run, draft.model_id)
+    return description.get_model_info(store.finalize_logged_model(draft.model_id, "READY"))
 
 
 def find_model(store: MlflowClient, run: str) -> LoggedModel | None:
-    """Return the finished model that was logged under ``run``, None if there is none. Raises TrackingError for no such run."""
-    found = store.search_logged_models([_experiment(store, run)], filter_string=f"source_run_id = '{run}' and name = '{NAME}'")
-    ready = [model for model in found if str(model.status) == "READY"]
+    """Return the finished model logged under ``run``; None if there is none.
+
+    Raises:
+        TrackingError: The store does not know the run.
+    """
+    models = store.search_logged_models(
+        [_experiment(store, run)], filter_string=f"source_run_id = '{run}' and name = '{NAME}'"
+    )
+    ready = [model for model in models if str(model.status) == "READY"]
     return min(ready, key=lambda model: model.creation_timestamp) if ready else None
 
 
 def fetch(store: MlflowClient, logged: LoggedModel, path: str, folder: str | None = None) -> Path:
-    """Return a local path of a file of a logged model; one that a server keeps is downloaded into ``folder``."""
+    """Return a local path of a logged model's file; download it into ``folder`` if necessary."""
     import mlflow.artifacts
 
     location = f"{logged.artifact_location}/{path}"
     local = location.startswith(("file:", "/"))
-    return Path(mlflow.artifacts.download_artifacts(location, dst_path=None if local else folder, tracking_uri=store.tracking_uri))
+    return Path(
+        mlflow.artifacts.download_artifacts(
+            location, dst_path=None if local else folder, tracking_uri=store.tracking_uri
+        )
+    )
 
 
 def _experiment(store: MlflowClient, run: str) -> str:
@@ -76,10 +106,19 @@ def _experiment(store: MlflowClient, run: str) -> str:
     try:
         return str(store.get_run(run).info.experiment_id)
     except MlflowException as error:
-        raise TrackingError(f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page or from a study') from error
+        raise TrackingError(
+            f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page or '
+            "from a study"
+        ) from error
 
 
-def _save(model: keras.Model, path: Path, described: Model, example: npt.NDArray[np.uint8], facts: Mapping[str, Any]) -> None:
+def _save(
+    model: keras.Model,
+    path: Path,
+    description: Model,
+    example: npt.NDArray[np.uint8],
+    facts: Mapping[str, Any],
+) -> None:
     import keras
     import mlflow.keras
     from mlflow.models import ModelSignature
@@ -87,16 +126,19 @@ def _save(model: keras.Model, path: Path, described: Model, example: npt.NDArray
 
     outputs = TensorSpec(np.dtype(np.float32), (-1, int(model.output_shape[-1])), "logits")
     inputs = TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))
-    made: dict[str, Any] = {"keras_version": keras.version(), "backend": keras.backend.backend()}
+    versions: dict[str, Any] = {
+        "keras_version": keras.version(),
+        "backend": keras.backend.backend(),
+    }
     mlflow.keras.save_model(
         model,
         str(path),
-        mlflow_model=described,
+        mlflow_model=description,
         signature=ModelSignature(Schema([inputs]), Schema([outputs])),
         input_example=example[:1],
-        # Given, or MLflow imports the model in a process of its own to find them, for seconds.
+        # Without this list MLflow loads the model in another process to find it: seconds.
         pip_requirements=[f"{name}=={version(name)}" for name in ("keras", "jax", "numpy")],
-        metadata={**facts, **made},
+        metadata={**facts, **versions},
     )
 
 

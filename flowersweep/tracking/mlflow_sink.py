@@ -1,4 +1,4 @@
-"""One journal on its way into one store: events are folded into changes, and each run is told its own."""
+"""Ship one journal to one MLflow store: fold events into changes and write each to its run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 1 << 17  # bytes of the journal between two writes of the cursor, about 200 events: a long journal is never held in memory
-HOUR = 3_600_000
+# Bytes of the journal between two writes of the cursor, about 200 events. The limit keeps a long
+# journal out of memory.
+AT_ONCE = 1 << 17
+HOUR = 3_600_000  # milliseconds
 
 
 class MlflowSink:
-    """Ships a journal step by step. Every step may fail and be repeated: what arrived twice is there once."""
+    """Ship a journal step by step; a failed step can be repeated without double entries."""
 
     into = "MLflow"
 
@@ -36,16 +38,19 @@ class MlflowSink:
         self._cursor = cursor.Cursor("")
         self._fold = MlflowProjection()
         self._changes = deque[RunUpdate]()  # folded, not in the store yet
-        self._folded = 0  # events since the cursor was written
-        self._offset = 0  # bytes of the journal that were folded
-        self._looked = False  # whether runs that the cursor does not know were searched
+        self._folded = 0  # events since the last write of the cursor
+        self._offset = 0  # folded bytes of the journal
+        self._looked = False  # whether the store was searched for runs missing from the cursor
         self._experiment: str | None = None
-        self._artifacts: dict[int | None, str] = {}  # trial -> where the files of its run go, until they were sent
+        # Trial -> address for the files of its run, until the files are sent.
+        self._artifacts: dict[int | None, str] = {}
 
     def step(self) -> int:
-        """Ship the next events and return how many; 0 when all that was journaled is in the store.
+        """Ship the next events and return their number; 0 if the store has the whole journal.
 
-        Raises TrackingError or MlflowException when the store fails; call it again later.
+        Raises:
+            TrackingError: The store cannot be opened; call this again later.
+            MlflowException: The store fails; call this again later.
         """
         client = self._client or self._open()
         if not self._changes and not self._fold_next() and not self._folded:
@@ -56,10 +61,13 @@ class MlflowSink:
                 self._apply(client, self._changes[0])
                 self._changes.popleft()
         except Exception as error:
-            self._looked = False  # a run may have been made although its answer was lost
+            self._looked = False  # the store may have created a run although its answer was lost
             self._experiment = None
             if getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST":
-                log.warning("the runs of %s are gone from the store: all of it is shipped again", self.journal.parent.name)
+                log.warning(
+                    "the runs of %s are gone from the store: all of it is shipped again",
+                    self.journal.parent.name,
+                )
                 self._begin(cursor.Cursor(self._cursor.store))
             raise
         shipped, self._folded = self._folded, 0
@@ -68,16 +76,25 @@ class MlflowSink:
         return shipped
 
     def close_orphaned_runs(self) -> bool:
-        """Tell the runs of a study that was killed that they no longer run; say whether there were any.
+        """Mark the runs of a killed study as ended; return whether there were any.
 
-        Only for a study that is shipped whole. One that a process holds is left alone: its runs are that process's.
+        Call it only when the whole journal is shipped. A study that another process holds is not
+        touched: its runs belong to that process.
         """
         if journals.lock_holder(self.journal.parent) is not None:
             return False
         newest = self.journal.stat().st_mtime
-        changes = [change for change in self._fold.killed(newest) if change.trial in self._cursor.runs]
+        changes = [
+            change for change in self._fold.killed(newest) if change.trial in self._cursor.runs
+        ]
         for change in changes:
-            runs.write(self._client or self._open(), self._cursor.runs[change.trial], change, self._fold, self.journal.parent)
+            runs.write(
+                self._client or self._open(),
+                self._cursor.runs[change.trial],
+                change,
+                self._fold,
+                self.journal.parent,
+            )
         return bool(changes)
 
     def close(self) -> None:
@@ -90,20 +107,22 @@ class MlflowSink:
         self._lock = self._lock or cursor.claim(self.journal.parent)
         client = store.client(self.tracking, self.dir)
         address = masked_text(client.tracking_uri)
-        found = cursor.read(self.journal.with_name("shipped.json"), address, self.journal)
-        if found.runs and not runs.exists(client, found.runs.get(None, "")):
-            found = cursor.Cursor(address)
-        self._begin(found)
+        reached = cursor.read(self.journal.with_name("shipped.json"), address, self.journal)
+        if reached.runs and not runs.exists(client, reached.runs.get(None, "")):
+            reached = cursor.Cursor(address)
+        self._begin(reached)
         self._client = client
         return client
 
     def _begin(self, reached: cursor.Cursor) -> None:
-        """Take up the journal behind what ``reached`` says is in the store."""
+        """Continue the journal after the part that the store has according to ``reached``."""
         self._cursor, self._offset = reached, 0
         self._fold, self._folded, self._looked = MlflowProjection(), 0, False
         self._changes.clear()
         while self._offset < reached.offset:
-            events, self._offset = journals.read_events(self.journal, self._offset, min(AT_ONCE, reached.offset - self._offset))
+            events, self._offset = journals.read_events(
+                self.journal, self._offset, min(AT_ONCE, reached.offset - self._offset)
+            )
             self._fold.add(events)
 
     def _fold_next(self) -> bool:
@@ -113,20 +132,26 @@ class MlflowSink:
         return bool(events)
 
     def _find_runs(self, client: MlflowClient) -> None:
-        """Look for runs that a killed process, or a lost answer, left without an entry in the cursor."""
-        missing = [change.started for change in self._changes if change.trial not in self._cursor.runs]
+        """Search for runs that lack a cursor entry: a process was killed or an answer was lost."""
+        missing = [
+            change.started for change in self._changes if change.trial not in self._cursor.runs
+        ]
         if self._looked or not missing:
             return
-        since = min(missing) - HOUR if self._cursor.offset else None  # clocks are set back, but not by more
-        found = runs.find(client, self._fold.study.experiment, self._fold.identity(), since)
-        self._cursor.runs = found | self._cursor.runs
+        # Clocks are sometimes set back, but by less than an hour.
+        since = min(missing) - HOUR if self._cursor.offset else None
+        run_ids = runs.find(client, self._fold.study.experiment, self._fold.identity(), since)
+        self._cursor.runs = run_ids | self._cursor.runs
         self._looked = True
 
     def _apply(self, client: MlflowClient, change: RunUpdate) -> None:
-        known = self._cursor.runs
-        if change.trial not in known:
-            self._experiment = self._experiment or store.experiment(client, self._fold.study.experiment, self.dir)
-            made = runs.create(client, self._experiment, change, self._fold.study, known.get(None))
-            known[change.trial], self._artifacts[change.trial] = str(made.info.run_id), made.info.artifact_uri
+        run_ids = self._cursor.runs
+        if change.trial not in run_ids:
+            self._experiment = self._experiment or store.experiment(
+                client, self._fold.study.experiment, self.dir
+            )
+            run = runs.create(client, self._experiment, change, self._fold.study, run_ids.get(None))
+            run_ids[change.trial] = str(run.info.run_id)
+            self._artifacts[change.trial] = run.info.artifact_uri
         uri = self._artifacts.pop(change.trial, None) if change.files is not None else None
-        runs.write(client, known[change.trial], change, self._fold, self.journal.parent, uri)
+        runs.write(client, run_ids[change.trial], change, self._fold, self.journal.parent, uri)

@@ -1,4 +1,4 @@
-"""What the runs of a study must be told, read off its journal: no MLflow here, only what it will hold."""
+"""Compute from journal events what MLflow will hold; this file does not use MLflow."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ from flowersweep.study.records import StudyRecord, TrialRecord
 from flowersweep.tracking.masking import MASK, masked_text, secret
 from flowersweep.tracking.throughput import images_per_second, settings_of_one
 
-# A pruned trial was stopped early and its last metrics are no result, so it must not read FINISHED beside those that ended.
-STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "finished": "FINISHED", "interrupted": "KILLED"}
+# Pruned is not FINISHED: the trial stopped early and its last metrics are no result.
+STATUS = {
+    "complete": "FINISHED",
+    "pruned": "KILLED",
+    "failed": "FAILED",
+    "finished": "FINISHED",
+    "interrupted": "KILLED",
+}
 LONGEST_TAG = 5000
 
 
 @dataclass(frozen=True)
 class Point:
-    """One value of one metric; everything in it comes from the journal, so that it can be sent twice."""
+    """One value of one metric. All of it is in the journal, so sending it twice is harmless."""
 
     key: str
     value: float
@@ -40,12 +46,12 @@ class Point:
 
 @dataclass
 class RunUpdate:
-    """What one run must still be told; ``trial`` is None for the run of the study itself."""
+    """Pending changes of one run; ``trial`` is None for the run of the study itself."""
 
     trial: int | None
     name: str
     started: int
-    identity: dict[str, str]  # tags it is made with, and found again by
+    identity: dict[str, str]  # tags set at creation; a search finds the run by them
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
@@ -56,7 +62,7 @@ class RunUpdate:
 
 
 class MlflowProjection:
-    """The events of one study so far, and what MLflow must be told of the next ones."""
+    """The state of one study so far; turns new events into changes of MLflow runs."""
 
     def __init__(self) -> None:
         self.record = StudyRecord()
@@ -69,21 +75,27 @@ class MlflowProjection:
 
     @property
     def open(self) -> set[int]:
-        """The trials that have not ended."""
+        """The trials that have not ended yet."""
         return set(self.record.open)
 
     def add(self, events: Iterable[Event]) -> list[RunUpdate]:
-        """Take in events and return what they change, the study's run first."""
+        """Apply events and return the changes of runs, the study's run first."""
         changes: dict[int | None, RunUpdate] = {}
         for event in events:
             self.record.apply(event)
             self._take(event, changes)
-        return sorted(changes.values(), key=lambda change: -1 if change.trial is None else change.trial)
+        return sorted(
+            changes.values(), key=lambda change: -1 if change.trial is None else change.trial
+        )
 
     def killed(self, ended: float) -> list[RunUpdate]:
-        """Return what the runs must be told of a study whose process was killed, at ``ended`` seconds since 1970; nothing if it was not.
+        """Return the changes that end the runs of a study whose process was killed.
 
-        A study that ended in order has said so. One that goes on says that too, and its runs are running again.
+        The list is empty if the study stopped normally. If the study resumes later, an event sets
+        its runs to running again.
+
+        Args:
+            ended: Time of the end, in seconds since 1970.
         """
         changes: dict[int | None, RunUpdate] = {}
         if self.record.running:
@@ -91,8 +103,11 @@ class MlflowProjection:
         return [*changes.values()]
 
     def identity(self) -> dict[str, str]:
-        """Return the tags by which the runs of this study are told from those of an earlier one of the same name."""
-        return {"flowersweep.study": self.study.study, "flowersweep.begun": str(_milliseconds(self.study.time))}
+        """Return the tags that tell this study's runs from an earlier study of its name."""
+        return {
+            "flowersweep.study": self.study.study,
+            "flowersweep.begun": str(_milliseconds(self.study.time)),
+        }
 
     def _take(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:
         now = _milliseconds(event.time)
@@ -105,13 +120,18 @@ class MlflowProjection:
                 self._ask(event, self._change(event.trial, changes))
             case EpochsReported():
                 for epoch in event.epochs:
-                    self._change(event.trial, changes).points += _points(epoch.metrics, _milliseconds(epoch.time), epoch.epoch)
+                    self._change(event.trial, changes).points += _points(
+                        epoch.metrics, _milliseconds(epoch.time), epoch.epoch
+                    )
             case TrialEnded():
                 self._trial_ended(event, self._change(event.trial, changes))
             case ProgramsCompiled():
-                self._change(event.trial, changes).points += _points({"compiles": event.programs}, now, 0)
+                self._change(event.trial, changes).points += _points(
+                    {"compiles": event.programs}, now, 0
+                )
             case MachineSampled():
-                metrics = {f"system/{name}": value for name, value in event.metrics.items()}  # MLflow's page has a tab for this prefix
+                # MLflow's page has a tab for this prefix.
+                metrics = {f"system/{name}": value for name, value in event.metrics.items()}
                 self._change(None, changes).points += _points(metrics, now, self._samples)
                 self._samples += 1
             case StudyStopped():
@@ -136,7 +156,8 @@ class MlflowProjection:
         rate = images_per_second(self.study, trial.settings, trial.epoch_ends)
         metrics = event.metrics | ({"images_per_second": rate} if rate else {})
         change.points += _points(metrics, _milliseconds(event.time), last)
-        change.status, change.ended, change.files = STATUS[event.state], _milliseconds(event.time), event
+        change.status, change.ended = STATUS[event.state], _milliseconds(event.time)
+        change.files = event
         change.tags |= {"flowersweep.state": event.state}
         if event.reason:
             change.tags["flowersweep.reason"] = masked_text(event.reason)[:LONGEST_TAG]
@@ -151,24 +172,27 @@ class MlflowProjection:
             self._copy_best(self.record.trials[event.best], ended, self._change(None, changes))
 
     def _copy_best(self, best: TrialRecord, now: int, change: RunUpdate) -> None:
-        # MLflow's params can never change, but a resumed study may find a better trial: the best ones are tags.
-        change.tags |= {f"flowersweep.best.{valid(name)}": _shown(name, value) for name, value in best.params.items()}
+        # Tags, not params: a resumed study may find a better trial, and params cannot change.
+        change.tags |= {
+            f"flowersweep.best.{valid(name)}": _shown(name, value)
+            for name, value in best.params.items()
+        }
         change.tags["flowersweep.best_trial"] = str(best.number)
         change.points += _points(best.ended.metrics if best.ended else {}, now, 0)
 
     def _change(self, trial: int | None, changes: dict[int | None, RunUpdate]) -> RunUpdate:
         if trial not in changes:
             study = self.study.study
-            began = self.study.time if trial is None else self.record.trials[trial].asked_time
+            start = self.study.time if trial is None else self.record.trials[trial].asked_time
             name = study if trial is None else f"{study}-{trial:04d}"
             kind = {"kind": "study"} if trial is None else {"kind": "trial", "trial": str(trial)}
             tags = self.identity() | {f"flowersweep.{key}": value for key, value in kind.items()}
-            changes[trial] = RunUpdate(trial, name, _milliseconds(began), tags)
+            changes[trial] = RunUpdate(trial, name, _milliseconds(start), tags)
         return changes[trial]
 
 
 def valid(key: str) -> str:
-    """Return a key that MLflow accepts, in which all but letters, digits and ``_-. /:`` become ``_``."""
+    """Return a valid MLflow key: all but letters, digits and ``_-. /:`` becomes ``_``."""
     return re.sub(r"[^\w.\- /:]", "_", key)[:250]
 
 
@@ -177,7 +201,11 @@ def _shown(name: str, value: Any) -> str:
 
 
 def _points(metrics: dict[str, float], now: int, step: int) -> list[Point]:
-    return [Point(valid(key), value, now, step) for key, value in metrics.items() if math.isfinite(value)]
+    return [
+        Point(valid(key), value, now, step)
+        for key, value in metrics.items()
+        if math.isfinite(value)
+    ]
 
 
 def _milliseconds(seconds: float) -> int:

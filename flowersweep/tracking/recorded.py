@@ -1,4 +1,4 @@
-"""A run as MLflow has it, read back: all that is needed to train it again, or to show it, without the journal it came from."""
+"""Read a run back from MLflow: enough to replay or show it without its journal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Curve = dict[int, float]  # epochs done -> value
 
 @dataclass(frozen=True)
 class RecordedRun:
-    """One trained run. ``files`` is a folder with those of its files that there are, among them ``evaluation/logits.npz``."""
+    """One trained run, as MLflow has it."""
 
     run: str
     name: str
@@ -36,8 +36,8 @@ class RecordedRun:
     metrics: dict[str, float]
     config: dict[str, Any]  # secrets masked
     provenance: dict[str, Any]
-    curves: dict[str, Curve] = field(default_factory=dict)  # of the metrics that were logged epoch by epoch
-    files: Path = Path()
+    curves: dict[str, Curve] = field(default_factory=dict)  # metrics logged after each epoch
+    files: Path = Path()  # folder with the run's files, such as evaluation/logits.npz
 
     @property
     def state(self) -> str:
@@ -45,53 +45,82 @@ class RecordedRun:
 
     @property
     def epochs(self) -> int:
-        """How many epochs were trained."""
+        """The number of trained epochs."""
         return max(self.curves.get("train/loss", {}), default=0)
 
     def file(self, name: str) -> Path | None:
-        """Return where a file of the run lies; None if the run has none of this name."""
+        """Return the path of a file of the run; None if there is no such file."""
         return self.files / name if (self.files / name).exists() else None
 
 
 def load_run(run: str, tracking: Tracking, dir: Path, into: Path) -> RecordedRun:
-    """Read a run; of a study's own run, its best trial. Files that a server keeps are downloaded into ``into``.
+    """Read a run; for the run of a study, read its best trial.
 
-    Raises TrackingError if the store does not know the run, or it is none of a training here.
+    Args:
+        run: Run id.
+        tracking: Which store to use.
+        dir: Folder of the default store.
+        into: Folder for files that have to be downloaded from a server.
+
+    Raises:
+        TrackingError: The store does not know the run, or flowersweep did not train it.
     """
     from mlflow.exceptions import MlflowException
 
     client = store.client(tracking, dir)
     try:
-        found = _trial(client, run)
+        mlflow_run = _trial(client, run)
         into.mkdir(parents=True, exist_ok=True)
-        files = Path(_downloaded(client, found.info.run_id, into))
-        metrics = dict(found.data.metrics)
-        history = {key: client.get_metric_history(found.info.run_id, key) for key in metrics if key.startswith(("train/", "tune/"))}
+        files = Path(_downloaded(client, mlflow_run.info.run_id, into))
+        metrics = dict(mlflow_run.data.metrics)
+        history = {
+            key: client.get_metric_history(mlflow_run.info.run_id, key)
+            for key in metrics
+            if key.startswith(("train/", "tune/"))
+        }
     except MlflowException as error:
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise TrackingError(f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page: ui') from error
+            raise TrackingError(
+                f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page: ui'
+            ) from error
         raise store.unreachable(store.address(tracking, dir), error) from error
     missing = [name for name in ("config.yaml", "provenance.json") if not (files / name).exists()]
     if missing:
-        raise TrackingError(f"the run {run} has no {' and no '.join(missing)}: it was not ended, or not begun by flowersweep")
+        raise TrackingError(
+            f"the run {run} has no {' and no '.join(missing)}: it was not ended, or not begun by "
+            "flowersweep"
+        )
     return RecordedRun(
-        run=found.info.run_id,
-        name=str(found.info.run_name),
-        parent=found.data.tags.get("mlflow.parentRunId"),
-        tags=dict(found.data.tags),
-        params=dict(found.data.params),
+        run=mlflow_run.info.run_id,
+        name=str(mlflow_run.info.run_name),
+        parent=mlflow_run.data.tags.get("mlflow.parentRunId"),
+        tags=dict(mlflow_run.data.tags),
+        params=dict(mlflow_run.data.params),
         metrics=metrics,
         config=yaml.safe_load((files / "config.yaml").read_text()),
         provenance=json.loads((files / "provenance.json").read_text()),
-        curves={key: {m.step: m.value for m in points if m.step} for key, points in history.items() if _by_epoch(key, points)},
+        curves={
+            key: {m.step: m.value for m in points if m.step}
+            for key, points in history.items()
+            if _by_epoch(key, points)
+        },
         files=files,
     )
 
 
 def attach(
-    run: str, tracking: Tracking, dir: Path, *, files: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None
+    run: str,
+    tracking: Tracking,
+    dir: Path,
+    *,
+    files: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
 ) -> None:
-    """Add texts by file name, and tags, to a run; secrets are masked. Raises TrackingError if the store does not take them."""
+    """Add texts (by file name) and tags to a run; secrets are masked.
+
+    Raises:
+        TrackingError: The store does not answer or refuses.
+    """
     from mlflow.exceptions import MlflowException
 
     client = store.client(tracking, dir)
@@ -105,7 +134,11 @@ def attach(
 
 
 def attach_files(runs_files: Mapping[str, list[Path]], tracking: Tracking, dir: Path) -> None:
-    """Add files to runs, by the id of the run. Raises TrackingError if the store does not take them."""
+    """Add files to runs, by run id.
+
+    Raises:
+        TrackingError: The store does not answer or refuses.
+    """
     from mlflow.exceptions import MlflowException
 
     client = store.client(tracking, dir)
@@ -118,7 +151,7 @@ def attach_files(runs_files: Mapping[str, list[Path]], tracking: Tracking, dir: 
 
 
 def changes(found: RecordedRun, tracking: Tracking, dir: Path, into: Path) -> Path | None:
-    """Return where the changes of a run's code against its git commit lie; None if it has none.
+    """Return the path of the diff of a run's code against its git commit; None if there is none.
 
     Raises:
         TrackingError: The store does not answer.
@@ -135,26 +168,35 @@ def changes(found: RecordedRun, tracking: Tracking, dir: Path, into: Path) -> Pa
 
 
 def _by_epoch(key: str, points: Sequence[Any]) -> bool:
-    """Say whether a metric was logged epoch by epoch, be it one; of tune/ some come at the end alone."""
+    """Return whether a metric was logged per epoch; some tune/ metrics come only at the end."""
     return len(points) > 1 or key.startswith("train/")
 
 
 def _trial(client: MlflowClient, run: str) -> Run:
-    found = client.get_run(run)
-    if found.data.tags.get("flowersweep.kind") != "study":
-        return found
-    best = found.data.tags.get("flowersweep.best_trial")
+    mlflow_run = client.get_run(run)
+    if mlflow_run.data.tags.get("flowersweep.kind") != "study":
+        return mlflow_run
+    best = mlflow_run.data.tags.get("flowersweep.best_trial")
     if best is None:
-        raise TrackingError(f'the run {run} is that of the study "{found.info.run_name}", which has no best trial yet: name a trial\'s run')
-    tags = {key: found.data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")} | {"flowersweep.trial": best}
-    trials = runs.search(client, [found.info.experiment_id], tags)
+        raise TrackingError(
+            f'the run {run} is that of the study "{mlflow_run.info.run_name}", which has no best '
+            "trial "
+            "yet: name a trial's run"
+        )
+    tags = {
+        key: mlflow_run.data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")
+    } | {"flowersweep.trial": best}
+    trials = runs.search(client, [mlflow_run.info.experiment_id], tags)
     if not trials:
-        raise TrackingError(f'the run of trial {best} of the study "{found.info.run_name}" was deleted: name another run')
+        raise TrackingError(
+            f'the run of trial {best} of the study "{mlflow_run.info.run_name}" was deleted: name '
+            "another run"
+        )
     return trials[0]
 
 
 def _downloaded(client: MlflowClient, run: str, into: Path) -> str:
-    """Return a folder with the files of a run; one that lies on this machine is not copied."""
+    """Return a folder with the files of a run; copy only what is on another machine."""
     location = str(client.get_run(run).info.artifact_uri)
     if location.startswith("file://"):
         return url2pathname(urlparse(location).path)

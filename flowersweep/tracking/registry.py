@@ -1,4 +1,4 @@
-"""The models that were chosen: versions of one registered model, and the aliases that say which of them counts."""
+"""The model registry: versions of one registered model, and aliases such as ``champion``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["attach", "count_comparison", "holder", "load", "log_model", "model_metadata", "promote", "restore"]
+__all__ = [
+    "attach",
+    "count_comparison",
+    "holder",
+    "load",
+    "log_model",
+    "model_metadata",
+    "promote",
+    "restore",
+]
 
 log = logging.getLogger(__name__)
 
@@ -31,58 +40,74 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 def promote(
-    study: str, tracking: Tracking, dir: Path, *, run: str | None = None, alias: str = CHAMPION, evidence: Mapping[str, str] | None = None
+    study: str,
+    tracking: Tracking,
+    dir: Path,
+    *,
+    run: str | None = None,
+    alias: str = CHAMPION,
+    evidence: Mapping[str, str] | None = None,
 ) -> ModelVersion:
     """Register the logged model of the study's best trial, or of ``run``, and move ``alias`` to it.
 
-    A run has one version however often it is promoted; ``evidence`` becomes tags of it. Raises TrackingError if the
-    study is unknown or has no best trial yet, or if there is no logged model.
+    A run never gets a second version. ``evidence`` becomes tags of the version.
+
+    Raises:
+        TrackingError: The study is unknown or has no best trial yet, or the run has no model.
     """
     from mlflow.exceptions import MlflowException
 
     store = client(tracking, dir)
     try:
-        chosen = run or _best_run(store, study)
-        logged = find_model(store, chosen)
+        run_id = run or _best_run(store, study)
+        logged = find_model(store, run_id)
         if logged is None:
             raise TrackingError(
-                f'the run {chosen} of the study "{study}" has no model in MLflow: the command of the sweep, run again, sends it there'
+                f'the run {run_id} of the study "{study}" has no model in MLflow: the command of '
+                "the sweep, run again, sends it there"
             )
-        version = _version(store, tracking.registered_model, chosen, logged, study)
-        for key, value in (evidence or {}).items():
+        version = _version(store, tracking.registered_model, run_id, logged, study)
+        tags = evidence or {}
+        for key, value in tags.items():
             store.set_model_version_tag(version.name, version.version, key, value)
-        told = evidence or {}
-        _move(store, version, alias, told.get("flowersweep.forced") or told.get("flowersweep.claim") or "promoted")
+        reason = tags.get("flowersweep.forced") or tags.get("flowersweep.claim") or "promoted"
+        _move(store, version, alias, reason)
         return store.get_model_version(version.name, version.version)
     except MlflowException as error:
         raise unreachable(address(tracking, dir), error) from error
 
 
-def restore(version: int, tracking: Tracking, dir: Path, *, reason: str, alias: str = CHAMPION) -> ModelVersion:
-    """Give ``alias`` back to a version that there is, and note why. Raises TrackingError if there is none, naming those there are."""
+def restore(
+    version: int, tracking: Tracking, dir: Path, *, reason: str, alias: str = CHAMPION
+) -> ModelVersion:
+    """Move ``alias`` back to an existing version and note the reason.
+
+    Raises:
+        TrackingError: There is no such version; the message names the existing ones.
+    """
     from mlflow.exceptions import MlflowException
 
     store = client(tracking, dir)
-    chosen = _chosen(store, tracking.registered_model, None, version)
+    target = _chosen(store, tracking.registered_model, None, version)
     try:
-        _move(store, chosen, alias, reason)
-        return store.get_model_version(chosen.name, chosen.version)
+        _move(store, target, alias, reason)
+        return store.get_model_version(target.name, target.version)
     except MlflowException as error:
         raise unreachable(address(tracking, dir), error) from error
 
 
 def _move(store: MlflowClient, version: ModelVersion, alias: str, why: str) -> None:
-    """Move an alias, and keep a tag of the registered model for every time that it went to another version."""
+    """Move an alias; record each change of version as a tag of the registered model."""
     before = dict(store.get_registered_model(version.name).aliases).get(alias)
     store.set_registered_model_alias(version.name, alias, version.version)
     if str(before) != str(version.version):
         when = datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ")
-        told = f"version {version.version} in place of {before or 'none'}: {masked_text(why)}"
-        store.set_registered_model_tag(version.name, f"flowersweep.{alias}.{when}", told[:5000])
+        note = f"version {version.version} in place of {before or 'none'}: {masked_text(why)}"
+        store.set_registered_model_tag(version.name, f"flowersweep.{alias}.{when}", note[:5000])
 
 
 def holder(tracking: Tracking, dir: Path, alias: str = CHAMPION) -> ModelVersion | None:
-    """Return the version that has an alias; None if none has."""
+    """Return the version that has an alias; None if there is none."""
     from mlflow.exceptions import MlflowException
 
     store = client(tracking, dir)
@@ -94,37 +119,48 @@ def holder(tracking: Tracking, dir: Path, alias: str = CHAMPION) -> ModelVersion
         raise unreachable(address(tracking, dir), error) from error
 
 
-def count_comparison(tracking: Tracking, dir: Path, *, images: str, challenger: str, champion: str) -> int:
-    """Note that a challenger is compared with the champion on held-out ``images``; return the how-manieth comparison on them it is.
+def count_comparison(
+    tracking: Tracking, dir: Path, *, images: str, challenger: str, champion: str
+) -> int:
+    """Record a comparison of a challenger with the champion and return its number.
 
-    The registered model keeps a tag for every comparison, so that no other machine starts to count anew. The same pair is the same
-    comparison, however often it is made.
+    The count is per set of held-out ``images`` and starts at 1. Tags of the registered model hold
+    it, so all machines share one count. The same pair always has the same number.
 
     Raises:
-        TrackingError: the store does not answer.
+        TrackingError: The store does not answer.
     """
     from mlflow.exceptions import MlflowException
 
     store, name = client(tracking, dir), tracking.registered_model
     prefix, pair = f"flowersweep.comparison.{images}.", f"{challenger} with {champion}"
     try:
-        known = _comparisons(store, name, prefix)
-        if pair not in known:
-            store.set_registered_model_tag(name, prefix + datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ"), pair)
-            known = _comparisons(store, name, prefix)
-        return known.index(pair) + 1
+        pairs = _comparisons(store, name, prefix)
+        if pair not in pairs:
+            store.set_registered_model_tag(
+                name, prefix + datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ"), pair
+            )
+            pairs = _comparisons(store, name, prefix)
+        return pairs.index(pair) + 1
     except MlflowException as error:
         raise unreachable(address(tracking, dir), error) from error
 
 
 def _comparisons(store: MlflowClient, name: str, prefix: str) -> list[str]:
-    """Return the pairs that were compared, the first first."""
+    """Return the compared pairs, oldest first."""
     tags = store.get_registered_model(name).tags
     return [tags[key] for key in sorted(tags) if key.startswith(prefix)]
 
 
-def attach(version: ModelVersion, tracking: Tracking, dir: Path, *, description: str, files: Mapping[str, str]) -> None:
-    """Describe a version, and keep texts by file name under ``promotion/`` of its run."""
+def attach(
+    version: ModelVersion,
+    tracking: Tracking,
+    dir: Path,
+    *,
+    description: str,
+    files: Mapping[str, str],
+) -> None:
+    """Set a version's description, and save texts by file name under ``promotion/`` of its run."""
     from mlflow.exceptions import MlflowException
 
     store = client(tracking, dir)
@@ -137,11 +173,19 @@ def attach(version: ModelVersion, tracking: Tracking, dir: Path, *, description:
 
 
 def load(
-    tracking: Tracking, dir: Path, *, alias: str | None = None, version: int | str | None = None, run: str | None = None
+    tracking: Tracking,
+    dir: Path,
+    *,
+    alias: str | None = None,
+    version: int | str | None = None,
+    run: str | None = None,
 ) -> keras.Model:
-    """Load the model of an alias (``champion`` if nothing is named), a version or a run.
+    """Load the model of an alias (default: ``champion``), a version or a run.
 
-    No pickle, no code of the model's own: Keras in safe mode. Raises TrackingError if there is none, naming those there are.
+    Keras loads it in safe mode: no pickle, no code from the file.
+
+    Raises:
+        TrackingError: There is no such model; the message names the existing ones.
     """
     import keras
 
@@ -152,13 +196,25 @@ def load(
         try:
             return keras.models.load_model(path, custom_objects=None, compile=False, safe_mode=True)
         except (ValueError, TypeError) as error:
-            raise TrackingError(f"the model {logged.model_id} needs code that is not Keras's own, so it is not loaded: {error}") from error
+            raise TrackingError(
+                f"the model {logged.model_id} needs code that is not Keras's own, so it is not "
+                f"loaded: {error}"
+            ) from error
 
 
 def model_metadata(
-    tracking: Tracking, dir: Path, *, alias: str | None = None, version: int | str | None = None, run: str | None = None
+    tracking: Tracking,
+    dir: Path,
+    *,
+    alias: str | None = None,
+    version: int | str | None = None,
+    run: str | None = None,
 ) -> dict[str, Any]:
-    """Return what was noted with a model (names of its classes in the order of its logits, its data). Raises as load."""
+    """Return a model's metadata, such as its data and its class names in the order of the logits.
+
+    Raises:
+        TrackingError: As :func:`load`.
+    """
     from mlflow.models import Model
 
     store = client(tracking, dir)
@@ -170,22 +226,31 @@ def model_metadata(
 def _best_run(store: MlflowClient, study: str) -> str:
     experiments = [experiment.experiment_id for experiment in store.search_experiments()]
     studies = runs.search(store, experiments, {"flowersweep.kind": "study"})
-    found = [parent for parent in studies if parent.data.tags["flowersweep.study"] == study]
-    if not found:
-        known = did_you_mean(study, {parent.data.tags["flowersweep.study"] for parent in studies}, "Studies")
-        raise TrackingError(f'MLflow knows no study "{study}". {known}')
-    best = found[0].data.tags.get("flowersweep.best_trial")
+    matches = [parent for parent in studies if parent.data.tags["flowersweep.study"] == study]
+    if not matches:
+        hint = did_you_mean(
+            study, {parent.data.tags["flowersweep.study"] for parent in studies}, "Studies"
+        )
+        raise TrackingError(f'MLflow knows no study "{study}". {hint}')
+    best = matches[0].data.tags.get("flowersweep.best_trial")
     if best is None:
-        raise TrackingError(f'the study "{study}" has no best trial yet: let it finish, or name a run: run=ID')
-    tags = {key: found[0].data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")}
+        raise TrackingError(
+            f'the study "{study}" has no best trial yet: let it finish, or name a run: run=ID'
+        )
+    tags = {key: matches[0].data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")}
     trials = runs.search(store, experiments, tags | {"flowersweep.trial": best})
     if not trials:
-        raise TrackingError(f'the run of trial {best} of the study "{study}" was deleted. Restore it, or name a run: run=ID')
+        raise TrackingError(
+            f'the run of trial {best} of the study "{study}" was deleted. Restore it, or name a '
+            "run: run=ID"
+        )
     return str(trials[0].info.run_id)
 
 
-def _version(store: MlflowClient, name: str, run: str, logged: LoggedModel, study: str) -> ModelVersion:
-    """Return the version of the registered model that ``run`` has, made if there is none yet."""
+def _version(
+    store: MlflowClient, name: str, run: str, logged: LoggedModel, study: str
+) -> ModelVersion:
+    """Return the version that ``run`` has in the registered model; create it if there is none."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -193,28 +258,44 @@ def _version(store: MlflowClient, name: str, run: str, logged: LoggedModel, stud
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    known = [version for version in store.search_model_versions(f"name = '{name}' and run_id = '{run}'") if version.run_id == run]
-    if known:
-        return min(known, key=lambda version: int(version.version))
-    # The artifacts' own address: for models:/ID the database store asks whatever store MLflow's global default is.
+    existing = [
+        version
+        for version in store.search_model_versions(f"name = '{name}' and run_id = '{run}'")
+        if version.run_id == run
+    ]
+    if existing:
+        return min(existing, key=lambda version: int(version.version))
+    # Not models:/ID: to resolve that, the database store asks MLflow's global default store.
     version = store.create_model_version(
-        name, logged.artifact_location, run, {"flowersweep.study": study}, model_id=logged.model_id, await_creation_for=0
+        name,
+        logged.artifact_location,
+        run,
+        {"flowersweep.study": study},
+        model_id=logged.model_id,
+        await_creation_for=0,
     )
-    linked = json.loads(logged.tags.get("mlflow.modelVersions", "[]"))
-    linked.append({"name": name, "version": version.version})
-    store.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps(linked)})
+    links = json.loads(logged.tags.get("mlflow.modelVersions", "[]"))
+    links.append({"name": name, "version": version.version})
+    store.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps(links)})
     return version
 
 
-def _find(store: MlflowClient, name: str, alias: str | None, version: int | str | None, run: str | None) -> LoggedModel:
+def _find(
+    store: MlflowClient, name: str, alias: str | None, version: int | str | None, run: str | None
+) -> LoggedModel:
     run = run or str(_chosen(store, name, alias, version).run_id)
     logged = find_model(store, run)
     if logged is None:
-        raise TrackingError(f"the run {run} has no logged model. Name an alias or a version of {name}, or a run that has one")
+        raise TrackingError(
+            f"the run {run} has no logged model. Name an alias or a version of {name}, or a run "
+            "that has one"
+        )
     return logged
 
 
-def _chosen(store: MlflowClient, name: str, alias: str | None, version: int | str | None) -> ModelVersion:
+def _chosen(
+    store: MlflowClient, name: str, alias: str | None, version: int | str | None
+) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -222,12 +303,21 @@ def _chosen(store: MlflowClient, name: str, alias: str | None, version: int | st
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise unreachable(store.tracking_uri, error) from error
-        raise TrackingError(f'no model is registered as "{name}" yet: promote a study first') from error
-    asked = alias or CHAMPION
-    if version is None and asked not in aliases:
-        raise TrackingError(f'{name} has no alias "{asked}". {did_you_mean(asked, aliases, "Aliases")}')
-    number = str(version if version is not None else aliases[asked])
-    versions = {str(known.version): known for known in store.search_model_versions(f"name = '{name}'")}
+        raise TrackingError(
+            f'no model is registered as "{name}" yet: promote a study first'
+        ) from error
+    wanted_alias = alias or CHAMPION
+    if version is None and wanted_alias not in aliases:
+        raise TrackingError(
+            f'{name} has no alias "{wanted_alias}". '
+            f"{did_you_mean(wanted_alias, aliases, 'Aliases')}"
+        )
+    number = str(version if version is not None else aliases[wanted_alias])
+    versions = {
+        str(entry.version): entry for entry in store.search_model_versions(f"name = '{name}'")
+    }
     if number not in versions:
-        raise TrackingError(f"{name} has no version {number}. {did_you_mean(number, versions, 'Versions')}")
+        raise TrackingError(
+            f"{name} has no version {number}. {did_you_mean(number, versions, 'Versions')}"
+        )
     return versions[number]

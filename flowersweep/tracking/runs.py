@@ -1,4 +1,4 @@
-"""The runs of a study in MLflow: found again by their tags, made, and told what happened."""
+"""Find, create and update the MLflow runs of a study."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUNS_A_PAGE = 1000
 
 
 def exists(client: MlflowClient, run: str) -> bool:
-    """Say whether the store knows this run."""
+    """Return whether the store knows this run."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -36,56 +36,91 @@ def exists(client: MlflowClient, run: str) -> bool:
         raise
 
 
-def search(client: MlflowClient, experiments: list[str], tags: Mapping[str, str], more: str = "") -> list[Run]:
-    """Return all runs that are not deleted and have these tags, the latest first."""
-    clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()] + ([more] if more else [])
-    found: list[Run] = []
+def search(
+    client: MlflowClient, experiments: list[str], tags: Mapping[str, str], more: str = ""
+) -> list[Run]:
+    """Return all undeleted runs with these tags, the latest first."""
+    clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()] + (
+        [more] if more else []
+    )
+    matches: list[Run] = []
     token: str | None = ""
     while experiments and token is not None:
-        page = client.search_runs(experiments, " and ".join(clauses), max_results=RUNS_A_PAGE, page_token=token or None)
-        found += page
+        page = client.search_runs(
+            experiments, " and ".join(clauses), max_results=RUNS_A_PAGE, page_token=token or None
+        )
+        matches += page
         token = page.token or None
-    return found
+    return matches
 
 
-def find(client: MlflowClient, experiment: str, identity: Mapping[str, str], since: int | None = None) -> dict[int | None, str]:
-    """Return the run ids of a study by trial (None: the study's own), of runs begun at ``since`` milliseconds or later."""
-    known = client.get_experiment_by_name(experiment)
-    if known is None:
+def find(
+    client: MlflowClient, experiment: str, identity: Mapping[str, str], since: int | None = None
+) -> dict[int | None, str]:
+    """Return run ids by trial (None: the study's own), of runs started since ``since`` ms."""
+    entry = client.get_experiment_by_name(experiment)
+    if entry is None:
         return {}
-    more = "" if since is None else f"attributes.start_time >= {since}"
-    found = search(client, [known.experiment_id], identity, more)
-    ids = [(run.data.tags.get("flowersweep.trial"), run.info.run_id) for run in found]
-    # Sorted, so that of two runs of one trial (a machine was cut off between asking for one and noting it) all pick the same.
-    return {None if trial is None else int(trial): run for trial, run in sorted(ids, key=str, reverse=True)}
+    condition = "" if since is None else f"attributes.start_time >= {since}"
+    matches = search(client, [entry.experiment_id], identity, condition)
+    ids = [(run.data.tags.get("flowersweep.trial"), run.info.run_id) for run in matches]
+    # Sorted, so that every process picks the same of two runs of one trial. A second run appears
+    # if a machine lost its connection between creating a run and noting it.
+    return {
+        None if trial is None else int(trial): run
+        for trial, run in sorted(ids, key=str, reverse=True)
+    }
 
 
-def create(client: MlflowClient, experiment: str, change: RunUpdate, study: StudyStarted, parent: str | None) -> Run:
-    """Make the run of a change and return it; ``parent`` is the run of the study, None for that run itself."""
+def create(
+    client: MlflowClient,
+    experiment: str,
+    change: RunUpdate,
+    study: StudyStarted,
+    parent: str | None,
+) -> Run:
+    """Create and return the run of a change; ``parent`` is the study's run, or None."""
     provenance = study.provenance
+    command = masked_text(provenance["command"]) if provenance.get("command") else None
+    dirty = provenance.get("git_dirty")
     facts = {
         "mlflow.parentRunId": parent if change.trial is not None else None,
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": masked_text(provenance["command"]) if provenance.get("command") else None,
+        "mlflow.source.name": command,
         "mlflow.source.git.commit": provenance.get("git_commit"),
-        "flowersweep.git_dirty": str(provenance["git_dirty"]).lower() if provenance.get("git_dirty") is not None else None,
-        "flowersweep.command": masked_text(provenance["command"]) if provenance.get("command") else None,
+        "flowersweep.git_dirty": None if dirty is None else str(dirty).lower(),
+        "flowersweep.command": command,
         "flowersweep.seed": str(study.seed),
         "flowersweep.data": provenance.get("data", {}).get("name"),
         "flowersweep.data.digest": provenance.get("data", {}).get("digest"),
         "flowersweep.objective": study.objective,
         "flowersweep.direction": study.direction,
     }
-    tags = {key: value[:5000] for key, value in facts.items() if value} | change.tags | change.identity
+    tags = (
+        {key: value[:5000] for key, value in facts.items() if value} | change.tags | change.identity
+    )
     run = client.create_run(experiment, start_time=change.started, tags=tags, run_name=change.name)
-    change.tags.clear()  # told with the run itself they cost nothing
+    change.tags.clear()  # sent with the run itself, without another request
     return run
 
 
-def write(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowProjection, folder: Path, uri: str | None = None) -> None:
-    """Tell one run all of a change; ``folder`` is the study's, ``uri`` where its files go, if that is known.
+def write(
+    client: MlflowClient,
+    run: str,
+    change: RunUpdate,
+    fold: MlflowProjection,
+    folder: Path,
+    uri: str | None = None,
+) -> None:
+    """Write a change to its run; skip a run that was deleted in MLflow.
 
-    A run that was deleted in MLflow is left in peace.
+    Args:
+        client: Client of the store.
+        run: Run id.
+        change: What to write.
+        fold: The state of the study.
+        folder: Folder of the study.
+        uri: Artifact address of the run, if known.
     """
     from mlflow.exceptions import MlflowException
 
@@ -99,15 +134,25 @@ def write(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowProject
         elif change.status is not None:
             client.set_terminated(run, change.status, end_time=change.ended)
     except MlflowException as error:
-        if error.error_code != "INVALID_PARAMETER_VALUE" or client.get_run(run).info.lifecycle_stage != "deleted":
+        if (
+            error.error_code != "INVALID_PARAMETER_VALUE"
+            or client.get_run(run).info.lifecycle_stage != "deleted"
+        ):
             raise
-        log.warning("the run %s was deleted in MLflow and gets no more news (mlflow runs restore --run-id %s)", change.name, run)
+        log.warning(
+            "the run %s was deleted in MLflow and gets no more news (mlflow runs restore "
+            "--run-id %s)",
+            change.name,
+            run,
+        )
 
 
 def _log_numbers(client: MlflowClient, run: str, change: RunUpdate) -> None:
     from mlflow.entities import Metric, Param, RunTag
 
-    metrics = [Metric(point.key, point.value, point.milliseconds, point.step) for point in change.points]
+    metrics = [
+        Metric(point.key, point.value, point.milliseconds, point.step) for point in change.points
+    ]
     params = [Param(key, value) for key, value in change.params.items()]
     tags = [RunTag(key, value) for key, value in change.tags.items()]
     client.log_batch(run, metrics[:METRICS_A_CALL], params, tags)
@@ -115,7 +160,14 @@ def _log_numbers(client: MlflowClient, run: str, change: RunUpdate) -> None:
         client.log_batch(run, metrics[start : start + METRICS_A_CALL])
 
 
-def _log_files(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowProjection, folder: Path, uri: str | None) -> None:
+def _log_files(
+    client: MlflowClient,
+    run: str,
+    change: RunUpdate,
+    fold: MlflowProjection,
+    folder: Path,
+    uri: str | None,
+) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     if change.files is None:
@@ -124,11 +176,16 @@ def _log_files(client: MlflowClient, run: str, change: RunUpdate, fold: MlflowPr
         if change.trial is None:
             artifacts.write_study(Path(name), fold.study, folder)
         else:
-            left = change.files.folder if isinstance(change.files, TrialEnded) else None
-            artifacts.write_trial(Path(name), fold.study, fold.record.trials[change.trial], folder / left if left else None)
+            trial_folder = change.files.folder if isinstance(change.files, TrialEnded) else None
+            artifacts.write_trial(
+                Path(name),
+                fold.study,
+                fold.record.trials[change.trial],
+                folder / trial_folder if trial_folder else None,
+            )
         if uri is None:
             client.log_artifacts(run, name)
-        else:  # as it does, but it would ask the store where they go, which takes longer than to write them
+        else:  # client.log_artifacts would first ask the store for the address, which is slow
             repository: Any = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
             repository.log_artifacts(name)
 

@@ -1,4 +1,4 @@
-"""MLflow's pages over the store of this project, on this machine alone."""
+"""Serve MLflow's pages for the project's store, on this machine only."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from flowersweep.config.schema import Tracking
@@ -23,23 +24,42 @@ LONGEST_START = 120.0  # seconds
 
 @contextmanager
 def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Have an MLflow server answer on 127.0.0.1 while the context lasts; what it says goes to ``ui.log`` in ``dir``.
+    """Run an MLflow server on 127.0.0.1 while the context lasts; its output goes to ``ui.log``.
 
-    Raises TrackingError if the store is a server itself, the port is taken, or it does not come up.
+    Raises:
+        TrackingError: The store is a server itself, the port is in use, or the server does not
+            start.
     """
     uri = address(tracking, dir)
     if remote(uri):
         raise TrackingError(f"the store is a server itself: open {masked_text(uri)} in a browser")
     with socket.socket() as trial:
         if trial.connect_ex(("127.0.0.1", port)) == 0:
-            raise TrackingError(f"something listens on port {port} already: choose another, port={port + 1}")
-    client(tracking, dir)  # makes the database, should there be none
-    where = ["--backend-store-uri", uri, "--artifacts-destination", str((dir / "artifacts").resolve())]
-    command = [sys.executable, "-m", "mlflow", "server", *where, "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    quiet = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}  # jobs are for language models
+            raise TrackingError(
+                f"something listens on port {port} already: choose another, port={port + 1}"
+            )
+    client(tracking, dir)  # creates the database if there is none
+    artifacts = str((dir / "artifacts").resolve())
+    options = {
+        "--backend-store-uri": uri,
+        "--artifacts-destination": artifacts,
+        "--host": "127.0.0.1",
+        "--port": str(port),
+        "--workers": "1",
+    }
+    command = [sys.executable, "-m", "mlflow", "server", *chain.from_iterable(options.items())]
+    # MLflow's jobs are for language models.
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     with (dir / "ui.log").open("wb") as log:
-        # a group of its own: a Ctrl-C is ours, and the server's workers end with it
-        process = subprocess.Popen(command, env=quiet, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        # A process group of its own: Ctrl-C does not reach it, and its workers end with it.
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     try:
         _wait_for(process, port, dir / "ui.log")
         yield process
@@ -57,17 +77,21 @@ def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
                 return
         except OSError:
             time.sleep(0.2)
-    said = log.read_text(errors="replace").strip().splitlines()
-    raise TrackingError(f"MLflow's server does not come up ({masked_text(said[-1]) if said else 'it says nothing'}); all it said: {log}")
+    output = log.read_text(errors="replace").strip().splitlines()
+    raise TrackingError(
+        "MLflow's server does not come up "
+        f"({masked_text(output[-1]) if output else 'it says nothing'}); all it said: {log}"
+    )
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End the server and its workers, by force if they do not heed.
+    """End the server and its workers: SIGTERM first, then SIGKILL.
 
-    The group is signalled even if its first process is gone: the workers would keep the port.
+    Signal the group even if its first process is gone: the workers would keep the port.
     """
     for sign in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError, PermissionError):  # all of the group are gone; macOS says the second
+        # Both mean that the whole group is gone; macOS says the second.
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, sign)
         with suppress(subprocess.TimeoutExpired):
             process.wait(10)

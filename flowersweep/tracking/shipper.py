@@ -1,4 +1,4 @@
-"""The journal's way into a store, off the training thread: a slow, dead or full store never slows or stops training."""
+"""Ship a journal from its own thread: a slow, dead or full store never stops training."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ from flowersweep.tracking.projection import MlflowProjection
 
 log = logging.getLogger(__name__)
 
-GATHER = 1.0  # seconds from the first news to shipping: short trials are shipped in one batch, and not much is left for the end
-BACKLOG = 50  # events in one step that are more than news, so that the next step does not gather first
-LOOK = 5.0  # seconds between two looks at a journal of which nobody said that there is more
-PATIENCE = 3  # failed attempts until drain gives up
-LONGEST_WAIT = 15.0  # seconds after which drain gives up at a failure: a server that hangs fails after 30, a locked database after 20
-SAID_AFTER = 10.0  # seconds of waiting in drain that are worth a word
-BREATH = 0.5  # seconds between two attempts at least, however urgent
-LONGEST_PAUSE = 60.0
-NICE = 10  # the thread's priority: it works in the gaps that training leaves
+# Seconds from the first new event to shipping: short trials go in one batch, and little remains for
+# the end.
+GATHER = 1.0
+BACKLOG = 50  # events; after a step of this size the next one starts without gathering
+LOOK = 5.0  # seconds between two checks of the journal when nobody calls wake
+PATIENCE = 3  # failed attempts after which drain gives up
+# Seconds after which drain gives up at the first failure. A hanging server fails after 30 s, a
+# locked database after 20 s.
+LONGEST_WAIT = 15.0
+SAID_AFTER = 10.0  # seconds of waiting after which drain logs a message
+BREATH = 0.5  # shortest time in seconds between two attempts, even if urgent
+LONGEST_PAUSE = 60.0  # seconds
+NICE = 10  # the thread's priority, below training
 
 
 class Runs(NamedTuple):
@@ -41,28 +45,32 @@ class Runs(NamedTuple):
 
 
 class Sink(Protocol):
-    """A journal on its way into a store. Every step may fail and be repeated: what arrived twice is there once."""
+    """Where a journal is shipped; a failed step can be repeated without double entries."""
 
     journal: Path
-    into: str  # what it is shipped into, for messages
-    later: str  # how to ship what could not be shipped now
+    into: str  # name of the store, for messages
+    later: str  # command that ships the rest later
 
     def step(self) -> int:
-        """Ship the next events and return how many; 0 when the store has all that was journaled."""
+        """Ship the next events and return their number; 0 if the store has the whole journal."""
 
     def close(self) -> None:
-        """Leave the store."""
+        """Disconnect from the store."""
 
 
 class Shipper:
-    """Ships a study's journal from a thread of its own while the context lasts; on leaving it, what is still on the way."""
+    """Ship a study's journal from its own thread while the context lasts.
+
+    Leaving the context ships the rest.
+    """
 
     def __init__(self, way: Sink) -> None:
         self._way = way
         self._news = threading.Condition()
         self._woken, self._soon = True, False
         self._stopping = False
-        self._attempts = self._failures = self._reached = 0  # reached: the last attempt that shipped all there was
+        self._attempts = self._failures = 0
+        self._reached = 0  # the last attempt that shipped everything
         self._drains = 0
         self._gave_up = self._ended = False
         self._troubles: set[str] = set()
@@ -72,7 +80,12 @@ class Shipper:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         try:
             if not self._gave_up:
                 self.drain(None)
@@ -83,44 +96,62 @@ class Shipper:
             self._thread.join(timeout=5)
 
     def wake(self, *, soon: bool = False) -> None:
-        """Say that there is something new in the journal; with ``soon`` it is shipped without waiting for more."""
+        """Announce new events in the journal; with ``soon``, ship them without waiting for more."""
         with self._news:
             self._woken, self._soon = True, self._soon or soon
             self._news.notify_all()
 
     def drain(self, timeout: float | None) -> bool:
-        """Wait until everything journaled so far is in MLflow; False if it could not be, which is logged.
+        """Wait until the store has everything journaled so far.
 
-        With no timeout in seconds, it gives up after three attempts that failed, or at one that took long to fail.
+        Args:
+            timeout: Seconds; None waits until three attempts failed, or one took long to fail.
+
+        Returns:
+            False if the store lacks something, which is also logged.
         """
-        begun = time.monotonic()
+        start = time.monotonic()
 
-        def over() -> bool:
-            failed = self._failures - before
-            late = time.monotonic() - begun > LONGEST_WAIT
-            return self._reached >= mine or failed >= (1 if late else PATIENCE) or self._ended
+        def is_over() -> bool:
+            failed = self._failures - earlier_failures
+            late = time.monotonic() - start > LONGEST_WAIT
+            return self._reached >= target or failed >= (1 if late else PATIENCE) or self._ended
 
         with self._news:
-            mine, before = self._attempts + 1, self._failures  # an attempt under way may have read too early
+            # The next attempt counts: the current one may have read the journal too early.
+            target, earlier_failures = self._attempts + 1, self._failures
             self._drains += 1
             self._news.notify_all()
             try:
-                if not self._news.wait_for(over, SAID_AFTER if timeout is None else timeout) and timeout is None:
-                    # a server that hangs is waited for half a minute; a slow one as long as it takes more
-                    log.warning("waiting for %s to take what is left; you may end it, nothing is lost: %s", self._way.into, self._way.later)
-                    self._news.wait_for(over)
+                if (
+                    not self._news.wait_for(is_over, SAID_AFTER if timeout is None else timeout)
+                    and timeout is None
+                ):
+                    # Wait half a minute for a hanging server; a slow one may take any time.
+                    log.warning(
+                        "waiting for %s to take what is left; you may end it, nothing is lost: %s",
+                        self._way.into,
+                        self._way.later,
+                    )
+                    self._news.wait_for(is_over)
             finally:
                 self._drains -= 1
-            done = self._reached >= mine
+            done = self._reached >= target
         self._gave_up = not done
         if not done:
-            log.warning("not all of it is in %s yet, but nothing is lost: %s", self._way.into, self._way.later)
+            log.warning(
+                "not all of it is in %s yet, but nothing is lost: %s",
+                self._way.into,
+                self._way.later,
+            )
         return done
 
     def _run(self) -> None:
         pause = 0.0
-        if sys.platform == "linux":  # where a thread has a priority of its own: training goes first
-            os.setpriority(os.PRIO_PROCESS, me := threading.get_native_id(), max(NICE, os.getpriority(os.PRIO_PROCESS, me)))
+        if sys.platform == "linux":  # only on Linux a thread has its own priority
+            me = threading.get_native_id()
+            priority = max(NICE, os.getpriority(os.PRIO_PROCESS, me))
+            os.setpriority(os.PRIO_PROCESS, me, priority)
         try:
             while self._wait(pause):
                 pause = 0.0 if self._ship() else min(max(1.0, 2 * pause), LONGEST_PAUSE)
@@ -131,7 +162,7 @@ class Shipper:
             self._way.close()
 
     def _wait(self, pause: float) -> bool:
-        """Wait for news, or out the pause after a failure; False when it is time to stop."""
+        """Wait for news, or for the pause after a failure to end; return False to stop."""
         with self._news:
             if pause:
                 self._news.wait_for(self._urgent, pause)
@@ -149,9 +180,11 @@ class Shipper:
         with self._news:
             self._attempts += 1
         try:
-            while (shipped := self._way.step()) and (shipped >= BACKLOG or self._urgent()) and not self._stopping:
-                pass
-        except Exception as error:  # whatever it is, training goes on and the journal keeps what is to be shipped
+            shipped = self._way.step()
+            while shipped and (shipped >= BACKLOG or self._urgent()) and not self._stopping:
+                shipped = self._way.step()
+        # Any exception: training continues and the journal keeps the events.
+        except Exception as error:
             self._complain(error)
             with self._news:
                 self._failures += 1
@@ -167,19 +200,25 @@ class Shipper:
         return True
 
     def _complain(self, error: Exception) -> None:
-        """Log each kind of trouble once in an outage; with its traceback if it is none of the store's."""
+        """Log each kind of error once per outage; add a traceback if it is not the store's."""
         kind = f"{type(error).__name__} {getattr(error, 'error_code', '')}"
         if kind not in self._troubles:
             expected = isinstance(error, TrackingError | OSError) or hasattr(error, "error_code")
             reason = masked_text(str(error)).strip().splitlines() or [kind]
-            log.warning("cannot send to %s, trying again: %s", self._way.into, reason[0], exc_info=None if expected else error)
+            log.warning(
+                "cannot send to %s, trying again: %s",
+                self._way.into,
+                reason[0],
+                exc_info=None if expected else error,
+            )
         self._troubles.add(kind)
 
 
 def sync(journal: Path, tracking: Tracking, dir: Path) -> int:
-    """Ship what was not yet shipped, close the runs of a killed process, and return the number of events.
+    """Ship the rest of a journal, end the runs of a killed process, and return the event count.
 
-    Raises TrackingError if the store cannot take it.
+    Raises:
+        TrackingError: There is no such study, or the store does not answer or refuses.
     """
     _first_event(journal)
     shipment = MlflowSink(journal, tracking, dir)
@@ -191,7 +230,8 @@ def sync(journal: Path, tracking: Tracking, dir: Path) -> int:
     except OSError as error:
         raise store.unreachable(store.address(tracking, dir), error) from error
     except Exception as error:
-        if not hasattr(error, "error_code"):  # MLflow's exceptions, which are not imported before they are needed
+        # Only MLflow's exceptions have a code. Their class is not imported: MLflow loads slowly.
+        if not hasattr(error, "error_code"):
             raise
         raise store.unreachable(store.address(tracking, dir), error) from error
     finally:
@@ -200,23 +240,38 @@ def sync(journal: Path, tracking: Tracking, dir: Path) -> int:
 
 
 def run_ids(journal: Path, tracking: Tracking, dir: Path) -> Runs:
-    """Return the MLflow runs of a study, found by their tags. Raises TrackingError if there is no such study or store."""
+    """Return the MLflow run ids of a study, found by tags.
+
+    Raises:
+        TrackingError: There is no such study, or the store does not answer.
+    """
     from mlflow.exceptions import MlflowException
 
     fold = MlflowProjection()
     fold.add([_first_event(journal)])
     try:
-        found = runs.find(store.client(tracking, dir), fold.study.experiment, fold.identity())
+        ids = runs.find(store.client(tracking, dir), fold.study.experiment, fold.identity())
     except MlflowException as error:
         raise store.unreachable(store.address(tracking, dir), error) from error
-    return Runs(found.get(None), {trial: run for trial, run in sorted(found.items(), key=str) if trial is not None})
+    return Runs(
+        ids.get(None),
+        {trial: run for trial, run in sorted(ids.items(), key=str) if trial is not None},
+    )
 
 
 def _first_event(journal: Path) -> Event:
-    """Return the first event of a journal. Raises TrackingError if there is none, naming the studies there are."""
+    """Return the first event of a journal.
+
+    Raises:
+        TrackingError: There is none; the message names the existing studies.
+    """
     events, _ = read_events(journal, most=1)
     if events:
         return events[0]
-    asked, folder = journal.parent.name, journal.parent.parent
-    studies = did_you_mean(asked, (path.parent.name for path in folder.glob("*/journal.jsonl") if path != journal), "Studies")
-    raise TrackingError(f'no study "{asked}" in {folder}/. {studies}')
+    name, folder = journal.parent.name, journal.parent.parent
+    studies = did_you_mean(
+        name,
+        (path.parent.name for path in folder.glob("*/journal.jsonl") if path != journal),
+        "Studies",
+    )
+    raise TrackingError(f'no study "{name}" in {folder}/. {studies}')

@@ -1,4 +1,4 @@
-"""Where MLflow keeps things: the address of the store, a client for it, and the experiment of a study."""
+"""The MLflow store: its address, a client for it, and the experiment of a study."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    # MLflow repeats even a POST whose answer was lost, for four minutes; here, whoever calls looks first and then repeats.
+    # MLflow repeats requests for four minutes, even a POST whose answer was lost. The shipper
+    # searches for the result of a lost request first, then repeats it.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
 
 
 def quiet() -> None:
-    """Keep MLflow silent, offline and away from pickles; what the user has set himself stays, but for the pickles."""
+    """Keep MLflow silent, offline and away from pickles.
+
+    The user's own environment variables win, except that pickles stay forbidden.
+    """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
-    # whatever it raises is told in a line; it prints pages of traceback and SQL beside that
+    # We report its exceptions in one line; it would also print pages of traceback and SQL.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
 
 
@@ -46,24 +50,31 @@ def address(tracking: Tracking, dir: Path) -> str:
 
 
 def remote(uri: str) -> bool:
-    """Say whether a server answers there, which then also keeps the artifacts."""
+    """Return whether the store is a server, which then also keeps the artifacts."""
     return uri.startswith(("http://", "https://"))
 
 
 def unreachable(uri: str, error: Exception) -> TrackingError:
-    """Return the error that says which store does not answer, or refuses, and why."""
+    """Return the error that names the store that does not answer or refuses, and the reason."""
     reason = (masked_text(str(error)).strip().splitlines() or [type(error).__name__])[0]
-    if getattr(error, "error_code", None) not in (None, "INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "BAD_REQUEST"):
+    if getattr(error, "error_code", None) not in (
+        None,
+        "INTERNAL_ERROR",
+        "TEMPORARILY_UNAVAILABLE",
+        "BAD_REQUEST",
+    ):
         return TrackingError(f"the MLflow store at {masked_text(uri)} refuses: {reason}")
     return TrackingError(
-        f"the MLflow store at {masked_text(uri)} does not answer ({reason}). Start it, or set tracking.uri (null: a database in mlruns/)"
+        f"the MLflow store at {masked_text(uri)} does not answer ({reason}). Start it, or set "
+        "tracking.uri (null: a database in mlruns/)"
     )
 
 
 def client(tracking: Tracking, dir: Path) -> MlflowClient:
-    """Return a client of the store, making its database if there is none yet.
+    """Return a client of the store; create its database if there is none yet.
 
-    Raises TrackingError if the store cannot be opened.
+    Raises:
+        TrackingError: The store cannot be opened.
     """
     quiet()
     from mlflow import MlflowClient
@@ -75,7 +86,8 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
         return MlflowClient(uri, registry_uri=uri)
     dir.mkdir(parents=True, exist_ok=True)
     try:
-        # Processes that open a fresh database together would each migrate it, and all but one fail.
+        # Without the lock, processes that open a new database together would all migrate it
+        # and all but one would fail.
         with (dir / "mlflow.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not tracking.uri and not (dir / "mlflow.db").exists():
@@ -88,7 +100,7 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
 
 
 def _knock(uri: str) -> None:
-    """Connect once, and raise what stands against it: MLflow would try again for a minute and a half."""
+    """Connect once and raise any error at once; MLflow would retry for a minute and a half."""
     from sqlalchemy import create_engine
 
     engine = create_engine(uri)
@@ -97,13 +109,16 @@ def _knock(uri: str) -> None:
 
 
 def _make_database(path: Path) -> None:
-    """Make MLflow's tables elsewhere, then move them: a migration that was killed half-way can never be gone on with."""
+    """Create MLflow's tables in another file, then move it to ``path``.
+
+    A killed migration can never resume, so it must not leave a broken database.
+    """
     from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
 
     log.info("making the MLflow database %s (once, up to 15 s)", path)
     partial = path.with_suffix(".partial")
-    for left in path.parent.glob(f"{partial.name}*"):
-        left.unlink()
+    for leftover in path.parent.glob(f"{partial.name}*"):
+        leftover.unlink()
     engine = create_sqlalchemy_engine_with_retry(f"sqlite:///{partial.resolve()}")
     _initialize_tables(engine)
     engine.dispose()
@@ -111,22 +126,32 @@ def _make_database(path: Path) -> None:
 
 
 def experiment(store: MlflowClient, name: str, dir: Path) -> str:
-    """Return the id of the experiment ``name``, made if there is none yet. Raises TrackingError if it was deleted."""
+    """Return the id of the experiment ``name``; create it if there is none yet.
+
+    Raises:
+        TrackingError: The experiment was deleted.
+    """
     from mlflow.exceptions import MlflowException
 
-    found = store.get_experiment_by_name(name)
-    if found is None:
+    entry = store.get_experiment_by_name(name)
+    if entry is None:
         folder = dir.resolve() / "artifacts" / re.sub(r"[^\w.-]+", "-", name)
         try:
-            kind = {"mlflow.experimentKind": "custom_model_development"}  # so that the pages open on training runs
-            return str(store.create_experiment(name, None if remote(store.tracking_uri) else folder.as_uri(), kind))
+            # With this kind MLflow's pages open on training runs.
+            kind = {"mlflow.experimentKind": "custom_model_development"}
+            return str(
+                store.create_experiment(
+                    name, None if remote(store.tracking_uri) else folder.as_uri(), kind
+                )
+            )
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            found = store.get_experiment_by_name(name)  # somebody was faster
-    if found is None or found.lifecycle_stage == "deleted":
-        number = f" -x {found.experiment_id}" if found else ""
+            entry = store.get_experiment_by_name(name)  # another process created it
+    if entry is None or entry.lifecycle_stage == "deleted":
+        number = f" -x {entry.experiment_id}" if entry else ""
         raise TrackingError(
-            f'the experiment "{name}" was deleted in MLflow. Restore it (mlflow experiments restore{number}) or choose another name'
+            f'the experiment "{name}" was deleted in MLflow. Restore it (mlflow experiments '
+            f"restore{number}) or choose another name"
         )
-    return str(found.experiment_id)
+    return str(entry.experiment_id)

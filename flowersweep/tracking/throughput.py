@@ -1,4 +1,4 @@
-"""What a journal says of a training between the lines: how fast it was, and by which settings single trainings are told apart."""
+"""Compute from a journal a training's speed and the settings that identify it."""
 
 from __future__ import annotations
 
@@ -13,37 +13,65 @@ from flowersweep.study.events import StudyStarted
 
 
 def settings_of_one(study: StudyStarted) -> dict[str, Any]:
-    """Return what tells a single training from others: the options of its groups, and each setting of its command by its short name."""
+    """Return the settings that tell a single training from others.
+
+    They are the options of its groups, and each setting of its command by its short name.
+    """
     config = study.config
-    named = {group: config[group]["name"] for group in config if role_of(group) is TRAINED and _is_named(config[group])}
-    words = (word.lstrip("+~").partition("=") for word in study.overrides)
-    given = {key: value for key, _, value in words if value and key not in named and role_of(key) in (TRAINED, LABEL)}
-    short = [key.rpartition(".")[2] for key in given]
+    named = {
+        group: config[group]["name"]
+        for group in config
+        if role_of(group) is TRAINED and _is_named(config[group])
+    }
+    assignments = (word.lstrip("+~").partition("=") for word in study.overrides)
+    settings = {
+        key: value
+        for key, _, value in assignments
+        if value and key not in named and role_of(key) in (TRAINED, LABEL)
+    }
+    short = [key.rpartition(".")[2] for key in settings]
     clear = [short.count(name) == 1 and name not in named for name in short]
-    names = [name if alone else key for name, key, alone in zip(short, given, clear, strict=True)]
-    return {**named, **dict(zip(names, given.values(), strict=True))}
+    names = [
+        name if unique else key for name, key, unique in zip(short, settings, clear, strict=True)
+    ]
+    return {**named, **dict(zip(names, settings.values(), strict=True))}
 
 
 def _is_named(group: Any) -> bool:
     return isinstance(group, Mapping) and bool(group.get("name"))
 
 
-def images_per_second(study: StudyStarted, settings: Mapping[str, Any], ends: Mapping[int, float]) -> float | None:
-    """Return the training images a second of the main stage, scoring after each epoch included: the median over its epochs but the first.
+def images_per_second(
+    study: StudyStarted, settings: Mapping[str, Any], ends: Mapping[int, float]
+) -> float | None:
+    """Return training images per second of the main stage, evaluation included.
 
-    ``ends`` has the times in seconds at which epochs ended. None if there are too few, or the journal does not say how many images.
+    The value is the median over the stage's epochs except the first.
+
+    Args:
+        study: The first event of the study.
+        settings: Settings of the trial that override the study's.
+        ends: Time at which each epoch ended, in seconds.
+
+    Returns:
+        None if there are too few epochs, or the journal lacks the number of images.
     """
-    known = study.provenance
+    provenance = study.provenance
     train = {
         **study.config.get("train", {}),
-        **{path.removeprefix("train."): value for path, value in settings.items() if is_within(path, "train")},
+        **{
+            path.removeprefix("train."): value
+            for path, value in settings.items()
+            if is_within(path, "train")
+        },
     }
-    images, per_replica = known.get("data", {}).get("counts", {}).get("train"), train.get("batch_per_replica")
+    images = provenance.get("data", {}).get("counts", {}).get("train")
+    per_replica = train.get("batch_per_replica")
     if not images or not per_replica:
         return None
-    batch = per_replica * known.get("replicas", 1)
+    batch = per_replica * provenance.get("replicas", 1)
     steps = min(images // batch, train.get("steps_per_epoch") or images // batch)
     head = train.get("head_epochs", 0) if train.get("finetune") else 0
-    lasted = [ends[b] - ends[a] for a, b in pairwise(sorted(ends)) if b == a + 1 and a > head]
-    typical = median(lasted) if lasted else 0.0
+    durations = [ends[b] - ends[a] for a, b in pairwise(sorted(ends)) if b == a + 1 and a > head]
+    typical = median(durations) if durations else 0.0
     return round(steps * batch / typical, 1) if typical > 0 else None

@@ -135,7 +135,8 @@ class TrainingContext:
             raise ConfigError(f"a batch of {batch} is more than the {images} training images: lower train.batch_per_replica")
         if config.train.batch_per_replica % config.train.gradient_accumulation_steps:
             raise ConfigError(
-                f"train.gradient_accumulation_steps={config.train.gradient_accumulation_steps} does not divide train.batch_per_replica={config.train.batch_per_replica}"
+                f"train.gradient_accumulation_steps={config.train.gradient_accumulation_steps} does not divide "
+                f"train.batch_per_replica={config.train.batch_per_replica}"
             )
         return batch, images // batch
 

@@ -15,9 +15,7 @@ import numpy as np
 from flowersweep.config.schema import SCALING, Experiment
 from flowersweep.config.targets import arguments
 from flowersweep.errors import TrialFailed
-from flowersweep.evaluation.calibration import calibrated_nll
-from flowersweep.evaluation.final import final_scores
-from flowersweep.evaluation.scores import accuracy, macro_f1, nll
+from flowersweep.evaluation.calibration import final_scores, score_part, temperature
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.study.events import Epoch, Metrics
 from flowersweep.training.checkpoint import Checkpoint
@@ -57,7 +55,8 @@ def advance(
             rates = hyperparameters(config, epoch, steps, workshop.runtime.replicas)
             here = partial(_checkpoint_midway, keep, epoch, tuple(done))
             state, loss = stage.epoch(state, rates, EpochPlan(config.seed, epoch, steps, batch, losses), here)
-            metrics = {"train/loss": loss, **score_logits(stage.logits(state, "tune"), workshop, config, "tune")}
+            logits, labels = stage.logits(state, "tune"), part_labels(workshop, config, "tune")
+            metrics = {"train/loss": loss, **score_part("tune", logits, labels, temperature(logits, labels))}
             _require_finite(metrics, epoch + 1)
             done.append(Epoch(epoch + 1, time.time(), metrics))
             losses = ()
@@ -99,11 +98,12 @@ def build_trained_classifier(config: Experiment, trained: Checkpoint, workshop: 
     size, classes = dataset.image_size, len(dataset.classes)
     made = build(replace(config.model, weights="none"), image_size=size, classes=classes, lower=False, trusted=workshop.trusted)
     made.backbone.set_weights(classifier.backbone.get_weights())
-    for variable, value in zip(made.backbone.trainable_variables, trained.state.weights[:-2], strict=False):  # none after a frozen stage
-        variable.assign(value)
-    for variable, value in zip(made.backbone.non_trainable_variables, trained.state.non_trainable, strict=False):
-        variable.assign(value)
     tuned = config.train.finetune and trained.epoch > config.train.head_epochs
+    if tuned:
+        variables = [*made.backbone.trainable_variables, *made.backbone.non_trainable_variables]
+        values = [*trained.state.weights[:-2], *trained.state.non_trainable]
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
     made.set_heads(*(FinetuneStage if tuned else HeadStage).head(trained.state))
     return made
 
@@ -141,17 +141,6 @@ def hyperparameters(config: Experiment, epoch: int, steps: int, replicas: int = 
     scalars = jax.tree.map(np.float32, values)
     scalars["train"]["seed"] = np.uint32(config.seed)
     return scalars  # type: ignore[no-any-return]
-
-
-def score_logits(logits: np.ndarray, workshop: TrainingContext, config: Experiment, part: str) -> Metrics:
-    """Score logits (n, K) of tune or report."""
-    labels = part_labels(workshop, config, part)
-    return {
-        f"{part}/calibrated_nll": calibrated_nll(logits, labels),
-        f"{part}/nll": nll(logits, labels),
-        f"{part}/accuracy": accuracy(logits, labels),
-        f"{part}/macro_f1": macro_f1(logits, labels, logits.shape[1]),
-    }
 
 
 def part_labels(workshop: TrainingContext, config: Experiment, part: str) -> np.ndarray:

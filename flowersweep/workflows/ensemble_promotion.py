@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from flowersweep.config.compose import recorded_or_named
+from flowersweep.config.keys import says
 from flowersweep.config.schema import Config, Ensemble
 from flowersweep.data.dataset import open_dataset
 from flowersweep.ensemble.analysis import reference_weightings
@@ -51,7 +52,7 @@ def run_ensemble_promotion(
     """
     study = load_study(config)
     started = study.started
-    if any(word.startswith("sweep.objective") for word in overrides):
+    if says(overrides, "sweep.objective", "sweep.objectives"):
         raise StudyError(f"an ensemble is promoted by its study's objective, {started.objective}. Leave sweep.objective out")
     # the trials that were pooled: those that the study's words name by now may be others
     names = [name for name, entry in started.space.items() if entry["path"].startswith("ensemble.weights.")]

@@ -58,13 +58,15 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     dataset = open_dataset(images, dir / "cache", trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)
     split = dataset.splits[config.split]
-    with atomic_write(path) as binary, io.TextIOWrapper(binary, newline="", write_through=True) as file:
+    with atomic_write(path) as binary:
+        file = io.TextIOWrapper(binary, newline="", write_through=True)
         writer = csv.writer(file)
         writer.writerow(["id", "label"])
         changed = 0
         for id, (label, plain) in zip(split.ids, labels(model, in_order(split, (height, width), BATCH), config.tta_views), strict=True):
             writer.writerow([id, label])
             changed += label != plain
+        file.detach()  # or it would close the file
     return Submission(path, len(split), changed)
 
 

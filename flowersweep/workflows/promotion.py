@@ -18,7 +18,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
 from flowersweep.config.compose import compose, parse
-from flowersweep.config.keys import key_of, role_of, settings_with_role
+from flowersweep.config.keys import is_within, key_of, role_of, settings_with_role
 from flowersweep.config.paths import Settings, differences_from
 from flowersweep.config.schema import COMMAND, TRAINED, Config, Experiment
 from flowersweep.config.validation import uses_workers
@@ -49,7 +49,7 @@ from flowersweep.workflows.sweep import SweepResult, run_study
 
 DEFAULT = "default"
 # words of a study that its promotion does not repeat: they could run code or reach other machines
-UNHEARD = ("verb", "trusted_modules", "hydra", "executor.address", "executor.runtime_env", "distributed")
+UNHEARD = ("executor.address", "executor.runtime_env")  # what a journal says of who trains, and must not
 
 
 class CountComparison(Protocol):
@@ -164,10 +164,10 @@ def run_promotion(
     """
     study = load_study(config)
     started, trials = study.started, study.trials
-    # what a journal says of commands is not heard: it may be somebody else's
-    words = [word for word in journal_words(started.overrides) if role_of(key_of(word)) not in (None, COMMAND)]
+    words = journal_words(started.overrides)
     _require_same(started, compose(words))
-    base = config.with_experiment(compose([*words, *overrides]).experiment)
+    composed = compose([*words, *overrides])
+    base = replace(config.with_experiment(composed.experiment), trusted_modules=composed.trusted_modules)  # a sweep file may trust, too
     searched = started.config["sweep"]["space"]
     space = build_space(base, [*words, *overrides], parse(words)) if searched else Space((), {}, (*words, *overrides), frozenset())
     names = objective_names(base)
@@ -179,7 +179,7 @@ def run_promotion(
     what = hashlib.sha256(json.dumps([started.time, entries, names], sort_keys=True).encode()).hexdigest()
     count = len(entries) * config.promotion.seeds
     again = retraining_config(config, base, what, count, budget=config.sweep.budget)
-    points = Candidates(space, entries, again.seed, config)
+    points = Candidates(space, entries, again.seed, base)
     outcome = run_study(
         again,
         space.overrides,
@@ -198,12 +198,12 @@ def journal_words(overrides: Sequence[str]) -> list[str]:
 
     Which modules and which cluster are trusted, and where else configurations lie, is for the command to say.
     """
-    named = zip(overrides, parse(overrides), strict=True)
-    return [word for word, override in named if not override.key_or_group.startswith(UNHEARD)]
+    keys = zip(overrides, map(key_of, overrides), strict=True)
+    return [word for word, key in keys if role_of(key) not in (None, COMMAND) and not is_within(key, *UNHEARD)]
 
 
 def retraining_config(config: Config, base: Config, what: str, count: int, **of_sweep: Any) -> Config:
-    """Return the study in which ``count`` things of ``what`` are trained anew as ``base`` says, in the place that ``config`` names."""
+    """Return the study in which ``count`` things of ``what`` are trained anew as ``base`` says; ``config`` names the first study."""
     # logits are never removed, or asking for fewer seeds would remove what was trained
     kept: dict[str, Any] = {
         "n_trials": count,
@@ -213,7 +213,7 @@ def retraining_config(config: Config, base: Config, what: str, count: int, **of_
         "import_from": [],
     }
     return replace(
-        config.with_experiment(base.experiment),
+        base,
         study=f"{config.study}-promotion-{what[:6]}",
         seed=replicate_seed(what, 0),
         engine="optuna",

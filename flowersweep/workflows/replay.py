@@ -152,7 +152,7 @@ def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) ->
     known = found.provenance.get("data", {}).get("dir")
     if known and was.data.dir is None and Path(known).is_dir():
         return replace(was, data=replace(was.data, dir=known))
-    if any(value == MASK for path, value in flatten(was.data) if path.startswith("fetch")) and was.data.dir is None:
+    if any(value == MASK for path, value in flatten(was.data) if is_within(path, "fetch")) and was.data.dir is None:
         raise ConfigError(f"{known} is not here, and a secret of data.fetch was not kept: name the images, data.dir=PATH")
     return was
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flowersweep.search.deduplication import identity
 
 from flowersweep.config import schema
 from flowersweep.config.compose import compose
@@ -32,6 +31,7 @@ from flowersweep.search.compatibility import compared_settings
 from flowersweep.study.events import StudyStarted
 from flowersweep.tracking.recorded import RecordedRun
 from flowersweep.tracking.throughput import settings_of_one
+from flowersweep.training.identity import identity
 from flowersweep.workflows.replay import replay
 
 EVERY = [TRAINED, SEARCH, LABEL, PLACE, BUDGET, COMMAND]

@@ -1,4 +1,4 @@
-"""open_dataset: classes are counted, never assumed; folders are found or explained; a second start verifies nothing again."""
+"""Open a data set: val is halved alike, classes are counted, folders are found or explained, a second start verifies nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from flowersweep.config.schema import Data
 from flowersweep.data import inventory
-from flowersweep.data.dataset import open_dataset
+from flowersweep.data.dataset import open_dataset, stratified_halves
 from flowersweep.data.records import encode
 from flowersweep.errors import ConfigError, DataError
 from tests.data.tiny_records import TRAIN, VAL, jpeg, split
@@ -160,3 +160,28 @@ def test_the_real_flowers_open(tmp_path: Path) -> None:
     dataset = open_dataset(Data(name="flowers", dir=str(FLOWERS), classes="flowers104"), tmp_path)
     assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 5539, "val": 1620, "test": 3209}
     assert (dataset.image_size, len(dataset.tune), len(dataset.holdout)) == ((192, 192), 810, 810)
+
+
+@pytest.mark.parametrize("counts", [(10, 10), (1, 1, 1, 1), (3, 5, 7, 9, 1), (2,), (1,), (0, 4, 0, 3), (5, 106, 17)], ids=str)
+def test_halves_differ_by_at_most_one_in_each_class_and_in_total(counts: tuple[int, ...]) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
+    tune, holdout = stratified_halves(labels, seed=1)
+    assert sorted([*tune, *holdout]) == list(range(len(labels)))
+    assert abs(len(tune) - len(holdout)) <= 1
+    difference = np.bincount(labels[tune], minlength=len(counts)) - np.bincount(labels[holdout], minlength=len(counts))
+    assert np.abs(difference).max() <= 1
+
+
+def test_halves_are_the_same_on_every_machine() -> None:
+    tune, holdout = stratified_halves(np.arange(12) % 3, seed=7)
+    assert (list(tune), list(holdout)) == ([4, 6, 7, 8, 9, 11], [0, 1, 2, 3, 5, 10])
+
+
+def test_another_seed_halves_differently() -> None:
+    labels = np.zeros(50, int)
+    assert not np.array_equal(stratified_halves(labels, 0)[0], stratified_halves(labels, 1)[0])
+    assert np.array_equal(stratified_halves(labels, 0)[0], stratified_halves(labels, 0)[0])
+
+
+def test_no_images_give_two_empty_halves() -> None:
+    assert [len(half) for half in stratified_halves(np.array([], int), 0)] == [0, 0]

@@ -87,7 +87,7 @@ def test_images_are_read_by_index_in_the_order_asked_for(train: Split) -> None:
     assert numbers(pipeline.read_images(train, [11, 0, 4, 0])) == [11, 0, 4, 0]
     assert pipeline.read_images(train, [2], (5, 5)).shape == (1, 5, 5, 3)
     assert pipeline.read_images(train, []).shape[0] == 0
-    assert pipeline.one_image(train, 3).shape == (8, 8, 3)
+    assert pipeline.read_images(train, [3]).shape == (1, 8, 8, 3)
 
 
 @pytest.mark.parametrize("index", [12, -1])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flowersweep.evaluation.calibration import temperature
-from flowersweep.evaluation.ensemble import calibrated_log_probs, pool, published_grid
-from flowersweep.evaluation.scores import accuracy, nll
+from flowersweep.evaluation.ensemble import calibrated_log_probs, pool
+from flowersweep.evaluation.scores import nll
 from flowersweep.evaluation.weights import geometric_weights, greedy_weights, linear_weights, shrunk_weights, weight_intervals
 
 CLASSES = 12
@@ -122,15 +122,3 @@ def test_more_images_make_the_weights_surer() -> None:
         assert low - 1e-6 <= linear_weights(chances)[0] <= high + 1e-6
         widths.append(high - low)
     assert widths[1] < widths[0] / 2
-
-
-def test_the_published_grid_reads_another_weight_than_it_tried() -> None:
-    labels = np.arange(CLASSES)
-    right, wrong = 5 * np.eye(CLASSES), 5 * np.roll(np.eye(CLASSES), 1, axis=1)
-    found = published_grid(right, wrong, labels)
-    assert found.meant == pytest.approx(50 / 99)  # the first beyond one half
-    assert found.read == 0.50  # at which both classes are equal: not what was tried
-    assert (found.accuracy, found.equal) == (1.0, 50)
-    members, labels = models(200, [3.0, 2.0])
-    found = published_grid(members[0], members[1], labels)
-    assert found.accuracy >= max(accuracy(each, labels) for each in members)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from flowersweep.errors import StudyError
 from flowersweep.report import write_report
 from tests.report.made_up import MadeUp, Play, focal, of_all_kinds, smoothed
 
@@ -118,7 +121,7 @@ def test_what_a_broken_write_leaves_is_the_old_page(tmp_path: Path, monkeypatch:
     folder = of_all_kinds().write(tmp_path)
     path = tmp_path / "page.html"
     path.write_text("old")
-    monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
+    with pytest.raises(StudyError, match="disk full"):
         write_report([folder], path)
     assert path.read_text() == "old"

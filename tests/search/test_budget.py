@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import resource
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -232,12 +234,18 @@ def test_a_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(
     file: str, studies: Path, whole: object, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*WORDS, "study=full", "train.checkpoint_interval_s=0"]
-    place = (studies / "full" / file).with_suffix(".partial")
     assert main([*words, "sweep.n_trials=1"]) == 0
-    place.parent.mkdir(parents=True, exist_ok=True)
+    mkstemp, place = tempfile.mkstemp, studies / "full" / f"{file}.npz"
+
+    def on_a_full_disk(prefix: str, suffix: str, dir: Path) -> tuple[int, str]:
+        handle, name = mkstemp(prefix=prefix, suffix=suffix, dir=dir)
+        if dir.resolve() == place.parent.resolve() and prefix == f".{place.name}.":
+            os.close(handle)
+            handle = os.open("/dev/full", os.O_WRONLY)
+        return handle, name
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TrialStore, "_clear", lambda self, told: None)  # it would remove what stands for the full disk
-        place.symlink_to("/dev/full")
+        patch.setattr(tempfile, "mkstemp", on_a_full_disk)
         assert main(words) == 1
     message = capsys.readouterr().err
     assert "No space left on device" in message
@@ -292,7 +300,8 @@ def test_a_trial_costs_the_same_however_many_there_were(earlier: int, tmp_path: 
         monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: removed.append(path))
         for number in range(earlier + 1):
             if number == earlier:
-                Watched.walks, study.trials = 0, Watched(study.trials)
+                Watched.walks = 0
+                study.trials = study.record.trials = Watched(study.trials)
                 removed.clear()
             record, trial = study.ask(number)
             study.end_trial(record, trial, "complete", value=1.0 / (1 + number), metrics={"tune/macro_f1": 0.5})

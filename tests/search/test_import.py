@@ -16,8 +16,9 @@ from flowersweep.study.events import EpochsReported, ImportedTrial
 from flowersweep.study.journal import read_events
 from flowersweep.study.records import StudyRecord, read_study
 from tests.conftest import TINY
-from tests.search.conftest import Fork
-from tests.search.test_resume import BESIDE, story
+from tests.events import story
+from tests.execution.test_threads import BESIDE
+from tests.kills import Fork
 
 SMALL = ["+sweep=smoothing", "tracking.enabled=false", "sampler.n_startup_trials=5", *TINY]
 NARROW = "sweep.space.label_smoothing.values='interval(0.0, 0.12)'"

@@ -89,7 +89,7 @@ def test_a_program_is_bound_by_the_slower_of_arithmetic_and_memory(cost: Cost, b
 
 
 def test_a_step_in_parts_takes_as_many_loops() -> None:
-    config = tiny(data=Data(name="none", image_size=32), train=replace(FINETUNE, accumulate=4))
+    config = tiny(data=Data(name="none", image_size=32), train=replace(FINETUNE, gradient_accumulation_steps=4))
     assert blueprint(config).step(config, hyperparameters(config, config.train.all_epochs - 1, 1))[0].loops == 4
     assert COST.times(4).bound(CHIPS["v5e"]) == (pytest.approx(4e-3), "memory")
 

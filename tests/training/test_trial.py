@@ -173,7 +173,7 @@ def test_a_batch_that_the_images_do_not_fill_is_refused(workshop: TrainingContex
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
     (tmp_path / "checkpoint.partial").write_bytes(b"half")
-    assert Checkpoint.load(tmp_path / "checkpoint.npz") == Checkpoint()
+    assert Checkpoint.resume(tmp_path / "checkpoint.npz") == Checkpoint()
 
 
 def test_a_batch_in_parts_trains_as_the_whole_batch(workshop: TrainingContext) -> None:

@@ -9,11 +9,11 @@ import shlex
 import signal
 import subprocess
 import sys
-from html import escape
 from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import escape
 
 from tests.conftest import TINY, Command, environment
 from tests.kills import Fork
@@ -36,7 +36,7 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Pa
     assert "promote study=smoothing" in swept.stdout
     page = (journal.parent / "report.html").read_text()
     assert "read the report:     mlruns/studies/smoothing/report.html" in swept.stdout
-    assert escape(shlex.quote(TINY[0])) in page  # words with spaces stand in quotes in the command to copy
+    assert str(escape(shlex.quote(TINY[0]))) in page  # words with spaces stand in quotes in the command to copy
 
     runs = tracked(project)
     trials = [run for run in runs if "flowersweep.trial" in run.data.tags]

@@ -14,7 +14,7 @@ from flowersweep.config.compose import compose
 from flowersweep.config.schema import Config, Data, Tracking
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.pipeline import in_order
-from flowersweep.errors import ConfigError, TrackingError
+from flowersweep.errors import ConfigError, DataError, TrackingError
 from flowersweep.tracking import registry, store
 from flowersweep.tracking.shipper import run_ids, sync
 from flowersweep.training.augment.views import tta_views
@@ -41,7 +41,8 @@ def champion(study, network) -> Config:
     study.write(study.begin(), *study.whole(0), study.stop(best=0))
     sync(study.path, LOCAL, study.dir)
     run = run_ids(study.path, LOCAL, study.dir).trials[0]
-    facts = {"classes": list("abcd"), "data": asdict(DATA)}
+    classes = open_dataset(DATA, study.dir / "cache").classes
+    facts = {"classes": list(classes), "data": asdict(DATA)}
     registry.log_model(run, network, np.zeros((1, 32, 32, 3), np.uint8), store.client(LOCAL, study.dir), facts=facts)
     registry.promote(study.name, LOCAL, study.dir)
     return Config(alias="champion", dir=str(study.dir), output=str(study.dir / "submission.csv"))
@@ -113,3 +114,20 @@ def test_no_views_and_too_many_are_refused() -> None:
     for count in (0, 7):
         with pytest.raises(ConfigError, match=f"tta_views={count}: must be between 1 and 6"):
             compose([f"tta_views={count}"])
+
+
+def test_a_word_that_names_no_images_does_not_change_them(champion: Config) -> None:
+    """The command line's own data set may have as many classes."""
+    other = replace(champion, data=Data(name="other", fetch={**FETCH, "seed": 7}, cache_bytes=0))
+    predict(champion, [])
+    first = Path(str(champion.output)).read_text()
+    predict(other, ["data.cache_bytes=0"])
+    assert Path(str(champion.output)).read_text() == first
+
+
+def test_other_classes_of_the_same_number_are_refused(champion: Config, tmp_path: Path) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("a\nb\nc\nd\n")
+    other = replace(champion, data=replace(DATA, classes=str(names)))
+    with pytest.raises(DataError, match="'a' stands where the model has"):
+        predict(other, ["data=synthetic", f"data.classes={names}"])

@@ -132,7 +132,14 @@ def test_the_page_of_a_run_is_made_from_mlflow_alone(swept: Path) -> None:
     run = runs(swept)["losses-0001"]
     assert main(["report", f"run={run.info.run_id}", "output=run.html"]) == 0
     text = (swept / "run.html").read_text()
-    for part in ("Train it again", "course-likelihood", '"confusion"', '"calibration"', "Each class on the held-out half", "train.epochs"):
+    for part in (
+        "Train this run again",
+        "course-likelihood",
+        '"chart-confusion"',
+        '"chart-calibration"',
+        "Each class on the held-out half",
+        "train.epochs",
+    ):
         assert part in text
     assert text.count("data:image/jpeg;base64,") > 4  # its mistakes
 

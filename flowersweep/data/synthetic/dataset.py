@@ -1,4 +1,4 @@
-"""A data set of drawn flowers, so that everything can be tried, tested and measured without a download."""
+"""A data set of drawn flowers, to try, test and measure everything without a download."""
 
 from __future__ import annotations
 
@@ -15,17 +15,37 @@ from flowersweep.data.synthetic.species import Species, species_of
 from flowersweep.util.files import move
 
 _log = logging.getLogger(__name__)
-_VERSION = 1  # raise it when the same arguments would draw other pictures
+_VERSION = 1  # increase it when the same arguments draw other pictures
 _RECORDS_A_FILE = 256
 _SPLITS = ("train", "val", "test")
 
 
-def write(cache: Path, *, classes: int = 104, train: int = 16, val: int = 10, test: int = 4, image_size: int = 96, seed: int = 0) -> Path:
-    """Draw a data set into a folder of ``cache``, or find it there from the last time; return the folder.
+def write(
+    cache: Path,
+    *,
+    classes: int = 104,
+    train: int = 16,
+    val: int = 10,
+    test: int = 4,
+    image_size: int = 96,
+    seed: int = 0,
+) -> Path:
+    """Draw a data set into a subfolder of ``cache``, unless it exists; return the subfolder.
 
-    ``train``, ``val`` and ``test`` are images per class, ``image_size`` is the side in pixels. The same arguments draw the same pictures.
+    The same arguments always draw the same pictures.
+
+    Args:
+        cache: Parent folder.
+        classes: Number of classes.
+        train: Images per class in train.
+        val: Images per class in val.
+        test: Images per class in test.
+        image_size: Side in pixels.
+        seed: Random seed.
     """
-    folder = cache / f"synthetic-v{_VERSION}-{classes}x{train}+{val}+{test}-{image_size}px-seed{seed}"
+    folder = (
+        cache / f"synthetic-v{_VERSION}-{classes}x{train}+{val}+{test}-{image_size}px-seed{seed}"
+    )
     if folder.exists():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
@@ -33,32 +53,35 @@ def write(cache: Path, *, classes: int = 104, train: int = 16, val: int = 10, te
     unfinished = Path(tempfile.mkdtemp(dir=cache, prefix="drawing-"))
     try:
         species = species_of(classes, seed)
-        (unfinished / "classes.txt").write_text("".join(f"{kind.name}\n" for kind in species), encoding="utf-8")
-        for split, each in zip(_SPLITS, (train, val, test), strict=True):
-            if each:
-                _write_split(unfinished / split, species, each, image_size, seed)
+        names = "".join(f"{kind.name}\n" for kind in species)
+        (unfinished / "classes.txt").write_text(names, encoding="utf-8")
+        for split, per_class in zip(_SPLITS, (train, val, test), strict=True):
+            if per_class:
+                _write_split(unfinished / split, species, per_class, image_size, seed)
         _move(unfinished, folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
-def _write_split(folder: Path, species: list[Species], each: int, side: int, seed: int) -> None:
+def _write_split(
+    folder: Path, species: list[Species], per_class: int, side: int, seed: int
+) -> None:
     split = _SPLITS.index(folder.name)
-    order = np.random.Generator(np.random.PCG64([seed, 3, split])).permutation(np.repeat(np.arange(len(species)), each))
+    order = np.random.Generator(np.random.PCG64([seed, 3, split])).permutation(
+        np.repeat(np.arange(len(species)), per_class)
+    )
     records = []
     for number, label in enumerate(order):
         rng = np.random.Generator(np.random.PCG64([seed, 4, split, number]))
-        records.append(
-            encode(
-                compress(picture(species[label], side, rng)), f"{folder.name}-{number:05d}", None if folder.name == "test" else int(label)
-            )
-        )
+        jpeg = compress(picture(species[label], side, rng))
+        known_label = None if folder.name == "test" else int(label)
+        records.append(encode(jpeg, f"{folder.name}-{number:05d}", known_label))
     write_split(str(folder), records, (side, side), shards=-(-len(records) // _RECORDS_A_FILE))
 
 
 def _move(unfinished: Path, folder: Path) -> None:
-    unfinished.chmod(0o755)  # mkdtemp makes it private
+    unfinished.chmod(0o755)  # mkdtemp makes a private folder
     try:
         move(Path(unfinished), Path(folder))
     except OSError:

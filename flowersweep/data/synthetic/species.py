@@ -1,4 +1,4 @@
-"""Invented flower species: the numbers that make one drawn class differ from the next, as a botanist's key would list them."""
+"""Invented flower species: the numbers that tell the drawn classes apart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ PETALS: dict[str, tuple[float, float, float]] = {
     "blue": (0.25, 0.35, 0.85),
     "salmon": (0.96, 0.60, 0.48),
 }
-CENTERS = ((0.90, 0.72, 0.10), (0.30, 0.18, 0.08), (0.60, 0.70, 0.20), (0.80, 0.40, 0.08), (0.25, 0.08, 0.25), (0.95, 0.93, 0.80))
+CENTERS = (
+    (0.90, 0.72, 0.10),
+    (0.30, 0.18, 0.08),
+    (0.60, 0.70, 0.20),
+    (0.80, 0.40, 0.08),
+    (0.25, 0.08, 0.25),
+    (0.95, 0.93, 0.80),
+)
 HABITATS = ("meadow", "leaves", "sky", "soil", "shade")
 _ARRANGEMENTS = ("single", "single", "single", "umbel", "spike", "cup")
 _FORMS = {"single": "bloom", "umbel": "umbel", "spike": "spike", "cup": "cup"}
@@ -56,7 +63,7 @@ class Species:
 
 
 def species_of(classes: int, seed: int) -> list[Species]:
-    """Return ``classes`` species; two in a row are of one genus: alike in build, unlike in colour and detail."""
+    """Return ``classes`` species, in pairs of one genus: same build, other colour and details."""
     return [_species(number, seed) for number in range(classes)]
 
 
@@ -64,16 +71,21 @@ def _species(number: int, seed: int) -> Species:
     genus = np.random.Generator(np.random.PCG64([seed, 1, number // 2]))
     own = np.random.Generator(np.random.PCG64([seed, 2, number]))
     arrangement = str(genus.choice(_ARRANGEMENTS))
-    petals = int(genus.choice([3, 4]) if arrangement == "cup" else genus.choice([3, 4, 5, 5, 6, 8, 10, 13, 18, 24]))
-    # Two species of a genus take colours from different thirds of the palette, so that they are never the same flower.
+    petals = int(
+        genus.choice([3, 4])
+        if arrangement == "cup"
+        else genus.choice([3, 4, 5, 5, 6, 8, 10, 13, 18, 24])
+    )
+    # The second species of a genus shifts its colour, so the two are never the same flower.
     color = list(PETALS)[(int(genus.integers(12)) + (number % 2) * int(genus.integers(2, 11))) % 12]
     many = petals > 9
     return Species(
         name=f"{color} {_FORMS[arrangement]} {number}",
         arrangement=arrangement,
         petals=petals,
-        layers=int(genus.choice([1, 2, 3, 5], p=[0.45, 0.25, 0.15, 0.15])) if arrangement == "single" else 1,
-        width=float(genus.uniform(0.75, 1.1) if many else genus.uniform(0.5, 1.15)) * float(own.uniform(0.9, 1.1)),
+        layers=_layers(genus) if arrangement == "single" else 1,
+        width=float(genus.uniform(0.75, 1.1) if many else genus.uniform(0.5, 1.15))
+        * float(own.uniform(0.9, 1.1)),
         base=float(genus.uniform(0.15, 0.8)),
         tip=float(genus.uniform(0.2, 1.1)) * float(own.uniform(0.8, 1.25)),
         notch=float(own.choice([0.0, 0.0, 0.12, 0.25])) if petals < 7 else 0.0,
@@ -87,9 +99,15 @@ def _species(number: int, seed: int) -> Species:
         center=float(genus.choice([0.0, 0.1, 0.18, 0.28, 0.4])) if arrangement != "cup" else 0.0,
         center_color=_color(CENTERS[int(own.integers(len(CENTERS)))]),
         stamens=int(own.choice([0, 0, 5, 9, 16])) if arrangement == "single" else 0,
-        corona=float(genus.choice([0.0, 0.0, 0.0, 0.45])) if arrangement == "single" and not many else 0.0,
+        corona=float(genus.choice([0.0, 0.0, 0.0, 0.45]))
+        if arrangement == "single" and not many
+        else 0.0,
         habitat=str(genus.choice(HABITATS)),
     )
+
+
+def _layers(genus: np.random.Generator) -> int:
+    return int(genus.choice([1, 2, 3, 5], p=[0.45, 0.25, 0.15, 0.15]))
 
 
 def _color(values: tuple[float, float, float]) -> Color:
