@@ -12,7 +12,7 @@ from collections.abc import Iterator
 # what TensorFlow says of accelerators and instruction sets; no log level silences all of it
 _NOISE = re.compile(
     rb"WARNING: All log messages before absl::|[IW]\d{4} [\d:.]+ +\d+ "
-    rb"|E\d{4} .*Unable to register|To enable the following instructions: "
+    rb"|E\d{4} .* cuda_\w+\.cc:|To enable the following instructions: "
 )
 
 

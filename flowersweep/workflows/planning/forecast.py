@@ -12,7 +12,7 @@ from flowersweep.search.samplers.keras_tuner.oracle import is_hyperband, make_or
 from flowersweep.search.trial_store import JOURNAL
 from flowersweep.space.space import Space
 from flowersweep.training.context import TrainingContext
-from flowersweep.util.text import bytes_text, duration
+from flowersweep.util.text import duration
 from flowersweep.workflows.planning.profiling import TrialProfile, load_profile
 
 LINE, EPOCH_LINE = 1500, 250  # bytes that the journal holds of a trial, and of each of its epochs
@@ -33,7 +33,7 @@ class Forecast:
         if minutes is not None and used + self.least > minutes:
             short = f"sweep.budget.minutes={minutes:g}, and the forecast is {span(used + self.least, used + self.most)}"
         elif held is not None and self.least_bytes > held:
-            short = f"sweep.budget.bytes={held}, and the study needs {self.least_bytes} ({bytes_text(self.least_bytes)}) at the least"
+            short = f"sweep.budget.bytes={held}, and the study needs {self.least_bytes} at the least"
         else:
             return None
         return f"over budget: {short}. Raise it, or lower sweep.n_trials or train.epochs"
