@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 from optuna.distributions import BaseDistribution, json_to_distribution
+from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
@@ -35,14 +36,12 @@ class OptunaExporter:
         self._trials: dict[int, int] = {}  # number -> id in the storage
         self._ended: set[int] = set()
         self._distributions: dict[str, BaseDistribution] = {}
+        self._storage = _open_storage(url) if isinstance(url, str) else url
         try:
-            self._storage = RDBStorage(url) if isinstance(url, str) else url
             self._begin(self._events[0])
-        except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
+        except (SQLAlchemyError, StorageInternalError) as error:
             reason = masked_text(str(error)).splitlines()[0]
-            raise StudyError(
-                f"sweep.optuna_storage={masked_text(str(url))} is no address of a storage, such as sqlite:///FILE: {reason}"
-            ) from error
+            raise StudyError(f"sweep.optuna_storage={masked_text(str(url))} does not answer: {reason}") from error
 
     def step(self) -> int:
         """Mirror the events that are new; return how many."""
@@ -99,3 +98,11 @@ class OptunaExporter:
             self._trials[trial.number] = trial._trial_id
             if trial.state.is_finished():
                 self._ended.add(trial.number)
+
+
+def _open_storage(url: str) -> RDBStorage:
+    try:
+        return RDBStorage(url)
+    except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, OSError) as error:
+        reason = masked_text(str(error)).splitlines()[0]
+        raise StudyError(f"sweep.optuna_storage={masked_text(url)} is no address of a storage, such as sqlite:///FILE: {reason}") from error
