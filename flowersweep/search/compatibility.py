@@ -25,7 +25,12 @@ from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import direction
 from flowersweep.study.records import StudyRecord
 
-INCOMPARABLE = ("data", "replicas", "ensemble", "seed")  # settings with whose change no trial can be imported
+INCOMPARABLE = (
+    "data",
+    "replicas",
+    "ensemble",
+    "seed",
+)  # settings with whose change no trial can be imported
 
 
 def study_folder(config: Config) -> Path:
@@ -54,15 +59,24 @@ def open_or_verify(
     Raises:
         StudyError: Something that decides what a trial is has changed.
     """
-    meaning = {"space": source.describe(), "settings": compared_settings(config) | trainer.facts(config)}
+    meaning = {
+        "space": source.describe(),
+        "settings": compared_settings(config) | trainer.facts(config),
+    }
     meaning = json.loads(json.dumps(meaning))
     if journal.events:
         if changed := _changed(StudyRecord(journal.events[:1]).started, meaning):
             raise _refused(str(config.study), changed)
-        journal.append(StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code))
+        journal.append(
+            StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code)
+        )
         return
     # it refuses before anything is written
-    imported = import_trials(config, source, trainer, meaning["settings"]) if isinstance(source, Space) else []
+    imported = (
+        import_trials(config, source, trainer, meaning["settings"])
+        if isinstance(source, Space)
+        else []
+    )
     journal.append(
         StudyStarted(
             study=str(config.study),
@@ -81,23 +95,35 @@ def open_or_verify(
 
 def _changed(started: StudyStarted, meaning: dict[str, Any]) -> list[str]:
     was = {"space": started.space, "settings": started.settings}
-    old, new = (dict(flatten({"space": _readable(side["space"]), **side["settings"]})) for side in (was, meaning))
+    old, new = (
+        dict(flatten({"space": _readable(side["space"]), **side["settings"]}))
+        for side in (was, meaning)
+    )
     return describe_changes(old, new)
 
 
 def _readable(space: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: {**entry, "values": to_hydra(json_to_distribution(entry["values"]))} for name, entry in space.items()}
+    return {
+        name: {**entry, "values": to_hydra(json_to_distribution(entry["values"]))}
+        for name, entry in space.items()
+    }
 
 
 def _refused(name: str, changed: Sequence[str]) -> StudyError:
     refusal = f'study "{name}" was started with other settings ({"; ".join(changed)}). Take them back, or start another: study=NAME'
     if any(change.split(": ")[0].split(".")[0] in INCOMPARABLE for change in changed):
         return StudyError(refusal)
-    return StudyError(f"{refusal}. For one that learns from the trials of this: study=NAME 'sweep.import_from=[{name}]'")
+    return StudyError(
+        f"{refusal}. For one that learns from the trials of this: study=NAME 'sweep.import_from=[{name}]'"
+    )
 
 
 def describe_changes(old: Settings, new: Settings) -> list[str]:
     """Return which settings are not what they were. A key that is newer than the study was then what it is where nobody sets it."""
     apart = differences(old, new)
     usual = json.loads(json.dumps(dict(flatten(compose_unchecked(()))))) if apart else {}
-    return [f"{path}: {a!r} -> {b!r}" for path, (a, b) in apart.items() if path in old or b != usual.get(path)]
+    return [
+        f"{path}: {a!r} -> {b!r}"
+        for path, (a, b) in apart.items()
+        if path in old or b != usual.get(path)
+    ]

@@ -17,4 +17,6 @@ def training_identity(source: TrialSource, params: Params, trainer: Trainer) -> 
 
 def replicate_seed(identity: str, repeat: int) -> int:
     """Return the seed of a training's ``repeat``-th repetition."""
-    return int.from_bytes(hashlib.sha256(f"{identity}/{repeat}".encode()).digest()[:4], "big") % 2**31
+    return (
+        int.from_bytes(hashlib.sha256(f"{identity}/{repeat}".encode()).digest()[:4], "big") % 2**31
+    )

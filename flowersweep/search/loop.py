@@ -58,7 +58,9 @@ class TrialLoop:
         numbers = iter(self.study.remaining)
         try:
             while True:
-                while len(self.running) < self.executor.slots and not (self.running and self.study.clock.over):
+                while len(self.running) < self.executor.slots and not (
+                    self.running and self.study.clock.over
+                ):
                     if (number := next(numbers, None)) is None:
                         break
                     self.study.clock.require(self.study.ended, self.planned)

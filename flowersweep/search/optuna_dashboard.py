@@ -38,7 +38,9 @@ def dashboard(paths: Sequence[Path], port: int) -> Iterator[str | None]:
     with ExitStack() as open_:
         for path in paths:
             if journals.read_events(path, most=1)[0]:
-                with suppress(StudyError):  # one that the dashboard cannot show does not keep the others from it
+                with suppress(
+                    StudyError
+                ):  # one that the dashboard cannot show does not keep the others from it
                     open_.enter_context(Shipper(OptunaExporter(path, storage)))
         served = _server(importlib.import_module("optuna_dashboard").wsgi(storage), port)
         thread = threading.Thread(target=served.serve_forever, name="dashboard", daemon=True)

@@ -31,7 +31,9 @@ class OptunaExporter:
         Raises StudyError if that cannot be.
         """
         self.journal, self.later = journal, "the study's next start catches up"
-        self._events, self._offset = journals.read_events(journal)  # what is to be mirrored; bytes of the journal that were read
+        self._events, self._offset = journals.read_events(
+            journal
+        )  # what is to be mirrored; bytes of the journal that were read
         self._trials: dict[int, int] = {}  # number -> id in the storage
         self._ended: set[int] = set()
         self._distributions: dict[str, BaseDistribution] = {}
@@ -62,18 +64,33 @@ class OptunaExporter:
     def _take(self, event: Event) -> None:
         match event:
             case StudyStarted():
-                self._distributions = {name: json_to_distribution(entry["values"]) for name, entry in event.space.items()}
+                self._distributions = {
+                    name: json_to_distribution(entry["values"])
+                    for name, entry in event.space.items()
+                }
             case TrialAsked() if event.trial not in self._trials:
                 distributions = {name: self._distributions[name] for name in event.params}
-                trial = optuna.trial.create_trial(state=TrialState.RUNNING, params=event.params, distributions=distributions)
-                self._trials[event.trial] = self._storage.create_new_trial(self._study, template_trial=trial)
+                trial = optuna.trial.create_trial(
+                    state=TrialState.RUNNING, params=event.params, distributions=distributions
+                )
+                self._trials[event.trial] = self._storage.create_new_trial(
+                    self._study, template_trial=trial
+                )
             case EpochsReported() if event.trial not in self._ended:
-                self._storage.set_trial_intermediate_value(self._trials[event.trial], event.epochs[-1].epoch, event.value)
+                self._storage.set_trial_intermediate_value(
+                    self._trials[event.trial], event.epochs[-1].epoch, event.value
+                )
             case TrialEnded() if event.trial not in self._ended:
                 value = event.value
                 complete = event.state == "complete" and value is not None
-                values = objectives.objective_values(value, event.metrics, self._names) if complete and value is not None else None
-                self._storage.set_trial_state_values(self._trials[event.trial], STATES[event.state], values)
+                values = (
+                    objectives.objective_values(value, event.metrics, self._names)
+                    if complete and value is not None
+                    else None
+                )
+                self._storage.set_trial_state_values(
+                    self._trials[event.trial], STATES[event.state], values
+                )
                 self._ended.add(event.trial)
 
     def _begin(self, event: Event) -> None:
@@ -81,14 +98,21 @@ class OptunaExporter:
         started = StudyRecord([event]).started
         self._names = StudyRecord([event]).objectives
         directions = [objectives.direction(name) for name in self._names]
-        study = optuna.create_study(storage=self._storage, study_name=started.study, directions=directions, load_if_exists=True)
+        study = optuna.create_study(
+            storage=self._storage,
+            study_name=started.study,
+            directions=directions,
+            load_if_exists=True,
+        )
         if study.user_attrs.get("objectives", self._names) != self._names or study.directions != [
             StudyDirection[name.upper()] for name in directions
         ]:
             raise StudyError(
                 f'sweep.optuna_storage holds the study "{started.study}" by another objective: delete it there, or mirror it elsewhere'
             )
-        if study.user_attrs.get("begun", started.time) != started.time or (study.trials and "begun" not in study.user_attrs):
+        if study.user_attrs.get("begun", started.time) != started.time or (
+            study.trials and "begun" not in study.user_attrs
+        ):
             raise StudyError(
                 f'sweep.optuna_storage holds another study "{started.study}": delete it there, or name this one otherwise (study=NAME)'
             )

@@ -21,7 +21,10 @@ STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed"
 
 
 def rebuild_study(
-    trials: Sequence[TrialRecord], space: TrialSource, config: Config, imported: Sequence[ImportedTrial] = ()
+    trials: Sequence[TrialRecord],
+    space: TrialSource,
+    config: Config,
+    imported: Sequence[ImportedTrial] = (),
 ) -> optuna.Study:
     """Return an Optuna study in memory that holds every trial that has ended, and those in flight that others ran beside.
 
@@ -30,7 +33,9 @@ def rebuild_study(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Hyperband takes the bracket of a trial from this name and the trial's number: it must not change with what a user calls a study
     names = objective_names(config)
-    study = optuna.create_study(study_name=str(config.seed), directions=[*map(direction, names)], pruner=make_pruner(config))
+    study = optuna.create_study(
+        study_name=str(config.seed), directions=[*map(direction, names)], pruner=make_pruner(config)
+    )
     study.add_trials([_imported(trial, space, names) for trial in imported])
     study.add_trials(
         [
@@ -56,10 +61,18 @@ def _imported(trial: ImportedTrial, space: TrialSource, names: Sequence[str]) ->
     )
 
 
-def _frozen(trial: TrialRecord, ended: TrialEnded, space: TrialSource, names: Sequence[str]) -> FrozenTrial:
+def _frozen(
+    trial: TrialRecord, ended: TrialEnded, space: TrialSource, names: Sequence[str]
+) -> FrozenTrial:
     value = ended.value
     several = len(names) > 1  # a study with one objective may have trials without metrics
-    values = None if value is None else objective_values(value, ended.metrics, names) if several else [value]
+    values = (
+        None
+        if value is None
+        else objective_values(value, ended.metrics, names)
+        if several
+        else [value]
+    )
     return optuna.trial.create_trial(
         state=STATES[trial.state],
         values=values,  # a pruned trial counts with its last report, as Optuna itself has it
@@ -76,7 +89,8 @@ def _open(trial: TrialRecord, space: TrialSource) -> FrozenTrial:
         params=trial.params,
         distributions=space.distributions(trial.params),
         intermediate_values={} if trial.optuna_attrs is None else trial.reports,
-        system_attrs=trial.optuna_attrs or ({HYPERBAND_ATTR: trial.hyperband_state} if trial.hyperband_state else {}),
+        system_attrs=trial.optuna_attrs
+        or ({HYPERBAND_ATTR: trial.hyperband_state} if trial.hyperband_state else {}),
     )
 
 
@@ -94,7 +108,9 @@ def optuna_attrs(study: optuna.Study, trial: optuna.Trial) -> dict[str, Any]:
 
 def hyperband_state(study: optuna.Study, trial: optuna.Trial) -> HyperbandState:
     """Return what an oracle with rounds noted on a trial when it suggested it; nothing of any other."""
-    state: HyperbandState = study.get_trials(deepcopy=False)[trial.number].system_attrs.get(HYPERBAND_ATTR, {})
+    state: HyperbandState = study.get_trials(deepcopy=False)[trial.number].system_attrs.get(
+        HYPERBAND_ATTR, {}
+    )
     return state
 
 

@@ -113,11 +113,15 @@ class Study:
         self._replay_reports(record, trial)
         return record, trial
 
-    def _ask_optuna(self, number: int, params: Params | None = None, state: HyperbandState | None = None) -> tuple[optuna.Trial, Params]:
+    def _ask_optuna(
+        self, number: int, params: Params | None = None, state: HyperbandState | None = None
+    ) -> tuple[optuna.Trial, Params]:
         config = self._ask_config
         # imported trials take the place of the sampler's starting points
         place = len(self.imported) + number
-        return optuna_study.ask_trial(self.optuna, place, space=self.source, config=config, known=params, noted=state)
+        return optuna_study.ask_trial(
+            self.optuna, place, space=self.source, config=config, known=params, noted=state
+        )
 
     @property
     def _ask_config(self) -> Config:
@@ -137,7 +141,9 @@ class Study:
         By the time such a trial is rebuilt, the others have gone on.
         """
         asked = number < len(self.trials)
-        if self.executor.slots == 1 and not (asked and self.trials[number].optuna_attrs is not None):
+        if self.executor.slots == 1 and not (
+            asked and self.trials[number].optuna_attrs is not None
+        ):
             return {}
         attributes = optuna_study.optuna_attrs(self.optuna, trial)
         return {"attributes": attributes, "logical_time": self.executor.logical_time}
@@ -152,7 +158,9 @@ class Study:
         """Return the event of asking: which trial it repeats, if any, and with which seed."""
         settings = self.source.settings(params)
         identity = training_identity(self.source, params, self.trainer)
-        asked = TrialAsked(trial=number, params=params, settings=settings, identity=identity, hyperband=dict(state))
+        asked = TrialAsked(
+            trial=number, params=params, settings=settings, identity=identity, hyperband=dict(state)
+        )
         same = self.trials_by_identity.get(identity)
         if "continues" in state:
             seed = self.trials[state["continues"]].seed
@@ -181,7 +189,9 @@ class Study:
                 trial.report(value, epoch)
         source = f"(the result of trial {first.number}, which trained the same)"
         reason = " ".join(filter(None, [first.ended.reason, source]))
-        self.end_trial(record, trial, first.state, value=first.value, metrics=first.metrics, reason=reason)
+        self.end_trial(
+            record, trial, first.state, value=first.value, metrics=first.metrics, reason=reason
+        )
 
     def on_progress(self, record: TrialRecord, epoch: int, steps: int) -> None:
         """Take note of how far a training is."""

@@ -21,7 +21,12 @@ from flowersweep.study.records import TrialRecord
 from flowersweep.util.files import write_arrays
 
 KEEP_ALL = 2**31  # as sweep.save_predictions_of_best: nothing is ever removed
-PICTURES = "schedule.svg", "augmentation.jpg", "mistakes.json", "mistakes.jpg"  # the last two the report leaves
+PICTURES = (
+    "schedule.svg",
+    "augmentation.jpg",
+    "mistakes.json",
+    "mistakes.jpg",
+)  # the last two the report leaves
 JOURNAL = 64 << 10  # bytes that stay free for the journal's lines between two looks at the folder
 
 
@@ -29,14 +34,26 @@ class TrialStore:
     """The files of a study's trials, of which one process is the only writer."""
 
     def __init__(self, folder: Path, config: Experiment, trials: Iterable[TrialRecord]) -> None:
-        self.folder, self.keep, self.limit = folder, config.sweep.save_predictions_of_best, config.sweep.budget.bytes
+        self.folder, self.keep, self.limit = (
+            folder,
+            config.sweep.save_predictions_of_best,
+            config.sweep.budget.bytes,
+        )
         self._names = objective_names(config)
-        complete = sorted((record for record in trials if record.state == "complete"), key=self._rank)
+        complete = sorted(
+            (record for record in trials if record.state == "complete"), key=self._rank
+        )
         there = {path.parent.name for path in folder.glob("trials/*/logits.npz")}
-        self._kept = [*complete[:1], *(record for record in complete[1:] if str(record.number) in there)]
+        self._kept = [
+            *complete[:1],
+            *(record for record in complete[1:] if str(record.number) in there),
+        ]
         self._told = [record for record in trials if record.ended and record.hyperband_state]
         self._shrink(self.keep)
-        self._clear({record.number for record in trials if record.ended} - promotable(self._told, self._rank))
+        self._clear(
+            {record.number for record in trials if record.ended}
+            - promotable(self._told, self._rank)
+        )
 
     def _rank(self, record: TrialRecord) -> tuple[tuple[float, ...], int]:
         assert record.value is not None
@@ -63,7 +80,10 @@ class TrialStore:
 
     def checkpoint_to_resume(self, record: TrialRecord) -> Path:
         """Return where the checkpoint lies that a trial goes on from: its own, or that of the trial that it takes further."""
-        own, other = self.checkpoint(record), self.folder / "checkpoints" / f"{record.continues}.npz"
+        own, other = (
+            self.checkpoint(record),
+            self.folder / "checkpoints" / f"{record.continues}.npz",
+        )
         return other if other.exists() and not own.exists() else own
 
     def save_checkpoint(self, record: TrialRecord, checkpoint: Checkpoint) -> None:
@@ -82,14 +102,28 @@ class TrialStore:
             raise self._full(network.nbytes)
         network.save(self.network(record))
 
-    def save_result(self, number: int, value: float, metrics: Metrics, arrays: dict[str, Any], weights: Checkpoint | None = None) -> str:
+    def save_result(
+        self,
+        number: int,
+        value: float,
+        metrics: Metrics,
+        arrays: dict[str, Any],
+        weights: Checkpoint | None = None,
+    ) -> str:
         """Keep the logits of a trial that is among the best, and the weights of the best; return their place in the study's folder.
 
         Raises StudyError if the disk or the budget is full.
         """
-        record = TrialRecord(number, {}, metrics=metrics, ended=TrialEnded(trial=number, state="complete", value=value))
+        record = TrialRecord(
+            number,
+            {},
+            metrics=metrics,
+            ended=TrialEnded(trial=number, state="complete", value=value),
+        )
         place = sum(self._rank(other) < self._rank(record) for other in self._kept)
-        needed = sum(array.nbytes for array in arrays.values()) + (weights.nbytes if weights and not place else 0)
+        needed = sum(array.nbytes for array in arrays.values()) + (
+            weights.nbytes if weights and not place else 0
+        )
         if place < self.keep and self._room(needed, worse_than=record):
             write_arrays(self.logits(record), arrays)
             if weights and not place:
@@ -101,7 +135,10 @@ class TrialStore:
     def on_trial_end(self, record: TrialRecord) -> None:
         """Take in a trial that was told, and remove what no trial needs any more."""
         self._told += [record] if record.hyperband_state else []
-        self._drop({record.number, *(each.number for each in self._told)} - promotable(self._told, self._rank))
+        self._drop(
+            {record.number, *(each.number for each in self._told)}
+            - promotable(self._told, self._rank)
+        )
         if record.state != "complete":
             return
         before = self.best
@@ -135,10 +172,14 @@ class TrialStore:
         if self.keep >= KEEP_ALL:  # whose logits are all needed later
             return folder_bytes(self.folder) + needed + JOURNAL <= self.limit
         if folder_bytes(self.folder) + needed + JOURNAL > self.limit:
-            self._drop(record.number for record in self._told)  # what is taken further without it is trained again
+            self._drop(
+                record.number for record in self._told
+            )  # what is taken further without it is trained again
         while folder_bytes(self.folder) + needed + JOURNAL > self.limit:
             worst = self._kept[-1] if len(self._kept) > 1 else None
-            if worst is None or (worse_than is not None and self._rank(worst)[0] <= self._rank(worse_than)[0]):
+            if worst is None or (
+                worse_than is not None and self._rank(worst)[0] <= self._rank(worse_than)[0]
+            ):
                 return False
             self._shrink(len(self._kept) - 1)
         return True

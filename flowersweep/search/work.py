@@ -65,7 +65,9 @@ class TrainTrial:
             evaluation: Evaluation = yield Evaluate()
             yield from self._complete(study, record, trial, evaluation)
 
-    def _complete(self, study: Study, record: TrialRecord, trial: optuna.Trial, evaluation: Evaluation) -> TrialSteps:
+    def _complete(
+        self, study: Study, record: TrialRecord, trial: optuna.Trial, evaluation: Evaluation
+    ) -> TrialSteps:
         """Keep the arrays and figures of one of the best, and the weights of the best."""
         store, train = study.trial_store, study.trial_config(record).train
         value, metrics = evaluation.metrics[study.config.sweep.objective], evaluation.metrics
@@ -74,7 +76,9 @@ class TrainTrial:
             metrics = {**metrics, "time": training_seconds(record.times, head)}
         if self._keep_networks:
             store.save_network(record, evaluation.network)
-        folder = store.save_result(record.number, value, metrics, evaluation.arrays, evaluation.network)
+        folder = store.save_result(
+            record.number, value, metrics, evaluation.arrays, evaluation.network
+        )
         if store.logits(record).exists():
             figures: dict[str, bytes] = yield RenderFigures(store.weights(record).exists())
             for name, content in figures.items():

@@ -58,10 +58,14 @@ class Constraint:
             return False
         except TypeError as error:
             told = ", ".join(f"{name}={value!r}" for name, value in named.items())
-            raise ConfigError(f"sweep.constraints: {self.text!r} cannot be computed for {told}: {error}") from None
+            raise ConfigError(
+                f"sweep.constraints: {self.text!r} cannot be computed for {told}: {error}"
+            ) from None
 
 
-def constraint(text: str, parameters: Mapping[str, str], settings: Mapping[str, Any], groups: Collection[str]) -> Constraint:
+def constraint(
+    text: str, parameters: Mapping[str, str], settings: Mapping[str, Any], groups: Collection[str]
+) -> Constraint:
     """Read one constraint.
 
     ``parameters`` are the names and paths of what is searched, with their short names, ``settings`` everything else by path, ``groups``
@@ -70,18 +74,35 @@ def constraint(text: str, parameters: Mapping[str, str], settings: Mapping[str, 
     try:
         expression = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ConfigError(f"sweep.constraints: {text!r} is no expression. It may have {ALLOWED}") from None
+        raise ConfigError(
+            f"sweep.constraints: {text!r} is no expression. It may have {ALLOWED}"
+        ) from None
     names = _names(expression, text)
     if not isinstance(expression, ast.Compare | ast.BoolOp) and not _is_not(expression):
-        raise ConfigError(f"sweep.constraints: {text!r} compares nothing: write it like 'warmup <= 0.2'")
+        raise ConfigError(
+            f"sweep.constraints: {text!r} compares nothing: write it like 'warmup <= 0.2'"
+        )
     for name in names:
         if name not in parameters and name not in settings:
-            near = [key for key in settings if "." in name and key.startswith(name.rpartition(".")[0] + ".")]
-            raise ConfigError(f"sweep.constraints: {text!r} names {name!r}. " + did_you_mean(name, near or parameters, "There are"))
-        if name not in parameters and (group := next((each for each in groups if name.startswith(f"{each}.")), None)):
-            raise ConfigError(f"sweep.constraints: {text!r} names {name!r}, which is another in every {group}, and {group} is searched")
+            near = [
+                key
+                for key in settings
+                if "." in name and key.startswith(name.rpartition(".")[0] + ".")
+            ]
+            raise ConfigError(
+                f"sweep.constraints: {text!r} names {name!r}. "
+                + did_you_mean(name, near or parameters, "There are")
+            )
+        if name not in parameters and (
+            group := next((each for each in groups if name.startswith(f"{each}.")), None)
+        ):
+            raise ConfigError(
+                f"sweep.constraints: {text!r} names {name!r}, which is another in every {group}, and {group} is searched"
+            )
     known = {name: settings[name] for name in names if name not in parameters}
-    return Constraint(text, expression, {name: parameters[name] for name in names if name in parameters}, known)
+    return Constraint(
+        text, expression, {name: parameters[name] for name in names if name in parameters}, known
+    )
 
 
 def _names(node: ast.expr, text: str) -> list[str]:
@@ -97,10 +118,14 @@ def _names(node: ast.expr, text: str) -> list[str]:
             inner = [operand]
         case ast.BoolOp(values=inner):
             pass
-        case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in COMPARISONS for op in ops):
+        case ast.Compare(left=left, ops=ops, comparators=others) if all(
+            type(op) in COMPARISONS for op in ops
+        ):
             inner = [left, *others]
         case _:
-            raise ConfigError(f"sweep.constraints: {text!r} has {ast.unparse(node)!r}. It may have {ALLOWED}")
+            raise ConfigError(
+                f"sweep.constraints: {text!r} has {ast.unparse(node)!r}. It may have {ALLOWED}"
+            )
     return list(dict.fromkeys(name for each in inner for name in _names(each, text)))
 
 
@@ -129,5 +154,7 @@ def _value(node: ast.expr, named: Mapping[str, Any]) -> Any:
             return (all if isinstance(op, ast.And) else any)(_value(each, named) for each in values)
         case ast.Compare(left=left, ops=ops, comparators=others):
             found = [_value(each, named) for each in (left, *others)]
-            return all(COMPARISONS[type(op)](a, b) for op, a, b in zip(ops, found, found[1:], strict=False))
+            return all(
+                COMPARISONS[type(op)](a, b) for op, a, b in zip(ops, found, found[1:], strict=False)
+            )
     return named[str(_dotted(node))]

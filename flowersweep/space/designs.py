@@ -30,7 +30,9 @@ def initial_points(space: Space, recipe: str | None = None) -> Iterator[Params]:
     does not meet the constraints is no point to begin with.
     """
     base = space.base
-    usual = space.fill_active(lambda parameter: nearest_value(parameter.distribution, current_value(base, parameter)))
+    usual = space.fill_active(
+        lambda parameter: nearest_value(parameter.distribution, current_value(base, parameter))
+    )
     if space.feasible(usual):
         yield usual  # before the recipe is composed, which takes longer than all else
     try:
@@ -45,8 +47,14 @@ def initial_points(space: Space, recipe: str | None = None) -> Iterator[Params]:
     def value(parameter: Parameter) -> Any:
         there = current_value(other, parameter)
         found = nearest_value(parameter.distribution, there)
-        inside = found == there or (isinstance(there, float) and found is not None and math.isclose(found, there))
-        return found if inside else nearest_value(parameter.distribution, current_value(base, parameter))
+        inside = found == there or (
+            isinstance(there, float) and found is not None and math.isclose(found, there)
+        )
+        return (
+            found
+            if inside
+            else nearest_value(parameter.distribution, current_value(base, parameter))
+        )
 
     published = space.fill_active(value)
     if published != usual and space.feasible(published):
@@ -67,22 +75,36 @@ def quasi_random_sequence(space: Space, seed: int, skip: int = 0) -> Iterator[Pa
     """Yield the points of a scrambled Halton sequence over the space without end, the first ``skip`` left out."""
     while not space.parameters:
         yield {}
-    sequence, names = Halton(len(space.parameters), scramble=True, rng=seed).fast_forward(skip), [p.name for p in space.parameters]
+    sequence, names = (
+        Halton(len(space.parameters), scramble=True, rng=seed).fast_forward(skip),
+        [p.name for p in space.parameters],
+    )
     length = 1  # more and more at a time, for the first alone may be wanted
     while True:
         for drawn in sequence.random(length).tolist():
             shares = dict(zip(names, drawn, strict=True))
-            yield space.fill_active(lambda parameter, shares=shares: ppf(parameter.distribution, shares[parameter.name]))  # type: ignore[misc]
+            yield space.fill_active(
+                lambda parameter, shares=shares: ppf(parameter.distribution, shares[parameter.name])
+            )  # type: ignore[misc]
         length = min(2 * length, FEASIBILITY_POINTS)
 
 
 def feasible_share(space: Space) -> float:
     """Return the share (0 to 1) of a space that its constraints leave, of evenly spread points. Raises ConfigError if none is left."""
-    points = [*islice(quasi_random_sequence(space, 0), FEASIBILITY_POINTS)] if space.constraints else [{}]
+    points = (
+        [*islice(quasi_random_sequence(space, 0), FEASIBILITY_POINTS)]
+        if space.constraints
+        else [{}]
+    )
     share = sum(map(space.feasible, points)) / len(points)
     if not share:
-        each = "; ".join(f"{c.text!r} is met by {sum(map(c.holds, points)) / len(points):.2g} of them" for c in space.constraints)
-        raise ConfigError(f"sweep.constraints leave nothing: none of {len(points)} points of the space meets them all ({each}). Relax one")
+        each = "; ".join(
+            f"{c.text!r} is met by {sum(map(c.holds, points)) / len(points):.2g} of them"
+            for c in space.constraints
+        )
+        raise ConfigError(
+            f"sweep.constraints leave nothing: none of {len(points)} points of the space meets them all ({each}). Relax one"
+        )
     return share
 
 
@@ -91,13 +113,19 @@ def grid_points(space: Space, steps: int | None) -> list[Params]:
     values = {p.name: _values(p, steps) for p in space.parameters}
     most = math.prod(map(len, values.values()))
     if most > LARGEST_GRID:
-        raise ConfigError(f"sampler=grid: {most} points are too many (at most {LARGEST_GRID}): fix parameters, or lower sampler.steps")
+        raise ConfigError(
+            f"sampler=grid: {most} points are too many (at most {LARGEST_GRID}): fix parameters, or lower sampler.steps"
+        )
     points: list[Params] = [{}]
     for parameter in space.parameters:
         points = [
             {**point, **more}
             for point in points
-            for more in ([{parameter.name: v} for v in values[parameter.name]] if parameter.active({**space.fixed, **point}) else [{}])
+            for more in (
+                [{parameter.name: v} for v in values[parameter.name]]
+                if parameter.active({**space.fixed, **point})
+                else [{}]
+            )
         ]
     return [*filter(space.feasible, points)]
 

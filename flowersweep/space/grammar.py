@@ -10,9 +10,20 @@ from typing import Any
 
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Quote, QuotedString, RangeSweep
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Quote,
+    QuotedString,
+    RangeSweep,
+)
 from hydra.errors import HydraException
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from flowersweep.errors import ConfigError
 
@@ -70,7 +81,10 @@ def to_hydra(distribution: BaseDistribution) -> str:
             return f"range({low}, {high + 1}, {step})"  # without the stop
         case FloatDistribution(low=low, high=high, step=float(step)):
             return f"range({low}, {high + step / 2}, {step})"
-        case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
+        case (
+            IntDistribution(low=low, high=high, log=log)
+            | FloatDistribution(low=low, high=high, log=log)
+        ):
             values = f"interval({low}, {high})"
             values = f"int({values})" if isinstance(distribution, IntDistribution) else values
             return f"tag(log, {values})" if log else values

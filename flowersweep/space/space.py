@@ -58,13 +58,18 @@ class Space:
 
     def suggest(self, trial: optuna.Trial) -> Params:
         """Ask the trial for a value of each active parameter."""
-        return self.fill_active(lambda parameter: _suggested(trial, parameter.name, parameter.distribution))
+        return self.fill_active(
+            lambda parameter: _suggested(trial, parameter.name, parameter.distribution)
+        )
 
     def fill_active(self, value: Callable[[Parameter], Any]) -> Params:
         """Return a point of the space: what ``value`` gives for each active parameter, without those for which it gives None."""
         params: Params = {}
         for parameter in self.parameters:
-            if parameter.active({**self.fixed, **params}) and (found := value(parameter)) is not None:
+            if (
+                parameter.active({**self.fixed, **params})
+                and (found := value(parameter)) is not None
+            ):
                 params[parameter.name] = found
         return params
 
@@ -82,7 +87,9 @@ class Space:
             return known
         paths = {p.path: params[p.name] for p in self.parameters if p.name in params}
         composition = self._composition({p: v for p, v in paths.items() if p in self.groups})
-        config = validate(with_settings(composition, {p: v for p, v in paths.items() if p not in self.groups}))
+        config = validate(
+            with_settings(composition, {p: v for p, v in paths.items() if p not in self.groups})
+        )
         self._configs.clear()  # a trial asks for its own again and again
         self._configs[key] = config
         return config
@@ -113,7 +120,12 @@ class Space:
     def _composition(self, chosen: Mapping[str, Any]) -> Config:
         """Return the configuration with these options of groups, by path."""
         return compose_unchecked(
-            self.overrides + tuple(f"{path}={value}" for path, value in chosen.items() if self.base[f"{path}.name"] != value)
+            self.overrides
+            + tuple(
+                f"{path}={value}"
+                for path, value in chosen.items()
+                if self.base[f"{path}.name"] != value
+            )
         )
 
     def settings(self, params: Params) -> Settings:
@@ -122,12 +134,19 @@ class Space:
 
     def choices(self, path: str) -> list[Params]:
         """Return one point for each option of a group, if it is searched; else the one that leaves it as it is."""
-        searched = [p for p in self.parameters if p.path == path and isinstance(p.distribution, CategoricalDistribution)]
+        searched = [
+            p
+            for p in self.parameters
+            if p.path == path and isinstance(p.distribution, CategoricalDistribution)
+        ]
         return [{p.name: choice} for p in searched for choice in p.distribution.choices] or [{}]  # type: ignore[attr-defined]
 
     def describe(self) -> dict[str, Any]:
         """Return the space as plain data, to tell whether two are the same."""
-        return {p.name: {"path": p.path, "values": distribution_to_json(p.distribution), "when": p.when} for p in self.parameters}
+        return {
+            p.name: {"path": p.path, "values": distribution_to_json(p.distribution), "when": p.when}
+            for p in self.parameters
+        }
 
 
 def build_space(config: Config, overrides: Sequence[str], given: Sequence[Override]) -> Space:
@@ -147,30 +166,70 @@ def build_space(config: Config, overrides: Sequence[str], given: Sequence[Overri
             if parent in words and entry.get("when"):
                 continue  # the command line chose another option of the group, which has no such key
             near = [key for key in leaves if parent and key.startswith(f"{parent}.")] or [*groups]
-            raise ConfigError(f"sweep.space.{name}: no key {path!r}. " + did_you_mean(path, near, "Keys there"))
+            raise ConfigError(
+                f"sweep.space.{name}: no key {path!r}. " + did_you_mean(path, near, "Keys there")
+            )
         if path in words:
             fixed[name] = words[path]
         else:
             conditions = _conditions(entry, config, leaves)
-            fixed |= {n: leaves.get(n, leaves.get(f"{n}.name")) for n in conditions if n not in config.sweep.space}
-            parameters.append(Parameter(name, path, parse_distribution(name, str(_field(entry, name, "values"))), conditions))
-    possible = [p for p in parameters if all(n not in fixed or fixed[n] in values for n, values in p.when.items())]
+            fixed |= {
+                n: leaves.get(n, leaves.get(f"{n}.name"))
+                for n in conditions
+                if n not in config.sweep.space
+            }
+            parameters.append(
+                Parameter(
+                    name,
+                    path,
+                    parse_distribution(name, str(_field(entry, name, "values"))),
+                    conditions,
+                )
+            )
+    possible = [
+        p
+        for p in parameters
+        if all(n not in fixed or fixed[n] in values for n, values in p.when.items())
+    ]
     if config.sweep.space and not possible:
-        raise ConfigError("the command line fixes every parameter of the sweep; to train once: python -m flowersweep train ...")
-    return Space(tuple(possible), fixed, tuple(overrides), groups, _constraints(config, leaves, words, possible))
+        raise ConfigError(
+            "the command line fixes every parameter of the sweep; to train once: python -m flowersweep train ..."
+        )
+    return Space(
+        tuple(possible),
+        fixed,
+        tuple(overrides),
+        groups,
+        _constraints(config, leaves, words, possible),
+    )
 
 
-def _constraints(config: Config, leaves: Settings, words: Mapping[str, Any], possible: Sequence[Parameter]) -> tuple[Constraint, ...]:
+def _constraints(
+    config: Config, leaves: Settings, words: Mapping[str, Any], possible: Sequence[Parameter]
+) -> tuple[Constraint, ...]:
     names: dict[str, str] = {}
-    settings = {**leaves, **{path.removesuffix(".name"): value for path, value in leaves.items() if path.endswith(".name")}}
+    settings = {
+        **leaves,
+        **{
+            path.removesuffix(".name"): value
+            for path, value in leaves.items()
+            if path.endswith(".name")
+        },
+    }
     for name, entry in config.sweep.space.items():
         path = str(entry["path"])
         if path in words:
             settings[name] = settings[path]
         else:
             names |= {name: name, path: name}
-    searched = [p.path for p in possible if isinstance(p.distribution, CategoricalDistribution) and p.path not in leaves]
-    return tuple(constraint(str(text), names, settings, searched) for text in config.sweep.constraints)
+    searched = [
+        p.path
+        for p in possible
+        if isinstance(p.distribution, CategoricalDistribution) and p.path not in leaves
+    ]
+    return tuple(
+        constraint(str(text), names, settings, searched) for text in config.sweep.constraints
+    )
 
 
 def require_step(config: Config) -> None:
@@ -183,7 +242,9 @@ def require_step(config: Config) -> None:
 
 def _field(entry: Any, name: str, key: str) -> Any:
     if not isinstance(entry, Mapping) or key not in entry:
-        raise ConfigError(f"sweep.space.{name}: must be of the form {{path: KEY, values: 'interval(0, 1)'}}, it is {entry!r}")
+        raise ConfigError(
+            f"sweep.space.{name}: must be of the form {{path: KEY, values: 'interval(0, 1)'}}, it is {entry!r}"
+        )
     return entry[key]
 
 
@@ -191,5 +252,11 @@ def _conditions(entry: Mapping[str, Any], config: Config, leaves: Settings) -> d
     conditions = entry.get("when") or {}
     for name in conditions:
         if not {name, f"{name}.name"} & {*config.sweep.space, *leaves}:
-            raise ConfigError(f"sweep.space: a condition names {name!r}. " + did_you_mean(name, config.sweep.space, "Parameters"))
-    return {name: list(value) if isinstance(value, list) else [value] for name, value in conditions.items()}
+            raise ConfigError(
+                f"sweep.space: a condition names {name!r}. "
+                + did_you_mean(name, config.sweep.space, "Parameters")
+            )
+    return {
+        name: list(value) if isinstance(value, list) else [value]
+        for name, value in conditions.items()
+    }

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from flowersweep.config.paths import Settings
 from flowersweep.space.space import Parameter
@@ -19,7 +24,10 @@ def ppf(distribution: BaseDistribution, share: float) -> Any:
         case IntDistribution(low=low, high=high, log=True):
             ends = math.log(low - 0.5), math.log(high + 0.5)
             return min(max(round(math.exp(ends[0] + share * (ends[1] - ends[0]))), low), high)
-        case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=int() | float() as step):
+        case (
+            IntDistribution(low=low, high=high, step=step)
+            | FloatDistribution(low=low, high=high, step=int() | float() as step)
+        ):
             count = round((high - low) / step) + 1
             return low + step * min(int(share * count), count - 1)
         case FloatDistribution(low=low, high=high, log=log):
@@ -33,10 +41,17 @@ def cdf(distribution: BaseDistribution, value: float) -> float:
     match distribution:
         case IntDistribution(low=low, high=high, log=True):
             return math.log(value / (low - 0.5)) / math.log((high + 0.5) / (low - 0.5))
-        case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=int() | float() as step):
+        case (
+            IntDistribution(low=low, high=high, step=step)
+            | FloatDistribution(low=low, high=high, step=int() | float() as step)
+        ):
             return ((value - low) / step + 0.5) / (round((high - low) / step) + 1)
         case FloatDistribution(low=low, high=high, log=log):
-            return math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+            return (
+                math.log(value / low) / math.log(high / low)
+                if log
+                else (value - low) / (high - low)
+            )
     raise AssertionError(distribution)
 
 
@@ -45,7 +60,10 @@ def nearest_value(distribution: BaseDistribution, value: Any) -> Any:
     match distribution:
         case CategoricalDistribution(choices=choices):
             return next((choice for choice in choices if choice == value), None)
-        case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=step):
+        case (
+            IntDistribution(low=low, high=high, step=step)
+            | FloatDistribution(low=low, high=high, step=step)
+        ):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 return None
             inside = min(max(value, low), high)

@@ -37,4 +37,6 @@ class Clock:
     def require(self, ended: int, trials: int) -> None:
         """Raise BudgetUsed if no minute is left for the trials that have not ended."""
         if self.over:
-            raise BudgetUsed(f"sweep.budget.minutes={self._limit:g} are used up with {ended} of {trials} trials ended; nothing is lost")
+            raise BudgetUsed(
+                f"sweep.budget.minutes={self._limit:g} are used up with {ended} of {trials} trials ended; nothing is lost"
+            )

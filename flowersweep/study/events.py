@@ -92,8 +92,12 @@ class TrialAsked(Event):
     identity: str | None = None  # hash of the training; equal trainings have equal hashes
     repeats: int | None = None  # the first trial with this identity
     seed: int | None = None  # the seed of a repeated training; None: the study's
-    hyperband: dict[str, Any] = field(default_factory=dict)  # bracket and round of a KerasTuner Hyperband trial
-    attributes: dict[str, Any] | None = None  # Optuna's system attributes, if other trials ran meanwhile
+    hyperband: dict[str, Any] = field(
+        default_factory=dict
+    )  # bracket and round of a KerasTuner Hyperband trial
+    attributes: dict[str, Any] | None = (
+        None  # Optuna's system attributes, if other trials ran meanwhile
+    )
     logical_time: int | None = None  # in epochs, where trials run on threads
 
 
@@ -211,14 +215,18 @@ def from_json(line: Mapping[str, Any]) -> Event:
     content = dict(line)
     kind = KINDS.get(str(content.pop("event", None)))
     if kind is None:
-        raise StudyError(f"the journal has an event {line.get('event')!r} that this version does not know. {NEWER}")
+        raise StudyError(
+            f"the journal has an event {line.get('event')!r} that this version does not know. {NEWER}"
+        )
     try:
         for (owner, name), item in LISTS.items():
             if owner is kind:
                 content[name] = [item(**entry) for entry in content.get(name, ())]
         return kind(**content)
     except TypeError as error:
-        raise StudyError(f"the event {line['event']!r} of the journal is not of this version: {error}. {NEWER}") from error
+        raise StudyError(
+            f"the event {line['event']!r} of the journal is not of this version: {error}. {NEWER}"
+        ) from error
 
 
 def require_readable(first: Mapping[str, Any]) -> None:
@@ -230,4 +238,6 @@ def require_readable(first: Mapping[str, Any]) -> None:
             "Start a new study (study=NAME), or finish this one with `pip install flowersweep==0.1.0`"
         )
     if number > FORMAT:
-        raise StudyError(f"the journal has format {number}, and this version reads up to {FORMAT}. {NEWER}")
+        raise StudyError(
+            f"the journal has format {number}, and this version reads up to {FORMAT}. {NEWER}"
+        )

@@ -48,7 +48,9 @@ def read_events(path: Path, offset: int = 0, most: int | None = None) -> tuple[l
     try:
         lines = [json.loads(line) for line in whole.splitlines()]
     except ValueError as error:
-        raise StudyError(f"{path} is damaged ({error}). Restore it from a copy, or start a study of another name") from error
+        raise StudyError(
+            f"{path} is damaged ({error}). Restore it from a copy, or start a study of another name"
+        ) from error
     if lines and offset == 0:
         require_readable(lines[0])
     return [from_json(line) for line in lines], offset + len(whole)
@@ -81,7 +83,9 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = (path.parent / "lock").open("a+")
         except OSError as error:
-            raise StudyError(f"cannot write into {path.parent}: {error.strerror}. Choose another folder: dir=PATH") from error
+            raise StudyError(
+                f"cannot write into {path.parent}: {error.strerror}. Choose another folder: dir=PATH"
+            ) from error
         self._take_lock()
         self.events, self._end = read_events(path)
         self._opened = time.monotonic()
@@ -125,8 +129,12 @@ class Journal:
         try:
             self._write(line)
         except OSError as error:
-            raise StudyError(f"cannot write {self.path}: {error.strerror}. Make room and run the same command again") from error
-        except BaseException:  # Ctrl-C: a reader may have seen the line, so if it is whole, it stays
+            raise StudyError(
+                f"cannot write {self.path}: {error.strerror}. Make room and run the same command again"
+            ) from error
+        except (
+            BaseException
+        ):  # Ctrl-C: a reader may have seen the line, so if it is whole, it stays
             if self._file is not None and os.fstat(self._file).st_size == self._end + len(line):
                 self._accept(event, line)
             raise

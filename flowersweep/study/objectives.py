@@ -25,14 +25,19 @@ def better(value: float, than: float, objective: str) -> bool:
     return value < than if direction(objective) == "minimize" else value > than
 
 
-def objective_values(value: float, metrics: Mapping[str, float], names: Sequence[str]) -> list[float]:
+def objective_values(
+    value: float, metrics: Mapping[str, float], names: Sequence[str]
+) -> list[float]:
     """Return a complete trial's values of all objectives, of which ``value`` is the first."""
     return [value, *(metrics[name] for name in names[1:])]
 
 
 def rank_key(found: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
     """Return values so that the smaller tuple is better. The smallest is on the Pareto front: the next objective decides between equals."""
-    return tuple(value if direction(name) == "minimize" else -value for value, name in zip(found, names, strict=True))
+    return tuple(
+        value if direction(name) == "minimize" else -value
+        for value, name in zip(found, names, strict=True)
+    )
 
 
 def training_seconds(times: Sequence[float], *cuts: int) -> float:

@@ -52,7 +52,10 @@ class TrialRecord:
     progress: tuple[int, int] = (0, 0)  # while it runs here: epochs done, steps of the next
     asked_at: int | None = None  # logical time
     worker: int | None = None  # that had it last; None: the coordinator's process
-    span: tuple[float, float] = (0.0, 0.0)  # first and last event, in seconds that the study has run
+    span: tuple[float, float] = (
+        0.0,
+        0.0,
+    )  # first and last event, in seconds that the study has run
 
     @property
     def state(self) -> str:
@@ -200,7 +203,9 @@ class StudyRecord:
         last = event.epochs[-1]
         trial.reports[last.epoch] = trial.curve[last.epoch] = event.value
         objective = self.started.objective
-        trial.curve |= {e.epoch: e.metrics[objective] for e in event.epochs if objective in e.metrics}
+        trial.curve |= {
+            e.epoch: e.metrics[objective] for e in event.epochs if objective in e.metrics
+        }
         trial.epoch_ends |= {epoch.epoch: epoch.time for epoch in event.epochs}
         trial.metrics = last.metrics
         if event.attributes is not None:

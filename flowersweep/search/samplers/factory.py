@@ -26,9 +26,13 @@ def make_pruner(config: Config) -> optuna.pruners.BasePruner:
     given = arguments(config.pruner)
     if "max_resource" in given and given["max_resource"] is None:
         given["max_resource"] = config.train.all_epochs
-    made: optuna.pruners.BasePruner = resolve(config.pruner, "pruner", config.trusted_modules)(**given)
+    made: optuna.pruners.BasePruner = resolve(config.pruner, "pruner", config.trusted_modules)(
+        **given
+    )
     if config.sweep.objectives and not isinstance(made, optuna.pruners.NopPruner):
-        raise ConfigError(f"pruner={config.pruner['name']} stops a trial by one objective, and sweep.objectives has several: pruner=none")
+        raise ConfigError(
+            f"pruner={config.pruner['name']} stops a trial by one objective, and sweep.objectives has several: pruner=none"
+        )
     return made
 
 
@@ -52,13 +56,24 @@ def _seed(config: Config, number: int, attempt: int = 0) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
 
 
-def _build_sampler(config: Config, number: int, space: TrialSource, seed: int) -> optuna.samplers.BaseSampler:
+def _build_sampler(
+    config: Config, number: int, space: TrialSource, seed: int
+) -> optuna.samplers.BaseSampler:
     if config.engine == "keras_tuner" and isinstance(space, Space):
         return OracleSampler(config, space, seed)
     make = resolve(config.sampler, "sampler", config.trusted_modules)
-    facts = {"number": number, "space": space, "study_seed": config.seed, "objectives": len(objective_names(config))}
-    wanted = {name: fact for name, fact in facts.items() if name in inspect.signature(make).parameters}
+    facts = {
+        "number": number,
+        "space": space,
+        "study_seed": config.seed,
+        "objectives": len(objective_names(config)),
+    }
+    wanted = {
+        name: fact for name, fact in facts.items() if name in inspect.signature(make).parameters
+    }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # groups of conditional parameters
+        warnings.simplefilter(
+            "ignore", optuna.exceptions.ExperimentalWarning
+        )  # groups of conditional parameters
         made: optuna.samplers.BaseSampler = make(**arguments(config.sampler), seed=seed, **wanted)
     return made

@@ -31,10 +31,14 @@ class RejectionSampler(BaseSampler):
         self.make, self.space, self.seed = make, space, seed
         self.first = make(0)
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         return {p.name: p.distribution for p in self.space.parameters}
 
-    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Params:
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> Params:
         point: Params = {}
         for number in range(RANDOM_TRIES if type(self.first) is RandomSampler else TRIES):
             point = self._point(self.make(number) if number else self.first, study, trial)
@@ -43,17 +47,29 @@ class RejectionSampler(BaseSampler):
         return project_to_feasible(point, self.space, self.seed)
 
     def _point(self, sampler: BaseSampler, study: Study, trial: FrozenTrial) -> Params:
-        relative = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
+        relative = sampler.sample_relative(
+            study, trial, sampler.infer_relative_search_space(study, trial)
+        )
 
         def value(parameter: Parameter) -> Any:
             name, distribution = parameter.name, parameter.distribution
             if distribution.single():
                 return ppf(distribution, 0.5)
-            return relative[name] if name in relative else sampler.sample_independent(study, trial, name, distribution)
+            return (
+                relative[name]
+                if name in relative
+                else sampler.sample_independent(study, trial, name, distribution)
+            )
 
         return self.space.fill_active(value)
 
-    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
         return self.first.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -94,5 +110,8 @@ def _between(parameter: Parameter, one: Params, other: Params, share: float) -> 
 
 
 def _movable(parameter: Parameter, one: Params, other: Params) -> bool:
-    choice = isinstance(parameter.distribution, CategoricalDistribution) or parameter.distribution.single()
+    choice = (
+        isinstance(parameter.distribution, CategoricalDistribution)
+        or parameter.distribution.single()
+    )
     return not choice and parameter.name in one and parameter.name in other

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from flowersweep.space.space import Parameter, Space
 from flowersweep.space.transforms import cdf, ppf
@@ -21,7 +26,11 @@ def hyperparameters(space: Space) -> Any:
 
     made, searched = kinds.HyperParameters(), {p.name: p for p in space.parameters}
     for p in space.parameters:
-        allowed = {name: _matching(searched[name], values) for name, values in p.when.items() if name in searched}
+        allowed = {
+            name: _matching(searched[name], values)
+            for name, values in p.when.items()
+            if name in searched
+        }
         if not all(allowed.values()):
             continue  # no trial can have it
         conditions = [Parent(name, values) for name, values in allowed.items()]
@@ -48,7 +57,10 @@ def _steps(distribution: BaseDistribution) -> int | None:
             return len(choices)
         case _ if distribution.single():
             return 1
-        case IntDistribution(low=low, high=high, step=step, log=False) | FloatDistribution(low=low, high=high, step=float(step)):
+        case (
+            IntDistribution(low=low, high=high, step=step, log=False)
+            | FloatDistribution(low=low, high=high, step=float(step))
+        ):
             return round((high - low) / step) + 1
     return None
 

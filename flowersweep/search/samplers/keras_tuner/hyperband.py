@@ -30,28 +30,63 @@ def restore(oracle: Any, before: Sequence[FrozenTrial]) -> None:
     """Give a new oracle the brackets that the trials before are in: the ``n``-th bracket from 0, whose rounds halve the less the later."""
     count = oracle._get_num_brackets()
     found: dict[int, list[list[dict[str, Any]]]] = defaultdict(list, {0: []})
-    for trial in sorted((each for each in before if HYPERBAND_ATTR in each.system_attrs), key=lambda each: each.number):
+    for trial in sorted(
+        (each for each in before if HYPERBAND_ATTR in each.system_attrs),
+        key=lambda each: each.number,
+    ):
         noted = trial.system_attrs[HYPERBAND_ATTR]
         places = found[noted["bracket"]]
         places += [[] for _ in range(noted["round"] + 1 - len(places))]
         parent = noted.get("continues")
-        places[noted["round"]].append({"past_id": None if parent is None else str(parent), "id": str(trial.number)})
+        places[noted["round"]].append(
+            {"past_id": None if parent is None else str(parent), "id": str(trial.number)}
+        )
     newest = max(found)
     oracle._brackets = []
     for bracket, places in sorted(found.items()):
         number = count - 1 - bracket % count
-        oracle._brackets.append({"bracket_num": number, "rounds": [*places, *([] for _ in range(number + 1 - len(places)))], "n": bracket})
+        oracle._brackets.append(
+            {
+                "bracket_num": number,
+                "rounds": [*places, *([] for _ in range(number + 1 - len(places)))],
+                "n": bracket,
+            }
+        )
     oracle._current_bracket, oracle._current_iteration = count - 1 - newest % count, newest // count
 
 
-def read_state(oracle: Any, before: Sequence[FrozenTrial], number: int, values: Mapping[str, Any], config: Experiment) -> dict[str, Any]:
+def read_state(
+    oracle: Any,
+    before: Sequence[FrozenTrial],
+    number: int,
+    values: Mapping[str, Any],
+    config: Experiment,
+) -> dict[str, Any]:
     """Return what is noted on the trial that the oracle has just placed."""
-    newest = max((each.system_attrs[HYPERBAND_ATTR]["bracket"] for each in before if HYPERBAND_ATTR in each.system_attrs), default=-1)
-    place = next(each for each in oracle._brackets for trials in each["rounds"] if str(number) in [trial["id"] for trial in trials])
+    newest = max(
+        (
+            each.system_attrs[HYPERBAND_ATTR]["bracket"]
+            for each in before
+            if HYPERBAND_ATTR in each.system_attrs
+        ),
+        default=-1,
+    )
+    place = next(
+        each
+        for each in oracle._brackets
+        for trials in each["rounds"]
+        if str(number) in [trial["id"] for trial in trials]
+    )
     turn, epochs = values["tuner/round"], rounded(values["tuner/epochs"], config)
-    later = oracle._get_size(place["bracket_num"], turn + 1) if turn + 1 < len(place["rounds"]) else 0
+    later = (
+        oracle._get_size(place["bracket_num"], turn + 1) if turn + 1 < len(place["rounds"]) else 0
+    )
     found = {"bracket": place.get("n", newest + 1), "round": turn, "epochs": epochs, "next": later}
-    return {**found, "continues": int(values["tuner/trial_id"])} if "tuner/trial_id" in values else found
+    return (
+        {**found, "continues": int(values["tuner/trial_id"])}
+        if "tuner/trial_id" in values
+        else found
+    )
 
 
 def rounded(epochs: int, config: Experiment) -> int:
@@ -63,7 +98,10 @@ def rounded(epochs: int, config: Experiment) -> int:
 def first_bracket(oracle: Any, config: Experiment) -> list[tuple[int, int]]:
     """Return of each round of the first bracket how many trials it has, and how many epochs they have then."""
     bracket = oracle._get_num_brackets() - 1
-    return [(oracle._get_size(bracket, turn), rounded(oracle._get_epochs(bracket, turn), config)) for turn in range(bracket + 1)]
+    return [
+        (oracle._get_size(bracket, turn), rounded(oracle._get_epochs(bracket, turn), config))
+        for turn in range(bracket + 1)
+    ]
 
 
 def promotable(told: Sequence[TrialRecord], rank: Callable[[TrialRecord], Any]) -> set[int]:
@@ -78,8 +116,12 @@ def promotable(told: Sequence[TrialRecord], rank: Callable[[TrialRecord], Any]) 
         places[record.hyperband_state["bracket"], record.hyperband_state["round"]].append(record)
     found: set[int] = set()
     for same in places.values():
-        paused = [record for record in same if record.state == "pruned" and record.number not in gone]
+        paused = [
+            record for record in same if record.state == "pruned" and record.number not in gone
+        ]
         # one that failed is one that goes on less: KerasTuner leaves out as many as ever
-        left = same[0].hyperband_state["next"] - sum(record.number in gone or record.state == "failed" for record in same)
+        left = same[0].hyperband_state["next"] - sum(
+            record.number in gone or record.state == "failed" for record in same
+        )
         found |= {record.number for record in sorted(paused, key=rank)[: max(0, left)]}
     return found
