@@ -110,11 +110,15 @@ def _readable(space: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refused(name: str, changed: Sequence[str]) -> StudyError:
-    refusal = f'study "{name}" was started with other settings ({"; ".join(changed)}). Take them back, or start another: study=NAME'
+    refusal = (
+        f'study "{name}" was started with other settings ({"; ".join(changed)}). Take them back, or '
+        "start another: study=NAME"
+    )
     if any(change.split(": ")[0].split(".")[0] in INCOMPARABLE for change in changed):
         return StudyError(refusal)
     return StudyError(
-        f"{refusal}. For one that learns from the trials of this: study=NAME 'sweep.import_from=[{name}]'"
+        f"{refusal}. For one that learns from the trials of this: study=NAME "
+        f"'sweep.import_from=[{name}]'"
     )
 
 

@@ -59,7 +59,8 @@ def import_trials(
             entry for trial in ended if (entry := _import(trial, source, config, space, trainer))
         ]
         log.warning(
-            "imported %d of the %d ended trials of study %s; the other %d have no point in this space that trains the same",
+            "imported %d of the %d ended trials of study %s; the other %d have no point in this "
+            "space that trains the same",
             len(imported),
             len(ended),
             name,
@@ -72,7 +73,8 @@ def import_trials(
 def _require_learning(config: Config, space: Space) -> None:
     if config.ensemble.members:
         raise ConfigError(
-            "sweep.import_from: an ensemble pools trials and trains none. Leave sweep.import_from out"
+            "sweep.import_from: an ensemble pools trials and trains none. Leave sweep.import_from "
+            "out"
         )
     if not space.parameters:
         raise ConfigError(
@@ -80,12 +82,14 @@ def _require_learning(config: Config, space: Space) -> None:
         )
     if config.engine != "optuna":
         raise ConfigError(
-            "sweep.import_from: an oracle lays out its own trials. Use `engine=optuna`, or leave sweep.import_from out"
+            "sweep.import_from: an oracle lays out its own trials. Use `engine=optuna`, or leave "
+            "sweep.import_from out"
         )
     if resolve(config.sampler, "sampler", config.trusted_modules) in PLAIN_SAMPLERS:
         name = config.sampler.get("name")
         raise ConfigError(
-            f"sweep.import_from: sampler={name} learns nothing from earlier trials. Use `sampler=default`"
+            f"sweep.import_from: sampler={name} learns nothing from earlier trials. Use "
+            "`sampler=default`"
         )
 
 
@@ -108,7 +112,8 @@ def _source(studies: Path, name: str, settings: Settings, objectives: Sequence[s
         if old.get(path) != settings.get(path)
     ]:
         raise StudyError(
-            f"sweep.import_from={name}: its trials saw other images or devices ({'; '.join(other)}). Leave it out"
+            f"sweep.import_from={name}: its trials saw other images or devices "
+            f"({'; '.join(other)}). Leave it out"
         )
     complete = [trial for trial in source.trials if trial.state == "complete"]
     if lacking := [
@@ -117,7 +122,8 @@ def _source(studies: Path, name: str, settings: Settings, objectives: Sequence[s
         if any(objective not in trial.metrics for trial in complete)
     ]:
         raise StudyError(
-            f"sweep.import_from={name}: its trials have no {', '.join(lacking)}. Use other sweep.objectives, or leave it out"
+            f"sweep.import_from={name}: its trials have no {', '.join(lacking)}. Use other "
+            "sweep.objectives, or leave it out"
         )
     return source
 

@@ -43,7 +43,8 @@ class OptunaExporter:
         except (SQLAlchemyError, ImportError, ValueError, OSError) as error:
             reason = masked_text(str(error)).splitlines()[0]
             raise StudyError(
-                f"sweep.optuna_storage={masked_text(str(url))} is no address of a storage, such as sqlite:///FILE: {reason}"
+                f"sweep.optuna_storage={masked_text(str(url))} is no address of a storage, such as "
+                f"sqlite:///FILE: {reason}"
             ) from error
 
     def step(self) -> int:
@@ -108,13 +109,15 @@ class OptunaExporter:
             StudyDirection[name.upper()] for name in directions
         ]:
             raise StudyError(
-                f'sweep.optuna_storage holds the study "{started.study}" by another objective: delete it there, or mirror it elsewhere'
+                f'sweep.optuna_storage holds the study "{started.study}" by another objective: '
+                "delete it there, or mirror it elsewhere"
             )
         if study.user_attrs.get("begun", started.time) != started.time or (
             study.trials and "begun" not in study.user_attrs
         ):
             raise StudyError(
-                f'sweep.optuna_storage holds another study "{started.study}": delete it there, or name this one otherwise (study=NAME)'
+                f'sweep.optuna_storage holds another study "{started.study}": delete it there, or '
+                "name this one otherwise (study=NAME)"
             )
         study.set_user_attr("begun", started.time)
         study.set_user_attr("objectives", self._names)

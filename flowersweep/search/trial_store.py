@@ -187,7 +187,8 @@ class TrialStore:
     def _full(self, needed: int) -> StudyError:
         wanted = folder_bytes(self.folder) + needed + JOURNAL
         return StudyError(
-            f"sweep.budget.bytes={self.limit} are used up, and what may be removed was: the next files need {wanted} in all. "
+            f"sweep.budget.bytes={self.limit} are used up, and what may be removed was: the next "
+            f"files need {wanted} in all. "
             f"Nothing is lost; the same command goes on with sweep.budget.bytes={wanted * 3 // 2}"
         )
 

@@ -97,7 +97,8 @@ def constraint(
             group := next((each for each in groups if name.startswith(f"{each}.")), None)
         ):
             raise ConfigError(
-                f"sweep.constraints: {text!r} names {name!r}, which is another in every {group}, and {group} is searched"
+                f"sweep.constraints: {text!r} names {name!r}, which is another in every {group}, "
+                f"and {group} is searched"
             )
     known = {name: settings[name] for name in names if name not in parameters}
     return Constraint(

@@ -103,7 +103,8 @@ def feasible_share(space: Space) -> float:
             for c in space.constraints
         )
         raise ConfigError(
-            f"sweep.constraints leave nothing: none of {len(points)} points of the space meets them all ({each}). Relax one"
+            f"sweep.constraints leave nothing: none of {len(points)} points of the space meets "
+            f"them all ({each}). Relax one"
         )
     return share
 
@@ -114,7 +115,8 @@ def grid_points(space: Space, steps: int | None) -> list[Params]:
     most = math.prod(map(len, values.values()))
     if most > LARGEST_GRID:
         raise ConfigError(
-            f"sampler=grid: {most} points are too many (at most {LARGEST_GRID}): fix parameters, or lower sampler.steps"
+            f"sampler=grid: {most} points are too many (at most {LARGEST_GRID}): fix parameters, "
+            "or lower sampler.steps"
         )
     points: list[Params] = [{}]
     for parameter in space.parameters:
@@ -140,7 +142,8 @@ def _values(parameter: Parameter, steps: int | None) -> list[Any]:
             return [low + n * step for n in range(round((high - low) / step) + 1)]
     if steps is None:
         raise ConfigError(
-            f"sampler=grid: {parameter.name} is continuous. Say how many values it has, sampler.steps=5, "
+            f"sampler=grid: {parameter.name} is continuous. Say how many values it has, "
+            "sampler.steps=5, "
             f"or which: sweep.space.{parameter.name}.values='choice(...)'"
         )
     shares = np.linspace(0.0, 1.0, steps) if steps > 1 else [0.5]

@@ -34,7 +34,8 @@ def parse_distribution(name: str, values: str) -> BaseDistribution:
     Raises ConfigError saying which parameter and what may stand there.
     """
     wrong = ConfigError(
-        f"sweep.space.{name}.values={values!r}: must be interval(low, high), int(interval(low, high)), tag(log, interval(low, high)), "
+        f"sweep.space.{name}.values={values!r}: must be interval(low, high), int(interval(low, "
+        "high)), tag(log, interval(low, high)), "
         "choice(a, b, ...) or range(start, stop, step)"
     )
     try:

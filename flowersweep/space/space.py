@@ -193,7 +193,8 @@ def build_space(config: Config, overrides: Sequence[str], given: Sequence[Overri
     ]
     if config.sweep.space and not possible:
         raise ConfigError(
-            "the command line fixes every parameter of the sweep; to train once: python -m flowersweep train ..."
+            "the command line fixes every parameter of the sweep; to train once: python -m "
+            "flowersweep train ..."
         )
     return Space(
         tuple(possible),
@@ -243,7 +244,8 @@ def require_step(config: Config) -> None:
 def _field(entry: Any, name: str, key: str) -> Any:
     if not isinstance(entry, Mapping) or key not in entry:
         raise ConfigError(
-            f"sweep.space.{name}: must be of the form {{path: KEY, values: 'interval(0, 1)'}}, it is {entry!r}"
+            f"sweep.space.{name}: must be of the form {{path: KEY, values: 'interval(0, 1)'}}, it "
+            f"is {entry!r}"
         )
     return entry[key]
 

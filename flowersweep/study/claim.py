@@ -23,5 +23,6 @@ def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, obje
     score = macro_f1(logits, labels, logits.shape[1])
     return (
         f"best: trial {best.number}, macro F1 {score:.3f} on {len(labels)} held-out images "
-        f"(95 % interval {low:.3f} to {high:.3f}, one seed), picked from {picked_from} trial{'s' * (picked_from != 1)} by {objective}"
+        f"(95 % interval {low:.3f} to {high:.3f}, one seed), picked from {picked_from} "
+        f"trial{'s' * (picked_from != 1)} by {objective}"
     )

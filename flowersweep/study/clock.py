@@ -38,5 +38,6 @@ class Clock:
         """Raise BudgetUsed if no minute is left for the trials that have not ended."""
         if self.over:
             raise BudgetUsed(
-                f"sweep.budget.minutes={self._limit:g} are used up with {ended} of {trials} trials ended; nothing is lost"
+                f"sweep.budget.minutes={self._limit:g} are used up with {ended} of {trials} trials "
+                "ended; nothing is lost"
             )

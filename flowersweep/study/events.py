@@ -216,7 +216,8 @@ def from_json(line: Mapping[str, Any]) -> Event:
     kind = KINDS.get(str(content.pop("event", None)))
     if kind is None:
         raise StudyError(
-            f"the journal has an event {line.get('event')!r} that this version does not know. {NEWER}"
+            f"the journal has an event {line.get('event')!r} that this version does not know. "
+            f"{NEWER}"
         )
     try:
         for (owner, name), item in LISTS.items():
@@ -235,7 +236,8 @@ def require_readable(first: Mapping[str, Any]) -> None:
     if number is None:
         raise StudyError(
             "the journal was written by a flowersweep before 0.2, which this version cannot read. "
-            "Start a new study (study=NAME), or finish this one with `pip install flowersweep==0.1.0`"
+            "Start a new study (study=NAME), or finish this one with `pip install "
+            "flowersweep==0.1.0`"
         )
     if number > FORMAT:
         raise StudyError(

@@ -84,7 +84,8 @@ class Journal:
             self._lock = (path.parent / "lock").open("a+")
         except OSError as error:
             raise StudyError(
-                f"cannot write into {path.parent}: {error.strerror}. Choose another folder: dir=PATH"
+                f"cannot write into {path.parent}: {error.strerror}. Choose another folder: "
+                "dir=PATH"
             ) from error
         self._take_lock()
         self.events, self._end = read_events(path)
@@ -110,7 +111,8 @@ class Journal:
                 holder = self._lock.read().strip() or "another process"
                 self._lock.close()
                 raise StudyError(
-                    f'study "{self.path.parent.name}" is being run by {holder}. Wait for it, stop it, or choose another name: study=NAME'
+                    f'study "{self.path.parent.name}" is being run by {holder}. Wait for it, stop '
+                    "it, or choose another name: study=NAME"
                 ) from None
         self._lock.truncate(0)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -130,7 +132,8 @@ class Journal:
             self._write(line)
         except OSError as error:
             raise StudyError(
-                f"cannot write {self.path}: {error.strerror}. Make room and run the same command again"
+                f"cannot write {self.path}: {error.strerror}. Make room and run the same command "
+                "again"
             ) from error
         except (
             BaseException

@@ -59,7 +59,8 @@ def grid(
     points = grid_points(space, steps)
     if number >= len(points):
         raise ConfigError(
-            f"sampler=grid: the grid has {len(points)} points, and no point comes twice: sweep.n_trials={len(points)}"
+            f"sampler=grid: the grid has {len(points)} points, and no point comes twice: "
+            f"sweep.n_trials={len(points)}"
         )
     return _suggesting(
         points[np.random.default_rng(study_seed).permutation(len(points))[number]], seed
@@ -132,7 +133,8 @@ def cma_es(
     _require("cmaes", "cma-es")
     if objectives > 1:
         raise ConfigError(
-            "sampler=cma_es follows one objective, and sweep.objectives has several: sampler=default, or any other"
+            "sampler=cma_es follows one objective, and sweep.objectives has several: "
+            "sampler=default, or any other"
         )
     every = [
         p
@@ -146,7 +148,8 @@ def cma_es(
     }
     if space.parameters and len(numbers) < 2:
         raise ConfigError(
-            f"sampler=cma_es needs two numbers or more that every trial has; this space has: {', '.join(numbers) or 'none'}"
+            "sampler=cma_es needs two numbers or more that every trial has; this space has: "
+            f"{', '.join(numbers) or 'none'}"
         )
     return _CmaEs(numbers, seed, population)
 

@@ -31,7 +31,8 @@ def make_pruner(config: Config) -> optuna.pruners.BasePruner:
     )
     if config.sweep.objectives and not isinstance(made, optuna.pruners.NopPruner):
         raise ConfigError(
-            f"pruner={config.pruner['name']} stops a trial by one objective, and sweep.objectives has several: pruner=none"
+            f"pruner={config.pruner['name']} stops a trial by one objective, and sweep.objectives "
+            "has several: pruner=none"
         )
     return made
 

@@ -88,16 +88,19 @@ def require(config: Config, space: Space, given: Sequence[Override]) -> None:
     if config.engine != "keras_tuner":
         if "oracle" in named:
             raise ConfigError(
-                "oracle= is for engine=keras_tuner, and engine=optuna takes a sampler=: add engine=keras_tuner"
+                "oracle= is for engine=keras_tuner, and engine=optuna takes a sampler=: add "
+                "engine=keras_tuner"
             )
         return
     if "sampler" in named:
         raise ConfigError(
-            "sampler= is for engine=optuna, and engine=keras_tuner takes an oracle: oracle=random, bayesian or hyperband"
+            "sampler= is for engine=optuna, and engine=keras_tuner takes an oracle: oracle=random, "
+            "bayesian or hyperband"
         )
     if config.sweep.objectives:
         raise ConfigError(
-            "engine=keras_tuner follows one objective, and sweep.objectives has several: engine=optuna"
+            "engine=keras_tuner follows one objective, and sweep.objectives has several: "
+            "engine=optuna"
         )
     oracle = make_oracle(config, space, 1)
     if hasattr(oracle, "_brackets"):
@@ -108,11 +111,13 @@ def _require_rounds(config: Config, bracket: Sequence[tuple[int, int]]) -> None:
     epochs, first = [epochs for _, epochs in bracket], sum(size for size, _ in bracket[:-1]) + 1
     if not never_prunes(config):
         raise ConfigError(
-            f"oracle=hyperband ends trials itself, and pruner={config.pruner.get('name')} would too: pruner=none"
+            f"oracle=hyperband ends trials itself, and pruner={config.pruner.get('name')} would "
+            "too: pruner=none"
         )
     if config.sweep.on_duplicate != "new_seed":
         raise ConfigError(
-            "oracle=hyperband compares trials of as many epochs, and sweep.on_duplicate=reuse takes results of fewer. "
+            "oracle=hyperband compares trials of as many epochs, and sweep.on_duplicate=reuse "
+            "takes results of fewer. "
             "Use `sweep.on_duplicate=new_seed`"
         )
     if config.ensemble.members:
@@ -121,18 +126,22 @@ def _require_rounds(config: Config, bracket: Sequence[tuple[int, int]]) -> None:
         )
     if epochs[-1] < config.train.all_epochs:
         raise ConfigError(
-            f"oracle.max_epochs={config.oracle['max_epochs']} is less than the {config.train.all_epochs} epochs of a trial, so that none "
+            f"oracle.max_epochs={config.oracle['max_epochs']} is less than the "
+            f"{config.train.all_epochs} epochs of a trial, so that none "
             "would be trained to its end: leave it out, or lower train.epochs"
         )
     if len({*epochs}) < len(epochs):
         raise ConfigError(
-            f"oracle=hyperband: its rounds end where a trial may be stopped, after {', '.join(map(str, epochs))} epochs, so two are one: "
-            f"lower sweep.report_interval_epochs={config.sweep.report_interval_epochs}, or raise train.epochs"
+            "oracle=hyperband: its rounds end where a trial may be stopped, after "
+            f"{', '.join(map(str, epochs))} epochs, so two are one: "
+            f"lower sweep.report_interval_epochs={config.sweep.report_interval_epochs}, or raise "
+            "train.epochs"
         )
     if config.sweep.n_trials < first:
         sizes = ", then ".join(f"{size} of {epochs} epochs" for size, epochs in bracket)
         raise ConfigError(
-            f"oracle=hyperband begins with {sizes}: the first whole trial is the {first}th, and sweep.n_trials={config.sweep.n_trials}. "
+            f"oracle=hyperband begins with {sizes}: the first whole trial is the {first}th, and "
+            f"sweep.n_trials={config.sweep.n_trials}. "
             f"Raise it, or lower train.epochs or oracle.factor={config.oracle['factor']}"
         )
 
@@ -158,7 +167,8 @@ def make_oracle(config: Config, space: Space, seed: int, direction: str = "min")
         or issubclass(make, keras_tuner.oracles.GridSearchOracle)
     ):
         raise ConfigError(
-            f"oracle={config.oracle.get('name')}: {config.oracle['_target_']} cannot be told of trials. A grid is sampler=grid; "
+            f"oracle={config.oracle.get('name')}: {config.oracle['_target_']} cannot be told of "
+            "trials. A grid is sampler=grid; "
             "an oracle of your own is a subclass of keras_tuner.Oracle with a populate_space"
         )
     given = arguments(config.oracle)
