@@ -1,4 +1,4 @@
-"""A third view of the journal: an Optuna storage that other tools, such as optuna-dashboard, can read while the study runs."""
+"""Mirror a journal into an Optuna storage, which optuna-dashboard can read during a study."""
 
 from __future__ import annotations
 
@@ -21,19 +21,25 @@ from flowersweep.tracking.masking import masked_text
 
 
 class OptunaExporter:
-    """Follows a journal into an Optuna storage, event by event, from its beginning in every process: what is there is left alone."""
+    """Copies a journal into an Optuna storage, event by event.
+
+    Every process starts at the first event and skips what the storage already has.
+    """
 
     into = "the mirror"
 
     def __init__(self, journal: Path, url: str | BaseStorage) -> None:
-        """Open the storage, or take the one given, and find the study of ``journal`` in it, or make it.
+        """Open the storage, and load or create the study of ``journal`` in it.
 
-        Raises StudyError if that cannot be.
+        Args:
+            url: The address of a storage, or the storage itself.
+
+        Raises:
+            StudyError: The storage cannot be opened, or holds another study of this name.
         """
         self.journal, self.later = journal, "the study's next start catches up"
-        self._events, self._offset = journals.read_events(
-            journal
-        )  # what is to be mirrored; bytes of the journal that were read
+        # the events still to mirror, and the bytes read so far
+        self._events, self._offset = journals.read_events(journal)
         self._trials: dict[int, int] = {}  # number -> id in the storage
         self._ended: set[int] = set()
         self._distributions: dict[str, BaseDistribution] = {}
@@ -48,7 +54,7 @@ class OptunaExporter:
             ) from error
 
     def step(self) -> int:
-        """Mirror the events that are new; return how many."""
+        """Mirror the new events; return how many."""
         events, self._offset = journals.read_events(self.journal, self._offset)
         self._events += events
         mirrored = 0
@@ -59,7 +65,7 @@ class OptunaExporter:
         return mirrored
 
     def close(self) -> None:
-        """Leave the storage."""
+        """Close the session of the storage."""
         self._storage.remove_session()
 
     def _take(self, event: Event) -> None:
@@ -95,7 +101,7 @@ class OptunaExporter:
                 self._ended.add(event.trial)
 
     def _begin(self, event: Event) -> None:
-        """Open the study of that name in the storage, and see which of its trials are there."""
+        """Load or create the study in the storage, and note the trials that it already has."""
         started = StudyRecord([event]).started
         self._names = StudyRecord([event]).objectives
         directions = [objectives.direction(name) for name in self._names]

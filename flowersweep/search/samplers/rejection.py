@@ -1,4 +1,4 @@
-"""A sampler that suggests only what the constraints of a space allow: another's suggestions, drawn again until one is feasible."""
+"""Rejection sampling: redraw the suggestions of another sampler until one is feasible."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from flowersweep.space.designs import quasi_random_sequence
 from flowersweep.space.space import Parameter, Params, Space
 from flowersweep.space.transforms import cdf, ppf
 
-TRIES = 10  # a model that puts its optimum where nothing is allowed will do so again
-RANDOM_TRIES = 10_000  # chance has to stay uniform over what is allowed
+TRIES = 10  # a model with an infeasible optimum would suggest it again
+RANDOM_TRIES = 10_000  # random search must stay uniform over the feasible points
 CANDIDATES, HALVINGS = 64, 12
 
 
 class RejectionSampler(BaseSampler):
-    """Suggests whole points: the first feasible one of those that ``make`` of the tries 0, 1, 2, ... gives.
+    """Suggests the first feasible point of the samplers ``make(0)``, ``make(1)``, and so on.
 
-    If there is none, the last of them is moved to the edge of what is allowed: towards the nearest of a few feasible points, as far as
-    it must. All of it is a function of the seed and of what ``make`` makes.
+    If there is none, the sampler moves the last point just far enough towards a near feasible
+    point. The suggestion depends only on the seed and on ``make``.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], space: Space, seed: int) -> None:
@@ -79,14 +79,18 @@ class RejectionSampler(BaseSampler):
         self.first.after_trial(study, trial, state, values)
 
 
-def project_to_feasible(wanted: Params, space: Space, seed: int) -> Params:
-    """Return a feasible point near one that is not."""
+def project_to_feasible(infeasible: Params, space: Space, seed: int) -> Params:
+    """Return a feasible point near an infeasible one, by bisection."""
     points = islice(filter(space.feasible, quasi_random_sequence(space, seed)), CANDIDATES)
-    nearest = min(points, key=lambda point: sum(_apart(p, point, wanted) for p in space.parameters))
+    nearest = min(
+        points, key=lambda point: sum(_distance(p, point, infeasible) for p in space.parameters)
+    )
     low, high, best = 0.0, 1.0, nearest
     for _ in range(HALVINGS):
         share = (low + high) / 2
-        point = space.fill_active(lambda p, share=share: _between(p, nearest, wanted, share))  # type: ignore[misc]
+        point = space.fill_active(
+            lambda p, share=share: _between(p, nearest, infeasible, share)  # type: ignore[misc]
+        )
         if space.feasible(point):
             low, best = share, point
         else:
@@ -94,7 +98,7 @@ def project_to_feasible(wanted: Params, space: Space, seed: int) -> Params:
     return best
 
 
-def _apart(parameter: Parameter, one: Params, other: Params) -> float:
+def _distance(parameter: Parameter, one: Params, other: Params) -> float:
     name, distribution = parameter.name, parameter.distribution
     if not _movable(parameter, one, other):
         return float(one.get(name) != other.get(name))
