@@ -1,4 +1,4 @@
-"""Points of a space: those a search starts from, a quasi-random sequence, a grid, and what a share of a distribution is."""
+"""Map between the values of a distribution and its shares, from 0 to 1."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ppf(distribution: BaseDistribution, share: float) -> Any:
 
 
 def cdf(distribution: BaseDistribution, value: float) -> float:
-    """Return the share (0 to 1) of a distribution of numbers that lies below a value: what `quantile` takes back to it."""
+    """Return the share (0 to 1) of a numerical distribution below a value; ``ppf`` inverts it."""
     match distribution:
         case IntDistribution(low=low, high=high, log=True):
             return math.log(value / (low - 0.5)) / math.log((high + 0.5) / (low - 0.5))
@@ -56,7 +56,7 @@ def cdf(distribution: BaseDistribution, value: float) -> float:
 
 
 def nearest_value(distribution: BaseDistribution, value: Any) -> Any:
-    """Return the value of a distribution that is nearest to a setting; None if there is none."""
+    """Return the value of a distribution nearest to a setting; None if no value is comparable."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             return next((choice for choice in choices if choice == value), None)
@@ -67,11 +67,11 @@ def nearest_value(distribution: BaseDistribution, value: Any) -> Any:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 return None
             inside = min(max(value, low), high)
-            moved = low + round((inside - low) / step) * step if step else inside
-            return moved if isinstance(distribution, IntDistribution) else float(moved)
+            nearest = low + round((inside - low) / step) * step if step else inside
+            return nearest if isinstance(distribution, IntDistribution) else float(nearest)
     raise AssertionError(distribution)
 
 
 def current_value(leaves: Settings, parameter: Parameter) -> Any:
-    """The setting of a parameter; a group is known by its option's name."""
+    """Return the setting of a parameter; for a group, the name of its option."""
     return leaves.get(parameter.path, leaves.get(f"{parameter.path}.name"))
