@@ -75,9 +75,9 @@ class Study:
     @property
     def remaining(self) -> list[int]:
         """The numbers of the trials that have not ended."""
-        asked = len(self.trials)
+        count = len(self.trials)
         numbers = range(self.config.sweep.n_trials)
-        return [n for n in numbers if n >= asked or self.trials[n].ended is None]
+        return [n for n in numbers if n >= count or self.trials[n].ended is None]
 
     def write(self, event: Event) -> None:
         """Journal an event, then apply it to the record."""
@@ -140,9 +140,9 @@ class Study:
 
         A resume cannot recompute them, because the other trials have advanced by then.
         """
-        asked = number < len(self.trials)
+        journaled = number < len(self.trials)
         if self.executor.slots == 1 and not (
-            asked and self.trials[number].optuna_attrs is not None
+            journaled and self.trials[number].optuna_attrs is not None
         ):
             return {}
         attributes = optuna_study.optuna_attrs(self.optuna, trial)
@@ -158,22 +158,22 @@ class Study:
         """Return the event of a new trial, with the trial that it repeats and its seed, if any."""
         settings = self.source.settings(params)
         identity = training_identity(self.source, params, self.trainer)
-        asked = TrialAsked(
+        event = TrialAsked(
             trial=number, params=params, settings=settings, identity=identity, hyperband=dict(state)
         )
         same = self.trials_by_identity.get(identity)
         if "continues" in state:
             seed = self.trials[state["continues"]].seed
         elif not same:
-            return asked
+            return event
         elif self.config.sweep.on_duplicate == "reuse":
-            return replace(asked, repeats=same[0], hyperband={})
+            return replace(event, repeats=same[0], hyperband={})
         else:
             seed = replicate_seed(identity, len(same))
-            asked = replace(asked, repeats=same[0])
+            event = replace(event, repeats=same[0])
         if seed is None:
-            return asked
-        return replace(asked, settings={**settings, "seed": seed}, seed=seed)
+            return event
+        return replace(event, settings={**settings, "seed": seed}, seed=seed)
 
     def reuse_result(self, record: TrialRecord, trial: optuna.Trial) -> None:
         """End a trial with the result of the trial that it repeats.

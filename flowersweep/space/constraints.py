@@ -12,12 +12,12 @@ from flowersweep.errors import ConfigError, did_you_mean
 
 
 def _of_numbers(compute: Callable[[float, float], float]) -> Callable[[Any, Any], float]:
-    def checked(left: Any, right: Any) -> float:
+    def numeric(left: Any, right: Any) -> float:
         if not isinstance(left, int | float) or not isinstance(right, int | float):
             raise TypeError(f"{left!r} and {right!r} are not both numbers")
         return compute(float(left), float(right))  # Python integers could grow without bound
 
-    return checked
+    return numeric
 
 
 ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], float]] = {

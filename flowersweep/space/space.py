@@ -64,7 +64,7 @@ class Space:
         )
 
     def fill_active(self, value: Callable[[Parameter], Any]) -> Params:
-        """Return the point of ``value(parameter)`` for each active parameter; None leaves it out."""
+        """Return the point of ``value(parameter)`` for active parameters; None leaves one out."""
         params: Params = {}
         for parameter in self.parameters:
             if (

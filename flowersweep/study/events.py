@@ -128,7 +128,7 @@ class TrialEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerLost(Event):
-    """The worker of a trial was lost; another worker restarts the trial."""
+    """The worker of a trial was lost; another worker continues the trial."""
 
     trial: int
     reason: str
