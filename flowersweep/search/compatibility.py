@@ -1,4 +1,7 @@
-"""Opening the journal of a study: what the study is stands in it once, and every later command must mean the same."""
+"""Open the journal of a study.
+
+The first event says what the study is. Every later command must mean the same.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,8 @@ from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import direction
 from flowersweep.study.records import StudyRecord
 
-INCOMPARABLE = ("data", "replicas", "ensemble", "seed")  # settings with whose change no trial can be imported
+# after a change of one of these settings, no old trial can be imported
+INCOMPARABLE = ("data", "replicas", "ensemble", "seed")
 
 
 def study_folder(config: Config) -> Path:
@@ -34,7 +38,10 @@ def study_folder(config: Config) -> Path:
 
 
 def compared_settings(config: Config) -> Settings:
-    """Return what must stay the same while a study goes on, by dotted path; of its space only what is in it, however it is written."""
+    """Return the settings that must stay the same in a study, by dotted path.
+
+    The space is left out: ``open_or_verify`` compares its meaning, not how it is written.
+    """
     return settings_with_role(replace(config, sweep=replace(config.sweep, space={})), *COMPARED)
 
 
@@ -49,20 +56,29 @@ def open_or_verify(
     code: str,
     provenance: Callable[[], dict[str, Any]],
 ) -> None:
-    """Write what a new study is into its journal; make sure that an old one still is the same.
+    """Write the first event of a new study, or verify that an old study is still the same.
 
     Raises:
-        StudyError: Something that decides what a trial is has changed.
+        StudyError: A setting that decides what a trial is has changed.
     """
-    meaning = {"space": source.describe(), "settings": compared_settings(config) | trainer.facts(config)}
+    meaning = {
+        "space": source.describe(),
+        "settings": compared_settings(config) | trainer.facts(config),
+    }
     meaning = json.loads(json.dumps(meaning))
     if journal.events:
         if changed := _changed(StudyRecord(journal.events[:1]).started, meaning):
             raise _refused(str(config.study), changed)
-        journal.append(StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code))
+        journal.append(
+            StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code)
+        )
         return
-    # it refuses before anything is written
-    imported = import_trials(config, source, trainer, meaning["settings"]) if isinstance(source, Space) else []
+    # the import may raise, so it comes before the first write
+    imported = (
+        import_trials(config, source, trainer, meaning["settings"])
+        if isinstance(source, Space)
+        else []
+    )
     journal.append(
         StudyStarted(
             study=str(config.study),
@@ -80,24 +96,44 @@ def open_or_verify(
 
 
 def _changed(started: StudyStarted, meaning: dict[str, Any]) -> list[str]:
-    was = {"space": started.space, "settings": started.settings}
-    old, new = (dict(flatten({"space": _readable(side["space"]), **side["settings"]})) for side in (was, meaning))
+    before = {"space": started.space, "settings": started.settings}
+    old, new = (
+        dict(flatten({"space": _readable(side["space"]), **side["settings"]}))
+        for side in (before, meaning)
+    )
     return describe_changes(old, new)
 
 
 def _readable(space: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: {**entry, "values": to_hydra(json_to_distribution(entry["values"]))} for name, entry in space.items()}
+    return {
+        name: {**entry, "values": to_hydra(json_to_distribution(entry["values"]))}
+        for name, entry in space.items()
+    }
 
 
 def _refused(name: str, changed: Sequence[str]) -> StudyError:
-    refusal = f'study "{name}" was started with other settings ({"; ".join(changed)}). Take them back, or start another: study=NAME'
+    refusal = (
+        f'study "{name}" was started with other settings '
+        f"({'; '.join(changed)}). Take them back, or "
+        "start another: study=NAME"
+    )
     if any(change.split(": ")[0].split(".")[0] in INCOMPARABLE for change in changed):
         return StudyError(refusal)
-    return StudyError(f"{refusal}. For one that learns from the trials of this: study=NAME 'sweep.import_from=[{name}]'")
+    return StudyError(
+        f"{refusal}. For one that learns from the trials of this: study=NAME "
+        f"'sweep.import_from=[{name}]'"
+    )
 
 
 def describe_changes(old: Settings, new: Settings) -> list[str]:
-    """Return which settings are not what they were. A key that is newer than the study was then what it is where nobody sets it."""
-    apart = differences(old, new)
-    usual = json.loads(json.dumps(dict(flatten(compose_unchecked(()))))) if apart else {}
-    return [f"{path}: {a!r} -> {b!r}" for path, (a, b) in apart.items() if path in old or b != usual.get(path)]
+    """Return a description of each setting that has changed.
+
+    A key that is newer than the study counts as if the study had used the default.
+    """
+    changes = differences(old, new)
+    defaults = json.loads(json.dumps(dict(flatten(compose_unchecked(()))))) if changes else {}
+    return [
+        f"{path}: {a!r} -> {b!r}"
+        for path, (a, b) in changes.items()
+        if path in old or b != defaults.get(path)
+    ]

@@ -1,4 +1,4 @@
-"""The loop of a study: start trials, take messages, go on with each trial."""
+"""The loop of a study: start trials, receive messages, advance each trial."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from flowersweep.study import events
 from flowersweep.study.clock import BudgetUsed
 from flowersweep.study.records import TrialRecord
 
-MAX_WORKER_FAILURES = 3  # since a trial last reported; then the trial counts as their cause
+MAX_WORKER_FAILURES = 3  # since its last report; the trial itself is then the likely cause
 
 
 @dataclass
 class RunningTrial:
-    """A trial that the executor has."""
+    """A trial that the executor runs."""
 
     record: TrialRecord
     trial: optuna.Trial
     steps: TrialSteps
-    fresh: bool  # it was started in this process
-    started: float  # minutes that the study had run
-    programs: int = 0  # compiled for it here
+    fresh: bool  # it started in this process
+    started: float  # minutes that the study had run by then
+    programs: int = 0  # XLA programs compiled for it in this process
 
 
 class TrialLoop:
@@ -50,7 +50,7 @@ class TrialLoop:
         self.waiting: defaultdict[int, list[tuple[TrialRecord, optuna.Trial]]] = defaultdict(list)
         self.planned = study.config.sweep.n_trials
         self.forecast = study.record.forecast(self.planned)
-        self.stopped: str | None = None  # why it ended before its last trial
+        self.stopped: str | None = None  # why the study stopped early
         self.compiled: dict[int, int] = {}  # trial -> programs compiled while it ran
 
     def run(self) -> None:
@@ -58,7 +58,9 @@ class TrialLoop:
         numbers = iter(self.study.remaining)
         try:
             while True:
-                while len(self.running) < self.executor.slots and not (self.running and self.study.clock.over):
+                while len(self.running) < self.executor.slots and not (
+                    self.running and self.study.clock.over
+                ):
                     if (number := next(numbers, None)) is None:
                         break
                     self.study.clock.require(self.study.ended, self.planned)
@@ -121,7 +123,7 @@ class TrialLoop:
                 self._on_worker_lost(running, reason)
 
     def _advance(self, running: RunningTrial, answer: Any) -> None:
-        """Go on with a trial to its next task, or to its end."""
+        """Submit the next task of a trial, or end the trial."""
         try:
             task = running.steps.send(answer)
         except StopIteration:
@@ -136,7 +138,7 @@ class TrialLoop:
         self._on_trial_done(running)
 
     def _on_worker_lost(self, running: RunningTrial, reason: str) -> None:
-        """Start the trial again, as after a restart; unless it is the trial that ends workers."""
+        """Start the trial again; fail it if it has lost too many workers."""
         number = running.record.number
         self.study.write(events.WorkerLost(trial=number, reason=reason))
         if self.study.record.worker_failures[number] < MAX_WORKER_FAILURES:
@@ -154,14 +156,14 @@ class TrialLoop:
             self.study.write(events.ProgramsCompiled(trial=number, programs=running.programs))
         for record, trial in self.waiting.pop(number, []):
             self.study.reuse_result(record, trial)
-        # the first trials compile, a pruned one is short
+        # no forecast from the first trials, which compile, or from a pruned trial, which is short
         whole = running.fresh and running.record.state == "complete"
         if self.forecast is None and whole and number >= self.executor.slots:
             used = self.study.clock.minutes
-            left = (self.planned - self.study.ended) / self.executor.slots
-            self.record_forecast(used + (used - running.started) * left)
+            rounds = (self.planned - self.study.ended) / self.executor.slots
+            self.record_forecast(used + (used - running.started) * rounds)
 
     def record_forecast(self, minutes: float) -> None:
-        """Journal how many minutes the study is expected to take, all in all."""
+        """Journal the expected minutes of the whole study."""
         self.forecast = round(minutes, 3)
         self.study.write(events.ForecastMade(minutes=self.forecast, trials=self.planned))

@@ -1,4 +1,4 @@
-"""optuna-dashboard, where it is installed, over the studies of a folder: made from their journals in memory, and kept up to date."""
+"""Serve optuna-dashboard, if it is installed, from an in-memory copy of the journals."""
 
 from __future__ import annotations
 
@@ -21,33 +21,38 @@ from flowersweep.tracking.shipper import Shipper
 
 class _Silent(WSGIRequestHandler):
     def log_message(self, format: str, *arguments: Any) -> None:
-        """Say nothing of each request."""
+        """Log no request."""
 
 
 @contextmanager
 def dashboard(paths: Sequence[Path], port: int) -> Iterator[str | None]:
-    """Serve the dashboard of the studies whose journals are given while the context lasts; its address, None if it is not installed.
+    """Serve the dashboard while the context lasts; yield its address.
 
-    What is clicked there changes nothing: its storage is in memory and is forgotten. ``port``: taken if it is free, else any.
+    The address is None if optuna-dashboard is not installed. A click in the dashboard changes no
+    study, since the storage is only a copy in memory.
+
+    Args:
+        paths: The journals of the studies to show.
+        port: The preferred port; if it is taken, any free one.
     """
     if importlib.util.find_spec("optuna_dashboard") is None:
         yield None
         return
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.InMemoryStorage()
-    with ExitStack() as open_:
+    with ExitStack() as stack:
         for path in paths:
             if journals.read_events(path, most=1)[0]:
-                with suppress(StudyError):  # one that the dashboard cannot show does not keep the others from it
-                    open_.enter_context(Shipper(OptunaExporter(path, storage)))
-        served = _server(importlib.import_module("optuna_dashboard").wsgi(storage), port)
-        thread = threading.Thread(target=served.serve_forever, name="dashboard", daemon=True)
+                with suppress(StudyError):  # one bad study must not hide the others
+                    stack.enter_context(Shipper(OptunaExporter(path, storage)))
+        server = _server(importlib.import_module("optuna_dashboard").wsgi(storage), port)
+        thread = threading.Thread(target=server.serve_forever, name="dashboard", daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{served.server_port}"
+            yield f"http://127.0.0.1:{server.server_port}"
         finally:
-            served.shutdown()
-            served.server_close()
+            server.shutdown()
+            server.server_close()
 
 
 def _server(application: Any, port: int) -> WSGIServer:

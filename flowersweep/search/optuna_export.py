@@ -1,4 +1,4 @@
-"""A third view of the journal: an Optuna storage that other tools, such as optuna-dashboard, can read while the study runs."""
+"""Mirror a journal into an Optuna storage, which optuna-dashboard can read during a study."""
 
 from __future__ import annotations
 
@@ -22,17 +22,25 @@ from flowersweep.tracking.masking import masked_text
 
 
 class OptunaExporter:
-    """Follows a journal into an Optuna storage, event by event, from its beginning in every process: what is there is left alone."""
+    """Copies a journal into an Optuna storage, event by event.
+
+    Every process starts at the first event and skips what the storage already has.
+    """
 
     into = "the mirror"
 
     def __init__(self, journal: Path, url: str | BaseStorage) -> None:
-        """Open the storage, or take the one given, and find the study of ``journal`` in it, or make it.
+        """Open the storage, and load or create the study of ``journal`` in it.
 
-        Raises StudyError if that cannot be.
+        Args:
+            url: The address of a storage, or the storage itself.
+
+        Raises:
+            StudyError: The storage cannot be opened, or holds another study of this name.
         """
         self.journal, self.later = journal, "the study's next start catches up"
-        self._events, self._offset = journals.read_events(journal)  # what is to be mirrored; bytes of the journal that were read
+        # the events still to mirror, and the bytes read so far
+        self._events, self._offset = journals.read_events(journal)
         self._trials: dict[int, int] = {}  # number -> id in the storage
         self._ended: set[int] = set()
         self._distributions: dict[str, BaseDistribution] = {}
@@ -44,7 +52,7 @@ class OptunaExporter:
             raise StudyError(f"sweep.optuna_storage={masked_text(str(url))} does not answer: {reason}") from error
 
     def step(self) -> int:
-        """Mirror the events that are new; return how many."""
+        """Mirror the new events; return how many."""
         events, self._offset = journals.read_events(self.journal, self._offset)
         self._events += events
         mirrored = 0
@@ -55,41 +63,65 @@ class OptunaExporter:
         return mirrored
 
     def close(self) -> None:
-        """Leave the storage."""
+        """Close the session of the storage."""
         self._storage.remove_session()
 
     def _take(self, event: Event) -> None:
         match event:
             case StudyStarted():
-                self._distributions = {name: json_to_distribution(entry["values"]) for name, entry in event.space.items()}
+                self._distributions = {
+                    name: json_to_distribution(entry["values"])
+                    for name, entry in event.space.items()
+                }
             case TrialAsked() if event.trial not in self._trials:
                 distributions = {name: self._distributions[name] for name in event.params}
-                trial = optuna.trial.create_trial(state=TrialState.RUNNING, params=event.params, distributions=distributions)
-                self._trials[event.trial] = self._storage.create_new_trial(self._study, template_trial=trial)
+                trial = optuna.trial.create_trial(
+                    state=TrialState.RUNNING, params=event.params, distributions=distributions
+                )
+                self._trials[event.trial] = self._storage.create_new_trial(
+                    self._study, template_trial=trial
+                )
             case EpochsReported() if event.trial not in self._ended:
-                self._storage.set_trial_intermediate_value(self._trials[event.trial], event.epochs[-1].epoch, event.value)
+                self._storage.set_trial_intermediate_value(
+                    self._trials[event.trial], event.epochs[-1].epoch, event.value
+                )
             case TrialEnded() if event.trial not in self._ended:
                 value = event.value
                 complete = event.state == "complete" and value is not None
-                values = objectives.objective_values(value, event.metrics, self._names) if complete and value is not None else None
-                self._storage.set_trial_state_values(self._trials[event.trial], STATES[event.state], values)
+                values = (
+                    objectives.objective_values(value, event.metrics, self._names)
+                    if complete and value is not None
+                    else None
+                )
+                self._storage.set_trial_state_values(
+                    self._trials[event.trial], STATES[event.state], values
+                )
                 self._ended.add(event.trial)
 
     def _begin(self, event: Event) -> None:
-        """Open the study of that name in the storage, and see which of its trials are there."""
+        """Load or create the study in the storage, and note the trials that it already has."""
         started = StudyRecord([event]).started
         self._names = StudyRecord([event]).objectives
         directions = [objectives.direction(name) for name in self._names]
-        study = optuna.create_study(storage=self._storage, study_name=started.study, directions=directions, load_if_exists=True)
+        study = optuna.create_study(
+            storage=self._storage,
+            study_name=started.study,
+            directions=directions,
+            load_if_exists=True,
+        )
         if study.user_attrs.get("objectives", self._names) != self._names or study.directions != [
             StudyDirection[name.upper()] for name in directions
         ]:
             raise StudyError(
-                f'sweep.optuna_storage holds the study "{started.study}" by another objective: delete it there, or mirror it elsewhere'
+                f'sweep.optuna_storage holds the study "{started.study}" by another objective: '
+                "delete it there, or mirror it elsewhere"
             )
-        if study.user_attrs.get("begun", started.time) != started.time or (study.trials and "begun" not in study.user_attrs):
+        if study.user_attrs.get("begun", started.time) != started.time or (
+            study.trials and "begun" not in study.user_attrs
+        ):
             raise StudyError(
-                f'sweep.optuna_storage holds another study "{started.study}": delete it there, or name this one otherwise (study=NAME)'
+                f'sweep.optuna_storage holds another study "{started.study}": delete it there, or '
+                "name this one otherwise (study=NAME)"
             )
         study.set_user_attr("begun", started.time)
         study.set_user_attr("objectives", self._names)

@@ -1,4 +1,4 @@
-"""What a journal says of each trial, and the Optuna study that is rebuilt from it."""
+"""Rebuild the Optuna study of a journal, and ask it for trials."""
 
 from __future__ import annotations
 
@@ -21,16 +21,23 @@ STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed"
 
 
 def rebuild_study(
-    trials: Sequence[TrialRecord], space: TrialSource, config: Config, imported: Sequence[ImportedTrial] = ()
+    trials: Sequence[TrialRecord],
+    space: TrialSource,
+    config: Config,
+    imported: Sequence[ImportedTrial] = (),
 ) -> optuna.Study:
-    """Return an Optuna study in memory that holds every trial that has ended, and those in flight that others ran beside.
+    """Return an Optuna study in memory with the ended trials and the concurrent ones in flight.
 
-    One that was in flight alone is asked for again: then the sampler and the pruner see what they saw.
+    A trial that was in flight alone is left out and asked for again, so that the sampler and the
+    pruner see the same history as before.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # Hyperband takes the bracket of a trial from this name and the trial's number: it must not change with what a user calls a study
     names = objective_names(config)
-    study = optuna.create_study(study_name=str(config.seed), directions=[*map(direction, names)], pruner=make_pruner(config))
+    # Hyperband hashes the study's name and the trial's number into a bracket, so the name must
+    # not depend on what a user calls the study
+    study = optuna.create_study(
+        study_name=str(config.seed), directions=[*map(direction, names)], pruner=make_pruner(config)
+    )
     study.add_trials([_imported(trial, space, names) for trial in imported])
     study.add_trials(
         [
@@ -40,7 +47,8 @@ def rebuild_study(
         ]
     )
     if isinstance(study.pruner, optuna.pruners.HyperbandPruner):
-        # it makes its brackets when it is first asked, and samplers may see them: asked here, a study that goes on has them as soon as any
+        # The pruner creates its brackets at the first call, and samplers may see them. This call
+        # gives a resumed study its brackets before the first suggestion.
         study.pruner.prune(study, optuna.trial.create_trial(value=0.0))
     return study
 
@@ -56,13 +64,21 @@ def _imported(trial: ImportedTrial, space: TrialSource, names: Sequence[str]) ->
     )
 
 
-def _frozen(trial: TrialRecord, ended: TrialEnded, space: TrialSource, names: Sequence[str]) -> FrozenTrial:
+def _frozen(
+    trial: TrialRecord, ended: TrialEnded, space: TrialSource, names: Sequence[str]
+) -> FrozenTrial:
     value = ended.value
     several = len(names) > 1  # a study with one objective may have trials without metrics
-    values = None if value is None else objective_values(value, ended.metrics, names) if several else [value]
+    values = (
+        None
+        if value is None
+        else objective_values(value, ended.metrics, names)
+        if several
+        else [value]
+    )
     return optuna.trial.create_trial(
         state=STATES[trial.state],
-        values=values,  # a pruned trial counts with its last report, as Optuna itself has it
+        values=values,  # a pruned trial has its last report as value, as in Optuna
         params=trial.params,
         distributions=space.distributions(trial.params),
         intermediate_values=trial.reports,
@@ -76,25 +92,31 @@ def _open(trial: TrialRecord, space: TrialSource) -> FrozenTrial:
         params=trial.params,
         distributions=space.distributions(trial.params),
         intermediate_values={} if trial.optuna_attrs is None else trial.reports,
-        system_attrs=trial.optuna_attrs or ({HYPERBAND_ATTR: trial.hyperband_state} if trial.hyperband_state else {}),
+        system_attrs=trial.optuna_attrs
+        or ({HYPERBAND_ATTR: trial.hyperband_state} if trial.hyperband_state else {}),
     )
 
 
 def running_trials(study: optuna.Study, imported: int) -> dict[int, optuna.Trial]:
-    """Return the trials of a rebuilt study that are in flight, by our number: Optuna counts the imported ones first."""
-    open_ = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
-    return {trial.number - imported: optuna.Trial(study, trial._trial_id) for trial in open_}
+    """Return the trials in flight of a rebuilt study, by our number.
+
+    Optuna counts the imported trials first, so its numbers are higher by ``imported``.
+    """
+    trials = study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+    return {trial.number - imported: optuna.Trial(study, trial._trial_id) for trial in trials}
 
 
 def optuna_attrs(study: optuna.Study, trial: optuna.Trial) -> dict[str, Any]:
-    """Return what samplers and pruners noted on a trial (successive halving notes its rungs), to be rebuilt with it."""
+    """Return the system attributes of a trial, such as the rungs of successive halving."""
     attributes = study.get_trials(deepcopy=False)[trial.number].system_attrs
     return {name: value for name, value in attributes.items() if name != "fixed_params"}
 
 
 def hyperband_state(study: optuna.Study, trial: optuna.Trial) -> HyperbandState:
-    """Return what an oracle with rounds noted on a trial when it suggested it; nothing of any other."""
-    state: HyperbandState = study.get_trials(deepcopy=False)[trial.number].system_attrs.get(HYPERBAND_ATTR, {})
+    """Return the Hyperband state that an oracle noted on a trial; empty for other oracles."""
+    state: HyperbandState = study.get_trials(deepcopy=False)[trial.number].system_attrs.get(
+        HYPERBAND_ATTR, {}
+    )
     return state
 
 
@@ -107,11 +129,17 @@ def ask_trial(
     known: Params | None = None,
     noted: HyperbandState | None = None,
 ) -> tuple[optuna.Trial, Params]:
-    """Return trial ``number`` of the study with its parameters: a new suggestion, or those that are ``known`` and were ``noted`` of it."""
+    """Return trial ``number`` and its parameters.
+
+    Args:
+        known: The parameters of an earlier suggestion; None asks for a new one.
+        noted: The Hyperband state of that suggestion.
+    """
     study.sampler = make_sampler(config, number, space)
     if known is not None:
         waiting = {"fixed_params": known, **({HYPERBAND_ATTR: noted} if noted else {})}
         study.add_trial(optuna.trial.create_trial(state=TrialState.WAITING, system_attrs=waiting))
     trial = study.ask()
-    _ = trial.relative_params  # the sampler is asked even so: what it notes on a trial (CMA-ES its generation) must be there again
+    # also with known parameters, the sampler must note its attributes (such as CMA-ES generations)
+    _ = trial.relative_params
     return trial, space.suggest(trial)

@@ -1,4 +1,4 @@
-"""Where the trials of a study come from: a space to search, or points that were chosen before."""
+"""Where the trials of a study come from: a space to search, or fixed points."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ class TrialSource(Protocol):
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        """The searched parameters; none where points were chosen before."""
+        """The searched parameters; empty for fixed points."""
 
     @property
     def constraints(self) -> Sequence[Constraint]:
-        """What every point must meet."""
+        """The constraints that every point must meet."""
 
     def suggest(self, trial: optuna.Trial) -> Params:
         """Return the point of a new trial."""
 
     def distributions(self, params: Params) -> dict[str, BaseDistribution]:
-        """Return the distributions of the parameters that a trial had."""
+        """Return the distributions of the parameters in ``params``."""
 
     def config(self, params: Params) -> Config:
         """Return the configuration of a trial."""
 
     def settings(self, params: Params) -> Settings:
-        """Return where the configuration of a trial differs from the study's, by dotted path."""
+        """Return the settings in which a trial differs from the study, by dotted path."""
 
     def choices(self, path: str) -> list[Params]:
-        """Return one point for each option of a group that is searched; else one point."""
+        """Return one point for each option of a searched group; one point for any other path."""
 
     def describe(self) -> dict[str, Any]:
-        """Return it as plain data, to tell whether two are the same."""
+        """Return plain data that is equal for equal sources."""

@@ -1,4 +1,4 @@
-"""A study while it runs: what is asked, journaled and told of its trials.
+"""The state of a running study: suggestions, reports and results of its trials.
 
 Every event is in the journal before anything acts on it.
 """
@@ -26,18 +26,18 @@ from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import objective_names, objective_values
 from flowersweep.study.records import HyperbandState, StudyRecord, TrialRecord
 
-OnUpdate = Callable[[TrialRecord], None]  # called when there is something new of a trial
+OnUpdate = Callable[[TrialRecord], None]  # called when a trial has news
 UPDATE_INTERVAL_S = 1.0  # between two calls while a trial trains
 
 
 class Study:
-    """The state of a study: its journal, its records, and the Optuna study made of them.
+    """The state of a study: its journal, its records, and its Optuna study.
 
     Args:
         source: Where its trials come from.
         journal: Open, with its first event.
-        on_update: Called when there is something new of a trial.
-        enqueued: Points of the first trials, in place of suggestions.
+        on_update: Called when a trial has news.
+        enqueued: Points for the first trials, instead of suggestions.
     """
 
     def __init__(
@@ -75,21 +75,21 @@ class Study:
     @property
     def remaining(self) -> list[int]:
         """The numbers of the trials that have not ended."""
-        asked = len(self.trials)
+        count = len(self.trials)
         numbers = range(self.config.sweep.n_trials)
-        return [n for n in numbers if n >= asked or self.trials[n].ended is None]
+        return [n for n in numbers if n >= count or self.trials[n].ended is None]
 
     def write(self, event: Event) -> None:
-        """Journal an event, then take it in."""
+        """Journal an event, then apply it to the record."""
         self.record.apply(self.journal.append(event))
 
     def trial_config(self, record: TrialRecord) -> Config:
-        """Return the configuration of a trial; a repeated one has a seed of its own."""
+        """Return the configuration of a trial; a repetition has its own seed."""
         config = self.source.config(record.params)
         return config if record.seed is None else replace(config, seed=record.seed)
 
     def ask(self, number: int) -> tuple[TrialRecord, optuna.Trial]:
-        """Return trial ``number``: the one that was in flight, or a new suggestion."""
+        """Return trial ``number``: the one in flight, or a new suggestion."""
         if number >= len(self.trials):
             return self._ask_new(number)
         record = self.trials[number]
@@ -113,64 +113,72 @@ class Study:
         self._replay_reports(record, trial)
         return record, trial
 
-    def _ask_optuna(self, number: int, params: Params | None = None, state: HyperbandState | None = None) -> tuple[optuna.Trial, Params]:
+    def _ask_optuna(
+        self, number: int, params: Params | None = None, state: HyperbandState | None = None
+    ) -> tuple[optuna.Trial, Params]:
         config = self._ask_config
         # imported trials take the place of the sampler's starting points
         place = len(self.imported) + number
-        return optuna_study.ask_trial(self.optuna, place, space=self.source, config=config, known=params, noted=state)
+        return optuna_study.ask_trial(
+            self.optuna, place, space=self.source, config=config, known=params, noted=state
+        )
 
     @property
     def _ask_config(self) -> Config:
         """The configuration to ask with.
 
-        Where trials run at the same time, TPE takes those in flight for bad ones (Optuna's constant
-        liar), or it would suggest nearly the same to all workers at once. Without others in flight
-        it suggests what it does without the lie.
+        With concurrent trials, TPE treats those in flight as bad (Optuna's constant liar).
+        Otherwise it would suggest nearly the same point to all workers. With no other trial in
+        flight, the lie changes nothing.
         """
         if self.executor.slots == 1 or "constant_liar" not in self.config.sampler:
             return self.config
         return replace(self.config, sampler={**self.config.sampler, "constant_liar": True})
 
     def _concurrency_fields(self, trial: optuna.Trial, number: int) -> dict[str, Any]:
-        """Return what an event must say if other trials run meanwhile.
+        """Return the extra fields of an event while other trials may run.
 
-        By the time such a trial is rebuilt, the others have gone on.
+        A resume cannot recompute them, because the other trials have advanced by then.
         """
-        asked = number < len(self.trials)
-        if self.executor.slots == 1 and not (asked and self.trials[number].optuna_attrs is not None):
+        journaled = number < len(self.trials)
+        if self.executor.slots == 1 and not (
+            journaled and self.trials[number].optuna_attrs is not None
+        ):
             return {}
         attributes = optuna_study.optuna_attrs(self.optuna, trial)
         return {"attributes": attributes, "logical_time": self.executor.logical_time}
 
     def _replay_reports(self, record: TrialRecord, trial: optuna.Trial) -> None:
-        """Report to the pruner what the journal has of a trial, so that it decides as it did."""
+        """Report the journaled values to the pruner, so that it repeats its decisions."""
         last = self.trial_config(record).train.all_epochs
         for epoch, value in record.reports.items():
             record.pruned = self._should_prune(trial, epoch, value, last)
 
     def _resolve_duplicate(self, number: int, params: Params, state: HyperbandState) -> TrialAsked:
-        """Return the event of asking: which trial it repeats, if any, and with which seed."""
+        """Return the event of a new trial, with the trial that it repeats and its seed, if any."""
         settings = self.source.settings(params)
         identity = training_identity(self.source, params, self.trainer)
-        asked = TrialAsked(trial=number, params=params, settings=settings, identity=identity, hyperband=dict(state))
+        event = TrialAsked(
+            trial=number, params=params, settings=settings, identity=identity, hyperband=dict(state)
+        )
         same = self.trials_by_identity.get(identity)
         if "continues" in state:
             seed = self.trials[state["continues"]].seed
         elif not same:
-            return asked
+            return event
         elif self.config.sweep.on_duplicate == "reuse":
-            return replace(asked, repeats=same[0], hyperband={})
+            return replace(event, repeats=same[0], hyperband={})
         else:
             seed = replicate_seed(identity, len(same))
-            asked = replace(asked, repeats=same[0])
+            event = replace(event, repeats=same[0])
         if seed is None:
-            return asked
-        return replace(asked, settings={**settings, "seed": seed}, seed=seed)
+            return event
+        return replace(event, settings={**settings, "seed": seed}, seed=seed)
 
     def reuse_result(self, record: TrialRecord, trial: optuna.Trial) -> None:
         """End a trial with the result of the trial that it repeats.
 
-        The pruner is not asked: nothing was trained that could count twice.
+        The pruner is not asked, since the same training must not count twice.
         """
         first = self.trials[record.repeats or 0]
         if first.ended is None:
@@ -181,10 +189,12 @@ class Study:
                 trial.report(value, epoch)
         source = f"(the result of trial {first.number}, which trained the same)"
         reason = " ".join(filter(None, [first.ended.reason, source]))
-        self.end_trial(record, trial, first.state, value=first.value, metrics=first.metrics, reason=reason)
+        self.end_trial(
+            record, trial, first.state, value=first.value, metrics=first.metrics, reason=reason
+        )
 
     def on_progress(self, record: TrialRecord, epoch: int, steps: int) -> None:
-        """Take note of how far a training is."""
+        """Record the progress of a trial."""
         record.progress = epoch, steps
         if time.monotonic() - self._updated > UPDATE_INTERVAL_S:
             self.on_update(record)
@@ -196,7 +206,7 @@ class Study:
         epoch, value = epochs[-1].epoch, epochs[-1].metrics[self.config.sweep.objective]
         event = EpochsReported(trial=record.number, epochs=epochs, value=value)
         alone = not self._concurrency_fields(trial, record.number)
-        if not alone:  # the decision and what it was made with: nothing has acted on it yet
+        if not alone:  # journal the decision with its inputs before anything acts on it
             pruned = self._should_prune(trial, epoch, value, last)
             fields = self._concurrency_fields(trial, record.number)
             worker = self.executor.worker_of(record.number)
@@ -208,9 +218,9 @@ class Study:
 
     def _should_prune(self, trial: optuna.Trial, epoch: int, value: float, last: int) -> bool:
         if self.config.sweep.objectives:
-            return False  # with several, a trial cannot be stopped by one
+            return False  # Optuna cannot prune by several objectives
         trial.report(value, epoch)
-        # some pruners answer with NumPy's bool, which JSON does not take
+        # some pruners return a NumPy bool, which JSON cannot encode
         return epoch < last and bool(trial.should_prune())
 
     def end_trial(
@@ -224,7 +234,7 @@ class Study:
         reason: str | None = None,
         folder: str | None = None,
     ) -> None:
-        """Journal how a trial ended, tell Optuna, and remove the files that no trial needs now."""
+        """Journal the end of a trial, tell Optuna, and remove files that no trial needs."""
         event = TrialEnded(
             trial=record.number,
             state=state,

@@ -1,6 +1,7 @@
-"""What a study keeps on disk: the logits of its best trials, the weights of the best, and never more bytes than it may.
+"""The files of a study: logits of its best trials, weights of the best, checkpoints.
 
-The best trial and the checkpoint of the one that runs are never removed to make room.
+The store stays within the byte budget. To make room it removes neither the best trial nor the
+checkpoint of a running one.
 """
 
 from __future__ import annotations
@@ -20,76 +21,104 @@ from flowersweep.study.objectives import objective_names, objective_values, rank
 from flowersweep.study.records import TrialRecord
 from flowersweep.util.files import write_arrays
 
-KEEP_ALL = 2**31  # as sweep.save_predictions_of_best: nothing is ever removed
-PICTURES = "schedule.svg", "augmentation.jpg", "mistakes.json", "mistakes.jpg"  # the last two the report leaves
-JOURNAL = 64 << 10  # bytes that stay free for the journal's lines between two looks at the folder
+KEEP_ALL = 2**31  # as sweep.save_predictions_of_best: never remove logits
+# the report writes the last two
+PICTURES = ("schedule.svg", "augmentation.jpg", "mistakes.json", "mistakes.jpg")
+JOURNAL = 64 << 10  # bytes reserved for the journal between two measurements of the folder
 
 
 class TrialStore:
-    """The files of a study's trials, of which one process is the only writer."""
+    """The files of a study's trials. Only one process writes them."""
 
     def __init__(self, folder: Path, config: Experiment, trials: Iterable[TrialRecord]) -> None:
-        self.folder, self.keep, self.limit = folder, config.sweep.save_predictions_of_best, config.sweep.budget.bytes
+        self.folder, self.limit = folder, config.sweep.budget.bytes
+        self.keep = config.sweep.save_predictions_of_best
         self._names = objective_names(config)
-        complete = sorted((record for record in trials if record.state == "complete"), key=self._rank)
-        there = {path.parent.name for path in folder.glob("trials/*/logits.npz")}
-        self._kept = [*complete[:1], *(record for record in complete[1:] if str(record.number) in there)]
+        complete = sorted(
+            (record for record in trials if record.state == "complete"), key=self._rank
+        )
+        with_logits = {path.parent.name for path in folder.glob("trials/*/logits.npz")}
+        self._best_first = [
+            *complete[:1],
+            *(record for record in complete[1:] if str(record.number) in with_logits),
+        ]
         self._told = [record for record in trials if record.ended and record.hyperband_state]
         self._shrink(self.keep)
-        self._clear({record.number for record in trials if record.ended} - promotable(self._told, self._rank))
+        self._clear(
+            {record.number for record in trials if record.ended}
+            - promotable(self._told, self._rank)
+        )
 
     def _rank(self, record: TrialRecord) -> tuple[tuple[float, ...], int]:
         assert record.value is not None
-        return rank_key(
-            objective_values(record.value, record.metrics, self._names), self._names
-        ), record.number  # the first of equals is the better
+        values = objective_values(record.value, record.metrics, self._names)
+        return rank_key(values, self._names), record.number  # the earlier of equals is better
 
     @property
     def best(self) -> TrialRecord | None:
-        """The best complete trial; the first of equals."""
-        return self._kept[0] if self._kept else None
+        """The best complete trial; the earliest of equals."""
+        return self._best_first[0] if self._best_first else None
 
     def logits(self, record: TrialRecord) -> Path:
-        """Return where the logits of a trial lie while it is one of the best."""
+        """Return the path of a trial's logits, which exist while it is among the best."""
         return self.folder / "trials" / str(record.number) / "logits.npz"
 
     def weights(self, record: TrialRecord) -> Path:
-        """Return where the weights of a trial lie while it is the best."""
+        """Return the path of a trial's weights, which exist while it is the best."""
         return self.folder / "trials" / str(record.number) / "weights.npz"
 
     def checkpoint(self, record: TrialRecord) -> Path:
-        """Return where a trial that runs has its checkpoint."""
+        """Return the path of a running trial's checkpoint."""
         return self.folder / "checkpoints" / f"{record.number}.npz"
 
     def checkpoint_to_resume(self, record: TrialRecord) -> Path:
-        """Return where the checkpoint lies that a trial goes on from: its own, or that of the trial that it takes further."""
-        own, other = self.checkpoint(record), self.folder / "checkpoints" / f"{record.continues}.npz"
+        """Return the checkpoint to resume from: the trial's own, or that of its predecessor."""
+        own = self.checkpoint(record)
+        other = own.with_name(f"{record.continues}.npz")
         return other if other.exists() and not own.exists() else own
 
     def save_checkpoint(self, record: TrialRecord, checkpoint: Checkpoint) -> None:
-        """Keep a training. Raises StudyError if the disk or the budget is full."""
+        """Save a checkpoint. Raises StudyError if the disk or the budget is full."""
         if not self._room(checkpoint.nbytes, worse_than=None):
             raise self._full(checkpoint.nbytes)
         checkpoint.save(self.checkpoint(record))
 
     def network(self, record: TrialRecord) -> Path:
-        """Return where the weights of a trial lie in a study that keeps those of every trial."""
+        """Return the path of a trial's weights in a study that keeps those of every trial."""
         return network_path(self.folder, record.number)
 
     def save_network(self, record: TrialRecord, network: Checkpoint) -> None:
-        """Keep the weights of a trial. Raises StudyError if the disk or the budget is full."""
+        """Save the weights of a trial. Raises StudyError if the disk or the budget is full."""
         if not self._room(network.nbytes, worse_than=None):
             raise self._full(network.nbytes)
         network.save(self.network(record))
 
-    def save_result(self, number: int, value: float, metrics: Metrics, arrays: dict[str, Any], weights: Checkpoint | None = None) -> str:
-        """Keep the logits of a trial that is among the best, and the weights of the best; return their place in the study's folder.
+    def save_result(
+        self,
+        number: int,
+        value: float,
+        metrics: Metrics,
+        arrays: dict[str, Any],
+        weights: Checkpoint | None = None,
+    ) -> str:
+        """Save the logits of a trial if it is among the best, and its weights if it is the best.
 
-        Raises StudyError if the disk or the budget is full.
+        Returns:
+            The folder of the trial, relative to the study's folder.
+
+        Raises:
+            StudyError: The disk or the budget is full.
         """
-        record = TrialRecord(number, {}, metrics=metrics, ended=TrialEnded(trial=number, state="complete", value=value))
-        place = sum(self._rank(other) < self._rank(record) for other in self._kept)
-        needed = sum(array.nbytes for array in arrays.values()) + (weights.nbytes if weights and not place else 0)
+        record = TrialRecord(
+            number,
+            {},
+            metrics=metrics,
+            ended=TrialEnded(trial=number, state="complete", value=value),
+        )
+        place = sum(self._rank(other) < self._rank(record) for other in self._best_first)
+        needed = sum(array.nbytes for array in arrays.values()) + (
+            weights.nbytes if weights and not place else 0
+        )
         if place < self.keep and self._room(needed, worse_than=record):
             write_arrays(self.logits(record), arrays)
             if weights and not place:
@@ -99,15 +128,18 @@ class TrialStore:
         return str(self.logits(record).parent.relative_to(self.folder))
 
     def on_trial_end(self, record: TrialRecord) -> None:
-        """Take in a trial that was told, and remove what no trial needs any more."""
+        """Rank an ended trial, and remove the files that no trial needs any more."""
         self._told += [record] if record.hyperband_state else []
-        self._drop({record.number, *(each.number for each in self._told)} - promotable(self._told, self._rank))
+        self._drop(
+            {record.number, *(other.number for other in self._told)}
+            - promotable(self._told, self._rank)
+        )
         if record.state != "complete":
             return
         before = self.best
         if self.logits(record).exists():
-            insort(self._kept, record, key=self._rank)
-            if record is not self.best:  # it was when it was put here, and another ended before it
+            insort(self._best_first, record, key=self._rank)
+            if record is not self.best:  # a better trial ended after the weights were saved
                 self.weights(record).unlink(missing_ok=True)
         if before is not None and before is not self.best:
             self.weights(before).unlink(missing_ok=True)
@@ -118,44 +150,55 @@ class TrialStore:
             (self.folder / "checkpoints" / f"{number}.npz").unlink(missing_ok=True)
 
     def _shrink(self, length: int) -> None:
-        for record in self._kept[length:]:
+        for record in self._best_first[length:]:
             self._remove(record)
-        del self._kept[length:]
+        del self._best_first[length:]
 
     def _remove(self, record: TrialRecord) -> None:
         for name in ("logits.npz", *PICTURES):
             self.logits(record).with_name(name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # there may be files of the user's
+        with contextlib.suppress(OSError):  # the folder may hold files of the user
             self.logits(record).parent.rmdir()
 
     def _room(self, needed: int, worse_than: TrialRecord | None) -> bool:
-        """Remove the logits of the worst trials until ``needed`` bytes fit; only of those worse than a value, if one is given."""
+        """Make room for ``needed`` bytes; return whether they fit.
+
+        The logits of the worst trials go first, but only those worse than ``worse_than``.
+        """
         if self.limit is None:
             return True
-        if self.keep >= KEEP_ALL:  # whose logits are all needed later
+        if self.keep >= KEEP_ALL:
             return folder_bytes(self.folder) + needed + JOURNAL <= self.limit
         if folder_bytes(self.folder) + needed + JOURNAL > self.limit:
-            self._drop(record.number for record in self._told)  # what is taken further without it is trained again
+            # a trial that continues one of these must then train from the start
+            self._drop(record.number for record in self._told)
         while folder_bytes(self.folder) + needed + JOURNAL > self.limit:
-            worst = self._kept[-1] if len(self._kept) > 1 else None
-            if worst is None or (worse_than is not None and self._rank(worst)[0] <= self._rank(worse_than)[0]):
+            worst = self._best_first[-1] if len(self._best_first) > 1 else None
+            if worst is None or (
+                worse_than is not None and self._rank(worst)[0] <= self._rank(worse_than)[0]
+            ):
                 return False
-            self._shrink(len(self._kept) - 1)
+            self._shrink(len(self._best_first) - 1)
         return True
 
     def _full(self, needed: int) -> StudyError:
-        wanted = folder_bytes(self.folder) + needed + JOURNAL
+        total = folder_bytes(self.folder) + needed + JOURNAL
         return StudyError(
-            f"sweep.budget.bytes={self.limit} are used up, and what may be removed was: the next files need {wanted} in all. "
-            f"Nothing is lost; the same command goes on with sweep.budget.bytes={wanted * 3 // 2}"
+            f"sweep.budget.bytes={self.limit} are used up, and what may be removed was: the next "
+            f"files need {total} in all. "
+            f"Nothing is lost; the same command goes on with sweep.budget.bytes={total * 3 // 2}"
         )
 
-    def _clear(self, told: set[int]) -> None:
-        """Remove what a killed process left: files that were being written, and those that no trial needs any more."""
+    def _clear(self, numbers: set[int]) -> None:
+        """Remove what a killed process left: partial files, and files that no trial needs.
+
+        Args:
+            numbers: The trials whose checkpoints no trial needs.
+        """
         for path in self.folder.rglob("*.partial"):
             path.unlink()
         for path in self.folder.glob("checkpoints/*.npz"):
-            if path.stem.isdecimal() and int(path.stem) in told:
+            if path.stem.isdecimal() and int(path.stem) in numbers:
                 path.unlink()
         for path in self.folder.glob("trials/*/weights.npz"):
             if self.best is None or path != self.weights(self.best):
@@ -163,16 +206,19 @@ class TrialStore:
 
 
 def network_path(folder: Path, number: int) -> Path:
-    """Return where a study that keeps the weights of every trial has those of one."""
+    """Return the path of a trial's weights in a study that keeps those of every trial."""
     return folder / "trials" / str(number) / "network.npz"
 
 
 def folder_bytes(folder: Path) -> int:
-    """Return the bytes of all files in a study's folder but its page and that page's pictures, which can be written again at any time."""
+    """Return the bytes of a study's folder, without the report and its pictures.
+
+    Those can be written again at any time.
+    """
     total = 0
     for path in folder.rglob("*"):
         if path.name in ("report.html", *PICTURES[2:]):
             continue
-        with contextlib.suppress(FileNotFoundError):  # MLflow's cursor is replaced while we look
+        with contextlib.suppress(FileNotFoundError):  # MLflow's cursor may be replaced meanwhile
             total += path.stat().st_size if path.is_file() else 0
     return total

@@ -1,4 +1,4 @@
-"""What a trial does: the tasks that are given to the executor, one after the other."""
+"""The work of a trial: the tasks that the executor runs, one after the other."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from flowersweep.study.objectives import objective_names, training_seconds
 from flowersweep.study.records import TrialRecord
 from flowersweep.util.files import write_bytes
 
-TrialSteps = Generator[Task, Any, None]  # yields tasks and is sent the answer of each
+TrialSteps = Generator[Task, Any, None]  # yields tasks; receives the answer to each
 
 
 class TrialWork(Protocol):
-    """What a trial of a study does."""
+    """The work of each trial of a study."""
 
     def steps(self, study: Study, record: TrialRecord, trial: optuna.Trial) -> TrialSteps:
         """Yield the tasks of a trial until it has ended. Raises TrialFailed."""
@@ -37,7 +37,7 @@ class TrainTrial:
     """Trains a trial, segment by segment, until it is pruned or done.
 
     Args:
-        keep_networks: Keep the weights of every trial, not only those of the best.
+        keep_networks: Save the weights of every trial, not only of the best.
     """
 
     def __init__(self, *, keep_networks: bool = False) -> None:
@@ -46,8 +46,7 @@ class TrainTrial:
     def steps(self, study: Study, record: TrialRecord, trial: optuna.Trial) -> TrialSteps:
         """Yield the tasks of a trial.
 
-        What the journal has of it already is not journaled again: the same segment gives the same
-        numbers.
+        Segments that are in the journal are not journaled again: they give the same numbers.
         """
         config = study.trial_config(record)
         epoch: int = yield _start(study, record)
@@ -65,8 +64,10 @@ class TrainTrial:
             evaluation: Evaluation = yield Evaluate()
             yield from self._complete(study, record, trial, evaluation)
 
-    def _complete(self, study: Study, record: TrialRecord, trial: optuna.Trial, evaluation: Evaluation) -> TrialSteps:
-        """Keep the arrays and figures of one of the best, and the weights of the best."""
+    def _complete(
+        self, study: Study, record: TrialRecord, trial: optuna.Trial, evaluation: Evaluation
+    ) -> TrialSteps:
+        """Save the result of a trial, with figures if it is among the best, and end the trial."""
         store, train = study.trial_store, study.trial_config(record).train
         value, metrics = evaluation.metrics[study.config.sweep.objective], evaluation.metrics
         if "time" in objective_names(study.config):
@@ -74,7 +75,9 @@ class TrainTrial:
             metrics = {**metrics, "time": training_seconds(record.times, head)}
         if self._keep_networks:
             store.save_network(record, evaluation.network)
-        folder = store.save_result(record.number, value, metrics, evaluation.arrays, evaluation.network)
+        folder = store.save_result(
+            record.number, value, metrics, evaluation.arrays, evaluation.network
+        )
         if store.logits(record).exists():
             figures: dict[str, bytes] = yield RenderFigures(store.weights(record).exists())
             for name, content in figures.items():

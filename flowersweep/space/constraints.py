@@ -1,4 +1,4 @@
-"""Which combinations of a sweep are wanted: comparisons over its parameters, read as an expression and never run as code."""
+"""Constraints on the points of a sweep: comparisons, which are parsed and never run as code."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from flowersweep.errors import ConfigError, did_you_mean
 
 
 def _of_numbers(compute: Callable[[float, float], float]) -> Callable[[Any, Any], float]:
-    def checked(left: Any, right: Any) -> float:
+    def numeric(left: Any, right: Any) -> float:
         if not isinstance(left, int | float) or not isinstance(right, int | float):
             raise TypeError(f"{left!r} and {right!r} are not both numbers")
-        return compute(float(left), float(right))  # an int would grow without bound
+        return compute(float(left), float(right))  # Python integers could grow without bound
 
-    return checked
+    return numeric
 
 
 ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], float]] = {
@@ -35,20 +35,30 @@ COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
 }
-ALLOWED = "comparisons, and, or, not, + - * / **, numbers, strings in quotes, parameters and keys of the configuration"
+ALLOWED = (
+    "comparisons, and, or, not, + - * / **, numbers, strings in quotes, "
+    "parameters and keys of the configuration"
+)
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A condition that every trial must meet; one that names a parameter which a trial does not have is met."""
+    """A condition that every trial must meet.
+
+    A trial without one of the named parameters meets it.
+    """
 
     text: str
     expression: ast.expr
     searched: dict[str, str]  # name in the text -> short name of the parameter
-    settings: dict[str, Any]  # name in the text -> its value, where it is not searched
+    settings: dict[str, Any]  # name in the text -> value of a setting that is not searched
 
     def holds(self, params: Mapping[str, Any]) -> bool:
-        """Say whether a point meets it; a division by zero does not. Raises ConfigError where numbers and text are mixed."""
+        """Return whether a point meets the condition; False after a division by zero.
+
+        Raises:
+            ConfigError: The expression mixes numbers and text.
+        """
         if not all(name in params for name in self.searched.values()):
             return True
         named = {**self.settings, **{name: params[short] for name, short in self.searched.items()}}
@@ -57,51 +67,81 @@ class Constraint:
         except ArithmeticError:
             return False
         except TypeError as error:
-            told = ", ".join(f"{name}={value!r}" for name, value in named.items())
-            raise ConfigError(f"sweep.constraints: {self.text!r} cannot be computed for {told}: {error}") from None
+            values = ", ".join(f"{name}={value!r}" for name, value in named.items())
+            raise ConfigError(
+                f"sweep.constraints: {self.text!r} cannot be computed for {values}: {error}"
+            ) from None
 
 
-def constraint(text: str, parameters: Mapping[str, str], settings: Mapping[str, Any], groups: Collection[str]) -> Constraint:
+def constraint(
+    text: str, parameters: Mapping[str, str], settings: Mapping[str, Any], groups: Collection[str]
+) -> Constraint:
     """Read one constraint.
 
-    ``parameters`` are the names and paths of what is searched, with their short names, ``settings`` everything else by path, ``groups``
-    the searched groups, below which a setting is not the same in every trial. Raises ConfigError saying what there is.
+    Args:
+        parameters: Names and paths of the searched parameters -> their short names.
+        settings: All other settings, by path.
+        groups: The searched groups. A setting below one differs between trials.
+
+    Raises:
+        ConfigError: The text is not a valid constraint.
     """
     try:
         expression = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ConfigError(f"sweep.constraints: {text!r} is no expression. It may have {ALLOWED}") from None
+        raise ConfigError(
+            f"sweep.constraints: {text!r} is no expression. It may have {ALLOWED}"
+        ) from None
     names = _names(expression, text)
     if not isinstance(expression, ast.Compare | ast.BoolOp) and not _is_not(expression):
-        raise ConfigError(f"sweep.constraints: {text!r} compares nothing: write it like 'warmup <= 0.2'")
+        raise ConfigError(
+            f"sweep.constraints: {text!r} compares nothing: write it like 'warmup <= 0.2'"
+        )
     for name in names:
         if name not in parameters and name not in settings:
-            near = [key for key in settings if "." in name and key.startswith(name.rpartition(".")[0] + ".")]
-            raise ConfigError(f"sweep.constraints: {text!r} names {name!r}. " + did_you_mean(name, near or parameters, "There are"))
-        if name not in parameters and (group := next((each for each in groups if name.startswith(f"{each}.")), None)):
-            raise ConfigError(f"sweep.constraints: {text!r} names {name!r}, which is another in every {group}, and {group} is searched")
-    known = {name: settings[name] for name in names if name not in parameters}
-    return Constraint(text, expression, {name: parameters[name] for name in names if name in parameters}, known)
+            near = [
+                key
+                for key in settings
+                if "." in name and key.startswith(name.rpartition(".")[0] + ".")
+            ]
+            raise ConfigError(
+                f"sweep.constraints: {text!r} names {name!r}. "
+                + did_you_mean(name, near or parameters, "There are")
+            )
+        if name not in parameters and (
+            group := next((group for group in groups if name.startswith(f"{group}.")), None)
+        ):
+            raise ConfigError(
+                f"sweep.constraints: {text!r} names {name!r}, which is another in every {group}, "
+                f"and {group} is searched"
+            )
+    searched = {name: parameters[name] for name in names if name in parameters}
+    fixed = {name: settings[name] for name in names if name not in parameters}
+    return Constraint(text, expression, searched, fixed)
 
 
 def _names(node: ast.expr, text: str) -> list[str]:
-    """Return the names in an expression. Raises ConfigError for what is not allowed in one."""
+    """Return the names in an expression. Raises ConfigError if it has a forbidden part."""
     match node:
         case ast.Constant(value=bool() | int() | float() | str()):
             return []
         case ast.Name() | ast.Attribute() if dotted := _dotted(node):
             return [dotted]
         case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
-            inner: Sequence[ast.expr] = [left, right]
+            parts: Sequence[ast.expr] = [left, right]
         case ast.UnaryOp(op=ast.Not() | ast.USub(), operand=operand):
-            inner = [operand]
-        case ast.BoolOp(values=inner):
+            parts = [operand]
+        case ast.BoolOp(values=parts):
             pass
-        case ast.Compare(left=left, ops=ops, comparators=others) if all(type(op) in COMPARISONS for op in ops):
-            inner = [left, *others]
+        case ast.Compare(left=left, ops=ops, comparators=others) if all(
+            type(op) in COMPARISONS for op in ops
+        ):
+            parts = [left, *others]
         case _:
-            raise ConfigError(f"sweep.constraints: {text!r} has {ast.unparse(node)!r}. It may have {ALLOWED}")
-    return list(dict.fromkeys(name for each in inner for name in _names(each, text)))
+            raise ConfigError(
+                f"sweep.constraints: {text!r} has {ast.unparse(node)!r}. It may have {ALLOWED}"
+            )
+    return list(dict.fromkeys(name for part in parts for name in _names(part, text)))
 
 
 def _dotted(node: ast.expr) -> str | None:
@@ -126,8 +166,10 @@ def _value(node: ast.expr, named: Mapping[str, Any]) -> Any:
         case ast.UnaryOp(operand=operand):
             return -_value(operand, named)
         case ast.BoolOp(op=op, values=values):
-            return (all if isinstance(op, ast.And) else any)(_value(each, named) for each in values)
+            return (all if isinstance(op, ast.And) else any)(_value(part, named) for part in values)
         case ast.Compare(left=left, ops=ops, comparators=others):
-            found = [_value(each, named) for each in (left, *others)]
-            return all(COMPARISONS[type(op)](a, b) for op, a, b in zip(ops, found, found[1:], strict=False))
+            sides = [_value(side, named) for side in (left, *others)]
+            return all(
+                COMPARISONS[type(op)](a, b) for op, a, b in zip(ops, sides, sides[1:], strict=False)
+            )
     return named[str(_dotted(node))]

@@ -1,4 +1,4 @@
-"""Points of a space: those a search starts from, a quasi-random sequence, a grid, and what a share of a distribution is."""
+"""Designs of points in a space: initial points, a quasi-random sequence, and a grid."""
 
 from __future__ import annotations
 
@@ -17,22 +17,25 @@ from flowersweep.errors import ConfigError
 from flowersweep.space.space import Parameter, Params, Space
 from flowersweep.space.transforms import current_value, nearest_value, ppf
 
-LARGEST_GRID = 10_000  # points, all of which are laid out before each trial
-
-
-FEASIBILITY_POINTS = 2048  # of which the share that a space's constraints leave is told
+LARGEST_GRID = 10_000  # points; each trial builds the whole grid
+FEASIBILITY_POINTS = 2048  # sample size for the feasible share of a space
 
 
 def initial_points(space: Space, recipe: str | None = None) -> Iterator[Params]:
-    """Yield the points to begin with: the configuration as it stands, and that with what a published recipe has inside the space.
+    """Yield the feasible initial points: the configuration, then a published recipe.
 
-    A value outside the space is moved to its nearest end. The recipe is left out where another was chosen or it does not compose. What
-    does not meet the constraints is no point to begin with.
+    A setting outside the space moves to the nearest value inside; a setting of the recipe outside
+    the space falls back to the configuration. The recipe is skipped if the user chose another one,
+    or if it does not compose.
     """
     base = space.base
-    usual = space.fill_active(lambda parameter: nearest_value(parameter.distribution, current_value(base, parameter)))
+
+    def usual_value(parameter: Parameter) -> Any:
+        return nearest_value(parameter.distribution, current_value(base, parameter))
+
+    usual = space.fill_active(usual_value)
     if space.feasible(usual):
-        yield usual  # before the recipe is composed, which takes longer than all else
+        yield usual  # before the slow composition of the recipe
     try:
         other = (
             dict(flatten(compose_unchecked((*space.overrides, f"recipe={recipe}"))))
@@ -43,10 +46,12 @@ def initial_points(space: Space, recipe: str | None = None) -> Iterator[Params]:
         other = base
 
     def value(parameter: Parameter) -> Any:
-        there = current_value(other, parameter)
-        found = nearest_value(parameter.distribution, there)
-        inside = found == there or (isinstance(there, float) and found is not None and math.isclose(found, there))
-        return found if inside else nearest_value(parameter.distribution, current_value(base, parameter))
+        setting = current_value(other, parameter)
+        nearest = nearest_value(parameter.distribution, setting)
+        inside = nearest == setting or (
+            isinstance(setting, float) and nearest is not None and math.isclose(nearest, setting)
+        )
+        return nearest if inside else usual_value(parameter)
 
     published = space.fill_active(value)
     if published != usual and space.feasible(published):
@@ -54,9 +59,9 @@ def initial_points(space: Space, recipe: str | None = None) -> Iterator[Params]:
 
 
 def quasi_random(space: Space, number: int, seed: int) -> Params:
-    """Return one point of a scrambled Halton sequence over the space (Owen 2017), of which each parameter has a coordinate of its own.
+    """Return point ``number`` of a scrambled Halton sequence over the space (Owen 2017).
 
-    With constraints, one of the sequence's points that meet them.
+    Each parameter has its own coordinate. With constraints, only feasible points count.
     """
     if not space.constraints:
         return next(quasi_random_sequence(space, seed, skip=number))
@@ -64,40 +69,64 @@ def quasi_random(space: Space, number: int, seed: int) -> Params:
 
 
 def quasi_random_sequence(space: Space, seed: int, skip: int = 0) -> Iterator[Params]:
-    """Yield the points of a scrambled Halton sequence over the space without end, the first ``skip`` left out."""
+    """Yield an endless scrambled Halton sequence over the space from point ``skip`` on."""
     while not space.parameters:
         yield {}
-    sequence, names = Halton(len(space.parameters), scramble=True, rng=seed).fast_forward(skip), [p.name for p in space.parameters]
-    length = 1  # more and more at a time, for the first alone may be wanted
+    names = [p.name for p in space.parameters]
+    sequence = Halton(len(names), scramble=True, rng=seed).fast_forward(skip)
+    length = 1  # batches start small, since a caller may need only the first point
     while True:
-        for drawn in sequence.random(length).tolist():
-            shares = dict(zip(names, drawn, strict=True))
-            yield space.fill_active(lambda parameter, shares=shares: ppf(parameter.distribution, shares[parameter.name]))  # type: ignore[misc]
+        for row in sequence.random(length).tolist():
+            shares = dict(zip(names, row, strict=True))
+            yield space.fill_active(
+                lambda p, shares=shares: ppf(p.distribution, shares[p.name])  # type: ignore[misc]
+            )
         length = min(2 * length, FEASIBILITY_POINTS)
 
 
 def feasible_share(space: Space) -> float:
-    """Return the share (0 to 1) of a space that its constraints leave, of evenly spread points. Raises ConfigError if none is left."""
-    points = [*islice(quasi_random_sequence(space, 0), FEASIBILITY_POINTS)] if space.constraints else [{}]
+    """Return the share (0 to 1) of evenly spread points that meet the constraints.
+
+    Raises:
+        ConfigError: No point meets them.
+    """
+    points = (
+        [*islice(quasi_random_sequence(space, 0), FEASIBILITY_POINTS)]
+        if space.constraints
+        else [{}]
+    )
     share = sum(map(space.feasible, points)) / len(points)
     if not share:
-        each = "; ".join(f"{c.text!r} is met by {sum(map(c.holds, points)) / len(points):.2g} of them" for c in space.constraints)
-        raise ConfigError(f"sweep.constraints leave nothing: none of {len(points)} points of the space meets them all ({each}). Relax one")
+        shares = "; ".join(
+            f"{c.text!r} is met by {sum(map(c.holds, points)) / len(points):.2g} of them"
+            for c in space.constraints
+        )
+        raise ConfigError(
+            f"sweep.constraints leave nothing: none of {len(points)} points of the space meets "
+            f"them all ({shares}). Relax one"
+        )
     return share
 
 
 def grid_points(space: Space, steps: int | None) -> list[Params]:
-    """Return every point of the grid over a space, each branch with its own parameters alone."""
+    """Return every feasible point of the grid; each has only its active parameters."""
     values = {p.name: _values(p, steps) for p in space.parameters}
-    most = math.prod(map(len, values.values()))
-    if most > LARGEST_GRID:
-        raise ConfigError(f"sampler=grid: {most} points are too many (at most {LARGEST_GRID}): fix parameters, or lower sampler.steps")
+    size = math.prod(map(len, values.values()))
+    if size > LARGEST_GRID:
+        raise ConfigError(
+            f"sampler=grid: {size} points are too many (at most {LARGEST_GRID}): fix parameters, "
+            "or lower sampler.steps"
+        )
     points: list[Params] = [{}]
     for parameter in space.parameters:
         points = [
-            {**point, **more}
+            {**point, **choice}
             for point in points
-            for more in ([{parameter.name: v} for v in values[parameter.name]] if parameter.active({**space.fixed, **point}) else [{}])
+            for choice in (
+                [{parameter.name: v} for v in values[parameter.name]]
+                if parameter.active({**space.fixed, **point})
+                else [{}]
+            )
         ]
     return [*filter(space.feasible, points)]
 
@@ -112,7 +141,8 @@ def _values(parameter: Parameter, steps: int | None) -> list[Any]:
             return [low + n * step for n in range(round((high - low) / step) + 1)]
     if steps is None:
         raise ConfigError(
-            f"sampler=grid: {parameter.name} is continuous. Say how many values it has, sampler.steps=5, "
+            f"sampler=grid: {parameter.name} is continuous. Say how many values it has, "
+            "sampler.steps=5, "
             f"or which: sweep.space.{parameter.name}.values='choice(...)'"
         )
     shares = np.linspace(0.0, 1.0, steps) if steps > 1 else [0.5]

@@ -1,4 +1,4 @@
-"""The search space: from Hydra's sweep grammar to Optuna's distributions, with conditions, less what the command line fixed."""
+"""Convert Hydra's sweep grammar to Optuna's distributions, and back."""
 
 from __future__ import annotations
 
@@ -10,20 +10,35 @@ from typing import Any
 
 import optuna
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Quote, QuotedString, RangeSweep
+from hydra.core.override_parser.types import (
+    ChoiceSweep,
+    IntervalSweep,
+    Quote,
+    QuotedString,
+    RangeSweep,
+)
 from hydra.errors import HydraException
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from flowersweep.errors import ConfigError
 
 
 def parse_distribution(name: str, values: str) -> BaseDistribution:
-    """Parse values in Hydra's sweep grammar: interval(a, b), int(interval(a, b)), tag(log, ...), choice(...), range(...).
+    """Parse values in Hydra's sweep grammar.
 
-    Raises ConfigError saying which parameter and what may stand there.
+    The forms are interval(a, b), int(interval(a, b)), tag(log, ...), choice(...) and range(...).
+
+    Raises:
+        ConfigError: The values have none of these forms.
     """
-    wrong = ConfigError(
-        f"sweep.space.{name}.values={values!r}: must be interval(low, high), int(interval(low, high)), tag(log, interval(low, high)), "
+    problem = ConfigError(
+        f"sweep.space.{name}.values={values!r}: must be interval(low, high), int(interval(low, "
+        "high)), tag(log, interval(low, high)), "
         "choice(a, b, ...) or range(start, stop, step)"
     )
     try:
@@ -31,7 +46,7 @@ def parse_distribution(name: str, values: str) -> BaseDistribution:
         match value:
             case ChoiceSweep():
                 if any(isinstance(choice, list | dict) for choice in value.list):
-                    raise wrong
+                    raise problem
                 return CategoricalDistribution([*value.list])  # type: ignore[list-item]
             case IntervalSweep():
                 low, high, log = value.start, value.end, "log" in value.tags
@@ -45,12 +60,12 @@ def parse_distribution(name: str, values: str) -> BaseDistribution:
                     return IntDistribution(int(low), int(last), step=int(step))
                 return FloatDistribution(float(low), float(last), step=float(step))
     except (HydraException, ValueError, ArithmeticError) as error:
-        raise ConfigError(f"{wrong} ({error})") from None
-    raise wrong
+        raise ConfigError(f"{problem} ({error})") from None
+    raise problem
 
 
 def _last_of_range(start: float, stop: float, step: float) -> Decimal:
-    """Return the last value before the stop. In decimals, since sums of floats may go one step too far.
+    """Return the last value before the stop, in decimals: float sums may go one step too far.
 
     Raises ValueError if there is none.
     """
@@ -62,15 +77,18 @@ def _last_of_range(start: float, stop: float, step: float) -> Decimal:
 
 
 def to_hydra(distribution: BaseDistribution) -> str:
-    """Return values in Hydra's sweep grammar: what `parse_distribution` makes the distribution of."""
+    """Return a distribution in Hydra's sweep grammar; the inverse of ``parse_distribution``."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             return f"choice({', '.join(map(_to_word, choices))})"
         case IntDistribution(low=low, high=high, step=step) if step != 1:
-            return f"range({low}, {high + 1}, {step})"  # without the stop
+            return f"range({low}, {high + 1}, {step})"  # a range excludes its stop
         case FloatDistribution(low=low, high=high, step=float(step)):
             return f"range({low}, {high + step / 2}, {step})"
-        case IntDistribution(low=low, high=high, log=log) | FloatDistribution(low=low, high=high, log=log):
+        case (
+            IntDistribution(low=low, high=high, log=log)
+            | FloatDistribution(low=low, high=high, log=log)
+        ):
             values = f"interval({low}, {high})"
             values = f"int({values})" if isinstance(distribution, IntDistribution) else values
             return f"tag(log, {values})" if log else values
@@ -78,7 +96,7 @@ def to_hydra(distribution: BaseDistribution) -> str:
 
 
 def _to_word(choice: Any) -> str:
-    """Return a choice as Hydra reads it; a text that it would read as something else in quotes."""
+    """Return a choice as a Hydra word, quoted if Hydra would not read it as this string."""
     if not isinstance(choice, str):
         return json.dumps(choice)
     plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", choice)

@@ -1,4 +1,4 @@
-"""The search space: from Hydra's sweep grammar to Optuna's distributions, with conditions, less what the command line fixed."""
+"""The search space of a sweep: parameters with conditions, and the configuration they change."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Params = dict[str, Any]  # short name -> value
 
 @dataclass(frozen=True)
 class Parameter:
-    """One searched parameter: where its value goes, which values it takes, and on which others it depends."""
+    """One searched parameter: its path, its values, and the conditions on other parameters."""
 
     name: str
     path: str
@@ -33,19 +33,20 @@ class Parameter:
     when: dict[str, list[Any]]  # active only if each named parameter has one of these values
 
     def active(self, params: Mapping[str, Any]) -> bool:
-        """Say whether this parameter means anything beside the values chosen so far."""
+        """Return whether the values chosen so far meet the conditions of this parameter."""
         return all(params.get(name) in values for name, values in self.when.items())
 
 
 @dataclass(frozen=True)
 class Space:
-    """The parameters in the order they are asked for, and the configuration that they change."""
+    """The parameters, in the order of suggestion, and the configuration that they change."""
 
     parameters: tuple[Parameter, ...]
-    fixed: Params  # name in a condition -> its value, where the command line or the rest of the configuration says it
+    # name -> value that is not searched: set by the command line, or named in a condition
+    fixed: Params
     overrides: tuple[str, ...]  # the command line
-    groups: frozenset[str]  # paths that are config groups: changing one composes anew
-    constraints: tuple[Constraint, ...] = ()  # which of its points are wanted
+    groups: frozenset[str]  # paths of config groups; another option needs a new composition
+    constraints: tuple[Constraint, ...] = ()  # that every point must meet
 
     @cached_property
     def base(self) -> Settings:
@@ -58,37 +59,48 @@ class Space:
 
     def suggest(self, trial: optuna.Trial) -> Params:
         """Ask the trial for a value of each active parameter."""
-        return self.fill_active(lambda parameter: _suggested(trial, parameter.name, parameter.distribution))
+        return self.fill_active(
+            lambda parameter: _suggested(trial, parameter.name, parameter.distribution)
+        )
 
     def fill_active(self, value: Callable[[Parameter], Any]) -> Params:
-        """Return a point of the space: what ``value`` gives for each active parameter, without those for which it gives None."""
+        """Return the point of ``value(parameter)`` for active parameters; None leaves one out."""
         params: Params = {}
         for parameter in self.parameters:
-            if parameter.active({**self.fixed, **params}) and (found := value(parameter)) is not None:
-                params[parameter.name] = found
+            if (
+                parameter.active({**self.fixed, **params})
+                and (setting := value(parameter)) is not None
+            ):
+                params[parameter.name] = setting
         return params
 
     def feasible(self, params: Params) -> bool:
-        """Say whether a point is wanted: it meets every constraint."""
+        """Return whether a point meets every constraint."""
         return all(constraint.holds(params) for constraint in self.constraints)
 
     def distributions(self, params: Params) -> dict[str, BaseDistribution]:
-        """Return the distributions of the parameters that a trial had."""
+        """Return the distributions of the parameters in ``params``."""
         return {p.name: p.distribution for p in self.parameters if p.name in params}
 
     def config(self, params: Params) -> Config:
-        """Return the checked configuration of a trial: a swept parameter is an override. Raises ConfigError."""
-        if (known := self._configs.get(key := repr(params))) is not None:
-            return known
+        """Return the validated configuration of a trial. Raises ConfigError."""
+        if (cached := self._configs.get(key := repr(params))) is not None:
+            return cached
         paths = {p.path: params[p.name] for p in self.parameters if p.name in params}
         composition = self._composition({p: v for p, v in paths.items() if p in self.groups})
-        config = validate(with_settings(composition, {p: v for p, v in paths.items() if p not in self.groups}))
-        self._configs.clear()  # a trial asks for its own again and again
+        config = validate(
+            with_settings(composition, {p: v for p, v in paths.items() if p not in self.groups})
+        )
+        self._configs.clear()  # one entry is enough: a trial asks repeatedly for its own
         self._configs[key] = config
         return config
 
     def require_possible(self) -> None:
-        """Compose every option of every group and check both ends of every range. Raises one ConfigError that lists what cannot be."""
+        """Check every option of every group and both ends of every range.
+
+        Raises:
+            ConfigError: Lists every value without a valid configuration.
+        """
         problems = []
         for parameter in self.parameters:
             for value in _extremes(parameter.distribution):
@@ -104,36 +116,57 @@ class Space:
             raise ConfigError("; ".join(dict.fromkeys(problems)))
 
     def _conditions(self, parameter: Parameter) -> Params:
-        """Return a value of each parameter that this one depends on, with which it means something."""
-        needed: Params = {}
+        """Return values that make this parameter active."""
+        params: Params = {}
         for other in (p for p in self.parameters if p.name in parameter.when):
-            needed |= {**self._conditions(other), other.name: parameter.when[other.name][0]}
-        return needed
+            params |= {**self._conditions(other), other.name: parameter.when[other.name][0]}
+        return params
 
     def _composition(self, chosen: Mapping[str, Any]) -> Config:
-        """Return the configuration with these options of groups, by path."""
+        """Compose the configuration with these options of groups, by path."""
         return compose_unchecked(
-            self.overrides + tuple(f"{path}={value}" for path, value in chosen.items() if self.base[f"{path}.name"] != value)
+            self.overrides
+            + tuple(
+                f"{path}={value}"
+                for path, value in chosen.items()
+                if self.base[f"{path}.name"] != value
+            )
         )
 
     def settings(self, params: Params) -> Settings:
-        """Return where the configuration of a trial differs from the base, by dotted path."""
+        """Return the settings in which a trial differs from the base, by dotted path."""
         return differences_from(self.base, self.config(params))
 
     def choices(self, path: str) -> list[Params]:
-        """Return one point for each option of a group, if it is searched; else the one that leaves it as it is."""
-        searched = [p for p in self.parameters if p.path == path and isinstance(p.distribution, CategoricalDistribution)]
-        return [{p.name: choice} for p in searched for choice in p.distribution.choices] or [{}]  # type: ignore[attr-defined]
+        """Return a point for each option of a searched group; else only the empty point."""
+        searched = [
+            p
+            for p in self.parameters
+            if p.path == path and isinstance(p.distribution, CategoricalDistribution)
+        ]
+        return [
+            {p.name: choice}
+            for p in searched
+            for choice in p.distribution.choices  # type: ignore[attr-defined]
+        ] or [{}]
 
     def describe(self) -> dict[str, Any]:
-        """Return the space as plain data, to tell whether two are the same."""
-        return {p.name: {"path": p.path, "values": distribution_to_json(p.distribution), "when": p.when} for p in self.parameters}
+        """Return plain data that is equal for equal spaces."""
+        return {
+            p.name: {"path": p.path, "values": distribution_to_json(p.distribution), "when": p.when}
+            for p in self.parameters
+        }
 
 
 def build_space(config: Config, overrides: Sequence[str], given: Sequence[Override]) -> Space:
     """Build the space of a composed sweep, without the parameters that the command line fixes.
 
-    Raises ConfigError for an entry that names no key, has values outside the grammar, or depends on nothing.
+    Args:
+        overrides: The words of the command line.
+        given: The same words, parsed.
+
+    Raises:
+        ConfigError: An entry names an unknown key or condition, or its values do not parse.
     """
     leaves = dict(flatten(config))
     groups = frozenset(path.rsplit(".", 1)[0] for path in leaves if path.endswith(".name"))
@@ -145,36 +178,77 @@ def build_space(config: Config, overrides: Sequence[str], given: Sequence[Overri
         parent = path.rpartition(".")[0]
         if path not in leaves and path not in groups:
             if parent in words and entry.get("when"):
-                continue  # the command line chose another option of the group, which has no such key
+                continue  # the chosen option of the group has no such key
             near = [key for key in leaves if parent and key.startswith(f"{parent}.")] or [*groups]
-            raise ConfigError(f"sweep.space.{name}: no key {path!r}. " + did_you_mean(path, near, "Keys there"))
+            raise ConfigError(
+                f"sweep.space.{name}: no key {path!r}. " + did_you_mean(path, near, "Keys there")
+            )
         if path in words:
             fixed[name] = words[path]
         else:
             conditions = _conditions(entry, config, leaves)
-            fixed |= {n: leaves.get(n, leaves.get(f"{n}.name")) for n in conditions if n not in config.sweep.space}
-            parameters.append(Parameter(name, path, parse_distribution(name, str(_field(entry, name, "values"))), conditions))
-    possible = [p for p in parameters if all(n not in fixed or fixed[n] in values for n, values in p.when.items())]
+            fixed |= {
+                n: leaves.get(n, leaves.get(f"{n}.name"))
+                for n in conditions
+                if n not in config.sweep.space
+            }
+            parameters.append(
+                Parameter(
+                    name,
+                    path,
+                    parse_distribution(name, str(_field(entry, name, "values"))),
+                    conditions,
+                )
+            )
+    possible = [
+        p
+        for p in parameters
+        if all(n not in fixed or fixed[n] in values for n, values in p.when.items())
+    ]
     if config.sweep.space and not possible:
-        raise ConfigError("the command line fixes every parameter of the sweep; to train once: python -m flowersweep train ...")
-    return Space(tuple(possible), fixed, tuple(overrides), groups, _constraints(config, leaves, words, possible))
+        raise ConfigError(
+            "the command line fixes every parameter of the sweep; to train once: python -m "
+            "flowersweep train ..."
+        )
+    return Space(
+        tuple(possible),
+        fixed,
+        tuple(overrides),
+        groups,
+        _constraints(config, leaves, words, possible),
+    )
 
 
-def _constraints(config: Config, leaves: Settings, words: Mapping[str, Any], possible: Sequence[Parameter]) -> tuple[Constraint, ...]:
+def _constraints(
+    config: Config, leaves: Settings, words: Mapping[str, Any], possible: Sequence[Parameter]
+) -> tuple[Constraint, ...]:
     names: dict[str, str] = {}
-    settings = {**leaves, **{path.removesuffix(".name"): value for path, value in leaves.items() if path.endswith(".name")}}
+    settings = {
+        **leaves,
+        **{
+            path.removesuffix(".name"): value
+            for path, value in leaves.items()
+            if path.endswith(".name")
+        },
+    }
     for name, entry in config.sweep.space.items():
         path = str(entry["path"])
         if path in words:
             settings[name] = settings[path]
         else:
             names |= {name: name, path: name}
-    searched = [p.path for p in possible if isinstance(p.distribution, CategoricalDistribution) and p.path not in leaves]
-    return tuple(constraint(str(text), names, settings, searched) for text in config.sweep.constraints)
+    searched = [
+        p.path
+        for p in possible
+        if isinstance(p.distribution, CategoricalDistribution) and p.path not in leaves
+    ]
+    return tuple(
+        constraint(str(text), names, settings, searched) for text in config.sweep.constraints
+    )
 
 
 def require_step(config: Config) -> None:
-    """Raise ConfigError if one of the callables that a step is made of cannot be had, or does not take what stands beside it."""
+    """Raise ConfigError if a callable of the training step is missing or rejects its arguments."""
     for slot in ("loss", "schedule", "augment", "optimizer"):
         spec = getattr(config, slot)
         if spec.get("_target_"):
@@ -183,7 +257,10 @@ def require_step(config: Config) -> None:
 
 def _field(entry: Any, name: str, key: str) -> Any:
     if not isinstance(entry, Mapping) or key not in entry:
-        raise ConfigError(f"sweep.space.{name}: must be of the form {{path: KEY, values: 'interval(0, 1)'}}, it is {entry!r}")
+        raise ConfigError(
+            f"sweep.space.{name}: must be of the form {{path: KEY, values: 'interval(0, 1)'}}, it "
+            f"is {entry!r}"
+        )
     return entry[key]
 
 
@@ -191,5 +268,11 @@ def _conditions(entry: Mapping[str, Any], config: Config, leaves: Settings) -> d
     conditions = entry.get("when") or {}
     for name in conditions:
         if not {name, f"{name}.name"} & {*config.sweep.space, *leaves}:
-            raise ConfigError(f"sweep.space: a condition names {name!r}. " + did_you_mean(name, config.sweep.space, "Parameters"))
-    return {name: list(value) if isinstance(value, list) else [value] for name, value in conditions.items()}
+            raise ConfigError(
+                f"sweep.space: a condition names {name!r}. "
+                + did_you_mean(name, config.sweep.space, "Parameters")
+            )
+    return {
+        name: list(value) if isinstance(value, list) else [value]
+        for name, value in conditions.items()
+    }

@@ -1,11 +1,16 @@
-"""Points of a space: those a search starts from, a quasi-random sequence, a grid, and what a share of a distribution is."""
+"""Map between the values of a distribution and its shares, from 0 to 1."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from flowersweep.config.paths import Settings
 from flowersweep.space.space import Parameter
@@ -19,7 +24,10 @@ def ppf(distribution: BaseDistribution, share: float) -> Any:
         case IntDistribution(low=low, high=high, log=True):
             ends = math.log(low - 0.5), math.log(high + 0.5)
             return min(max(round(math.exp(ends[0] + share * (ends[1] - ends[0]))), low), high)
-        case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=int() | float() as step):
+        case (
+            IntDistribution(low=low, high=high, step=step)
+            | FloatDistribution(low=low, high=high, step=int() | float() as step)
+        ):
             count = round((high - low) / step) + 1
             return min(low + step * min(int(share * count), count - 1), high)  # sums of floats may go beyond
         case FloatDistribution(low=low, high=high, log=log):
@@ -29,31 +37,41 @@ def ppf(distribution: BaseDistribution, share: float) -> Any:
 
 
 def cdf(distribution: BaseDistribution, value: float) -> float:
-    """Return the share (0 to 1) of a distribution of numbers that lies below a value: what `quantile` takes back to it."""
+    """Return the share (0 to 1) of a numerical distribution below a value; ``ppf`` inverts it."""
     match distribution:
         case IntDistribution(low=low, high=high, log=True):
             return math.log(value / (low - 0.5)) / math.log((high + 0.5) / (low - 0.5))
-        case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=int() | float() as step):
+        case (
+            IntDistribution(low=low, high=high, step=step)
+            | FloatDistribution(low=low, high=high, step=int() | float() as step)
+        ):
             return ((value - low) / step + 0.5) / (round((high - low) / step) + 1)
         case FloatDistribution(low=low, high=high, log=log):
-            return math.log(value / low) / math.log(high / low) if log else (value - low) / (high - low)
+            return (
+                math.log(value / low) / math.log(high / low)
+                if log
+                else (value - low) / (high - low)
+            )
     raise AssertionError(distribution)
 
 
 def nearest_value(distribution: BaseDistribution, value: Any) -> Any:
-    """Return the value of a distribution that is nearest to a setting; None if there is none."""
+    """Return the value of a distribution nearest to a setting; None if no value is comparable."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             return next((choice for choice in choices if choice == value), None)
-        case IntDistribution(low=low, high=high, step=step) | FloatDistribution(low=low, high=high, step=step):
+        case (
+            IntDistribution(low=low, high=high, step=step)
+            | FloatDistribution(low=low, high=high, step=step)
+        ):
             if isinstance(value, bool) or not isinstance(value, int | float):
                 return None
             inside = min(max(value, low), high)
-            moved = low + round((inside - low) / step) * step if step else inside
-            return moved if isinstance(distribution, IntDistribution) else float(moved)
+            nearest = low + round((inside - low) / step) * step if step else inside
+            return nearest if isinstance(distribution, IntDistribution) else float(nearest)
     raise AssertionError(distribution)
 
 
 def current_value(leaves: Settings, parameter: Parameter) -> Any:
-    """The setting of a parameter; a group is known by its option's name."""
+    """Return the setting of a parameter; for a group, the name of its option."""
     return leaves.get(parameter.path, leaves.get(f"{parameter.path}.name"))

@@ -1,4 +1,4 @@
-"""What a journal says of each trial, and the Optuna study that is rebuilt from it."""
+"""Describe the best trial of a study in one sentence."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from flowersweep.util.files import read_arrays
 
 
 def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, objective: str) -> str:
-    """Say how good the best trial of the study in ``folder`` is on the held-out half, how sure that is, and of how many it was picked."""
+    """Describe the best trial of a study: its held-out score with an interval, and the selection.
+
+    Args:
+        folder: The folder of the study.
+        picked_from: The number of trials that the best was picked from.
+        objective: The objective that picked it.
+    """
     if best is None:
         return "no trial was completed"
-    if not (folder / "trials" / str(best.number) / "logits.npz").exists():
+    path = folder / "trials" / str(best.number) / "logits.npz"
+    if not path.exists():
         return f"best: trial {best.number}, whose predictions are not in the study's folder"
     try:
-        kept = read_arrays(folder / "trials" / str(best.number) / "logits.npz")
+        kept = read_arrays(path)
     except StudyError as error:
         return f"best: trial {best.number}; {error}"
     logits, labels = kept["holdout"], kept["holdout_labels"]
@@ -26,5 +33,6 @@ def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, obje
     score = macro_f1(logits, labels, logits.shape[1])
     return (
         f"best: trial {best.number}, macro F1 {score:.3f} on {len(labels)} held-out images "
-        f"(95 % interval {low:.3f} to {high:.3f}, one seed), picked from {picked_from} trial{'s' * (picked_from != 1)} by {objective}"
+        f"(95 % interval {low:.3f} to {high:.3f}, one seed), picked from {picked_from} "
+        f"trial{'s' * (picked_from != 1)} by {objective}"
     )

@@ -1,4 +1,4 @@
-"""The minutes that a study may run, over all its commands."""
+"""The minutes that a study may run, all its commands together."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ now = time.monotonic
 
 
 class BudgetUsed(StudyError):
-    """The minutes of the study are used up. It continues when it is given more."""
+    """The minutes of the study are used up. A later command with more minutes continues it."""
 
 
 class Clock:
-    """The minutes of a study while it runs: those of earlier commands, and those of this one.
+    """Counts the minutes of a study: those of earlier commands and of this one.
 
     Args:
-        seconds: That earlier commands have run.
-        limit: Minutes; None: no limit.
+        seconds: How long earlier commands have run.
+        limit: The budget in minutes; None for no limit.
     """
 
     def __init__(self, seconds: float, limit: float | None) -> None:
@@ -37,4 +37,7 @@ class Clock:
     def require(self, ended: int, trials: int) -> None:
         """Raise BudgetUsed if no minute is left for the trials that have not ended."""
         if self.over:
-            raise BudgetUsed(f"sweep.budget.minutes={self._limit:g} are used up with {ended} of {trials} trials ended; nothing is lost")
+            raise BudgetUsed(
+                f"sweep.budget.minutes={self._limit:g} are used up with {ended} of {trials} trials "
+                "ended; nothing is lost"
+            )

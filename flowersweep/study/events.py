@@ -41,7 +41,7 @@ class ImportedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What every event has."""
+    """The fields of every event."""
 
     time: float = 0.0  # seconds since 1970
     elapsed: float = 0.0  # seconds that this command has run; a suspended machine does not count
@@ -67,7 +67,7 @@ class StudyStarted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyResumed(Event):
-    """A later command goes on with the study."""
+    """A later command continues the study."""
 
     command: str
     n_trials: int
@@ -76,7 +76,7 @@ class StudyResumed(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class StudyStopped(Event):
-    """A command has ended in order."""
+    """A command ended without a crash."""
 
     state: str  # finished or interrupted
     best: int | None = None  # the best trial so far
@@ -92,8 +92,10 @@ class TrialAsked(Event):
     identity: str | None = None  # hash of the training; equal trainings have equal hashes
     repeats: int | None = None  # the first trial with this identity
     seed: int | None = None  # the seed of a repeated training; None: the study's
-    hyperband: dict[str, Any] = field(default_factory=dict)  # bracket and round of a KerasTuner Hyperband trial
-    attributes: dict[str, Any] | None = None  # Optuna's system attributes, if other trials ran meanwhile
+    # bracket and round of a KerasTuner Hyperband trial
+    hyperband: dict[str, Any] = field(default_factory=dict)
+    # Optuna's system attributes, if other trials ran meanwhile
+    attributes: dict[str, Any] | None = None
     logical_time: int | None = None  # in epochs, where trials run on threads
 
 
@@ -126,7 +128,7 @@ class TrialEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerLost(Event):
-    """The worker of a trial is gone; another one takes the trial up."""
+    """The worker of a trial was lost; another worker continues the trial."""
 
     trial: int
     reason: str
@@ -183,8 +185,7 @@ KINDS: dict[str, type[Event]] = {
 NAMES = {kind: name for name, kind in KINDS.items()}
 FIELDS = {kind: tuple(entry.name for entry in fields(kind)) for kind in NAMES}
 
-
-# the fields of events that hold a list of dataclasses
+# the fields that hold a list of dataclasses
 LISTS: dict[tuple[type[Event], str], type[Epoch | ImportedTrial]] = {
     (EpochsReported, "epochs"): Epoch,
     (StudyStarted, "imported"): ImportedTrial,
@@ -192,7 +193,7 @@ LISTS: dict[tuple[type[Event], str], type[Epoch | ImportedTrial]] = {
 
 
 def to_json(event: Event) -> dict[str, Any]:
-    """Return an event as plain data, its kind first."""
+    """Return an event as plain data, with its kind first."""
     kind = type(event)
     line: dict[str, Any] = {"event": NAMES[kind]}
     for name in FIELDS[kind]:
@@ -206,19 +207,24 @@ def from_json(line: Mapping[str, Any]) -> Event:
     """Return the event of a line.
 
     Raises:
-        StudyError: The line is of an unknown kind, or has other fields.
+        StudyError: The kind of the line or one of its fields is unknown.
     """
     content = dict(line)
     kind = KINDS.get(str(content.pop("event", None)))
     if kind is None:
-        raise StudyError(f"the journal has an event {line.get('event')!r} that this version does not know. {NEWER}")
+        raise StudyError(
+            f"the journal has an event {line.get('event')!r} that this version does not know. "
+            f"{NEWER}"
+        )
     try:
         for (owner, name), item in LISTS.items():
             if owner is kind:
                 content[name] = [item(**entry) for entry in content.get(name, ())]
         return kind(**content)
     except TypeError as error:
-        raise StudyError(f"the event {line['event']!r} of the journal is not of this version: {error}. {NEWER}") from error
+        raise StudyError(
+            f"the event {line['event']!r} of the journal is not of this version: {error}. {NEWER}"
+        ) from error
 
 
 def require_readable(first: Mapping[str, Any]) -> None:
@@ -227,7 +233,10 @@ def require_readable(first: Mapping[str, Any]) -> None:
     if number is None:
         raise StudyError(
             "the journal was written by a flowersweep before 0.2, which this version cannot read. "
-            "Start a new study (study=NAME), or finish this one with `pip install flowersweep==0.1.0`"
+            "Start a new study (study=NAME), or finish this one with `pip install "
+            "flowersweep==0.1.0`"
         )
     if number > FORMAT:
-        raise StudyError(f"the journal has format {number}, and this version reads up to {FORMAT}. {NEWER}")
+        raise StudyError(
+            f"the journal has format {number}, and this version reads up to {FORMAT}. {NEWER}"
+        )

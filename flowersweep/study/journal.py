@@ -1,8 +1,8 @@
 """The journal of a study: an append-only file of events, one JSON object a line.
 
-It is the truth of a study. The Optuna study, the MLflow runs and the report are views that can be
-rebuilt from it. One process at a time writes it. An event is on disk before anything acts on it;
-a line that a kill or a full disk tore is cut off by the next write.
+The journal is the truth of a study. The Optuna study, the MLflow runs and the report are views that
+can be rebuilt from it. One process at a time writes it. An event is on disk before anything acts on
+it. If a kill or a full disk tears a line, the next write cuts it off.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from typing import TypeVar
 from flowersweep.errors import StudyError
 from flowersweep.study.events import Event, from_json, require_readable, to_json
 
-LOCK_WAIT_S = 0.2  # a reader that looks who holds the lock has it for microseconds
+LOCK_WAIT_S = 0.2  # ``lock_holder`` takes the lock for microseconds
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
 
 def read_events(path: Path, offset: int = 0, most: int | None = None) -> tuple[list[Event], int]:
-    """Return the whole events from byte ``offset`` on, and the offset just behind the last of them.
+    """Return the complete events from byte ``offset`` on, and the offset behind the last one.
 
-    A torn last line is left for later.
+    A torn last line is left for the next call.
 
     Args:
-        most: Read only as many events as fit into so many bytes, but at least one.
+        most: Read at most this many bytes, but at least one event.
 
     Raises:
-        StudyError: A line in the middle is broken, which no kill can do, or the journal is of
+        StudyError: A line in the middle is broken, which no kill can cause, or the journal has
             another format.
     """
     if not path.exists():
@@ -48,14 +48,16 @@ def read_events(path: Path, offset: int = 0, most: int | None = None) -> tuple[l
     try:
         lines = [json.loads(line) for line in whole.splitlines()]
     except ValueError as error:
-        raise StudyError(f"{path} is damaged ({error}). Restore it from a copy, or start a study of another name") from error
+        raise StudyError(
+            f"{path} is damaged ({error}). Restore it from a copy, or start a study of another name"
+        ) from error
     if lines and offset == 0:
         require_readable(lines[0])
     return [from_json(line) for line in lines], offset + len(whole)
 
 
 def lock_holder(folder: Path) -> str | None:
-    """Return who holds the lock of the study in ``folder``, as the lock says; None if nobody does."""
+    """Return the holder of the lock of the study in ``folder``; None if the lock is free."""
     try:
         with (folder / "lock").open() as lock:
             try:
@@ -81,7 +83,10 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = (path.parent / "lock").open("a+")
         except OSError as error:
-            raise StudyError(f"cannot write into {path.parent}: {error.strerror}. Choose another folder: dir=PATH") from error
+            raise StudyError(
+                f"cannot write into {path.parent}: {error.strerror}. Choose another folder: "
+                "dir=PATH"
+            ) from error
         self._take_lock()
         self.events, self._end = read_events(path)
         self._opened = time.monotonic()
@@ -106,7 +111,8 @@ class Journal:
                 holder = self._lock.read().strip() or "another process"
                 self._lock.close()
                 raise StudyError(
-                    f'study "{self.path.parent.name}" is being run by {holder}. Wait for it, stop it, or choose another name: study=NAME'
+                    f'study "{self.path.parent.name}" is being run by {holder}. Wait for it, stop '
+                    "it, or choose another name: study=NAME"
                 ) from None
         self._lock.truncate(0)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -125,8 +131,12 @@ class Journal:
         try:
             self._write(line)
         except OSError as error:
-            raise StudyError(f"cannot write {self.path}: {error.strerror}. Make room and run the same command again") from error
-        except BaseException:  # Ctrl-C: a reader may have seen the line, so if it is whole, it stays
+            raise StudyError(
+                f"cannot write {self.path}: {error.strerror}. Make room and run the same command "
+                "again"
+            ) from error
+        except BaseException:
+            # Ctrl-C: a reader may have seen the line, so a complete line stays
             if self._file is not None and os.fstat(self._file).st_size == self._end + len(line):
                 self._accept(event, line)
             raise
@@ -142,9 +152,9 @@ class Journal:
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         # cut off what a kill or a full disk left half-written
         os.ftruncate(self._file, self._end)
-        done = 0
-        while done < len(line):
-            done += os.pwrite(self._file, line[done:], self._end + done)
+        size = 0
+        while size < len(line):
+            size += os.pwrite(self._file, line[size:], self._end + size)
         os.fsync(self._file)
 
     def __enter__(self) -> Journal:

@@ -1,4 +1,4 @@
-"""What a study looks for: one objective or several, which way each goes, and the time that a trial took."""
+"""The objectives of a study: their names, directions and order, and the training time."""
 
 from __future__ import annotations
 
@@ -16,30 +16,42 @@ def objective_names(config: Experiment) -> list[str]:
 
 
 def direction(objective: str) -> Literal["minimize", "maximize"]:
-    """Return which way an objective goes: a likelihood and a time are to be small, a share of hits large."""
+    """Return the direction of an objective; only NLL and time are minimized."""
     return "minimize" if objective.endswith("nll") or objective == "time" else "maximize"
 
 
 def better(value: float, than: float, objective: str) -> bool:
-    """Say whether one value of an objective is better than another."""
+    """Return whether ``value`` is better than ``than``."""
     return value < than if direction(objective) == "minimize" else value > than
 
 
-def objective_values(value: float, metrics: Mapping[str, float], names: Sequence[str]) -> list[float]:
-    """Return a complete trial's values of all objectives, of which ``value`` is the first."""
+def objective_values(
+    value: float, metrics: Mapping[str, float], names: Sequence[str]
+) -> list[float]:
+    """Return the values of all objectives of a complete trial; ``value`` is the first."""
     return [value, *(metrics[name] for name in names[1:])]
 
 
-def rank_key(found: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
-    """Return values so that the smaller tuple is better. The smallest is on the Pareto front: the next objective decides between equals."""
-    return tuple(value if direction(name) == "minimize" else -value for value, name in zip(found, names, strict=True))
+def rank_key(values: Sequence[float], names: Sequence[str]) -> tuple[float, ...]:
+    """Return a sort key of a trial's values: the smaller key is better.
+
+    The next objective decides between equals, so the smallest key is on the Pareto front.
+    """
+    return tuple(
+        value if direction(name) == "minimize" else -value
+        for value, name in zip(values, names, strict=True)
+    )
 
 
 def training_seconds(times: Sequence[float], *cuts: int) -> float:
-    """Return how long a training took, from when it was asked for and when each epoch ended; after so many a stage or a size begins.
+    """Return the seconds of a training, without compilation and pauses between commands.
 
-    An epoch counts with the median of its stage, without the stage's first if there are more: what was compiled, prepared or waited for
-    between two commands is not training.
+    Each epoch counts as the median epoch of its stage. The first epoch of a stage, which compiles,
+    is left out of the median if there are others.
+
+    Args:
+        times: When the trial was asked for, and when each epoch ended, in seconds.
+        cuts: The numbers of epochs after which a new stage or image size begins.
     """
     gaps = [end - begin for begin, end in pairwise(times)]
     stages = [gaps[begin:end] for begin, end in pairwise(sorted({0, *cuts, len(gaps)}))]

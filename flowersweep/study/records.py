@@ -1,6 +1,7 @@
-"""What a journal says: the one fold from events to the state of a study and of its trials.
+"""Fold the events of a journal into the state of a study and its trials.
 
-Optuna's study, the MLflow runs, the report, status, budgets and the plan read this, never events.
+The Optuna study, the MLflow runs, the report, status, budgets and the plan read this state, never
+the events.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ HyperbandState = dict[str, Any]  # bracket and round of a trial of KerasTuner's 
 
 @dataclass
 class TrialRecord:
-    """One trial."""
+    """The state of a trial."""
 
     number: int
     params: dict[str, Any]
     identity: str | None = None  # hash of the training; equal trainings have equal hashes
     repeats: int | None = None  # the first trial with the same identity
-    seed: int | None = None  # of a repeated training; a repeat without one takes the earlier result
+    seed: int | None = None  # of a repetition; without one it reuses the earlier result
     hyperband_state: HyperbandState = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)  # what differs from the study's
     reports: dict[int, float] = field(default_factory=dict)  # epochs done -> objective, by segment
@@ -48,11 +49,11 @@ class TrialRecord:
     metrics: dict[str, float] = field(default_factory=dict)  # the newest
     ended: TrialEnded | None = None
     optuna_attrs: dict[str, Any] | None = None  # Optuna's, if other trials ran meanwhile
-    pruned: bool = False  # the pruner has decided; the trial has not ended yet
-    progress: tuple[int, int] = (0, 0)  # while it runs here: epochs done, steps of the next
+    pruned: bool = False  # the pruner decided to stop the trial, which may not have ended yet
+    progress: tuple[int, int] = (0, 0)  # in this process: epochs done, steps of the next epoch
     asked_at: int | None = None  # logical time
-    worker: int | None = None  # that had it last; None: the coordinator's process
-    span: tuple[float, float] = (0.0, 0.0)  # first and last event, in seconds that the study has run
+    worker: int | None = None  # the last one; None: the coordinator's process
+    span: tuple[float, float] = (0.0, 0.0)  # first and last event, in study seconds
 
     @property
     def state(self) -> str:
@@ -61,7 +62,7 @@ class TrialRecord:
 
     @property
     def times(self) -> list[float]:
-        """When it was asked for, and when each epoch ended, in seconds since 1970."""
+        """The times of the suggestion and of the end of each epoch, in seconds since 1970."""
         return [self.asked_time, *self.epoch_ends.values()]
 
     @property
@@ -76,7 +77,7 @@ class TrialRecord:
 
     @property
     def reused(self) -> int | None:
-        """The trial whose result this one takes."""
+        """The trial whose result this one reuses."""
         return self.repeats if self.seed is None else None
 
 
@@ -86,18 +87,19 @@ class StudyRecord:
     def __init__(self, events: Iterable[Event] = ()) -> None:
         self._started: StudyStarted | None = None
         self.trials: list[TrialRecord] = []
-        self.n_trials = 0  # that the newest command asked for
-        self.seconds = 0.0  # that commands have run; the time between two commands does not count
-        self.resumed_at: list[float] = []  # in those seconds
-        self.forecasts: list[tuple[float, ForecastMade]] = []  # with when they were made
-        self.worker_failures: Counter[int] = Counter()  # of each trial since it last reported
+        self.n_trials = 0  # of the newest command
+        self.seconds = 0.0  # study seconds: the run time of all commands, without gaps
+        self.resumed_at: list[float] = []  # in study seconds
+        self.forecasts: list[tuple[float, ForecastMade]] = []  # each with its study seconds
+        self.worker_failures: Counter[int] = Counter()  # per trial, since its last report
         self.logical_time = 0  # of the newest event
         self.models: list[ModelLogged] = []
-        self.code: str | None = None  # digest of the code that trains now
-        self.running = False  # no command has stopped in order since the last one started
+        self.code: str | None = None  # digest of the newest training code
+        self.running = False  # the newest command has not journaled its end
         self.newest = 0.0  # time of the newest event, seconds since 1970
-        self._begun_at = 0.0  # of the newest command, in seconds that the study has run
-        self._first_news, self._ends = 0.0, list[float]()  # of trials in the newest command
+        self._command_start = 0.0  # of the newest command, in study seconds
+        # of the newest command: the first event of a trial, and the ends of trials
+        self._first_news, self._ends = 0.0, list[float]()
         for event in events:
             self.apply(event)
 
@@ -129,22 +131,22 @@ class StudyRecord:
 
     @property
     def trials_per_minute(self) -> float | None:
-        """Trials that the newest command ended a minute, since its first trial; None before one has ended."""
-        lasted = self._ends[-1] - self._first_news if self._ends else 0.0
-        return 60 * len(self._ends) / lasted if lasted > 0 else None
+        """Ended trials per minute in the newest command; None before the first end."""
+        seconds = self._ends[-1] - self._first_news if self._ends else 0.0
+        return 60 * len(self._ends) / seconds if seconds > 0 else None
 
     def forecast(self, trials: int) -> float | None:
-        """Return the minutes of the newest forecast for so many trials, all commands together."""
-        minutes = [made.minutes for _, made in self.forecasts if made.trials == trials]
+        """Return the newest forecast for ``trials`` trials, in minutes of all commands together."""
+        minutes = [event.minutes for _, event in self.forecasts if event.trials == trials]
         return minutes[-1] if minutes else None
 
     def apply(self, event: Event) -> None:
-        """Take in the next event."""
+        """Apply the next event."""
         self.newest = event.time
         if isinstance(event, StudyStarted | StudyResumed):
-            self._begun_at = self.seconds - event.elapsed
+            self._command_start = self.seconds - event.elapsed
             self._first_news, self._ends, self.running = 0.0, [], True
-        self.seconds = self._begun_at + event.elapsed
+        self.seconds = self._command_start + event.elapsed
         match event:
             case StudyStarted():
                 self._started, self.code = event, event.provenance.get("code")
@@ -155,14 +157,14 @@ class StudyRecord:
             case StudyStopped():
                 self.running = False
             case TrialAsked():
-                self.trials.append(self._asked(event))
-                self._take_news(event.trial, event)
+                self.trials.append(self._new_trial(event))
+                self._update_times(event.trial, event)
             case EpochsReported():
-                self._reported(self.trials[event.trial], event)
-                self._take_news(event.trial, event)
+                self._add_report(self.trials[event.trial], event)
+                self._update_times(event.trial, event)
             case TrialEnded():
-                self._trial_ended(self.trials[event.trial], event)
-                self._take_news(event.trial, event)
+                self._end_trial(self.trials[event.trial], event)
+                self._update_times(event.trial, event)
                 self._ends.append(event.time)
             case WorkerLost():
                 self.worker_failures[event.trial] += 1
@@ -171,14 +173,14 @@ class StudyRecord:
             case ModelLogged():
                 self.models.append(event)
 
-    def _take_news(self, number: int, event: TrialAsked | EpochsReported | TrialEnded) -> None:
+    def _update_times(self, number: int, event: TrialAsked | EpochsReported | TrialEnded) -> None:
         if event.logical_time is not None:
             self.logical_time = event.logical_time
         self._first_news = self._first_news or event.time
         trial = self.trials[number]
         trial.span = trial.span[0], self.seconds
 
-    def _asked(self, event: TrialAsked) -> TrialRecord:
+    def _new_trial(self, event: TrialAsked) -> TrialRecord:
         trial = TrialRecord(
             event.trial,
             event.params,
@@ -196,11 +198,13 @@ class StudyRecord:
             trial.reports = dict(self.trials[trial.continues].reports)
         return trial
 
-    def _reported(self, trial: TrialRecord, event: EpochsReported) -> None:
+    def _add_report(self, trial: TrialRecord, event: EpochsReported) -> None:
         last = event.epochs[-1]
         trial.reports[last.epoch] = trial.curve[last.epoch] = event.value
         objective = self.started.objective
-        trial.curve |= {e.epoch: e.metrics[objective] for e in event.epochs if objective in e.metrics}
+        trial.curve |= {
+            e.epoch: e.metrics[objective] for e in event.epochs if objective in e.metrics
+        }
         trial.epoch_ends |= {epoch.epoch: epoch.time for epoch in event.epochs}
         trial.metrics = last.metrics
         if event.attributes is not None:
@@ -209,7 +213,7 @@ class StudyRecord:
         trial.worker = event.worker
         self.worker_failures.pop(trial.number, None)
 
-    def _trial_ended(self, trial: TrialRecord, event: TrialEnded) -> None:
+    def _end_trial(self, trial: TrialRecord, event: TrialEnded) -> None:
         if trial.reused is not None:
             trial.reports = dict(self.trials[trial.reused].reports)
         trial.ended = event
@@ -217,10 +221,10 @@ class StudyRecord:
 
 
 def read_study(folder: Path) -> StudyRecord:
-    """Return the state of the study in ``folder``; an empty one if there is no journal.
+    """Return the state of the study in ``folder``; an empty state if there is no journal.
 
     Raises:
-        StudyError: The journal is damaged or of another format.
+        StudyError: The journal is damaged or has another format.
     """
     return StudyRecord(read_events(folder / "journal.jsonl")[0])
 
@@ -228,7 +232,8 @@ def read_study(folder: Path) -> StudyRecord:
 def ranked_records(trials: Iterable[TrialRecord], *names: str) -> list[TrialRecord]:
     """Return the complete trials, the best first.
 
-    The first of the objectives ``names`` decides, the next ones decide between equals, then the earlier trial comes first.
+    The first objective in ``names`` decides. The next ones decide between equals, then the trial's
+    place in ``trials``.
     """
     values = {
         trial.number: objective_values(trial.value, trial.metrics, names)

@@ -28,6 +28,7 @@ from flowersweep.study.journal import Journal
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.stages import HeadStage
+from flowersweep.util.files import atomic_write
 from tests.kills.die_at_write import die_at
 
 Before = Callable[..., bool]  # does what is still done before the end; False if it is not the moment yet
@@ -82,11 +83,12 @@ def a_result(whole: Callable[..., Any], *args: Any) -> bool:
     return True
 
 
-def a_page(whole: Callable[..., int], path: Path, text: str, **more: Any) -> bool:
+def a_page(whole: Callable[..., None], path: Path, content: bytes) -> bool:
     """Write half of the page."""
-    if path.name != "report.html.partial":
-        return False
-    whole(path, text[: len(text) // 2], **more)
+    with atomic_write(path) as file:
+        file.write(content[: len(content) // 2])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
     return True
 
 
@@ -98,7 +100,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "after the last epoch": lambda: die_in(trial, "finish", a_result),
     "between tell and shipping": lambda: a_line("trial_ended", 1.0, 1),
     "before the best model is noted": lambda: a_line("model_logged", 0.0),
-    "while the report is written": lambda: die_in(Path, "write_text", a_page),
+    "while the report is written": lambda: die_in(flowersweep.report.page, "write_bytes", a_page),
 }
 
 

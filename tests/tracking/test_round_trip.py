@@ -71,12 +71,12 @@ def test_a_champion_is_registered_loaded_by_alias_in_another_process_replaced_an
     study.write(study.begin(), *study.whole(0), *study.whole(1), study.stop(best=0))
     assert sync(study.path, tracking, study.dir) > 0
     runs, good = run_ids(study.path, tracking, study.dir).trials, network(code=False)
+    dataset = open_dataset(DATA, study.dir / "cache")
     for number, model in enumerate((good, network(code=True))):
-        facts = {"classes": list("abcd"), "data": asdict(DATA)}
+        facts = {"classes": list(dataset.classes), "data": asdict(DATA)}
         registry.log_model(runs[number], model, np.zeros((1, 32, 32, 3), np.uint8), store.client(tracking, study.dir), facts=facts)
 
     assert main(["promote", f"run={runs[0]}", *words]) == 0
-    dataset = open_dataset(DATA, study.dir / "cache")
     images = np.concatenate(list(in_order(dataset.splits["test"], (32, 32), 64)))
     expected = good.predict(images, verbose=0).argmax(axis=1).tolist()
     assert submitted(words, tmp_path / "first.csv") == expected

@@ -88,7 +88,7 @@ def model_not_noted(study: Path, shipped: dict[int | None, Any]) -> bool:
 
 
 def half_page(study: Path, shipped: dict[int | None, Any]) -> bool:
-    return (study / "report.html.partial").exists() and not (study / "report.html").exists()
+    return bool([*study.glob(".report.html.*.partial")]) and not (study / "report.html").exists()
 
 
 # moment (see kills/fork_server.py) -> what shows that the kill hit it

@@ -1,4 +1,4 @@
-"""A sampler that suggests only what the constraints of a space allow: another's suggestions, drawn again until one is feasible."""
+"""Rejection sampling: redraw the suggestions of another sampler until one is feasible."""
 
 from __future__ import annotations
 
@@ -15,26 +15,30 @@ from flowersweep.space.designs import quasi_random_sequence
 from flowersweep.space.space import Parameter, Params, Space
 from flowersweep.space.transforms import cdf, ppf
 
-TRIES = 10  # a model that puts its optimum where nothing is allowed will do so again
-RANDOM_TRIES = 10_000  # chance has to stay uniform over what is allowed
+TRIES = 10  # a model with an infeasible optimum would suggest it again
+RANDOM_TRIES = 10_000  # random search must stay uniform over the feasible points
 CANDIDATES, HALVINGS = 64, 12
 
 
 class RejectionSampler(BaseSampler):
-    """Suggests whole points: the first feasible one of those that ``make`` of the tries 0, 1, 2, ... gives.
+    """Suggests the first feasible point of the samplers ``make(0)``, ``make(1)``, and so on.
 
-    If there is none, the last of them is moved to the edge of what is allowed: towards the nearest of a few feasible points, as far as
-    it must. All of it is a function of the seed and of what ``make`` makes.
+    If there is none, the sampler moves the last point just far enough towards a near feasible
+    point. The suggestion depends only on the seed and on ``make``.
     """
 
     def __init__(self, make: Callable[[int], BaseSampler], space: Space, seed: int) -> None:
         self.make, self.space, self.seed = make, space, seed
         self.first = make(0)
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         return {p.name: p.distribution for p in self.space.parameters}
 
-    def sample_relative(self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]) -> Params:
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> Params:
         point: Params = {}
         for number in range(RANDOM_TRIES if type(self.first) is RandomSampler else TRIES):
             point = self._point(self.make(number) if number else self.first, study, trial)
@@ -43,17 +47,29 @@ class RejectionSampler(BaseSampler):
         return project_to_feasible(point, self.space, self.seed)
 
     def _point(self, sampler: BaseSampler, study: Study, trial: FrozenTrial) -> Params:
-        relative = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
+        relative = sampler.sample_relative(
+            study, trial, sampler.infer_relative_search_space(study, trial)
+        )
 
         def value(parameter: Parameter) -> Any:
             name, distribution = parameter.name, parameter.distribution
             if distribution.single():
                 return ppf(distribution, 0.5)
-            return relative[name] if name in relative else sampler.sample_independent(study, trial, name, distribution)
+            return (
+                relative[name]
+                if name in relative
+                else sampler.sample_independent(study, trial, name, distribution)
+            )
 
         return self.space.fill_active(value)
 
-    def sample_independent(self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution) -> Any:
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
         return self.first.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
@@ -63,14 +79,18 @@ class RejectionSampler(BaseSampler):
         self.first.after_trial(study, trial, state, values)
 
 
-def project_to_feasible(wanted: Params, space: Space, seed: int) -> Params:
-    """Return a feasible point near one that is not."""
+def project_to_feasible(infeasible: Params, space: Space, seed: int) -> Params:
+    """Return a feasible point near an infeasible one, by bisection."""
     points = islice(filter(space.feasible, quasi_random_sequence(space, seed)), CANDIDATES)
-    nearest = min(points, key=lambda point: sum(_apart(p, point, wanted) for p in space.parameters))
+    nearest = min(
+        points, key=lambda point: sum(_distance(p, point, infeasible) for p in space.parameters)
+    )
     low, high, best = 0.0, 1.0, nearest
     for _ in range(HALVINGS):
         share = (low + high) / 2
-        point = space.fill_active(lambda p, share=share: _between(p, nearest, wanted, share))  # type: ignore[misc]
+        point = space.fill_active(
+            lambda p, share=share: _between(p, nearest, infeasible, share)  # type: ignore[misc]
+        )
         if space.feasible(point):
             low, best = share, point
         else:
@@ -78,7 +98,7 @@ def project_to_feasible(wanted: Params, space: Space, seed: int) -> Params:
     return best
 
 
-def _apart(parameter: Parameter, one: Params, other: Params) -> float:
+def _distance(parameter: Parameter, one: Params, other: Params) -> float:
     name, distribution = parameter.name, parameter.distribution
     if not _movable(parameter, one, other):
         return float(one.get(name) != other.get(name))
@@ -94,5 +114,8 @@ def _between(parameter: Parameter, one: Params, other: Params, share: float) -> 
 
 
 def _movable(parameter: Parameter, one: Params, other: Params) -> bool:
-    choice = isinstance(parameter.distribution, CategoricalDistribution) or parameter.distribution.single()
+    choice = (
+        isinstance(parameter.distribution, CategoricalDistribution)
+        or parameter.distribution.single()
+    )
     return not choice and parameter.name in one and parameter.name in other

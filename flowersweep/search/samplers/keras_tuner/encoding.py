@@ -1,60 +1,73 @@
-"""A space as KerasTuner has it, and its values there and back."""
+"""Convert a space and its values to KerasTuner, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from flowersweep.space.space import Parameter, Space
 from flowersweep.space.transforms import cdf, ppf
 
 
 def hyperparameters(space: Space) -> Any:
-    """Return a space as KerasTuner has it: what has steps by their numbers from 0, all else by its share from 0 to 1.
+    """Return a space as KerasTuner hyperparameters.
 
-    The shares are those of `points.quantile`, so a logarithmic or whole parameter has the scale that it has for every other sampler.
+    A parameter with steps becomes the number of its step, from 0. Any other becomes its share,
+    from 0 to 1, as in ``ppf``; so its scale is the same as for every other sampler.
     """
     from keras_tuner.engine import hyperparameters as kinds
     from keras_tuner.src.engine.conditions import Parent
 
-    made, searched = kinds.HyperParameters(), {p.name: p for p in space.parameters}
+    result, searched = kinds.HyperParameters(), {p.name: p for p in space.parameters}
     for p in space.parameters:
-        allowed = {name: _matching(searched[name], values) for name, values in p.when.items() if name in searched}
+        allowed = {
+            name: _matching(searched[name], values)
+            for name, values in p.when.items()
+            if name in searched
+        }
         if not all(allowed.values()):
-            continue  # no trial can have it
+            continue  # no trial can have this parameter
         conditions = [Parent(name, values) for name, values in allowed.items()]
         steps = _steps(p.distribution)
         if isinstance(p.distribution, CategoricalDistribution):
-            made.merge([kinds.Choice(p.name, [*range(steps or 0)], conditions=conditions)])
+            result.merge([kinds.Choice(p.name, [*range(steps or 0)], conditions=conditions)])
         elif steps:
-            made.merge([kinds.Int(p.name, 0, steps - 1, conditions=conditions)])
+            result.merge([kinds.Int(p.name, 0, steps - 1, conditions=conditions)])
         else:
-            made.merge([kinds.Float(p.name, 0.0, 1.0, conditions=conditions)])
-    return made
+            result.merge([kinds.Float(p.name, 0.0, 1.0, conditions=conditions)])
+    return result
 
 
 def _matching(parent: Parameter, values: Sequence[Any]) -> list[int]:
-    """Return the numbers of those steps of a parameter that are among the values."""
+    """Return the numbers of the steps whose values are in ``values``."""
     steps = _steps(parent.distribution) or 0
     return [number for number in range(steps) if decoded(parent.distribution, number) in values]
 
 
 def _steps(distribution: BaseDistribution) -> int | None:
-    """Return how many values a distribution has; None if it is continuous or on a logarithmic scale."""
+    """Return the number of values; None if continuous or on a logarithmic scale."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             return len(choices)
         case _ if distribution.single():
             return 1
-        case IntDistribution(low=low, high=high, step=step, log=False) | FloatDistribution(low=low, high=high, step=float(step)):
+        case (
+            IntDistribution(low=low, high=high, step=step, log=False)
+            | FloatDistribution(low=low, high=high, step=float(step))
+        ):
             return round((high - low) / step) + 1
     return None
 
 
 def encoded(distribution: BaseDistribution, value: Any) -> float:
-    """Return a value as KerasTuner has it."""
+    """Return a value in KerasTuner's terms: the number of its step, or its share."""
     steps = _steps(distribution)
     if steps is None:
         return min(max(cdf(distribution, value), 0.0), 1.0)
@@ -64,6 +77,6 @@ def encoded(distribution: BaseDistribution, value: Any) -> float:
 
 
 def decoded(distribution: BaseDistribution, number: float) -> Any:
-    """Return the value that KerasTuner means: what `encoded` takes back."""
+    """Return the value of a step number or share; the inverse of ``encoded``."""
     steps = _steps(distribution)
     return ppf(distribution, (number + 0.5) / steps if steps else number)
