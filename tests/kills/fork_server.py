@@ -22,7 +22,7 @@ import plotly.offline  # noqa: F401
 
 import flowersweep.cli.console
 import flowersweep.report.page
-import flowersweep.tracking.logged  # noqa: F401
+import flowersweep.tracking.logged
 from flowersweep.__main__ import main
 from flowersweep.study.journal import Journal
 from flowersweep.training import trial
