@@ -152,13 +152,34 @@ def compose(overrides: Sequence[str]) -> Config:
 
 
 def config_from_dict(content: Mapping[str, Any]) -> Config:
-    """Return the Config that was written as plain data, checked. Raises ConfigError if it is not of this version's keys and types."""
+    """Return the Config that was written as plain data, checked.
+
+    Raises:
+        ConfigError: It is not of this version's keys and types, or has an interpolation, such as
+            ``${oc.env:TOKEN}``: whoever wrote the file would read this machine's environment.
+    """
+    for path, value in _strings("", content):
+        if "${" in value:
+            raise ConfigError(f"the configuration's {path} has an interpolation, {value!r}: it must be plain data")
     try:
         config = OmegaConf.to_object(OmegaConf.merge(_schema(), OmegaConf.create(dict(content))))
     except OmegaConfBaseException as error:
         raise ConfigError(f"the configuration is not one of this version: {str(error).splitlines()[0]}") from error
     assert isinstance(config, Config)
     return validate(config)
+
+
+def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the strings in plain data, keys too, with their dotted paths."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield path or str(key), str(key)
+            yield from _strings(f"{path}.{key}".lstrip("."), inner)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _strings(f"{path}.{index}", inner)
+    elif isinstance(value, str):
+        yield path, value
 
 
 def require_type(path: str, value: Any) -> None:

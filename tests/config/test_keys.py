@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import json
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowersweep.config import schema
-from flowersweep.config.compose import compose
+from flowersweep.config.compose import compose, config_from_dict
 from flowersweep.config.keys import choices_of, is_within, key_of, range_of, role_of, says, settings_with_role
 from flowersweep.config.schema import (
     BUDGET,
@@ -133,3 +134,16 @@ def test_words_are_read_by_whole_keys() -> None:
     assert says(["+data.fetch.images=3"], "data")
     assert not says(["database=3"], "data")
     assert is_within("data", "data")
+
+
+@pytest.mark.parametrize("where", ["data.classes", "augment.name"])
+def test_a_written_configuration_reads_nothing_of_this_machine(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that somebody else logged is configuration from outside."""
+    monkeypatch.setenv("SECRET_TOKEN", "swordfish")
+    written = json.loads(json.dumps(asdict(compose([]).experiment)))
+    assert config_from_dict(written).experiment == compose([]).experiment
+    group, key = where.split(".")
+    written[group][key] = "${oc.env:SECRET_TOKEN}"
+    with pytest.raises(ConfigError, match=rf"{where} has an interpolation") as refused:
+        config_from_dict(written)
+    assert "swordfish" not in str(refused.value)
