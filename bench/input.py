@@ -2,11 +2,12 @@
 
     python bench/input.py [TFRECORDS_DIR] [rounds]
 
-Ours are the `shuffled` batches that fine-tuning takes, as NumPy arrays: cold, when every file is read and every image decoded, and again
-when the decoded images are kept. The peer is tf.data by itself: TFRecordDataset, parse, `tf.io.decode_jpeg` in a parallel map (AUTOTUNE),
-batch, prefetch; in file order, nothing shuffled. They take turns in one process, an epoch each, since machines
-are noisy. Without a folder it takes generated flowers. Read the ratios, ours by the peer's (more than 1: we are faster), with their
-quartiles. The goal: cold at least .8.
+Ours are the `shuffled` batches that fine-tuning takes, as NumPy arrays: cold, when every file is
+read and every image decoded, and again when the decoded images are kept. The peer is tf.data by
+itself: TFRecordDataset, parse, `tf.io.decode_jpeg` in a parallel map (AUTOTUNE), batch, prefetch;
+in file order, nothing shuffled. They take turns in one process, an epoch each, since machines are
+noisy. Without a folder it takes generated flowers. Read the ratios, ours by the peer's (more than
+1: we are faster), with their quartiles. The goal: cold at least .8.
 """
 
 from __future__ import annotations
@@ -50,8 +51,13 @@ def main(words: list[str], rounds: int) -> None:
             found[name].append(images_a_second(sides[name], turn))
     print(f"tf.data {statistics.median(found['peer']):.0f}")
     for name in ("cold", "kept"):
-        low, middle, high = statistics.quantiles([mine / peer for mine, peer in zip(found[name], found["peer"], strict=True)], n=4)
-        print(f"{name} {statistics.median(found[name]):.0f}, ratio {middle:.2f} ({low:.2f} to {high:.2f})")
+        low, middle, high = statistics.quantiles(
+            [mine / peer for mine, peer in zip(found[name], found["peer"], strict=True)], n=4
+        )
+        print(
+            f"{name} {statistics.median(found[name]):.0f}, ratio {middle:.2f} ({low:.2f} to "
+            f"{high:.2f})"
+        )
 
 
 def images_a_second(side: Callable[[int], Iterator[Any]], turn: int) -> float:
@@ -72,17 +78,29 @@ def bare(split: Split) -> Iterator[Any]:
     """What a loop written with tf.data alone would read: uint8 images and labels."""
 
     def parsed(raw: Any) -> Any:
-        features = {"image": tf.io.FixedLenFeature([], tf.string), "class": tf.io.FixedLenFeature([], tf.int64)}
+        features = {
+            "image": tf.io.FixedLenFeature([], tf.string),
+            "class": tf.io.FixedLenFeature([], tf.int64),
+        }
         record = tf.io.parse_single_example(raw, features)
         return tf.io.decode_jpeg(record["image"], channels=3), record["class"]
 
-    records = tf.data.TFRecordDataset(list(split.files)).map(parsed, num_parallel_calls=tf.data.AUTOTUNE)
-    batches: Iterator[Any] = records.batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    records = tf.data.TFRecordDataset(list(split.files)).map(
+        parsed, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    batches: Iterator[Any] = (
+        records.batch(BATCH, drop_remainder=True).prefetch(tf.data.AUTOTUNE).as_numpy_iterator()
+    )
     return batches
 
 
 if __name__ == "__main__":
     folder = [word for word in sys.argv[1:] if not word.isdigit()]
-    drawn = "data.fetch={_target_: synthetic, classes: 20, train: 64, val: 1, test: 0, image_size: 192}"
+    drawn = (
+        "data.fetch={_target_: synthetic, classes: 20, train: 64, val: 1, test: 0, image_size: 192}"
+    )
     given = [int(word) for word in sys.argv[1:] if word.isdigit()]
-    main(["data=tfrecords", f"data.dir={folder[0]}"] if folder else [drawn], given[0] if given else ROUNDS)
+    main(
+        ["data=tfrecords", f"data.dir={folder[0]}"] if folder else [drawn],
+        given[0] if given else ROUNDS,
+    )

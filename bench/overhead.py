@@ -1,12 +1,14 @@
-"""What a trial costs beside training and evaluation, as a study grows; and by hand with Optuna (SQLite) and MLflow.
+"""What a trial costs beside training and evaluation, as a study grows; and by hand with Optuna
+(SQLite) and MLflow.
 
     python bench/overhead.py
 
-A real study whose trials train nothing: `advance` and `finish` of a trial return made-up numbers at once. Five segments a trial, logits of
-3712 images and 104 classes, weights of a head. Timed on the training thread: ask, compose, journal (each event is on disk before the next
-step), prune, keep the files, tell. What the sampler itself takes is measured beside it, and taken off. By hand, in turn: the same
-suggestions and reports into Optuna on SQLite, the same metrics into MLflow on SQLite, without any logits. The goal: under 10 ms at the
-1000th trial.
+A real study whose trials train nothing: `advance` and `finish` of a trial return made-up numbers at
+once. Five segments a trial, logits of 3712 images and 104 classes, weights of a head. Timed on the
+training thread: ask, compose, journal (each event is on disk before the next step), prune, keep the
+files, tell. What the sampler itself takes is measured beside it, and taken off. By hand, in turn:
+the same suggestions and reports into Optuna on SQLite, the same metrics into MLflow on SQLite,
+without any logits. The goal: under 10 ms at the 1000th trial.
 """
 
 from __future__ import annotations
@@ -49,7 +51,13 @@ TINY = [
 ]
 
 chance = np.random.default_rng(0)
-STATE: Any = State(np.int32(1), [chance.standard_normal((CLASSES, FEATURES), np.float32), np.zeros(CLASSES, np.float32)], [], [], [])  # type: ignore[arg-type]
+STATE: Any = State(
+    np.int32(1),
+    [chance.standard_normal((CLASSES, FEATURES), np.float32), np.zeros(CLASSES, np.float32)],
+    [],
+    [],
+    [],
+)  # type: ignore[arg-type]
 HALF = chance.standard_normal((IMAGES // 2, CLASSES), np.float32)
 LABELS = chance.integers(CLASSES, size=IMAGES // 2).astype(np.int32)
 
@@ -60,15 +68,23 @@ def metrics() -> dict[str, float]:
 
 
 def advance(
-    config: Config, checkpoint: Checkpoint, until: int, workshop: TrainingContext, keep: one.OnCheckpoint
+    config: Config,
+    checkpoint: Checkpoint,
+    until: int,
+    workshop: TrainingContext,
+    keep: one.OnCheckpoint,
 ) -> tuple[Checkpoint, list[Epoch]]:
     """Train nothing."""
-    return Checkpoint(until, STATE), [Epoch(epoch + 1, time.time(), metrics()) for epoch in range(checkpoint.epoch, until)]
+    return Checkpoint(until, STATE), [
+        Epoch(epoch + 1, time.time(), metrics()) for epoch in range(checkpoint.epoch, until)
+    ]
 
 
 def finish(config: Config, checkpoint: Checkpoint, workshop: TrainingContext) -> one.Result:
     """Evaluate nothing."""
-    return one.Result(metrics(), {"tune": HALF, "holdout": HALF}, {"tune": LABELS, "holdout": LABELS})
+    return one.Result(
+        metrics(), {"tune": HALF, "holdout": HALF}, {"tune": LABELS, "holdout": LABELS}
+    )
 
 
 def filled(path: Path, config: Config, space: Space, trials: int) -> None:
@@ -88,12 +104,30 @@ def filled(path: Path, config: Config, space: Space, trials: int) -> None:
     lines.append(to_json(first))
     for number in range(trials):
         params, now = space.suggest(study.ask()), time.time()
-        lines.append({"event": "trial_asked", "trial": number, "params": params, "settings": {}, "time": now})
+        lines.append(
+            {"event": "trial_asked", "trial": number, "params": params, "settings": {}, "time": now}
+        )
         for epoch in range(2, EPOCHS + 1, 2):
             each = {"epoch": epoch, "time": now, "metrics": metrics()}
-            lines.append({"event": "epochs_reported", "trial": number, "epochs": [each], "value": each["metrics"][METRICS[1]], "time": now})
-        told = {"state": "complete", "value": metrics()[METRICS[1]], "metrics": metrics(), "reason": None, "folder": f"trials/{number}"}
-        lines.append({"event": "trial_ended", "trial": number, "attributes": {}, "time": now, **told})
+            lines.append(
+                {
+                    "event": "epochs_reported",
+                    "trial": number,
+                    "epochs": [each],
+                    "value": each["metrics"][METRICS[1]],
+                    "time": now,
+                }
+            )
+        told = {
+            "state": "complete",
+            "value": metrics()[METRICS[1]],
+            "metrics": metrics(),
+            "reason": None,
+            "folder": f"trials/{number}",
+        }
+        lines.append(
+            {"event": "trial_ended", "trial": number, "attributes": {}, "time": now, **told}
+        )
     path.parent.mkdir(parents=True)
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
@@ -124,7 +158,13 @@ class Stopwatch:
         return run
 
 
-SAMPLER = ("before_trial", "infer_relative_search_space", "sample_relative", "sample_independent", "after_trial")
+SAMPLER = (
+    "before_trial",
+    "infer_relative_search_space",
+    "sample_relative",
+    "sample_independent",
+    "after_trial",
+)
 
 
 @contextmanager
@@ -144,8 +184,12 @@ def untrained(watch: Stopwatch) -> Iterator[None]:
         one.advance, one.finish, factory.make_sampler = before
 
 
-def ours(words: list[str], workshop: TrainingContext, trials: int, dir: Path) -> tuple[float, float, float]:
-    """Return milliseconds a trial beside the sampler, how many of them the processor computed, and those of the sampler."""
+def ours(
+    words: list[str], workshop: TrainingContext, trials: int, dir: Path
+) -> tuple[float, float, float]:
+    """Return milliseconds a trial beside the sampler, how many of them the processor computed, and
+    those of the sampler.
+    """
     config, watch = compose(words), Stopwatch()
     space = build_space(config, words, parse(words))
     path = dir / f"{config.sampler['name']}{trials}" / "journal.jsonl"
@@ -157,16 +201,27 @@ def ours(words: list[str], workshop: TrainingContext, trials: int, dir: Path) ->
         loop = TrialLoop(study, TrainTrial())
         loop.run_trial(*study.ask(trials))  # what is imported and composed once
         for number in range(trials + 1, trials + 1 + TIMED):
-            watch.seconds, watch.computing, begun, worked = 0.0, 0.0, time.perf_counter(), time.thread_time()
+            watch.seconds, watch.computing, begun, worked = (
+                0.0,
+                0.0,
+                time.perf_counter(),
+                time.thread_time(),
+            )
             loop.run_trial(*study.ask(number))
             spent.append(time.perf_counter() - begun - watch.seconds)
             computed.append(time.thread_time() - worked - watch.computing)
             sampled.append(watch.seconds)
-    return 1e3 * statistics.median(spent), 1e3 * statistics.median(computed), 1e3 * statistics.median(sampled)
+    return (
+        1e3 * statistics.median(spent),
+        1e3 * statistics.median(computed),
+        1e3 * statistics.median(sampled),
+    )
 
 
 def by_hand(words: list[str], dir: Path) -> float:
-    """Return milliseconds a trial of the same bookkeeping with the libraries alone, the sampler taken off."""
+    """Return milliseconds a trial of the same bookkeeping with the libraries alone, the sampler
+    taken off.
+    """
     import mlflow
 
     config, watch = compose(words), Stopwatch()
@@ -199,7 +254,14 @@ def main() -> None:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with tempfile.TemporaryDirectory(dir=".") as name:
         dir = Path(name)
-        line = ["+sweep=smoothing", "pruner=none", f"train.epochs={EPOCHS}", "train.batch_per_replica=8", f"dir={dir}", *TINY]
+        line = [
+            "+sweep=smoothing",
+            "pruner=none",
+            f"train.epochs={EPOCHS}",
+            "train.batch_per_replica=8",
+            f"dir={dir}",
+            *TINY,
+        ]
         workshop = TrainingContext(start(), dir / "cache", lambda what, done, total: None)
         workshop.get_shared(compose(line))
         hand = by_hand(line, dir)
@@ -207,8 +269,14 @@ def main() -> None:
         for sampler in ("random", "tpe"):
             for trials in AT:
                 rest, computed, sampled = ours([*line, f"sampler={sampler}"], workshop, trials, dir)
-                told = f"{sampler}, trial {trials}: {rest:.1f} ms ({computed:.1f} of them on the processor, the rest waiting for the disk)"
-                print(f"{told} beside the sampler's {sampled:.1f}; 1/{hand / rest:.0f} of by hand", flush=True)
+                told = (
+                    f"{sampler}, trial {trials}: {rest:.1f} ms ({computed:.1f} of them on the "
+                    "processor, the rest waiting for the disk)"
+                )
+                print(
+                    f"{told} beside the sampler's {sampled:.1f}; 1/{hand / rest:.0f} of by hand",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""What looking at a study and going on with it costs, as it grows from 100 trials to 10,000; beside Optuna on SQLite and MLflow.
+"""What looking at a study and going on with it costs, as it grows from 100 trials to 10,000; beside
+Optuna on SQLite and MLflow.
 
     python bench/scale.py [TRIALS ...]
 
-The journal is written by the journal's own writer, with made-up numbers: ten epochs a trial in five reports, a fifth pruned, some failed,
-some that take an earlier result, and the logits of the best. Each measurement is a process of its own: the
-processor's seconds without imports, and the memory that it took beyond them. Peers over as many trials: `optuna.load_study` and its best
-trial; `mlflow.search_runs`.
-The goal: seconds at 10,000, and no faster growth than the trials'.
+The journal is written by the journal's own writer, with made-up numbers: ten epochs a trial in five
+reports, a fifth pruned, some failed, some that take an earlier result, and the logits of the best.
+Each measurement is a process of its own: the processor's seconds without imports, and the memory
+that it took beyond them. Peers over as many trials: `optuna.load_study` and its best trial;
+`mlflow.search_runs`. The goal: seconds at 10,000, and no faster growth than the trials'.
 """
 
 from __future__ import annotations
@@ -41,7 +42,13 @@ chance = np.random.default_rng(0)
 
 def scores(value: float) -> dict[str, float]:
     """Made-up metrics of one epoch."""
-    rest = dict(zip(("train/loss", "tune/nll", "tune/accuracy", "tune/macro_f1"), chance.uniform(0.1, 1, 4).tolist(), strict=True))
+    rest = dict(
+        zip(
+            ("train/loss", "tune/nll", "tune/accuracy", "tune/macro_f1"),
+            chance.uniform(0.1, 1, 4).tolist(),
+            strict=True,
+        )
+    )
     return {OBJECTIVE: value, **rest}
 
 
@@ -57,13 +64,27 @@ def filled(dir: Path, trials: int) -> Path:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     words = [*WORDS, f"dir={dir}", "study=scale"]
     config, folder = compose(words), dir / "studies" / "scale"
-    space, study = build_space(config, words, parse(words)), optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    space, study = (
+        build_space(config, words, parse(words)),
+        optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)),
+    )
     sync, os.fsync = os.fsync, lambda _: None  # what is measured later is reading
     try:
         with journals.Journal(folder / "journal.jsonl") as journal:
             sweep = {"sweep": {"n_trials": trials, "objective": OBJECTIVE, "objectives": []}}
-            data = {"name": "flowers", "digest": "d" * 64, "classes": [f"class {n}" for n in range(CLASSES)], "counts": {}}
-            facts = {"experiment": "scale", "seed": 0, "objective": OBJECTIVE, "direction": "minimize", "space": space.describe()}
+            data = {
+                "name": "flowers",
+                "digest": "d" * 64,
+                "classes": [f"class {n}" for n in range(CLASSES)],
+                "counts": {},
+            }
+            facts = {
+                "experiment": "scale",
+                "seed": 0,
+                "objective": OBJECTIVE,
+                "direction": "minimize",
+                "space": space.describe(),
+            }
             origin = {"command": "python -m flowersweep +sweep=smoothing", "data": data}
             append(
                 journal,
@@ -97,12 +118,31 @@ def trial(journal: Any, number: int, params: dict[str, Any]) -> float:
     reused = {"repeats": 0} if number and kind == 5 else {}
     end = 0.1 + float(chance.gamma(4, 0.2))
     settings = {f"loss.{name}": value for name, value in params.items()}
-    append(journal, "trial_asked", trial=number, params=params, settings=settings, identity=f"{number:016x}", **reused)
+    append(
+        journal,
+        "trial_asked",
+        trial=number,
+        params=params,
+        settings=settings,
+        identity=f"{number:016x}",
+        **reused,
+    )
     for until in range(SEGMENT, 0 if reused else (5 if state == "pruned" else EPOCHS + 1), SEGMENT):
-        rows = [{"epoch": e, "time": time.time(), "metrics": scores(end + 1 / e)} for e in range(until - SEGMENT + 1, until + 1)]
-        append(journal, "epochs_reported", trial=number, epochs=rows, value=rows[-1]["metrics"][OBJECTIVE])
+        rows = [
+            {"epoch": e, "time": time.time(), "metrics": scores(end + 1 / e)}
+            for e in range(until - SEGMENT + 1, until + 1)
+        ]
+        append(
+            journal,
+            "epochs_reported",
+            trial=number,
+            epochs=rows,
+            value=rows[-1]["metrics"][OBJECTIVE],
+        )
     value = None if state == "failed" else end
-    told = {**scores(end), "holdout/macro_f1": float(chance.uniform())} if state == "complete" else {}
+    told = (
+        {**scores(end), "holdout/macro_f1": float(chance.uniform())} if state == "complete" else {}
+    )
     reason = "train/loss is nan after epoch 2" if state == "failed" else None
     append(
         journal,
@@ -123,7 +163,13 @@ def keep(folder: Path) -> None:
     folder.mkdir(parents=True)
     labels = chance.integers(CLASSES, size=IMAGES).astype(np.int32)
     logits = chance.standard_normal((IMAGES, CLASSES)).astype(np.float16)
-    np.savez(folder / "logits.npz", tune=logits, holdout=logits, tune_labels=labels, holdout_labels=labels)
+    np.savez(
+        folder / "logits.npz",
+        tune=logits,
+        holdout=logits,
+        tune_labels=labels,
+        holdout_labels=labels,
+    )
 
 
 def status(dir: Path) -> Callable[[], Any]:
@@ -156,7 +202,10 @@ def resume(dir: Path) -> Callable[[], Any]:
 
     words = [*WORDS, f"dir={dir}", "study=scale"]
     config = compose(words)
-    space, workshop = build_space(config, words, parse(words)), TrainingContext(start(), dir / "cache", lambda what, done, total: None)
+    space, workshop = (
+        build_space(config, words, parse(words)),
+        TrainingContext(start(), dir / "cache", lambda what, done, total: None),
+    )
 
     def run() -> None:
         with Journal(dir / "studies" / "scale" / "journal.jsonl") as journal:
@@ -168,7 +217,9 @@ def resume(dir: Path) -> Callable[[], Any]:
 
 
 def shipper(dir: Path) -> Callable[[], Any]:
-    """What the shipper, or `sync`, does before it ships the first new event, if all others are in the store."""
+    """What the shipper, or `sync`, does before it ships the first new event, if all others are in
+    the store.
+    """
     from flowersweep.config.schema import Tracking
     from flowersweep.tracking import store
     from flowersweep.tracking.mlflow_sink import MlflowSink
@@ -181,7 +232,10 @@ def optuna_best(dir: Path) -> Callable[[], Any]:
     """`optuna.load_study` on SQLite, and its best trial."""
     import optuna
 
-    return lambda: optuna.load_study(study_name="scale", storage=f"sqlite:///{dir}/optuna.db").best_trial.value and None
+    return lambda: (
+        optuna.load_study(study_name="scale", storage=f"sqlite:///{dir}/optuna.db").best_trial.value
+        and None
+    )
 
 
 def mlflow_table(dir: Path) -> Callable[[], Any]:
@@ -200,17 +254,25 @@ MEASURED = {each.__name__: each for each in (*OURS, *PEERS)}
 
 
 def shipped(dir: Path) -> None:
-    """Put the study's own run into a store, and say that all of the journal is there: shipping 10,000 trials would take minutes."""
+    """Put the study's own run into a store, and say that all of the journal is there: shipping
+    10,000 trials would take minutes.
+    """
     from flowersweep.config.schema import Tracking
     from flowersweep.study.journal import read_events
     from flowersweep.tracking import cursor, runs, store
     from flowersweep.tracking.projection import MlflowProjection
 
-    journal, fold, client = dir / "studies" / "scale" / "journal.jsonl", MlflowProjection(), store.client(Tracking(), dir)
+    journal, fold, client = (
+        dir / "studies" / "scale" / "journal.jsonl",
+        MlflowProjection(),
+        store.client(Tracking(), dir),
+    )
     events, _ = read_events(journal, most=1)
     [change] = fold.add(events)
     run = runs.create(client, store.experiment(client, "scale", dir), change, fold.study, None)
-    reached = cursor.Cursor(store.address(Tracking(), dir), fold.study.time, journal.stat().st_size, {None: run})
+    reached = cursor.Cursor(
+        store.address(Tracking(), dir), fold.study.time, journal.stat().st_size, {None: run}
+    )
     reached.write(journal.with_name("shipped.json"), ())
 
 
@@ -226,27 +288,44 @@ def peers(dir: Path) -> None:
     from flowersweep.search.optuna_study import STATES
     from flowersweep.tracking import store
 
-    event.listen(Engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))  # what is measured is reading
+    # what is measured is reading
+    event.listen(
+        Engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF")
+    )
     found, client = load_study(dir / "studies" / "scale"), store.client(Tracking(), dir)
     kept = optuna.create_study(study_name="scale", storage=f"sqlite:///{dir}/optuna.db")
     experiment = client.create_experiment("peer")
     for record in found.records:
-        distributions = {p.name: p.distribution for p in found.parameters if p.name in record.params}
-        known = {"params": record.params, "distributions": distributions, "intermediate_values": record.reports}
-        kept.add_trial(optuna.trial.create_trial(state=STATES[record.state], value=record.value, **known))
+        distributions = {
+            p.name: p.distribution for p in found.parameters if p.name in record.params
+        }
+        known = {
+            "params": record.params,
+            "distributions": distributions,
+            "intermediate_values": record.reports,
+        }
+        kept.add_trial(
+            optuna.trial.create_trial(state=STATES[record.state], value=record.value, **known)
+        )
         run = client.create_run(experiment).info.run_id
         metrics = [Metric(name, value, 0, EPOCHS) for name, value in record.metrics.items()]
-        client.log_batch(run, metrics, [Param(name, str(value)) for name, value in record.params.items()])
+        client.log_batch(
+            run, metrics, [Param(name, str(value)) for name, value in record.params.items()]
+        )
 
 
 def peak() -> float:
-    """The most megabytes that this process has held; `getrusage` counts what its parent held before."""
+    """The most megabytes that this process has held; `getrusage` counts what its parent held
+    before.
+    """
     return float(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def measured(what: str, dir: Path) -> dict[str, float]:
     """Measure one thing in a process of its own."""
-    run = subprocess.run([sys.executable, __file__, what, str(dir)], check=True, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, __file__, what, str(dir)], check=True, capture_output=True, text=True
+    )
     return dict(json.loads(run.stdout.splitlines()[-1]))
 
 
@@ -271,9 +350,19 @@ def main(sizes: Sequence[int]) -> None:
             for each in (*OURS, *PEERS):
                 what, before = each.__name__, found.get((each.__name__, trials // 10))
                 found[what, trials] = told = measured(what, dir)
-                grown = f", {told['seconds'] / before['seconds']:.1f} times that of {trials // 10}" if before else ""
+                grown = (
+                    f", {told['seconds'] / before['seconds']:.1f} times that of {trials // 10}"
+                    if before
+                    else ""
+                )
                 page = f", {told['bytes'] / 1e6:.1f} MB written" if told["bytes"] else ""
-                print(f"{trials} trials, {what}: {told['seconds']:.2f} s{grown}, {told['megabytes']:.0f} MB of memory{page}", flush=True)
+                print(
+                    (
+                        f"{trials} trials, {what}: {told['seconds']:.2f} s{grown}, "
+                        f"{told['megabytes']:.0f} MB of memory{page}"
+                    ),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""How good are our samplers and pruners? They are replayed on recorded learning curves of real head trials, at no cost of training.
+"""How good are our samplers and pruners? They are replayed on recorded learning curves of real head
+trials, at no cost of training.
 
     python bench/search.py [STUDIES] [TABLE] [more words, such as sampler.n_startup_trials=20]
     python bench/search.py --record data.dir=TFRECORDS_DIR
 
-A replayed study is the product's own: the space and the configuration that a command line composes, `search.history` that makes its sampler
-and its pruner and asks them, a segment at a time. The trial alone is read from a table (`bench/tables.py`). STUDIES is how many seeds
-each kind of study has. Regret is how much larger the objective of the trial is that a study would pick than the best of the table; its
-macro F1 is of holdout, which no search has seen. Budgets are counted in epochs, of which an unpruned trial has ten: a pruned trial counts
-with what it used. Brackets hold 95 % bootstrap intervals over the seeds; differences are paired by seed.
+A replayed study is the product's own: the space and the configuration that a command line composes,
+`search.history` that makes its sampler and its pruner and asks them, a segment at a time. The trial
+alone is read from a table (`bench/tables.py`). STUDIES is how many seeds each kind of study has.
+Regret is how much larger the objective of the trial is that a study would pick than the best of the
+table; its macro F1 is of holdout, which no search has seen. Budgets are counted in epochs, of which
+an unpruned trial has ten: a pruned trial counts with what it used. Brackets hold 95 % bootstrap
+intervals over the seeds; differences are paired by seed.
 """
 
 from __future__ import annotations
@@ -50,7 +53,10 @@ class Replay:
 
 def replay(table: tables.Table, config: Config, *, epochs: int) -> Replay:
     """Run a study on the table until so many epochs are used up, or as many trials."""
-    study, length = optuna_study.rebuild_study([], table.space, config), config.sweep.report_interval_epochs
+    study, length = (
+        optuna_study.rebuild_study([], table.space, config),
+        config.sweep.report_interval_epochs,
+    )
     used, best, report, rows = 0, np.inf, np.nan, []
     while used < epochs and len(rows) < epochs:
         trial, params = optuna_study.ask_trial(study, len(rows), space=table.space, config=config)
@@ -82,8 +88,10 @@ def _composed(name: str, words: tuple[str, ...]) -> Config:
     return tables.composed(name, *words)[0]
 
 
-def at(studies: Sequence[Replay], *, epochs: int | None = None, trials: int | None = None) -> np.ndarray:
-    """Return regret and report's macro F1 (studies, 2) when so many epochs or trials had been used."""
+def at(
+    studies: Sequence[Replay], *, epochs: int | None = None, trials: int | None = None
+) -> np.ndarray:
+    """Return regret and report's macro F1 (studies, 2) when so many epochs or trials were used."""
     rows = []
     for each in studies:
         last = trials - 1 if trials else int(np.searchsorted(each.epochs, epochs, side="right")) - 1
@@ -99,37 +107,76 @@ def interval(values: np.ndarray) -> str:
 
 
 def trust(name: str) -> None:
-    """Print how far a table may be trusted: by points that are no corners, each trained with several seeds."""
+    """Print how far a table may be trusted: by points that are no corners, each trained with
+    several seeds.
+    """
     table = _loaded(name)
-    found, real = np.array([table.at(params).curve[-1] for params in table.between]), table.checks[..., -2]
+    found, real = (
+        np.array([table.at(params).curve[-1] for params in table.between]),
+        table.checks[..., -2],
+    )
     same = rank_correlation(found, real[:, 0])
-    wrong, noise = np.sqrt(np.mean((found - real[:, 0]) ** 2)), np.sqrt(real.var(axis=1, ddof=1).mean())
-    print(f"\n{name}: {sum(each[..., 0].size for each in table.corners.values())} corners, {len(found)} points between them")
-    print(f"between: rank correlation {same.value:.3f} ({same.low:.3f} to {same.high:.3f}), error {wrong:.4f}; seeds: {noise:.4f}")
-    proxies = {f"epoch {2 * n + 2}": table.checks[:, 0, n] for n in range(table.checks.shape[2] - 2)} if len(found) else {}
+    wrong, noise = (
+        np.sqrt(np.mean((found - real[:, 0]) ** 2)),
+        np.sqrt(real.var(axis=1, ddof=1).mean()),
+    )
+    print(
+        f"\n{name}: {sum(each[..., 0].size for each in table.corners.values())} corners, "
+        f"{len(found)} points between them"
+    )
+    print(
+        f"between: rank correlation {same.value:.3f} ({same.low:.3f} to {same.high:.3f}), "
+        f"error {wrong:.4f}; seeds: {noise:.4f}"
+    )
+    proxies = (
+        {f"epoch {2 * n + 2}": table.checks[:, 0, n] for n in range(table.checks.shape[2] - 2)}
+        if len(found)
+        else {}
+    )
     if table.smaller is not None:
         proxies["half the image size"] = table.smaller[:, -2]
     for proxy, values in proxies.items():
         same = rank_correlation(values, real[:, 0])
-        print(f"rank correlation of {proxy} with the end: {same.value:.3f} ({same.low:.3f} to {same.high:.3f})")
+        print(
+            f"rank correlation of {proxy} with the end: {same.value:.3f} ({same.low:.3f} to "
+            f"{same.high:.3f})"
+        )
 
 
 def tell(name: str, kinds: dict[str, list[Replay]]) -> None:
     """Print what each kind of study reaches."""
     table = _loaded(name)
-    print(f"\n{name}: regret of the picked trial, in thousandths of the objective (best of the table: {table.best:.4f})")
+    print(
+        f"\n{name}: regret of the picked trial, in thousandths of the objective (best of the "
+        f"table: {table.best:.4f})"
+    )
     for what, column in (("regret", 0), ("macro F1 of holdout", 1)):
         print(f"\n{what:<24}" + "".join(f"{f'{10 * n} epochs':>28}" for n in BUDGETS))
         for kind, studies in kinds.items():
-            print(f"{kind:<24}" + "".join(f"{interval(at(studies, epochs=10 * n)[:, column]):>28}" for n in BUDGETS))
-    for kind, by in (("default, as shipped", "trials"), ("default, as shipped", "epochs"), ("default sampler", "trials")):
+            print(
+                f"{kind:<24}"
+                + "".join(f"{interval(at(studies, epochs=10 * n)[:, column]):>28}" for n in BUDGETS)
+            )
+    for kind, by in (
+        ("default, as shipped", "trials"),
+        ("default, as shipped", "epochs"),
+        ("default sampler", "trials"),
+    ):
         spent = "N trials" if by == "trials" else "the epochs of N whole trials"
-        print(f"\n{kind}, {spent}, less quasi-random at 2N trials (regret: below 0 we are better; macro F1: above 0)")
+        print(
+            f"\n{kind}, {spent}, less quasi-random at 2N trials (regret: below 0 we are "
+            "better; macro F1: above 0)"
+        )
         for n in BUDGETS:
             ours = at(kinds[kind], trials=n) if by == "trials" else at(kinds[kind], epochs=10 * n)
             less = ours - at(kinds["quasi-random"], trials=2 * n)
-            used = 10 * n if by == "epochs" else np.mean([each.epochs[n - 1] for each in kinds[kind]])
-            text = f"regret {interval(less[:, 0])}   macro F1 {interval(less[:, 1])}   {used:.0f} epochs against {20 * n}"
+            used = (
+                10 * n if by == "epochs" else np.mean([each.epochs[n - 1] for each in kinds[kind]])
+            )
+            text = (
+                f"regret {interval(less[:, 0])}   macro F1 {interval(less[:, 1])}   {used:.0f} "
+                f"epochs against {20 * n}"
+            )
             print(f"N = {n:>2}: {text}")
 
 
@@ -146,12 +193,20 @@ def main(words: Sequence[str]) -> None:
             trust(name)
             jobs = {
                 kind: [
-                    pool.submit(replayed, name, (*of, *more), seed, 10 * BUDGETS[-1] * (2 if kind == "quasi-random" else 1))
+                    pool.submit(
+                        replayed,
+                        name,
+                        (*of, *more),
+                        seed,
+                        10 * BUDGETS[-1] * (2 if kind == "quasi-random" else 1),
+                    )
                     for seed in range(studies)
                 ]
                 for kind, of in KINDS.items()
             }
-            tell(name, {kind: [each.result() for each in futures] for kind, futures in jobs.items()})
+            tell(
+                name, {kind: [each.result() for each in futures] for kind, futures in jobs.items()}
+            )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""Recorded learning curves of real head trials: a table of every corner of a lattice over a search space, and what lies between them.
+"""Recorded learning curves of real head trials: a table of every corner of a lattice over a search
+space, and what lies between them.
 
-A sweep's own space is kept, with its conditions. Each number has a few levels, evenly spaced in what its distribution makes of a share
-(so on a logarithmic scale if it has one), both ends included; every combination was trained. Between the corners curves and scores are
-interpolated linearly along each number, so nothing in the table is better than its best corner: the regret of a search is exact.
+A sweep's own space is kept, with its conditions. Each number has a few levels, evenly spaced in
+what its distribution makes of a share (so on a logarithmic scale if it has one), both ends
+included; every combination was trained. Between the corners curves and scores are interpolated
+linearly along each number, so nothing in the table is better than its best corner: the regret of a
+search is exact.
 """
 
 from __future__ import annotations
@@ -31,16 +34,28 @@ from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 
 FOLDER = Path(__file__).parent / "curves"
-BETWEEN, SEEDS = 60, 3  # points that are no corners, each trained with so many seeds: how far the lattice and the seed lead astray
+# points that are no corners, each trained with so many seeds: how far the lattice and the seed lead
+# astray
+BETWEEN, SEEDS = 60, 3
 # name -> (words of the command line, without the images; levels of each number)
 RECORDED: dict[str, tuple[tuple[str, ...], dict[str, int]]] = {
     "smoothing": (
         (
             "+sweep=smoothing",
             "+sweep.space.dropout={path: model.dropout, values: 'interval(0, 0.5)'}",
-            "+sweep.space.weight_decay={path: train.weight_decay, values: 'tag(log, interval(1e-4, 1))'}",
+            (
+                "+sweep.space.weight_decay={path: train.weight_decay, values: 'tag(log, "
+                "interval(1e-4, 1))'}"
+            ),
         ),
-        {"learning_rate": 7, "label_smoothing": 4, "gamma": 4, "warmup": 3, "dropout": 3, "weight_decay": 3},
+        {
+            "learning_rate": 7,
+            "label_smoothing": 4,
+            "gamma": 4,
+            "warmup": 3,
+            "dropout": 3,
+            "weight_decay": 3,
+        },
     ),
     "learning_rate": (
         ("+sweep=learning_rate", "~sweep.space.lr_scaling", "model=efficientnet_lite2"),
@@ -52,7 +67,9 @@ Branch = tuple[Any, ...]  # what each choice of a space is, in order
 
 
 class Found(NamedTuple):
-    """What training one point gave: the objective (smaller is better) after each segment, and the macro F1 of holdout at the end."""
+    """What training one point gave: the objective (smaller is better) after each segment, and the
+    macro F1 of holdout at the end.
+    """
 
     curve: np.ndarray
     report: float
@@ -65,7 +82,8 @@ class Table:
     config: Config
     space: Space
     levels: dict[str, int]
-    corners: dict[Branch, np.ndarray]  # (levels of each active number..., segments + 1); the last is the macro F1 of holdout
+    # (levels of each active number..., segments + 1); the last is the macro F1 of holdout
+    corners: dict[Branch, np.ndarray]
     between: list[Params]
     checks: np.ndarray  # (points between, seeds, segments + 1)
     smaller: np.ndarray | None = None  # (points between, segments + 1) with images of half the size
@@ -76,7 +94,9 @@ class Table:
         return float(min(found[..., -2].min() for found in self.corners.values()))
 
     def at(self, params: Params) -> Found:
-        """Return what training a point gives: of a corner what was recorded, elsewhere what lies between the corners."""
+        """Return what training a point gives: of a corner what was recorded, elsewhere what lies
+        between the corners.
+        """
         shares = [cdf(p.distribution, params[p.name]) for p in numbers(self.space, params)]
         *curve, report = self._between[branch(self.space, params)](np.clip(shares, 0, 1))[0]
         return Found(np.array(curve), float(report))
@@ -84,7 +104,8 @@ class Table:
     @cached_property
     def _between(self) -> dict[Branch, RegularGridInterpolator]:
         return {
-            key: RegularGridInterpolator([np.linspace(0, 1, n) for n in found.shape[:-1]], found) for key, found in self.corners.items()
+            key: RegularGridInterpolator([np.linspace(0, 1, n) for n in found.shape[:-1]], found)
+            for key, found in self.corners.items()
         }
 
 
@@ -102,22 +123,37 @@ def composed(name: str, *more: str) -> tuple[Config, Space]:
 
 def numbers(space: Space, params: Params) -> list[Any]:
     """Return the parameters of a point that are numbers, in order."""
-    return [p for p in space.parameters if p.name in params and not isinstance(p.distribution, CategoricalDistribution)]
+    return [
+        p
+        for p in space.parameters
+        if p.name in params and not isinstance(p.distribution, CategoricalDistribution)
+    ]
 
 
 def branch(space: Space, params: Params) -> Branch:
     """Return which branch of a space a point lies in."""
-    return tuple(params[p.name] for p in space.parameters if isinstance(p.distribution, CategoricalDistribution))
+    return tuple(
+        params[p.name]
+        for p in space.parameters
+        if isinstance(p.distribution, CategoricalDistribution)
+    )
 
 
-def lattice(space: Space, levels: dict[str, int]) -> Iterator[tuple[Branch, tuple[int, ...], list[Params]]]:
-    """Yield every branch of a space with the levels of its numbers and its corners, the last number running fastest."""
+def lattice(
+    space: Space, levels: dict[str, int]
+) -> Iterator[tuple[Branch, tuple[int, ...], list[Params]]]:
+    """Yield every branch of a space with the levels of its numbers and its corners, the last number
+    running fastest.
+    """
     choices = [p for p in space.parameters if isinstance(p.distribution, CategoricalDistribution)]
     for chosen in product(*(p.distribution.choices for p in choices)):  # type: ignore[attr-defined]
         fixed = dict(zip((p.name for p in choices), chosen, strict=True))
         active = numbers(space, space.fill_active(lambda p, fixed=fixed: fixed.get(p.name, 0)))  # type: ignore[misc]
         shares = product(*(np.linspace(0, 1, levels[p.name]).tolist() for p in active))
-        corners = [{**fixed, **{p.name: ppf(p.distribution, s) for p, s in zip(active, at, strict=True)}} for at in shares]
+        corners = [
+            {**fixed, **{p.name: ppf(p.distribution, s) for p, s in zip(active, at, strict=True)}}
+            for at in shares
+        ]
         yield chosen, tuple(levels[p.name] for p in active), corners
 
 
@@ -127,22 +163,38 @@ def load(name: str) -> Table:
     with np.load(FOLDER / f"{name}.npz") as file:
         about = json.loads(str(file["about"]))
         shapes = [(chosen, shape) for chosen, shape, _ in lattice(space, about["levels"])]
-        corners = {chosen: file[f"corners{n}"].reshape(*shape, -1).astype(float) for n, (chosen, shape) in enumerate(shapes)}
+        corners = {
+            chosen: file[f"corners{n}"].reshape(*shape, -1).astype(float)
+            for n, (chosen, shape) in enumerate(shapes)
+        }
         half = file.get("smaller")
-        return Table(config, space, about["levels"], corners, about["between"], file["checks"].astype(float), half)
+        return Table(
+            config,
+            space,
+            about["levels"],
+            corners,
+            about["between"],
+            file["checks"].astype(float),
+            half,
+        )
 
 
 def record(name: str, data: Sequence[str], folder: Path = FOLDER) -> None:
-    """Train every corner of a table's lattice, and the points between, on these images; write the table."""
+    """Train every corner of a table's lattice, and the points between, on these images; write the
+    table.
+    """
     config, space = composed(name, "data=tfrecords", *data)
     levels, workshop = RECORDED[name][1], _workshop(config)
     found: dict[str, Any] = {}
     for n, (chosen, _, corners) in enumerate(lattice(space, levels)):
-        rows = [_trained(space, workshop, params, {}) for params in _told(corners, f"{name} {chosen}")]
+        rows = [
+            _trained(space, workshop, params, {}) for params in _told(corners, f"{name} {chosen}")
+        ]
         found[f"corners{n}"] = rows
     points = [quasi_random(space, number, 1) for number in range(BETWEEN)]
     found["checks"] = [
-        [_trained(space, workshop, params, {"seed": seed}) for seed in range(SEEDS)] for params in _told(points, f"{name} between")
+        [_trained(space, workshop, params, {"seed": seed}) for seed in range(SEEDS)]
+        for params in _told(points, f"{name} between")
     ]
     if name in SMALLER:
         found["smaller"] = smaller(name, data)
@@ -153,12 +205,17 @@ def record(name: str, data: Sequence[str], folder: Path = FOLDER) -> None:
 
 
 def smaller(name: str, data: Sequence[str]) -> np.ndarray:
-    """Return what the points between give with images of half the size, which are resized as they are read: (points, segments + 1)."""
+    """Return what the points between give with images of half the size, which are resized as they
+    are read: (points, segments + 1).
+    """
     config, space = composed(name, "data=tfrecords", *data)
     workshop = _workshop(config)
     size = {"data.image_size": workshop.dataset(config.data).image_size[0] // 2}
     points = [quasi_random(space, number, 1) for number in range(BETWEEN)]
-    return np.array([_trained(space, workshop, params, size) for params in _told(points, f"{name} smaller")], np.float32)
+    return np.array(
+        [_trained(space, workshop, params, size) for params in _told(points, f"{name} smaller")],
+        np.float32,
+    )
 
 
 def _workshop(config: Config) -> TrainingContext:
@@ -166,12 +223,21 @@ def _workshop(config: Config) -> TrainingContext:
     return TrainingContext(start(cache / "compiled"), cache, lambda what, done, total: None)
 
 
-def _trained(space: Space, workshop: TrainingContext, params: Params, more: Settings) -> list[float]:
+def _trained(
+    space: Space, workshop: TrainingContext, params: Params, more: Settings
+) -> list[float]:
     config = with_settings(space.config(params), more)
     checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)
     length = config.sweep.report_interval_epochs
-    curve = [each.metrics[config.sweep.objective] for each in epochs if each.epoch % length == 0 or each.epoch == len(epochs)]
-    return [*(round(value, 5) for value in curve), round(trial.finish(config, checkpoint, workshop).metrics["holdout/macro_f1"], 5)]
+    curve = [
+        each.metrics[config.sweep.objective]
+        for each in epochs
+        if each.epoch % length == 0 or each.epoch == len(epochs)
+    ]
+    return [
+        *(round(value, 5) for value in curve),
+        round(trial.finish(config, checkpoint, workshop).metrics["holdout/macro_f1"], 5),
+    ]
 
 
 def _told(points: list[Params], what: str) -> Iterator[Params]:

@@ -2,6 +2,7 @@
 
 import os
 
-# Both libraries read these when they are first imported, wherever that happens; what the user has set stays.
+# Both libraries read these when they are first imported, wherever that happens; what the user has
+# set stays.
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -1,4 +1,6 @@
-"""``python -m flowersweep [VERB] key=value ...``: the first bare word is sugar for ``verb=``; everything else is Hydra's grammar."""
+"""``python -m flowersweep [VERB] key=value ...``: the first bare word is sugar for ``verb=``;
+everything else is Hydra's grammar.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from flowersweep.errors import FlowersweepError
 
 
 def overrides(words: Sequence[str]) -> list[str]:
-    """Return the words as overrides: a first word without ``=`` names the verb, and ``studies=a,b`` is a list."""
+    """Return the words as overrides: a first word without ``=`` names the verb, and ``studies=a,b``
+    is a list.
+    """
     words = [re.sub(r"^studies=([^\['\"].*)$", r"studies=[\1]", word) for word in words]
     if words and "=" not in words[0] and not words[0].startswith(("+", "~", "-")):
         return [*words[1:], f"verb={words[0]}"]
@@ -20,7 +24,9 @@ def overrides(words: Sequence[str]) -> list[str]:
 
 
 def main(words: Sequence[str]) -> int:
-    """Run one command; return its exit code: 0 done, 1 error, 3 refused by the gate, 130 interrupted."""
+    """Run one command; return its exit code: 0 done, 1 error, 3 refused by the gate, 130
+    interrupted.
+    """
     if sys.platform == "win32":
         print("flowersweep needs Linux or macOS; on Windows use WSL", file=sys.stderr)
         return 1

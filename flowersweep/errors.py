@@ -1,4 +1,6 @@
-"""What can go wrong that a user can mend: each message says what was asked, what exists and what to do."""
+"""What can go wrong that a user can mend: each message says what was asked, what exists and what to
+do.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from difflib import get_close_matches
 
 
 class FlowersweepError(Exception):
-    """A mistake the user can mend; the command line prints it without a traceback and exits with 1."""
+    """A mistake the user can mend; the command prints it without a traceback and exits with 1."""
 
 
 class ConfigError(FlowersweepError):
@@ -27,11 +29,16 @@ class TrackingError(FlowersweepError):
 
 
 class TrialFailed(FlowersweepError):
-    """This one configuration cannot be trained (loss not finite, out of memory): data for the study, not a bug."""
+    """This one configuration cannot be trained (loss not finite, out of memory): data for the
+    study, not a bug.
+    """
 
 
 def did_you_mean(asked: str, options: Iterable[str], what: str) -> str:
-    """Name the options there are, and the closest one if it is close: ``'Sweeps: a, b. Did you mean "a"?'``"""
+    """Name the options there are, and the closest one if it is close: ``'Sweeps: a, b.
+
+    Did you mean "a"?'``
+    """
     known = sorted(options)
     close = get_close_matches(asked, known, n=1)
     hint = f' Did you mean "{close[0]}"?' if close else ""

@@ -44,7 +44,7 @@ class MachineMonitor:
 
 
 def describe_machine() -> dict[str, str | int | None]:
-    """Return the processor's name, how many of its cores this process may use, and bytes of memory."""
+    """Return the processor's name, the number of cores for this process, and bytes of memory."""
     return {
         "cpu": _processor() or platform.processor() or platform.machine(),
         "cores": len(usable_cores()),

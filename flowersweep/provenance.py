@@ -1,4 +1,6 @@
-"""Where numbers come from: the command, the code, the packages and the machine, as plain data for the journal."""
+"""Where numbers come from: the command, the code, the packages and the machine, as plain data for
+the journal.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +18,49 @@ from flowersweep.data.dataset import Dataset
 from flowersweep.machine import describe_machine
 from flowersweep.runtime import Runtime
 
-PACKAGES = ("flowersweep", "keras", "jax", "jaxlib", "tensorflow", "optuna", "mlflow", "numpy", "scikit-learn", "hydra-core")
+PACKAGES = (
+    "flowersweep",
+    "keras",
+    "jax",
+    "jaxlib",
+    "tensorflow",
+    "optuna",
+    "mlflow",
+    "numpy",
+    "scikit-learn",
+    "hydra-core",
+)
 
 TRAINING = ("keras", "jax", "jaxlib", "tensorflow", "numpy")  # of these, what is computed depends
 # of this package, all that a trial is made of: it imports nothing else (tests/test_layers.py)
-TRIAL = ("training", "evaluation", "models", "data", "config", "study", "runtime", "errors", "testing", "util")
+TRIAL = (
+    "training",
+    "evaluation",
+    "models",
+    "data",
+    "config",
+    "study",
+    "runtime",
+    "errors",
+    "testing",
+    "util",
+)
 LONGEST_DIFF = 256 << 10  # characters that are kept
 MOST_NEW = 20  # files outside git that are shown with the changes
 
 
 def provenance(
-    overrides: tuple[str, ...], runtime: Runtime, dataset: Dataset, *, trusted: Sequence[str] = (), changes: str | None = None
+    overrides: tuple[str, ...],
+    runtime: Runtime,
+    dataset: Dataset,
+    *,
+    trusted: Sequence[str] = (),
+    changes: str | None = None,
 ) -> dict[str, Any]:
-    """Describe what a study was begun with. Git facts are None outside a checkout; ``changes`` are those that `diff` returns."""
+    """Describe what a study was begun with.
+
+    Git facts are None outside a checkout; ``changes`` are those that `diff` returns.
+    """
     here = commit()
     return {
         "command": shlex.join(["python", "-m", "flowersweep", *overrides]),
@@ -67,7 +99,9 @@ def commit() -> str | None:
 
 
 def code(trusted: Sequence[str] = ()) -> str:
-    """Return a digest of the code that trains, the user's modules that it was told to trust among it: 16 hex digits."""
+    """Return a digest of the code that trains, the user's modules that it was told to trust among
+    it: 16 hex digits.
+    """
     digest = hashlib.sha256()
     for module in ("flowersweep", *sorted({name.partition(".")[0] for name in trusted})):
         for name, path in _sources(module):
@@ -80,17 +114,42 @@ def code(trusted: Sequence[str] = ()) -> str:
 def _sources(module: str) -> Iterator[tuple[str, Path]]:
     found = importlib.util.find_spec(module)
     for folder in sorted(found.submodule_search_locations or []) if found else []:
-        yield from ((path.relative_to(Path(folder).parent).as_posix(), path) for path in sorted(Path(folder).rglob("*.py")))
-    if found and found.origin and not found.submodule_search_locations and found.origin.endswith(".py"):
+        yield from (
+            (path.relative_to(Path(folder).parent).as_posix(), path)
+            for path in sorted(Path(folder).rglob("*.py"))
+        )
+    if (
+        found
+        and found.origin
+        and not found.submodule_search_locations
+        and found.origin.endswith(".py")
+    ):
         yield f"{module}.py", Path(found.origin)
 
 
 def diff() -> str | None:
-    """Return how the code here differs from its git commit, new Python and YAML files included; None if it does not, or is no checkout."""
+    """Return how the code here differs from its git commit, new Python and YAML files included;
+    None if it does not, or is no checkout.
+    """
     changes = [_git("diff", "HEAD", "--no-color", "--no-ext-diff", strip=False) or ""]
-    new = (_git("ls-files", "--others", "--exclude-standard", "--", "*.py", "*.yaml") or "").splitlines()
+    new = (
+        _git("ls-files", "--others", "--exclude-standard", "--", "*.py", "*.yaml") or ""
+    ).splitlines()
     for path in new[:MOST_NEW]:
-        changes.append(_git("diff", "--no-index", "--no-color", "--no-ext-diff", "--", "/dev/null", path, strip=False, differs=True) or "")
+        changes.append(
+            _git(
+                "diff",
+                "--no-index",
+                "--no-color",
+                "--no-ext-diff",
+                "--",
+                "/dev/null",
+                path,
+                strip=False,
+                differs=True,
+            )
+            or ""
+        )
     text = "".join(changes)
     if len(new) > MOST_NEW:
         text += f"# {len(new) - MOST_NEW} more new files are not shown\n"
@@ -107,9 +166,19 @@ def _version(package: str) -> str | None:
 
 
 def _git(*words: str, strip: bool = True, differs: bool = False) -> str | None:
-    """Return what git says; None where it fails. With ``differs`` it says by exit code 1 that there is a difference."""
+    """Return what git says; None where it fails.
+
+    With ``differs`` it says by exit code 1 that there is a difference.
+    """
     try:
-        run = subprocess.run(["git", *words], capture_output=True, encoding="utf-8", errors="replace", timeout=10, check=False)
+        run = subprocess.run(
+            ["git", *words],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     said = run.stdout.strip() if strip else run.stdout

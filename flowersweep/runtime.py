@@ -1,4 +1,6 @@
-"""TPU, GPU or CPU, on one host or several: what this process computes on, how arrays get there, and how often it compiled."""
+"""TPU, GPU or CPU, on one host or several: what this process computes on, how arrays get there, and
+how often it compiled.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ _running: Runtime | None = None
 class Runtime:
     """What is computed on. The global batch is ``batch_per_replica * replicas``.
 
-    On several hosts one process runs on each, with the same calls in the same order: most methods here wait for the others.
+    On several hosts one process runs on each, with the same calls in the same order: most methods
+    here wait for the others.
     """
 
     platform: str  # cpu, gpu or tpu
@@ -45,7 +48,7 @@ class Runtime:
 
     @property
     def precision(self) -> str:
-        """The Keras policy that backbones compute in: bfloat16 where the hardware is made for it."""
+        """The Keras policy of backbones: bfloat16 where the hardware is made for it."""
         return "mixed_bfloat16" if self.platform == "tpu" else "float32"
 
     @property
@@ -54,7 +57,9 @@ class Runtime:
         return self.host, self.hosts
 
     def shard_batch(self, rows: Any) -> Array:
-        """Put this host's rows of a batch (batch / hosts, ...) on its devices; return the whole batch, cut over all replicas."""
+        """Put this host's rows of a batch (batch / hosts, ...) on its devices; return the whole
+        batch, cut over all replicas.
+        """
         import jax
 
         placed: Array = (
@@ -70,7 +75,12 @@ class Runtime:
 
         if self.hosts == 1:
             return jax.device_put(tree, self.replicated)
-        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self.replicated, np.asarray(x), np.shape(x)), tree)
+        return jax.tree.map(
+            lambda x: jax.make_array_from_process_local_data(
+                self.replicated, np.asarray(x), np.shape(x)
+            ),
+            tree,
+        )
 
     def gather(self, array: Array) -> np.ndarray:
         """Return the whole of an array, also where other hosts hold parts of it."""
@@ -98,21 +108,33 @@ class Runtime:
         from jax.experimental import multihost_utils
 
         theirs = self.broadcast_bytes(value.encode()).decode()
-        if self.hosts > 1 and not np.all(multihost_utils.process_allgather(np.bool_(theirs == value))):
-            own = f"{value} here on host {self.host}" if theirs != value else "something else on another"
+        if self.hosts > 1 and not np.all(
+            multihost_utils.process_allgather(np.bool_(theirs == value))
+        ):
+            own = (
+                f"{value} here on host {self.host}"
+                if theirs != value
+                else "something else on another"
+            )
             raise ConfigError(f"{what} must be the same on all hosts: {theirs} on host 0, {own}")
 
 
 def start(
-    cache: Path | None = None, *, coordinator: str | None = None, hosts: int = 1, host: int = 0, platform: str | None = None
+    cache: Path | None = None,
+    *,
+    coordinator: str | None = None,
+    hosts: int = 1,
+    host: int = 0,
+    platform: str | None = None,
 ) -> Runtime:
-    """Choose JAX, leave the accelerator to it, keep compiled programs in ``cache``; return what there is.
+    """Choose JAX, leave the accelerator to it, keep compiled programs in ``cache``; return what
+    there is.
 
-    With a ``coordinator`` (the address of host 0 and a free port there, or ``auto`` on a TPU pod, which knows its own hosts) this
-    process joins the others, and returns when all ``hosts`` are there. With a ``platform`` (cpu) it leaves other devices alone.
-    A process starts once; another call returns what is running.
-    Raises ConfigError if Keras already runs on another backend, if the hosts do not find each other, or if what is running is
-    not what is asked for.
+    With a ``coordinator`` (the address of host 0 and a free port there, or ``auto`` on a TPU pod,
+    which knows its own hosts) this process joins the others, and returns when all ``hosts`` are
+    there. With a ``platform`` (cpu) it leaves other devices alone. A process starts once; another
+    call returns what is running. Raises ConfigError if Keras already runs on another backend, if
+    the hosts do not find each other, or if what is running is not what is asked for.
     """
     global _running
     import jax
@@ -131,9 +153,13 @@ def start(
     _require_jax()
     if coordinator is not None:
         _join(coordinator, hosts, host)
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))  # a host's rows of a batch lie together
+    # a host's rows of a batch lie together
+    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
     if len(devices) != jax.process_count() * jax.local_device_count():
-        raise ConfigError(f"{jax.process_count()} hosts have {len(devices)} devices together: all must have as many as the others")
+        raise ConfigError(
+            f"{jax.process_count()} hosts have {len(devices)} devices together: all must "
+            "have as many as the others"
+        )
     mesh = jax.sharding.Mesh(devices, ("replica",))
     spec = jax.sharding.PartitionSpec
     _running = Runtime(
@@ -148,14 +174,20 @@ def start(
     return _running
 
 
-def _require_fit(running: Runtime, coordinator: str | None, hosts: int, host: int, platform: str | None) -> None:
+def _require_fit(
+    running: Runtime, coordinator: str | None, hosts: int, host: int, platform: str | None
+) -> None:
     """Raise ConfigError if a process that has started cannot be what is asked for."""
     own = "Start the command in a process of its own"
     if platform not in (None, running.platform):
-        raise ConfigError(f"this process computes on {running.platform} already, and now {platform} is asked for. {own}")
+        raise ConfigError(
+            f"this process computes on {running.platform} already, and now {platform} is "
+            f"asked for. {own}"
+        )
     if coordinator not in (None, "auto") and (hosts, host) != (running.hosts, running.host):
         raise ConfigError(
-            f"this process is host {running.host} of {running.hosts} already, and now host {host} of {hosts} is asked for. {own}"
+            f"this process is host {running.host} of {running.hosts} already, and now host "
+            f"{host} of {hosts} is asked for. {own}"
         )
 
 
@@ -164,22 +196,32 @@ def _join(coordinator: str, hosts: int, host: int) -> None:
     import jax
 
     named: dict[str, Any] = (
-        {} if coordinator == "auto" else {"coordinator_address": coordinator, "num_processes": hosts, "process_id": host}
+        {}
+        if coordinator == "auto"
+        else {"coordinator_address": coordinator, "num_processes": hosts, "process_id": host}
     )
     try:
         jax.distributed.initialize(**named, shutdown_timeout_seconds=_GOODBYE)
     except (RuntimeError, ValueError) as error:
-        where = "auto works on TPU pods; elsewhere name host 0" if coordinator == "auto" else f"host {host} of {hosts}"
+        where = (
+            "auto works on TPU pods; elsewhere name host 0"
+            if coordinator == "auto"
+            else f"host {host} of {hosts}"
+        )
         told = str(error).splitlines()[0]
-        raise ConfigError(f"distributed.coordinator={coordinator} ({where}): the hosts do not find each other: {told}") from error
+        raise ConfigError(
+            f"distributed.coordinator={coordinator} ({where}): the hosts do not find each "
+            f"other: {told}"
+        ) from error
 
 
 @contextmanager
 def low_latency_gc() -> Iterator[None]:
     """Keep trials from waiting for Python.
 
-    Its collector is kept off the millions of objects that the libraries brought: each full pass over them stops a trial for .3 s. And a
-    thread whose epoch is done has the interpreter after half a millisecond, where it waits for 5 by default, many times a trial.
+    Its collector is kept off the millions of objects that the libraries brought: each full pass
+    over them stops a trial for .3 s. And a thread whose epoch is done has the interpreter after
+    half a millisecond, where it waits for 5 by default, many times a trial.
     """
     before, patience = gc.get_threshold(), sys.getswitchinterval()
     gc.freeze()
@@ -194,9 +236,16 @@ def low_latency_gc() -> Iterator[None]:
 
 
 def _require_jax() -> None:
-    backend = sys.modules["keras"].backend.backend() if "keras" in sys.modules else os.environ["KERAS_BACKEND"]
+    backend = (
+        sys.modules["keras"].backend.backend()
+        if "keras" in sys.modules
+        else os.environ["KERAS_BACKEND"]
+    )
     if backend != "jax":
-        raise ConfigError(f"Keras runs on {backend}, flowersweep needs JAX: set KERAS_BACKEND=jax before anything imports keras")
+        raise ConfigError(
+            f"Keras runs on {backend}, flowersweep needs JAX: set KERAS_BACKEND=jax before "
+            "anything imports keras"
+        )
 
 
 @lru_cache(maxsize=1)
@@ -214,7 +263,9 @@ def _count(event: str, duration_secs: float, **_: str | int) -> None:
 
 
 def compiles() -> int:
-    """Return how many programs this process has compiled, or loaded from the compile cache, since `start`."""
+    """Return how many programs this process has compiled, or loaded from the compile cache, since
+    `start`.
+    """
     return _compiles
 
 
@@ -224,12 +275,16 @@ def compiles_here() -> int:
 
 
 def device_memory() -> dict[str, float]:
-    """Return the megabytes in use on each accelerator of this host, by MLflow's names; nothing of a CPU, whose memory is the machine's."""
+    """Return the megabytes in use on each accelerator of this host, by MLflow's names; nothing of a
+    CPU, whose memory is the machine's.
+    """
     import jax
 
     found = {}
     for number, device in enumerate(jax.local_devices()):
         stats = device.memory_stats() if device.platform != "cpu" else None
         if stats and "bytes_in_use" in stats:
-            found[f"{device.platform}_{number}_memory_usage_megabytes"] = stats["bytes_in_use"] / 1e6
+            found[f"{device.platform}_{number}_memory_usage_megabytes"] = (
+                stats["bytes_in_use"] / 1e6
+            )
     return found

@@ -1,7 +1,7 @@
 """A polite end, by Ctrl-C or SIGTERM, that cannot be lost.
 
-Python drops an exception that a signal raises inside a library's callback, and does not listen to a signal that the shell that started
-it ignores, as shells do for what runs in the background.
+Python drops an exception that a signal raises inside a library's callback, and does not listen to a
+signal that the shell that started it ignores, as shells do for what runs in the background.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ def install_handlers() -> None:
 
 @contextmanager
 def preserve_sigterm() -> Iterator[None]:
-    """Within it a library may listen to SIGTERM in its own way; afterwards it is listened to as before."""
+    """Within it a library may listen to SIGTERM in its own way; afterwards it is listened to as
+    before.
+    """
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Nothing here reaches the network; Keras runs on JAX; every study writes into a folder of its own."""
+"""Nothing here reaches the network; Keras runs on JAX; every study has a folder of its own."""
 
 from __future__ import annotations
 
@@ -66,10 +66,14 @@ def pytest_testnodedown(node: Any) -> None:
     node.config.stash[LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", 0)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
     """Say how many slow tests were left out, and how to run them."""
     if number := config.stash.get(LEFT_OUT, 0):
-        terminalreporter.write_line(f"{number} slow tests were left out. They run with: pytest -n 2 -m slow")
+        terminalreporter.write_line(
+            f"{number} slow tests were left out. They run with: pytest -n 2 -m slow"
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -91,7 +95,7 @@ def kill_seed() -> int:
 
 @pytest.fixture(scope="session")
 def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
-    """Run a command in a fork of a process that has imported everything, to its end or to a moment."""
+    """Run a command, to its end or to a moment, in a fork of a process that imported everything."""
     with forks(tmp_path_factory.mktemp("forks"), environment()) as run:
         yield run
 
@@ -102,7 +106,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
     from flowersweep.runtime import start
     from flowersweep.training.context import TrainingContext
 
-    return TrainingContext(start(), tmp_path_factory.mktemp("cache"), lambda what, done, total: None)
+    return TrainingContext(
+        start(), tmp_path_factory.mktemp("cache"), lambda what, done, total: None
+    )
 
 
 @pytest.fixture(scope="session")
@@ -151,7 +157,9 @@ def tiny_model(folder: Path) -> None:
     """Write the backbone that TINY names into a project."""
     group = folder / "conf" / "model"
     group.mkdir(parents=True)
-    (group / "tiny.yaml").write_text("name: tiny\nbackbone: {_target_: tiny_backbone}\nweights: none\n")
+    (group / "tiny.yaml").write_text(
+        "name: tiny\nbackbone: {_target_: tiny_backbone}\nweights: none\n"
+    )
 
 
 @pytest.fixture

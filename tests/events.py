@@ -47,9 +47,19 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def fold(entries: list[dict[str, Any]]) -> StudyRecord:
-    """Return the state of a study after these events, given as plain data; the first may be left out."""
+    """Return the state of a study after these events, given as plain data; the first may be left
+    out.
+    """
     started = [] if entries and entries[0]["event"] == "study_started" else [event("study_started")]
-    return StudyRecord([*started, *(event(entry["event"], **{k: v for k, v in entry.items() if k != "event"}) for entry in entries)])
+    return StudyRecord(
+        [
+            *started,
+            *(
+                event(entry["event"], **{k: v for k, v in entry.items() if k != "event"})
+                for entry in entries
+            ),
+        ]
+    )
 
 
 def story(study: Path) -> list[dict[str, Any]]:
@@ -63,4 +73,8 @@ def story(study: Path) -> list[dict[str, Any]]:
         for entry in [event, *event.get("epochs", [])]:
             entry.pop("time")
         event.pop("elapsed")
-    return [event for event in events if event["event"] in ("trial_asked", "epochs_reported", "trial_ended")]
+    return [
+        event
+        for event in events
+        if event["event"] in ("trial_asked", "epochs_reported", "trial_ended")
+    ]

@@ -1,4 +1,6 @@
-"""A real PostgreSQL for tests, from Debian's binaries: a server of its own in a temporary folder, an empty database for each test."""
+"""A real PostgreSQL for tests, from Debian's binaries: a server of its own in a temporary folder,
+an empty database for each test.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ LOGIN = "flowersweep"
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
-    """Start PostgreSQL on 127.0.0.1 and a free port, yield its address without a database, stop it at the end."""
+    """Start PostgreSQL on 127.0.0.1 and a free port, yield its address without a database, stop it
+    at the end.
+    """
     binaries = _binaries()
     driver = next((name for name in ("psycopg", "psycopg2") if find_spec(name)), None)
     if binaries is None:
@@ -35,16 +39,41 @@ def postgres_server() -> Iterator[str]:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
         owner = _unprivileged(folder)
-        words = ["-D", str(folder / "data"), "-U", LOGIN, "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        subprocess.run([binaries / "initdb", *words], cwd=folder, check=True, capture_output=True, **owner)
-        words = ["-D", str(folder / "data"), "-h", "127.0.0.1", "-p", str(port), "-k", str(folder), "-F"]
+        words = [
+            "-D",
+            str(folder / "data"),
+            "-U",
+            LOGIN,
+            "--auth=trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]
+        subprocess.run(
+            [binaries / "initdb", *words], cwd=folder, check=True, capture_output=True, **owner
+        )
+        words = [
+            "-D",
+            str(folder / "data"),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(port),
+            "-k",
+            str(folder),
+            "-F",
+        ]
         with (folder / "log").open("wb") as log:
-            process = subprocess.Popen([binaries / "postgres", *words], cwd=folder, stdout=log, stderr=log, **owner)
+            process = subprocess.Popen(
+                [binaries / "postgres", *words], cwd=folder, stdout=log, stderr=log, **owner
+            )
         try:
             _wait_for(binaries, port, process, folder / "log")
             yield f"postgresql+{driver}://{LOGIN}@127.0.0.1:{port}"
         finally:
-            process.send_signal(signal.SIGINT)  # its "fast shutdown": whoever is connected is sent away
+            # its "fast shutdown": whoever is connected is sent away
+            process.send_signal(signal.SIGINT)
             process.wait(30)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -52,7 +81,9 @@ def postgres_server() -> Iterator[str]:
 
 @pytest.fixture
 def postgres(postgres_server: str, request: pytest.FixtureRequest) -> str:
-    """Return the address of an empty database: ``postgresql+psycopg://flowersweep@127.0.0.1:PORT/NAME``."""
+    """Return the address of an empty database:
+    ``postgresql+psycopg://flowersweep@127.0.0.1:PORT/NAME``.
+    """
     from sqlalchemy import create_engine, text
 
     name = f"test_{abs(hash(request.node.nodeid)):x}"
@@ -65,14 +96,18 @@ def postgres(postgres_server: str, request: pytest.FixtureRequest) -> str:
 
 
 def _binaries() -> Path | None:
-    """Return the folder of the newest PostgreSQL: Debian keeps its server's programs out of PATH."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    """Return the folder of the newest PostgreSQL: Debian keeps its programs out of PATH."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
+    )
     on_path = shutil.which("initdb")
     return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
 
 
 def _unprivileged(folder: Path) -> dict[str, Any]:
-    """Return whom to start the programs as, who then owns the folder: PostgreSQL refuses to run as root."""
+    """Return whom to start the programs as, who then owns the folder: PostgreSQL refuses to run as
+    root.
+    """
     import pwd
 
     if os.geteuid() != 0:
@@ -85,5 +120,8 @@ def _unprivileged(folder: Path) -> dict[str, Any]:
 
 def _wait_for(binaries: Path, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
     ready = [str(binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port), "-U", LOGIN]
-    wait_for(lambda: process.poll() is not None or subprocess.run(ready, check=False).returncode == 0, every=0.25)
+    wait_for(
+        lambda: process.poll() is not None or subprocess.run(ready, check=False).returncode == 0,
+        every=0.25,
+    )
     assert process.poll() is None, log.read_text()

@@ -1,4 +1,6 @@
-"""The documentation is true: links lead somewhere, commands compose, nothing is left out, and the worked example runs."""
+"""The documentation is true: links lead somewhere, commands compose, nothing is left out, and the
+worked example runs.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,11 @@ from tests.conftest import Command
 from tests.test_layers import LAYERS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [path for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bench" / "README.md") if path.exists()]
+PAGES = [
+    path
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "bench" / "README.md")
+    if path.exists()
+]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 OWN = re.compile(r"<!-- own -->\n```.*?```", re.DOTALL)  # commands for files that the reader writes
@@ -25,18 +31,27 @@ COMMAND = re.compile(r"python -m flowersweep([^`\n]*)")
 
 
 def commands(page: Path) -> list[str]:
-    """Return what stands behind ``python -m flowersweep`` on a page, but for the reader's own examples."""
+    """Return what stands behind ``python -m flowersweep`` on a page, but for the reader's own
+    examples.
+    """
     text = EXAMPLE.sub("", OWN.sub("", page.read_text())).replace("\\\n", " ")
     return list(dict.fromkeys(found.strip() for found in COMMAND.findall(text)))
 
 
 def words(command: str) -> list[str]:
-    """Return the words of a command: optional ones are taken, a value in capitals stands for itself but for the name of a sweep."""
+    """Return the words of a command: optional ones are taken, a value in capitals stands for itself
+    but for the name of a sweep.
+    """
     plain = shlex.split(command.replace("+sweep=NAME", "+sweep=smoothing"), comments=True)
     return [re.sub(r"^\[(\w.*=.*)\]$", r"\1", word) for word in plain]
 
 
-LINES = [pytest.param(line, id=f"{page.name}: {line}") for page in PAGES for line in commands(page) if "--help" not in line]
+LINES = [
+    pytest.param(line, id=f"{page.name}: {line}")
+    for page in PAGES
+    for line in commands(page)
+    if "--help" not in line
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -46,16 +61,23 @@ def test_every_relative_link_leads_to_a_file(page: Path) -> None:
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_every_command_shown_composes(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_shown_composes(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert compose(overrides(words(line)))
 
 
 def test_commands_are_found() -> None:
-    assert {"+sweep=smoothing", "promote study=smoothing     # fresh seeds, then champion if the evidence carries it"} <= set(
-        commands(ROOT / "README.md")
-    )
-    assert words("promote study=NAME [data.classes=FILE]  # why") == ["promote", "study=NAME", "data.classes=FILE"]
+    assert {
+        "+sweep=smoothing",
+        "promote study=smoothing     # fresh seeds, then champion if the evidence carries it",
+    } <= set(commands(ROOT / "README.md"))
+    assert words("promote study=NAME [data.classes=FILE]  # why") == [
+        "promote",
+        "study=NAME",
+        "data.classes=FILE",
+    ]
 
 
 def test_every_group_and_sweep_is_written_about() -> None:
@@ -67,27 +89,46 @@ def test_every_group_and_sweep_is_written_about() -> None:
 
 
 def test_the_quickstart_has_a_row_for_every_verb() -> None:
-    rows = re.findall(r"^\| `(\w+)` \|.*python -m flowersweep", (ROOT / "docs" / "quickstart.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*python -m flowersweep",
+        (ROOT / "docs" / "quickstart.md").read_text(),
+        re.MULTILINE,
+    )
     assert sorted(rows) == sorted(path.stem for path in (ROOT / "conf" / "verb").glob("*.yaml"))
 
 
 def test_the_map_of_the_house_has_a_row_for_every_room() -> None:
     text = (ROOT / "docs" / "design.md").read_text()
     rows = {
-        name.strip("/").removesuffix(".py") for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE) for name in row.split("`")[1::2]
+        name.strip("/").removesuffix(".py")
+        for row in re.findall(r"^\| (`.*?) \|", text, re.MULTILINE)
+        for name in row.split("`")[1::2]
     }
     assert set().union(*LAYERS) - {"__main__"} <= rows
 
 
 def test_every_file_that_the_design_names_is_there() -> None:
-    names = set(re.findall(r"(?<![\w/.])[\w]+/[\w/]+\.py\b", (ROOT / "docs" / "design.md").read_text()))
+    names = set(
+        re.findall(r"(?<![\w/.])[\w]+/[\w/]+\.py\b", (ROOT / "docs" / "design.md").read_text())
+    )
     assert len(names) > 20
-    assert not [name for name in names if not (ROOT / "flowersweep" / name).exists() and not (ROOT / name).exists()]
+    assert not [
+        name
+        for name in names
+        if not (ROOT / "flowersweep" / name).exists() and not (ROOT / name).exists()
+    ]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name == "docs"], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.parent.name == "docs"], ids=lambda page: page.name
+)
 def test_no_cell_of_a_table_is_a_paragraph(page: Path) -> None:
-    cells = [cell for line in page.read_text().splitlines() if line.startswith("|") for cell in line.split(" | ")]
+    cells = [
+        cell
+        for line in page.read_text().splitlines()
+        if line.startswith("|")
+        for cell in line.split(" | ")
+    ]
     assert not [cell for cell in cells if len(cell) > 160]
 
 
@@ -105,7 +146,9 @@ def test_the_sweep_that_is_written_as_an_example_composes(project: Path) -> None
 
 
 @pytest.mark.slow
-def test_the_worked_example_runs_in_a_folder_of_the_users_own(project: Path, command: Command) -> None:
+def test_the_worked_example_runs_in_a_folder_of_the_users_own(
+    project: Path, command: Command
+) -> None:
     write_files("extend.md", project)
     [line] = EXAMPLE.findall((ROOT / "docs" / "extend.md").read_text())
     tiny = "data.fetch={_target_: synthetic, classes: 5, train: 8, val: 6, test: 2, image_size: 32}"

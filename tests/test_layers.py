@@ -30,7 +30,8 @@ LAYERS = [  # each room may import from itself and from the rooms below
 GENERAL = ("search", "study", "tracking", "space")
 DOORS = {
     "hydra": {"config", "space", "search"},  # the sweep grammar and its parsed words
-    "optuna": {"search", "space", "report", "workflows", "ensemble"},  # space: distributions; report: importances and charts
+    # space: distributions; report: importances and charts
+    "optuna": {"search", "space", "report", "workflows", "ensemble"},
     "mlflow": {"tracking"},
     "keras": {"testing", "models", "training", "tracking", "workflows"},
     "jax": {"models", "training", "runtime"},
@@ -59,7 +60,11 @@ def imported(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield from ([f"flowersweep.{alias.name}" for alias in node.names] if node.module == "flowersweep" else [node.module])
+            yield from (
+                [f"flowersweep.{alias.name}" for alias in node.names]
+                if node.module == "flowersweep"
+                else [node.module]
+            )
 
 
 def layer(name: str) -> int:
@@ -89,7 +94,9 @@ def test_the_search_knows_no_images(path: Path) -> None:
         assert not rooms & {"training", "models", "data"}
 
 
-def test_no_folder_has_more_than_fifteen_files_and_no_package_more_than_a_sixth_of_the_lines() -> None:
+def test_no_folder_has_more_than_fifteen_files_and_no_package_more_than_a_sixth_of_the_lines() -> (
+    None
+):
     lines: Counter[str] = Counter()
     for path in PACKAGE.rglob("*.py"):
         lines[room(path)] += len(path.read_text().splitlines())
@@ -100,7 +107,10 @@ def test_no_folder_has_more_than_fifteen_files_and_no_package_more_than_a_sixth_
 
 def test_training_knows_nothing_of_the_search_and_of_tracking() -> None:
     for path in (PACKAGE / "training").rglob("*.py"):
-        names = {name if name.startswith("flowersweep") else name.split(".")[0] for name in imported(path)}
+        names = {
+            name if name.startswith("flowersweep") else name.split(".")[0]
+            for name in imported(path)
+        }
         assert not {"optuna", "mlflow", "flowersweep.study.journal"} & names
 
 
@@ -111,7 +121,15 @@ def test_only_one_file_gives_files_their_names(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             of_os = isinstance(node.func.value, ast.Name) and node.func.value.id in ("os", "shutil")
-            moves = node.func.attr == "rename" or (of_os and node.func.attr in ("replace", "move", "renames", "link"))
-            alone = node.func.attr == "replace" and len(node.args) == 1 and not node.keywords and not of_os  # of a Path
+            moves = node.func.attr == "rename" or (
+                of_os and node.func.attr in ("replace", "move", "renames", "link")
+            )
+            # of a Path
+            alone = (
+                node.func.attr == "replace"
+                and len(node.args) == 1
+                and not node.keywords
+                and not of_os
+            )
             assert not moves, f"{path}:{node.lineno} moves a file: use util.files"
             assert not alone, f"{path}:{node.lineno} moves a file: use util.files"

@@ -14,7 +14,13 @@ def test_a_second_start_gives_what_is_running_or_says_why_not(tmp_path: Path) ->
     running = start()
     assert start(tmp_path) is running
     assert start(platform=running.platform) is running
-    with pytest.raises(ConfigError, match=rf"computes on {running.platform} already, and now other is asked for. Start the command"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"computes on {running.platform} already, "
+        r"and now other is asked for. Start the command",
+    ):
         start(platform="other")
-    with pytest.raises(ConfigError, match=r"is host 0 of 1 already, and now host 1 of 2 is asked for"):
+    with pytest.raises(
+        ConfigError, match=r"is host 0 of 1 already, and now host 1 of 2 is asked for"
+    ):
         start(coordinator="localhost:1", hosts=2, host=1)

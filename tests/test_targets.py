@@ -1,4 +1,6 @@
-"""A configuration may come from a stranger: whatever it names, nothing that its slot does not need is imported or called."""
+"""A configuration may come from a stranger: whatever it names, nothing that its slot does not need
+is imported or called.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,11 @@ from flowersweep.workflows.replay import replay
 from tests.conftest import TINY, tiny_model
 
 ROOT = Path(__file__).parents[1]
-OURS = re.compile(r"flowersweep\.(" + "|".join(sorted({path.stem for path in (ROOT / "flowersweep").iterdir()})) + r")\.\w")
+OURS = re.compile(
+    r"flowersweep\.("
+    + "|".join(sorted({path.stem for path in (ROOT / "flowersweep").iterdir()}))
+    + r")\.\w"
+)
 MINE = """
 import os
 from functools import partial
@@ -79,7 +85,11 @@ ATTACKS: list[tuple[str, str, dict[str, Any]]] = [
     ("schedule", "keras.saving.load_model", {"filepath": "MODEL", "safe_mode": False}),
     ("augment", "keras.models.load_model", {"filepath": "MODEL", "safe_mode": False}),
     ("backbone", "keras.models.load_model", {"filepath": "MODEL", "safe_mode": False}),
-    ("backbone", "keras.src.saving.saving_api.load_model", {"filepath": "MODEL", "safe_mode": False}),
+    (
+        "backbone",
+        "keras.src.saving.saving_api.load_model",
+        {"filepath": "MODEL", "safe_mode": False},
+    ),
     ("backbone", "keras.layers.Lambda", {"function": "print"}),
     ("backbone", "keras.applications.resnet.decode_predictions", {"preds": []}),
     ("preprocess", "keras.saving.load_model", {"filepath": "MODEL", "safe_mode": False}),
@@ -107,12 +117,20 @@ ATTACKS: list[tuple[str, str, dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("slot", "target", "given"), ATTACKS, ids=[f"{slot}={target}" for slot, target, _ in ATTACKS])
+@pytest.mark.parametrize(
+    ("slot", "target", "given"), ATTACKS, ids=[f"{slot}={target}" for slot, target, _ in ATTACKS]
+)
 def test_what_a_slot_does_not_need_is_refused_before_it_is_called(
     slot: str, target: str, given: dict[str, Any], model: Path, marker: Path, mine: None
 ) -> None:
     words = {"MODEL": str(model), "MARKER": str(marker)}
-    spec = json.loads(re.sub("MODEL|MARKER", lambda word: words[word[0]], json.dumps({"_target_": target, "name": "x", **given})))
+    spec = json.loads(
+        re.sub(
+            "MODEL|MARKER",
+            lambda word: words[word[0]],
+            json.dumps({"_target_": target, "name": "x", **given}),
+        )
+    )
     with pytest.raises(ConfigError, match=re.escape(target)):
         resolve(spec, slot)(**arguments(spec))
     assert not marker.exists()
@@ -132,16 +150,24 @@ def test_the_attack_that_is_refused_is_one(model: Path, marker: Path) -> None:
         ("verb", "mine_own.os.system", "cannot be imported"),
         ("sampler", "mine_own.Sampler", "subclass of optuna.samplers.BaseSampler"),
         ("loss", "mine_own.nothing", "cannot be imported"),
-        ("loss", "keras.models.load_model", "this slot takes"),  # also for somebody who trusts keras
+        # also for somebody who trusts keras
+        ("loss", "keras.models.load_model", "this slot takes"),
     ],
 )
-def test_of_a_trusted_module_only_what_it_defines_is_called(slot: str, target: str, told: str, mine: None) -> None:
+def test_of_a_trusted_module_only_what_it_defines_is_called(
+    slot: str, target: str, told: str, mine: None
+) -> None:
     with pytest.raises(ConfigError, match=told):
         resolve({"_target_": target}, slot, ["mine_own", "keras"])
 
 
 def test_a_trusted_callable_is_taken_if_it_takes_its_arguments(mine: None) -> None:
-    assert resolve({"_target_": "mine_own.loss", "name": "own", "scale": 1.0}, "loss", ["mine_own"])(0, 0, scale=1.0) == 1.0
+    assert (
+        resolve({"_target_": "mine_own.loss", "name": "own", "scale": 1.0}, "loss", ["mine_own"])(
+            0, 0, scale=1.0
+        )
+        == 1.0
+    )
     assert resolve({"_target_": "mine_own.halved"}, "loss", ["mine_own"])(0, 0) == 0.5
     with pytest.raises(ConfigError, match="'scael'"):
         resolve({"_target_": "mine_own.loss", "scael": 1.0}, "loss", ["mine_own"])
@@ -154,9 +180,21 @@ SERIALIZED = {"module": "keras.layers", "class_name": "Lambda", "config": {}}
     ("slot", "spec"),
     [
         ("optimizer", {"_target_": "keras.optimizers.Adam", "learning_rate": SERIALIZED}),
-        ("optimizer", {"_target_": "keras.optimizers.Adam", "learning_rate": {"_target_": "os.system", "command": "x"}}),
+        (
+            "optimizer",
+            {
+                "_target_": "keras.optimizers.Adam",
+                "learning_rate": {"_target_": "os.system", "command": "x"},
+            },
+        ),
         ("optimizer", {"_target_": "keras.optimizers.Adam", "learning_rate": lambda step: 0.1}),
-        ("backbone", {"_target_": "keras.applications.ResNet50", "classifier_activation": [{"deep": SERIALIZED}]}),
+        (
+            "backbone",
+            {
+                "_target_": "keras.applications.ResNet50",
+                "classifier_activation": [{"deep": SERIALIZED}],
+            },
+        ),
         ("sampler", {"_target_": "optuna.samplers.TPESampler", "gamma": {"_target_": "os.system"}}),
     ],
 )
@@ -169,20 +207,36 @@ def test_an_argument_is_plain_data(slot: str, spec: dict[str, Any]) -> None:
     ("words", "told"),
     [
         (["loss._target_=focal_cross_entropie"], 'Did you mean "focal_cross_entropy"?'),
-        (["schedule._target_=focal_cross_entropy"], "Names of this slot: constant, cosine, exponential, one_cycle"),
+        (
+            ["schedule._target_=focal_cross_entropy"],
+            "Names of this slot: constant, cosine, exponential, one_cycle",
+        ),
         (["optimizer._target_=adam"], "Or a path such as keras.optimizers.Adam"),
-        (["loss._target_=flowersweep.training.losses.focal_cross_entropy"], "Use `loss._target_=focal_cross_entropy`."),
-        (["model.backbone._target_=flowersweep.testing.tiny_backbone"], "Use `backbone._target_=tiny_backbone`."),
-        (["+optimizer.learning_rate._target_=keras.optimizers.schedules.CosineDecay"], "an argument is plain data"),
+        (
+            ["loss._target_=flowersweep.training.losses.focal_cross_entropy"],
+            "Use `loss._target_=focal_cross_entropy`.",
+        ),
+        (
+            ["model.backbone._target_=flowersweep.testing.tiny_backbone"],
+            "Use `backbone._target_=tiny_backbone`.",
+        ),
+        (
+            ["+optimizer.learning_rate._target_=keras.optimizers.schedules.CosineDecay"],
+            "an argument is plain data",
+        ),
         (["+data.fetch.inner={_target_: kaggle}"], "an argument is plain data"),
     ],
 )
-def test_a_name_that_a_slot_does_not_have_is_said_when_the_words_are_composed(words: list[str], told: str) -> None:
+def test_a_name_that_a_slot_does_not_have_is_said_when_the_words_are_composed(
+    words: list[str], told: str
+) -> None:
     with pytest.raises(ConfigError, match=re.escape(told)):
         compose(words)
 
 
-@pytest.mark.parametrize(("slot", "name"), [(slot, name) for slot, names in REGISTRY.items() for name in names])
+@pytest.mark.parametrize(
+    ("slot", "name"), [(slot, name) for slot, names in REGISTRY.items() for name in names]
+)
 def test_every_registered_name_is_there(slot: str, name: str) -> None:
     assert resolve({"_target_": name}, slot)
 
@@ -234,40 +288,69 @@ def test_no_module_path_of_ours_is_in_a_journal_or_in_mlflow(study: Path) -> Non
 
 STRANGERS = [
     {"optimizer": {"_target_": "keras.saving.load_model", "filepath": "MODEL", "safe_mode": False}},
-    {"model.backbone": {"_target_": "keras.models.load_model", "filepath": "MODEL", "safe_mode": False}},
+    {
+        "model.backbone": {
+            "_target_": "keras.models.load_model",
+            "filepath": "MODEL",
+            "safe_mode": False,
+        }
+    },
     {"data.fetch": {"_target_": "keras.utils.get_file", "fname": "MARKER", "origin": "file:MODEL"}},
     {"optimizer": {"_target_": "evil.Adam"}, "trusted_modules": ["evil"]},
 ]
 
 
-@pytest.mark.parametrize("changes", STRANGERS, ids=lambda changes: next(iter(changes.values()))["_target_"])
+@pytest.mark.parametrize(
+    "changes", STRANGERS, ids=lambda changes: next(iter(changes.values()))["_target_"]
+)
 def test_a_run_of_somebody_else_is_not_replayed(
     changes: dict[str, Any], study: Path, model: Path, marker: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evil(study, marker, monkeypatch)
     config = compose(["replay", "force=true", *TINY][1:])
     trained = with_changes(asdict(config), changes, model, marker)
-    digest = json.loads(journal(study).read_text().partition("\n")[0])["provenance"]["data"]["digest"]
+    digest = json.loads(journal(study).read_text().partition("\n")[0])["provenance"]["data"][
+        "digest"
+    ]
     kept = {"data": {"digest": digest}, "versions": provenance.versions()}
-    found = RecordedRun("r", "theirs", None, {"flowersweep.state": "complete"}, {}, {}, trained, kept)
+    found = RecordedRun(
+        "r", "theirs", None, {"flowersweep.state": "complete"}, {}, {}, trained, kept
+    )
     with pytest.raises(ConfigError, match=changes[next(iter(changes))]["_target_"]):
         replay(found, config, [], features=lambda *_: None, refused=study / "refused")
     assert not marker.exists()
 
 
-@pytest.mark.parametrize("changes", STRANGERS, ids=lambda changes: next(iter(changes.values()))["_target_"])
+@pytest.mark.parametrize(
+    "changes", STRANGERS, ids=lambda changes: next(iter(changes.values()))["_target_"]
+)
 def test_a_study_of_somebody_else_is_not_promoted(
-    changes: dict[str, Any], study: Path, model: Path, marker: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any],
+    study: Path,
+    model: Path,
+    marker: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     evil(study, marker, monkeypatch)
     events = [json.loads(line) for line in journal(study).read_text().splitlines()]
     words = [*events[0]["overrides"]]
     for path, value in with_changes(changes, {}, model, marker).items():
-        words += [f"~{path}", f"+{path}={hydra(value)}"] if path == "optimizer" else [f"++{path}={hydra(value)}"]
+        words += (
+            [f"~{path}", f"+{path}={hydra(value)}"]
+            if path == "optimizer"
+            else [f"++{path}={hydra(value)}"]
+        )
     copy = tmp_path / "mlruns" / "studies" / "quick"
     copy.mkdir(parents=True)
-    begun = {**events[0], "overrides": words, "settings": {**settings(words), "replicas": 1, "data.digest": "x"}}
-    (copy / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in (begun, *events[1:])))
+    begun = {
+        **events[0],
+        "overrides": words,
+        "settings": {**settings(words), "replicas": 1, "data.digest": "x"},
+    }
+    (copy / "journal.jsonl").write_text(
+        "".join(json.dumps(event) + "\n" for event in (begun, *events[1:]))
+    )
     config = replace(compose(["verb=promote"]), study="quick", dir=str(tmp_path / "mlruns"))
     with pytest.raises(ConfigError, match=changes[next(iter(changes))]["_target_"]):
         run_promotion(config, ["verb=promote", "study=quick", f"dir={tmp_path}/mlruns"], None)
@@ -276,11 +359,16 @@ def test_a_study_of_somebody_else_is_not_promoted(
 
 def evil(folder: Path, marker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Put a module beside the study that makes the marker when it is imported."""
-    (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(marker)!r}).touch()\nfrom keras.optimizers import Adam\n")
+    (folder / "evil.py").write_text(
+        f"import pathlib\npathlib.Path({str(marker)!r}).touch()\nfrom keras.optimizers "
+        "import Adam\n"
+    )
     monkeypatch.syspath_prepend(folder)
 
 
-def with_changes(content: dict[str, Any], changes: dict[str, Any], model: Path, marker: Path) -> dict[str, Any]:
+def with_changes(
+    content: dict[str, Any], changes: dict[str, Any], model: Path, marker: Path
+) -> dict[str, Any]:
     """Put changes into a configuration, and the files of the attack for their names."""
     for path, value in changes.items():
         *parents, key = path.split(".")
@@ -289,7 +377,9 @@ def with_changes(content: dict[str, Any], changes: dict[str, Any], model: Path, 
             inner = inner[parent]
         inner[key] = value
     words = {"MODEL": str(model), "MARKER": str(marker)}
-    filled: dict[str, Any] = json.loads(re.sub("MODEL|MARKER", lambda word: words[word[0]], json.dumps(content)))
+    filled: dict[str, Any] = json.loads(
+        re.sub("MODEL|MARKER", lambda word: words[word[0]], json.dumps(content))
+    )
     return filled
 
 

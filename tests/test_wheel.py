@@ -50,6 +50,17 @@ def test_it_runs_from_an_empty_folder(kind: str, built: dict[str, Path], tmp_pat
 @pytest.mark.slow
 def test_the_wheel_holds_configurations_and_no_data(built: dict[str, Path]) -> None:
     names = zipfile.ZipFile(built["wheel"]).namelist()
-    assert {f"flowersweep/report/templates/{name}" for name in ("page.html", "parts.html", "page.css", "page.js")} <= set(names)
-    assert {"flowersweep/conf/config.yaml", "flowersweep/sweeps/smoothing.yaml", "flowersweep/data/flowers104.txt"} <= set(names)
-    assert not [name for name in names if name.endswith((".npz", ".tfrec", ".jpeg", ".jpg", ".png", ".pth", ".keras"))]
+    assert {
+        f"flowersweep/report/templates/{name}"
+        for name in ("page.html", "parts.html", "page.css", "page.js")
+    } <= set(names)
+    assert {
+        "flowersweep/conf/config.yaml",
+        "flowersweep/sweeps/smoothing.yaml",
+        "flowersweep/data/flowers104.txt",
+    } <= set(names)
+    assert not [
+        name
+        for name in names
+        if name.endswith((".npz", ".tfrec", ".jpeg", ".jpg", ".png", ".pth", ".keras"))
+    ]

@@ -12,12 +12,25 @@ LOSS = {
     "beta": 0.0,
     "tau": 0.0,
 }
-SCHEDULE = {"_target_": "cosine", "name": "cosine", "warmup": 0.1, "warmup_start_factor": 0.1, "final_factor": 0.0}
+SCHEDULE = {
+    "_target_": "cosine",
+    "name": "cosine",
+    "warmup": 0.1,
+    "warmup_start_factor": 0.1,
+    "final_factor": 0.0,
+}
 
 
 def tiny(**changed: object) -> Config:
     """A configuration that trains in seconds."""
-    fetch = {"_target_": "synthetic", "classes": 5, "train": 8, "val": 6, "test": 2, "image_size": 32}
+    fetch = {
+        "_target_": "synthetic",
+        "classes": 5,
+        "train": 8,
+        "val": 6,
+        "test": 2,
+        "image_size": 32,
+    }
     settings = {
         "data": Data(name="synthetic", fetch=fetch),
         "model": Model(name="tiny", backbone={"_target_": "tiny_backbone"}, weights="none"),

@@ -9,7 +9,9 @@ from typing import TypeVar
 Answer = TypeVar("Answer")
 
 
-def wait_for(condition: Callable[[], Answer], seconds: float = 60, *, every: float = 0.05) -> Answer:
+def wait_for(
+    condition: Callable[[], Answer], seconds: float = 60, *, every: float = 0.05
+) -> Answer:
     """Ask until the answer is true; return it.
 
     Args:

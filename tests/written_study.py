@@ -14,7 +14,11 @@ from flowersweep.study.journal import Journal
 from tests.events import append
 
 CLASSES = ["pink primrose", "wild rose", "tulip", "daisy"]
-CONFIG = {"loss": {"name": "focal", "gamma": 0.0}, "data": {"dir": "flowers", "api_key": "swordfish"}, "train": {"epochs": 3}}
+CONFIG = {
+    "loss": {"name": "focal", "gamma": 0.0},
+    "data": {"dir": "flowers", "api_key": "swordfish"},
+    "train": {"epochs": 3},
+}
 
 
 @dataclass
@@ -40,31 +44,86 @@ class Study:
             "git_dirty": False,
             "versions": {"jax": "0.10.2"},
             "platform": "cpu",
-            "data": {"name": "flowers", "dir": "flowers", "digest": "d" * 64, "classes": CLASSES, "counts": {"train": 12}},
+            "data": {
+                "name": "flowers",
+                "dir": "flowers",
+                "digest": "d" * 64,
+                "classes": CLASSES,
+                "counts": {"train": 12},
+            },
         }
-        facts = {"experiment": self.name, "seed": 0, "objective": "tune/nll", "direction": "minimize", "space": {"gamma": "interval(0, 5)"}}
-        return lambda journal: append(journal, "study_started", study=self.name, **facts, config=CONFIG, provenance=provenance, **more)
+        facts = {
+            "experiment": self.name,
+            "seed": 0,
+            "objective": "tune/nll",
+            "direction": "minimize",
+            "space": {"gamma": "interval(0, 5)"},
+        }
+        return lambda journal: append(
+            journal,
+            "study_started",
+            study=self.name,
+            **facts,
+            config=CONFIG,
+            provenance=provenance,
+            **more,
+        )
 
     def ask(self, trial: int, **params: Any) -> Callable[[Journal], Any]:
         params = params or {"gamma": 0.5 * trial}
         return lambda journal: append(
-            journal, "trial_asked", trial=trial, params=params, settings={f"loss.{key}": v for key, v in params.items()}
+            journal,
+            "trial_asked",
+            trial=trial,
+            params=params,
+            settings={f"loss.{key}": v for key, v in params.items()},
         )
 
     def report(self, trial: int, *epochs: int) -> Callable[[Journal], Any]:
-        rows = [{"epoch": e, "time": time.time(), "metrics": {"train/loss": 1 / e, "tune/nll": 0.9 / e + trial}} for e in epochs]
-        return lambda journal: append(journal, "epochs_reported", trial=trial, epochs=rows, value=rows[-1]["metrics"]["tune/nll"])
+        rows = [
+            {
+                "epoch": e,
+                "time": time.time(),
+                "metrics": {"train/loss": 1 / e, "tune/nll": 0.9 / e + trial},
+            }
+            for e in epochs
+        ]
+        return lambda journal: append(
+            journal,
+            "epochs_reported",
+            trial=trial,
+            epochs=rows,
+            value=rows[-1]["metrics"]["tune/nll"],
+        )
 
-    def tell(self, trial: int, state: str = "complete", reason: str | None = None, logits: bool = False) -> Callable[[Journal], Any]:
-        metrics = {"tune/macro_f1": 0.5 + trial / 100, "holdout/macro_f1": 0.4} if state == "complete" else {}
-        facts = {"state": state, "metrics": metrics, "reason": reason, "folder": self.logits(trial) if logits else None}
-        return lambda journal: append(journal, "trial_ended", trial=trial, value=0.3 if metrics else None, **facts)
+    def tell(
+        self, trial: int, state: str = "complete", reason: str | None = None, logits: bool = False
+    ) -> Callable[[Journal], Any]:
+        metrics = (
+            {"tune/macro_f1": 0.5 + trial / 100, "holdout/macro_f1": 0.4}
+            if state == "complete"
+            else {}
+        )
+        facts = {
+            "state": state,
+            "metrics": metrics,
+            "reason": reason,
+            "folder": self.logits(trial) if logits else None,
+        }
+        return lambda journal: append(
+            journal, "trial_ended", trial=trial, value=0.3 if metrics else None, **facts
+        )
 
     def stop(self, state: str = "finished", best: int | None = 0) -> Callable[[Journal], Any]:
         return lambda journal: append(journal, "study_stopped", state=state, best=best)
 
     def whole(self, trial: int, **more: Any) -> list[Callable[[Journal], Any]]:
-        return [self.ask(trial), self.report(trial, 1, 2), self.report(trial, 3), self.tell(trial, **more)]
+        return [
+            self.ask(trial),
+            self.report(trial, 1, 2),
+            self.report(trial, 3),
+            self.tell(trial, **more),
+        ]
 
     def logits(self, trial: int, images: int = 8) -> str:
         folder = self.path.parent / "trials" / str(trial)
@@ -72,5 +131,11 @@ class Study:
         labels = np.arange(images, dtype=np.int32) % len(CLASSES)
         logits = np.eye(len(CLASSES), dtype=np.float16)[labels] * 5
         logits[0] = [0, 9, 0, 0]  # a primrose taken for a rose
-        np.savez(folder / "logits.npz", tune=logits, holdout=logits, tune_labels=labels, holdout_labels=labels)
+        np.savez(
+            folder / "logits.npz",
+            tune=logits,
+            holdout=logits,
+            tune_labels=labels,
+            holdout_labels=labels,
+        )
         return f"trials/{trial}"

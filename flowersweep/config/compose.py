@@ -1,4 +1,6 @@
-"""The door to Hydra: from conf/, sweeps/ and the words of a command line to one Config, or one message that says what is wrong."""
+"""The door to Hydra: from conf/, sweeps/ and the words of a command line to one Config, or one
+message that says what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ _snapshot: Path | None = None  # a copy of all YAML files, while a study compose
 
 
 def config_folder(name: str) -> Path:
-    """Return where our ``conf`` or ``sweeps`` lies: in an installed package, or beside it in a checkout."""
+    """Return where our ``conf`` or ``sweeps`` lies: in an installed package, or beside it in a
+    checkout.
+    """
     if _snapshot is not None:
         return _snapshot / "ours" / name
     package = Path(__file__).parents[1]
@@ -55,7 +59,8 @@ def user_folder(name: str) -> Path:
 def frozen_files() -> Iterator[None]:
     """Compose from a copy of the YAML files as they are now.
 
-    A trial that is composed after somebody edited one would otherwise be another than the study began with.
+    A trial that is composed after somebody edited one would otherwise be another than the study
+    began with.
     """
     global _snapshot
     before = _snapshot
@@ -77,7 +82,8 @@ class UserConf(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         own = user_folder("conf")
         if own.is_dir() and own != config_folder("conf"):
-            search_path.prepend("user", f"file://{own}")  # no as_uri(): Hydra does not decode what it escapes
+            # no as_uri(): Hydra does not decode what it escapes
+            search_path.prepend("user", f"file://{own}")
 
 
 def sweep_files() -> dict[str, Path]:
@@ -127,7 +133,10 @@ def _open(node: DictConfig) -> None:
 
 @lru_cache(maxsize=64)  # a trial that changes values only shares its composition with all others
 def compose_unchecked(overrides: tuple[str, ...]) -> Config:
-    """Return the unchecked Config of these overrides. Raises ConfigError with what exists and what to do."""
+    """Return the unchecked Config of these overrides.
+
+    Raises ConfigError with what exists and what to do.
+    """
     parsed = parse(overrides)
     _register_sweeps(str(o.value()) for o in parsed if o.key_or_group == "sweep")
     GlobalHydra.instance().clear()
@@ -160,11 +169,15 @@ def config_from_dict(content: Mapping[str, Any]) -> Config:
     """
     for path, value in _strings("", content):
         if "${" in value:
-            raise ConfigError(f"the configuration's {path} has an interpolation, {value!r}: it must be plain data")
+            raise ConfigError(
+                f"the configuration's {path} has an interpolation, {value!r}: it must be plain data"
+            )
     try:
         config = OmegaConf.to_object(OmegaConf.merge(_schema(), OmegaConf.create(dict(content))))
     except OmegaConfBaseException as error:
-        raise ConfigError(f"the configuration is not one of this version: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"the configuration is not one of this version: {str(error).splitlines()[0]}"
+        ) from error
     assert isinstance(config, Config)
     return validate(config)
 
@@ -183,7 +196,9 @@ def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def require_type(path: str, value: Any) -> None:
-    """Raise ConfigError if the key at a dotted path takes no value of this type; keys of the options of groups take any."""
+    """Raise ConfigError if the key at a dotted path takes no value of this type; keys of the
+    options of groups take any.
+    """
     try:
         OmegaConf.update(_schema().copy(), path, value, force_add=True)
     except OmegaConfBaseException as error:
@@ -191,16 +206,22 @@ def require_type(path: str, value: Any) -> None:
 
 
 def parse(overrides: Iterable[str]) -> list[Override]:
-    """Parse words of the command line in Hydra's grammar. Raises ConfigError for a word that is none."""
+    """Parse words of the command line in Hydra's grammar.
+
+    Raises ConfigError for a word that is none.
+    """
     parsed = []
     for word in overrides:
         try:
             parsed.append(OverridesParser.create().parse_override(word))
         except HydraException as error:
-            raise ConfigError(f"{word!r} is not of the form key=value: {str(error).splitlines()[0]}") from None
+            raise ConfigError(
+                f"{word!r} is not of the form key=value: {str(error).splitlines()[0]}"
+            ) from None
         if parsed[-1].is_sweep_override() and not word.startswith("sweep."):
             raise ConfigError(
-                f"{word!r} names several values: put it into a sweep's space (sweep.space.NAME.values={word.split('=', 1)[1]!r})"
+                f"{word!r} names several values: put it into a sweep's space "
+                f"(sweep.space.NAME.values={word.split('=', 1)[1]!r})"
             )
     return parsed
 
@@ -228,13 +249,25 @@ def option_names(group: str) -> list[str]:
     """Return the names a config group can be set to, ours and the user's."""
     if group == "sweep":
         return sorted(sweep_files())
-    return sorted({file.stem for each in (config_folder("conf"), user_folder("conf")) for file in (each / group).glob("*.yaml")})
+    return sorted(
+        {
+            file.stem
+            for each in (config_folder("conf"), user_folder("conf"))
+            for file in (each / group).glob("*.yaml")
+        }
+    )
 
 
 def group_names() -> list[str]:
     """Return the names of the config groups, ours and the user's."""
     return sorted(
-        {sub.name for each in (config_folder("conf"), user_folder("conf")) if each.is_dir() for sub in each.iterdir() if sub.is_dir()}
+        {
+            sub.name
+            for each in (config_folder("conf"), user_folder("conf"))
+            if each.is_dir()
+            for sub in each.iterdir()
+            if sub.is_dir()
+        }
     )
 
 
@@ -243,22 +276,34 @@ def _explained(error: Exception, parsed: Sequence[Override]) -> ConfigError:
         key, value = override.key_or_group, override.value()
         if key in (*group_names(), "sweep"):
             if isinstance(value, str) and value not in option_names(key):
-                return ConfigError(f"no {key} {value!r}. " + did_you_mean(value, option_names(key), f"{key.capitalize()} options"))
-        elif (isinstance(error, FrozenInstanceError) or not override.is_add()) and key not in (known := _known_keys(parsed)):
+                return ConfigError(
+                    f"no {key} {value!r}. "
+                    + did_you_mean(value, option_names(key), f"{key.capitalize()} options")
+                )
+        elif (isinstance(error, FrozenInstanceError) or not override.is_add()) and key not in (
+            known := _known_keys(parsed)
+        ):
             parent = key.rpartition(".")[0]
             near = [k for k in known if k.rpartition(".")[0] == parent] or [*known]
             return ConfigError(f"unknown key {key!r}. " + did_you_mean(key, near, "Keys there"))
-    cause = error.__cause__ or error  # Hydra says which override, OmegaConf beneath it what is wrong with it
+    # Hydra says which override, OmegaConf beneath it what is wrong with it
+    cause = error.__cause__ or error
     text = re.sub(
-        r"\s*\n\s*(full_key: (?P<key>\S+)|(object|reference)_type=.*)", lambda m: f" ({m['key']})" if m["key"] else "", str(cause)
+        r"\s*\n\s*(full_key: (?P<key>\S+)|(object|reference)_type=.*)",
+        lambda m: f" ({m['key']})" if m["key"] else "",
+        str(cause),
     )
     return ConfigError(f"{text}. `python -m flowersweep config` shows every key with its value")
 
 
 def _known_keys(parsed: Sequence[Override]) -> Mapping[str, Any]:
     """The keys that exist beside the groups that were chosen."""
-    chosen = tuple(o.input_line for o in parsed if o.input_line and o.key_or_group in (*group_names(), "sweep"))
+    chosen = tuple(
+        o.input_line for o in parsed if o.input_line and o.key_or_group in (*group_names(), "sweep")
+    )
     config = compose_unchecked(chosen if len(chosen) < len(parsed) else ())
     leaves = dict(flatten(config))
-    inner = {".".join(key.split(".")[:n]): None for key in leaves for n in range(1, key.count(".") + 1)}
+    inner = {
+        ".".join(key.split(".")[:n]): None for key in leaves for n in range(1, key.count(".") + 1)
+    }
     return {**leaves, **inner}

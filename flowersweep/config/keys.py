@@ -1,4 +1,6 @@
-"""What each key of a configuration says of itself, read off the field where it is born: its role, its range, its choices."""
+"""What each key of a configuration says of itself, read off the field where it is born: its role,
+its range, its choices.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ def role_of(path: str) -> Role | None:
 
 
 def range_of(path: str) -> Range | None:
-    """Return the smallest and the largest value that make sense for a key; None if any may, or nothing is known of it."""
+    """Return the smallest and the largest value that make sense for a key; None if any may, or
+    nothing is known of it.
+    """
     keys = _keys(schema.Config)
     if path in keys:
         return keys[path].range
@@ -76,7 +80,9 @@ def settings_with_role(config: schema.Experiment, *roles: Role) -> Settings:
 
 
 def key_of(word: str) -> str:
-    """Return the key or group that a word of a command line sets: ``data.dir`` of ``+data.dir=PATH``."""
+    """Return the key or group that a word of a command line sets: ``data.dir`` of
+    ``+data.dir=PATH``.
+    """
     return word.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
@@ -86,5 +92,7 @@ def says(words: Iterable[str], *groups: str) -> bool:
 
 
 def is_within(path: str, *groups: str) -> bool:
-    """Say whether a dotted path is one of these keys or groups, or lies in one: ``data`` holds ``data.dir``, and not ``database``."""
+    """Say whether a dotted path is one of these keys or groups, or lies in one: ``data`` holds
+    ``data.dir``, and not ``database``.
+    """
     return any(path == group or path.startswith(f"{group}.") for group in groups)

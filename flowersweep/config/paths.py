@@ -1,4 +1,6 @@
-"""What a training or a sweep is, as frozen dataclasses: the types that every composed configuration must have."""
+"""What a training or a sweep is, as frozen dataclasses: the types that every composed configuration
+must have.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def flatten(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return the paths whose values differ, with the old and the new value (``None`` where there is none)."""
+    """Return the paths whose values differ, with the old and the new value (``None`` where there is
+    none).
+    """
     paths = sorted({**old, **new})
     return {p: (old.get(p), new.get(p)) for p in paths if old.get(p) != new.get(p)}
 
@@ -35,7 +39,9 @@ def differences_from(base: Settings, config: Any) -> Settings:
 
 
 def with_settings(config: Config, settings: Settings) -> Config:
-    """Return the configuration with the values at the given dotted paths replaced; the paths must exist."""
+    """Return the configuration with the values at the given dotted paths replaced; the paths must
+    exist.
+    """
     changed: Any = config
     for path, value in settings.items():
         changed = _replaced(changed, path.split("."), value)
@@ -47,13 +53,17 @@ def _replaced(node: Any, path: list[str], value: Any) -> Any:
         return value
     if isinstance(node, Mapping):
         return {**node, path[0]: _replaced(node[path[0]], path[1:], value)}
-    return dataclasses.replace(node, **{path[0]: _replaced(getattr(node, path[0]), path[1:], value)})
+    return dataclasses.replace(
+        node, **{path[0]: _replaced(getattr(node, path[0]), path[1:], value)}
+    )
 
 
 def merged(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``config`` with dotted paths set: ``merged({"a": {"b": 1}}, {"a.b": 2}) == {"a": {"b": 2}}``.
+    """Return ``config`` with dotted paths set: ``merged({"a": {"b": 1}}, {"a.b": 2}) == {"a": {"b":
+    2}}``.
 
-    Where the settings choose another option of a group, None means that the option has no such key: what is left empty by it goes too.
+    Where the settings choose another option of a group, None means that the option has no such key:
+    what is left empty by it goes too.
     """
     whole = deepcopy(dict(config))
     for path, value in settings.items():
@@ -64,9 +74,14 @@ def merged(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
                 chain[-1][name] = {}
             chain.append(chain[-1][name])
         chain[-1][last] = value
-        if value is None and parents and any(f"{parents[0]}.{key}" in settings for key in ("name", "_target_")):
+        if (
+            value is None
+            and parents
+            and any(f"{parents[0]}.{key}" in settings for key in ("name", "_target_"))
+        ):
             del chain[-1][last]
-            for depth in range(len(parents) - 1, 0, -1):  # up to the group, whose own keys are there in every option
+            # up to the group, whose own keys are there in every option
+            for depth in range(len(parents) - 1, 0, -1):
                 if any(inner is not None for inner in chain[depth + 1].values()):
                     break
                 if depth > 1:

@@ -1,4 +1,6 @@
-"""The names by which a configuration calls what is ours, so that a module of ours can move and no journal, run or YAML changes."""
+"""The names by which a configuration calls what is ours, so that a module of ours can move and no
+journal, run or YAML changes.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,9 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
 
 
 def slot_of(path: str) -> str | None:
-    """Return the slot that a ``_target_`` at a dotted path of the configuration fills; None if nothing there is called."""
+    """Return the slot that a ``_target_`` at a dotted path of the configuration fills; None if
+    nothing there is called.
+    """
     parent = path.removesuffix("._target_")
     for slot in REGISTRY:
         if parent == slot:
@@ -69,6 +73,12 @@ def slot_of(path: str) -> str | None:
 
 
 def registered_names(path: str, slot: str) -> list[str]:
-    """Return the names that a slot has for the callable at the end of a dotted path into this package."""
+    """Return the names that a slot has for the callable at the end of a dotted path into this
+    package.
+    """
     callable_ = path.rpartition(".")[2]
-    return [name for name, place in REGISTRY[slot].items() if callable_ in (name, place.rpartition(":")[2])]
+    return [
+        name
+        for name, place in REGISTRY[slot].items()
+        if callable_ in (name, place.rpartition(":")[2])
+    ]

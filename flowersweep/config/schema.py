@@ -56,7 +56,10 @@ def setting(
 
 @dataclass(frozen=True)
 class Data:
-    """Which TFRecords to read. ``fetch`` names a callable that returns their folder when ``dir`` is not given."""
+    """Which TFRecords to read.
+
+    ``fetch`` names a callable that returns their folder when ``dir`` is not given.
+    """
 
     name: str = setting("???", role=LABEL)
     # holds train/, val/ and (optionally) test/, each with *.tfrec
@@ -78,7 +81,9 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """A backbone, its preprocessing and its weights; the head is one dense layer on pooled features."""
+    """A backbone, its preprocessing and its weights; the head is one dense layer on pooled
+    features.
+    """
 
     name: str = setting("???", role=LABEL)
     # {_target_: callable(input_shape=, include_top=False, weights=) -> keras.Model, ...}
@@ -96,7 +101,9 @@ class Model:
 
 @dataclass(frozen=True)
 class Train:
-    """The stages of a training: an optional frozen stage at a constant rate, then the main stage, which the schedule spans."""
+    """The stages of a training: an optional frozen stage at a constant rate, then the main stage,
+    which the schedule spans.
+    """
 
     name: str = setting("???", role=LABEL)
     finetune: bool = setting(False, role=TRAINED)  # whether the main stage trains the backbone too
@@ -117,7 +124,8 @@ class Train:
     backbone_lr_multiplier: float = setting(1.0, low=0, role=TRAINED)
     # decoupled, of matrices and kernels only
     weight_decay: float = setting(0.0, low=0, role=TRAINED)
-    gradient_clip_norm: float | None = setting(None, low=1e-9, role=TRAINED)  # bound of the gradient's norm
+    # bound of the gradient's norm
+    gradient_clip_norm: float | None = setting(None, low=1e-9, role=TRAINED)
     # of the weights' average, as a fraction of the run; 0: no average
     ema_half_life: float = setting(0.0, low=0, high=10, role=TRAINED)
     # parts that a batch is cut into, when it does not fit
@@ -133,7 +141,9 @@ class Train:
 
 @dataclass(frozen=True)
 class Budget:
-    """What a study may use of the machine, over all the commands that go on with it; None: no bound."""
+    """What a study may use of the machine, over all the commands that go on with it; None: no
+    bound.
+    """
 
     # of running; then the trial that runs is left to go on from its checkpoint
     minutes: float | None = setting(None, low=0, role=BUDGET)
@@ -160,7 +170,8 @@ class Sweep:
     workers: int = setting(1, low=1, role=BUDGET)
     # the same training again: new_seed trains it with another seed, reuse takes the earlier result
     on_duplicate: str = setting("new_seed", choices=("new_seed", "reuse"), role=SEARCH)
-    save_predictions_of_best: int = setting(20, low=1, role=BUDGET)  # of so many trials, the best, the logits are kept
+    # of so many trials, the best, the logits are kept
+    save_predictions_of_best: int = setting(20, low=1, role=BUDGET)
     budget: Budget = setting(Budget, role=BUDGET)
     space: dict[str, Any] = setting(dict, role=SEARCH)  # name -> {path, values, when}
     # what every trial must meet: "warmup <= 0.2 or learning_rate < 0.01"
@@ -206,7 +217,8 @@ class Tracking:
 class Distributed:
     """The hosts that train together, a process on each; all get the same words but for ``host``."""
 
-    # address of host 0 and a free port there, HOST:PORT; auto: a TPU pod knows its hosts; None: one host
+    # address of host 0 and a free port there, HOST:PORT; auto: a TPU pod knows its hosts; None: one
+    # host
 
     coordinator: str | None = setting(None, role=COMMAND)
     hosts: int = setting(1, low=1, role=COMMAND)
@@ -314,4 +326,6 @@ class Config(Command, Experiment):
 
     def with_experiment(self, experiment: Experiment) -> Config:
         """Return this command on another experiment."""
-        return replace(self, **{key.name: getattr(experiment, key.name) for key in fields(Experiment)})
+        return replace(
+            self, **{key.name: getattr(experiment, key.name) for key in fields(Experiment)}
+        )

@@ -1,8 +1,10 @@
-"""From a ``_target_`` in a YAML file to the callable it names: the one way this package is extended.
+"""From a ``_target_`` in a YAML file to the callable it names: the one way this package is
+extended.
 
-A configuration can come from somebody else: from a journal, a run, a file. So nothing is trusted for the package it lies in. What a
-``_target_`` names is called only if it is what its slot needs: something registered here, a class or network of the library that the
-slot is for, or a callable of a module that the user has listed in ``trusted_modules``.
+A configuration can come from somebody else: from a journal, a run, a file. So nothing is trusted
+for the package it lies in. What a ``_target_`` names is called only if it is what its slot needs:
+something registered here, a class or network of the library that the slot is for, or a callable of
+a module that the user has listed in ``trusted_modules``.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ BASES = {  # slot: the public module of a library whose classes fill it, and the
 }
 NETWORKS = "keras.applications"
 UNFIT = {  # of the right class, and yet not for a study
-    "optuna.samplers.CmaEsSampler": "it reads pickles from the notes of trials. Use `sampler=cma_es`.",
+    "optuna.samplers.CmaEsSampler": "it reads pickles from the notes of trials. Use "
+    "`sampler=cma_es`.",
     "keras_tuner.oracles.GridSearchOracle": "it cannot be told of trials. A grid is sampler=grid.",
 }
 EXAMPLES = {
@@ -40,10 +43,12 @@ EXAMPLES = {
 
 
 def resolve(spec: Mapping[str, Any], slot: str, trusted: Iterable[str] = ()) -> Callable[..., Any]:
-    """Return what ``spec["_target_"]`` names, which fits ``slot`` and takes the arguments that stand beside it; call nothing.
+    """Return what ``spec["_target_"]`` names, which fits ``slot`` and takes the arguments that
+    stand beside it; call nothing.
 
-    ``trusted`` are the user's own modules. Raises ConfigError, before anything of an untrusted module is imported, for what the slot
-    does not take, what does not exist, and arguments that are more than plain data.
+    ``trusted`` are the user's own modules. Raises ConfigError, before anything of an untrusted
+    module is imported, for what the slot does not take, what does not exist, and arguments that are
+    more than plain data.
     """
     target = str(spec.get("_target_"))
     _require_plain(slot, arguments(spec))
@@ -65,20 +70,35 @@ def resolve(spec: Mapping[str, Any], slot: str, trusted: Iterable[str] = ()) -> 
 
 
 def arguments(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments of a ``_target_`` mapping: everything but the target and its name."""
+    """Return the keyword arguments of a ``_target_`` mapping: everything but the target and its
+    name.
+    """
     return {key: value for key, value in spec.items() if key not in ("_target_", "name")}
 
 
 def require_name(target: str, slot: str) -> None:
-    """Raise ConfigError for a bare name that the slot does not have, and for a path into this package, whose modules may move."""
+    """Raise ConfigError for a bare name that the slot does not have, and for a path into this
+    package, whose modules may move.
+    """
     names = REGISTRY[slot]
     if target.split(".")[0] == OURS:
         meant = registered_names(target, slot)
-        use = f"Use `{slot}._target_={meant[0]}`." if meant else did_you_mean(target.rpartition(".")[2], names, "Names of this slot")
-        raise ConfigError(f"{_named(slot, target)}: what is ours is called by its name, since its module may move. {use}")
+        use = (
+            f"Use `{slot}._target_={meant[0]}`."
+            if meant
+            else did_you_mean(target.rpartition(".")[2], names, "Names of this slot")
+        )
+        raise ConfigError(
+            f"{_named(slot, target)}: what is ours is called by its name, since its module "
+            f"may move. {use}"
+        )
     if "." not in target and target not in names:
         example = f" Or a path such as {EXAMPLES[slot]}." if slot in EXAMPLES else ""
-        raise ConfigError(f"{_named(slot, target)}: there is no such name. " + did_you_mean(target, names, "Names of this slot") + example)
+        raise ConfigError(
+            f"{_named(slot, target)}: there is no such name. "
+            + did_you_mean(target, names, "Names of this slot")
+            + example
+        )
 
 
 def _named(slot: str, target: str) -> str:
@@ -105,16 +125,26 @@ def _load_library(target: str, slot: str) -> Callable[..., Any]:
 
 
 def _load_own(target: str, slot: str, trusted: tuple[str, ...]) -> Callable[..., Any]:
-    """Return a callable that a module of the user's own defines, and has not only imported from elsewhere."""
+    """Return a callable that a module of the user's own defines, and has not only imported from
+    elsewhere.
+    """
     module, root = target.rpartition(".")[0], target.split(".")[0]
     if not any(module == each or module.startswith(f"{each}.") for each in trusted):
-        raise ConfigError(f"{_named(slot, target)}: this slot takes {_taken(slot)}. If the module is your own: trusted_modules=[{root}]")
+        raise ConfigError(
+            f"{_named(slot, target)}: this slot takes {_taken(slot)}. If the module is your "
+            f"own: trusted_modules=[{root}]"
+        )
     found = _load(module, target.rpartition(".")[2], slot, target)
     if isinstance(found, type) and slot in BASES and not issubclass(found, _base(slot)):
-        raise ConfigError(f"{_named(slot, target)}: it must be a subclass of {'.'.join(BASES[slot][1:])}")
+        raise ConfigError(
+            f"{_named(slot, target)}: it must be a subclass of {'.'.join(BASES[slot][1:])}"
+        )
     home = str(getattr(found, "__module__", None))
     if home.split(".")[0] != root and not isinstance(found, functools.partial):
-        raise ConfigError(f"{_named(slot, target)}: {module} only imports it, from {home}. Write a function of {module} that calls it")
+        raise ConfigError(
+            f"{_named(slot, target)}: {module} only imports it, from {home}. Write a "
+            f"function of {module} that calls it"
+        )
     return found
 
 
@@ -137,7 +167,9 @@ def _families() -> list[str]:
     """Return the public modules of Keras' networks, such as ``keras.applications.resnet``."""
     networks = importlib.import_module(NETWORKS)
     return [
-        f"{NETWORKS}.{name}" for name, value in vars(networks).items() if inspect.ismodule(value) and hasattr(value, "preprocess_input")
+        f"{NETWORKS}.{name}"
+        for name, value in vars(networks).items()
+        if inspect.ismodule(value) and hasattr(value, "preprocess_input")
     ]
 
 
@@ -145,23 +177,34 @@ def _taken(slot: str) -> str:
     """Say what a slot takes beside code of the user's own."""
     taken = [f"a name ({', '.join(sorted(REGISTRY[slot]))})"] if REGISTRY[slot] else []
     if slot in BASES:
-        taken.append(f"a subclass of {'.'.join(BASES[slot][1:])} in {BASES[slot][0]}, such as {EXAMPLES[slot]}")
+        taken.append(
+            f"a subclass of {'.'.join(BASES[slot][1:])} in {BASES[slot][0]}, such as "
+            f"{EXAMPLES[slot]}"
+        )
     elif slot in EXAMPLES:
         taken.append(f"one of {NETWORKS}, such as {EXAMPLES[slot]}")
     return " or ".join(taken)
 
 
 def _require_plain(slot: str, value: Any, path: str = "") -> None:
-    """Raise ConfigError for an argument that is more than plain data, or that a library would build an object from."""
+    """Raise ConfigError for an argument that is more than plain data, or that a library would build
+    an object from.
+    """
     where = f"{slot}{path}"
     if isinstance(value, Mapping):
         for key in ("_target_", "class_name"):
             if key in value:
-                raise ConfigError(f"{where}.{key}={value[key]!r}: an argument is plain data, and names nothing that is built or called")
+                raise ConfigError(
+                    f"{where}.{key}={value[key]!r}: an argument is plain data, and names "
+                    "nothing that is built or called"
+                )
         for key, inner in value.items():
             _require_plain(slot, inner, f"{path}.{key}")
     elif isinstance(value, list | tuple):
         for n, inner in enumerate(value):
             _require_plain(slot, inner, f"{path}[{n}]")
     elif not isinstance(value, str | int | float | bool | None):
-        raise ConfigError(f"{where}={value!r}: must be a number, a string, a boolean, null, or a list or mapping of them")
+        raise ConfigError(
+            f"{where}={value!r}: must be a number, a string, a boolean, null, or a list or "
+            "mapping of them"
+        )

@@ -1,4 +1,6 @@
-"""What a training or a sweep is, as frozen dataclasses: the types that every composed configuration must have."""
+"""What a training or a sweep is, as frozen dataclasses: the types that every composed configuration
+must have.
+"""
 
 from __future__ import annotations
 
@@ -20,21 +22,33 @@ def validate(config: Config) -> Config:
     leaves = dict(flatten(config))
     problems = [problem for path, value in leaves.items() if (problem := _problem(path, value))]
     for group in ("loss", "schedule", "augment"):
-        problems += [f"{path}: expected a number, got {value!r}" for path, value in leaves.items() if _wrong(group, path, value)]
+        problems += [
+            f"{path}: expected a number, got {value!r}"
+            for path, value in leaves.items()
+            if _wrong(group, path, value)
+        ]
     problems += [*_wrong_objectives(config.sweep.objectives), *_wrong_targets(leaves)]
     distributed = config.distributed
     if distributed.coordinator is None and distributed.hosts > 1:
-        problems.append("distributed.hosts: several hosts need distributed.coordinator=ADDRESS:PORT, of host 0")
+        problems.append(
+            "distributed.hosts: several hosts need distributed.coordinator=ADDRESS:PORT, of host 0"
+        )
     if distributed.coordinator != "auto" and distributed.host >= distributed.hosts:
-        problems.append(f"distributed.host={distributed.host}: hosts are counted from 0, and distributed.hosts={distributed.hosts}")
+        problems.append(
+            f"distributed.host={distributed.host}: hosts are counted from 0, and "
+            f"distributed.hosts={distributed.hosts}"
+        )
     if distributed.coordinator is not None and (uses_workers(config) or uses_threads(config)):
         problems.append(
-            "distributed.coordinator: hosts that train one trial together have no workers for others: sweep.workers=1 executor=local"
+            "distributed.coordinator: hosts that train one trial together have no workers "
+            "for others: sweep.workers=1 executor=local"
         )
     if problems:
         raise ConfigError("; ".join(problems))
     if config.sweep.objectives:
-        return dataclasses.replace(config, sweep=dataclasses.replace(config.sweep, objective=config.sweep.objectives[0]))
+        return dataclasses.replace(
+            config, sweep=dataclasses.replace(config.sweep, objective=config.sweep.objectives[0])
+        )
     return config
 
 
@@ -55,19 +69,33 @@ def uses_threads(config: Experiment) -> bool:
 
 
 def _wrong_objectives(names: list[str]) -> list[str]:
-    if not names or (len({*names}) == len(names) > 1 and names[0] in OBJECTIVES and {*names} <= {*OBJECTIVES, "time"}):
+    if not names or (
+        len({*names}) == len(names) > 1
+        and names[0] in OBJECTIVES
+        and {*names} <= {*OBJECTIVES, "time"}
+    ):
         return []
-    return [f"sweep.objectives={names}: must be two or more of {', '.join(OBJECTIVES)} and time, which must not be the first"]
+    return [
+        (
+            f"sweep.objectives={names}: must be two or more of {', '.join(OBJECTIVES)} and time, "
+            "which must not be the first"
+        )
+    ]
 
 
 def _wrong_targets(leaves: Settings) -> list[str]:
-    """What is wrong with the names of callables: a module path of ours, an unknown name, or a place where nothing is called."""
+    """What is wrong with the names of callables: a module path of ours, an unknown name, or a place
+    where nothing is called.
+    """
     problems = []
     for path, target in leaves.items():
         if path.rpartition(".")[2] != "_target_" or target is None:
             continue
         if (slot := slot_of(path)) is None:
-            problems.append(f"{path}={target!r}: an argument is plain data, and names nothing that is built or called")
+            problems.append(
+                f"{path}={target!r}: an argument is plain data, and names nothing that is "
+                "built or called"
+            )
             continue
         try:
             require_name(str(target), slot)
@@ -78,7 +106,10 @@ def _wrong_targets(leaves: Settings) -> list[str]:
 
 def _problem(path: str, value: Any) -> str | None:
     if path == "study" and value is not None and not re.fullmatch(r"\w[\w.-]*", value):
-        return f"study={value!r}: must be letters, digits, dots, dashes and underscores, for it names a folder"
+        return (
+            f"study={value!r}: must be letters, digits, dots, dashes and underscores, for it "
+            "names a folder"
+        )
     if (choices := choices_of(path)) and value not in choices:
         return f"{path}={value}: must be one of {', '.join(choices)}"
     limits = range_of(path)

@@ -39,7 +39,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A verified data set; val is read in two disjoint halves, ``tune`` to choose by and ``holdout`` to report results on."""
+    """A verified data set; val is read in two disjoint halves, ``tune`` to choose by and
+    ``holdout`` to report results on.
+    """
 
     name: str
     dir: str
@@ -107,10 +109,12 @@ def open_dataset(
 def stratified_halves(
     labels: npt.NDArray[np.integer], seed: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split image indexes into two stratified halves, ``(tune, holdout)``, each sorted; a pure function of labels (n,) and ``seed``.
+    """Split image indexes into two stratified halves, ``(tune, holdout)``, each sorted; a pure
+    function of labels (n,) and ``seed``.
 
-    Images are put in order of class, at random within a class, and dealt out in turn. So the halves of each class differ by at most
-    one image, and so do the halves as a whole: classes with an odd count favour one and the other in turn.
+    Images are put in order of class, at random within a class, and dealt out in turn. So the halves
+    of each class differ by at most one image, and so do the halves as a whole: classes with an odd
+    count favour one and the other in turn.
     """
     chance = np.random.Generator(np.random.PCG64(seed)).random(len(labels))
     dealt = np.lexsort((chance, labels))

@@ -1,4 +1,6 @@
-"""What an ensemble gains: its weights fitted on tune in the usual ways, each told on holdout beside the best member."""
+"""What an ensemble gains: its weights fitted on tune in the usual ways, each told on holdout beside
+the best member.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from flowersweep.evaluation.statistics import Difference, Interval, compare
 
 @dataclass(frozen=True)
 class PoolingResult:
-    """One way to pool the members, fitted on tune: its scores on holdout, and what they are more than those of the best member."""
+    """One way to pool the members, fitted on tune: its scores on holdout, and what they are more
+    than those of the best member.
+    """
 
     name: str
     pooling: str
@@ -39,7 +43,9 @@ class EnsembleAnalysis:
 
 
 def reference_weightings(members: Members) -> dict[str, tuple[Reals, str]]:
-    """Return the usual ways to weigh the members, from tune: name -> weights (m,) with sum 1, and pooling."""
+    """Return the usual ways to weigh the members, from tune: name -> weights (m,) with sum 1, and
+    pooling.
+    """
     count = len(members.names)
     shrunk, step = weights.shrunk_weights(members.label_probs, members.labels["tune"])
     return {
@@ -48,13 +54,18 @@ def reference_weightings(members: Members) -> dict[str, tuple[Reals, str]]:
         "solver": (weights.linear_weights(members.label_probs), "linear"),
         f"solver, {step:.0%} uniform": (shrunk, "linear"),
         "greedy": (weights.greedy_weights(members.label_probs), "linear"),
-        "solver, of logits": (weights.geometric_weights(members.log_probs, members.labels["tune"]), "geometric"),
+        "solver, of logits": (
+            weights.geometric_weights(members.log_probs, members.labels["tune"]),
+            "geometric",
+        ),
     }
 
 
 def analyse(members: Members, ways: dict[str, tuple[Reals, str]]) -> EnsembleAnalysis:
     """Score each way on holdout, against the member that is best on tune."""
-    best = members.pool(np.eye(len(members.names))[members.member_nll.argmin()], "linear").logits(members.logits["holdout"])
+    best = members.pool(np.eye(len(members.names))[members.member_nll.argmin()], "linear").logits(
+        members.logits["holdout"]
+    )
     pools = {name: members.pool(given, pooling) for name, (given, pooling) in ways.items()}
     return EnsembleAnalysis(
         members.names,

@@ -1,4 +1,6 @@
-"""The trained trials that an ensemble is made of: found in their studies' journals, and refused where they saw other images."""
+"""The trained trials that an ensemble is made of: found in their studies' journals, and refused
+where they saw other images.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Members:
-    """Trained trials, with the logits (n, K) and labels (n,) that they stored by part: tune, report and perhaps test."""
+    """Trained trials, with the logits (n, K) and labels (n,) that they stored by part: tune, report
+    and perhaps test.
+    """
 
     names: tuple[str, ...]  # STUDY:TRIAL
     logits: dict[str, list[np.ndarray]]
@@ -37,12 +41,16 @@ class Members:
     @cached_property
     def temperatures(self) -> Reals:
         """The temperature of each member on tune, (m,)."""
-        return np.array([temperature(logits, self.labels["tune"]) for logits in self.logits["tune"]])
+        return np.array(
+            [temperature(logits, self.labels["tune"]) for logits in self.logits["tune"]]
+        )
 
     @cached_property
     def member_nll(self) -> Reals:
         """The calibrated NLL of each member on tune, (m,)."""
-        return np.array([calibrated_nll(logits, self.labels["tune"]) for logits in self.logits["tune"]])
+        return np.array(
+            [calibrated_nll(logits, self.labels["tune"]) for logits in self.logits["tune"]]
+        )
 
     @cached_property
     def log_probs(self) -> Reals:
@@ -64,78 +72,145 @@ class Members:
 def load_members(config: Config) -> Members | None:
     """Read what ``ensemble.members`` names; None if it names nothing.
 
-    Raises ConfigError if the sweep is not one of an ensemble, or is one without members; StudyError for a study or trial that is not there
-    or has no logits, and for members that saw other images or halves of val.
+    Raises ConfigError if the sweep is not one of an ensemble, or is one without members; StudyError
+    for a study or trial that is not there or has no logits, and for members that saw other images
+    or halves of val.
     """
     studies = Path(config.dir) / "studies"
-    paths = [str(entry["path"]) for entry in config.sweep.space.values() if isinstance(entry, Mapping) and "path" in entry]
+    paths = [
+        str(entry["path"])
+        for entry in config.sweep.space.values()
+        if isinstance(entry, Mapping) and "path" in entry
+    ]
     foreign = [path for path in paths if not is_within(path, "ensemble")]
     if not config.ensemble.members:
         if paths and not foreign:
-            raise ConfigError("which trials are pooled? ensemble.members=[STUDY,STUDY:TRIAL,...]. " + _known("", studies))
+            raise ConfigError(
+                "which trials are pooled? ensemble.members=[STUDY,STUDY:TRIAL,...]. "
+                + _known("", studies)
+            )
         return None
     if foreign:
-        raise ConfigError(f"ensemble.members is given, and a pool of trained trials has no {foreign[0]} to search: take +sweep=ensemble")
+        raise ConfigError(
+            f"ensemble.members is given, and a pool of trained trials has no {foreign[0]} to "
+            "search: take +sweep=ensemble"
+        )
     if "time" in objective_names(config):
         raise ConfigError("sweep.objectives: an ensemble takes no time of training: leave time out")
-    chosen = list(dict.fromkeys(found for asked in config.ensemble.members for found in _trials(studies, str(asked), config.ensemble.top)))
+    chosen = list(
+        dict.fromkeys(
+            found
+            for asked in config.ensemble.members
+            for found in _trials(studies, str(asked), config.ensemble.top)
+        )
+    )
     if len(chosen) < 2:
-        raise StudyError(f"ensemble.members={config.ensemble.members} is {len(chosen)} complete trial: an ensemble needs two or more")
+        raise StudyError(
+            f"ensemble.members={config.ensemble.members} is {len(chosen)} complete trial: an "
+            "ensemble needs two or more"
+        )
     data, digest = _images(studies, dict.fromkeys(study for study, _ in chosen))
-    stored = {f"{study}:{trial}": _logits(studies / study / "trials" / str(trial) / "logits.npz") for study, trial in chosen}
+    stored = {
+        f"{study}:{trial}": _logits(studies / study / "trials" / str(trial) / "logits.npz")
+        for study, trial in chosen
+    }
     _require_same(stored)
     first = next(iter(stored.values()))
-    logits = {part: [arrays[part] for arrays in stored.values()] for part in PARTS if all(part in arrays for arrays in stored.values())}
-    return Members(tuple(stored), logits, {part: first[f"{part}_labels"] for part in ("tune", "holdout")}, data, digest)
+    logits = {
+        part: [arrays[part] for arrays in stored.values()]
+        for part in PARTS
+        if all(part in arrays for arrays in stored.values())
+    }
+    return Members(
+        tuple(stored),
+        logits,
+        {part: first[f"{part}_labels"] for part in ("tune", "holdout")},
+        data,
+        digest,
+    )
 
 
 def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
-    """Return study and number of the trials that ``STUDY:TRIAL`` or ``STUDY`` names, the best first."""
+    """Return study and number of the trials that ``STUDY:TRIAL`` or ``STUDY`` names, the best
+    first.
+    """
     study, _, number = asked.partition(":")
     record = _load_study(studies, study)
     trials = record.trials
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    kept = [trial for trial in complete if (studies / study / "trials" / str(trial.number) / "logits.npz").exists()]
+    kept = [
+        trial
+        for trial in complete
+        if (studies / study / "trials" / str(trial.number) / "logits.npz").exists()
+    ]
     if not number:
         sign = 1 if record.started.direction == "minimize" else -1
-        return [(study, trial.number) for trial in sorted(kept, key=lambda trial: sign * (trial.value or 0.0))[:top]]
+        return [
+            (study, trial.number)
+            for trial in sorted(kept, key=lambda trial: sign * (trial.value or 0.0))[:top]
+        ]
     known = {str(trial.number) for trial in complete}
     if number not in known:
-        raise StudyError(f'study "{study}" has no complete trial {number}. ' + did_you_mean(number, known, "Complete trials"))
+        raise StudyError(
+            f'study "{study}" has no complete trial {number}. '
+            + did_you_mean(number, known, "Complete trials")
+        )
     if number not in {str(trial.number) for trial in kept}:
         why = (
             "it took the result of another trial"
             if trials[int(number)].reused is not None
             else "it was not among the best sweep.save_predictions_of_best"
         )
-        raise StudyError(f"{study}:{number} has no logits any more ({why}). With logits: {', '.join(str(trial.number) for trial in kept)}")
+        raise StudyError(
+            f"{study}:{number} has no logits any more ({why}). With logits: "
+            f"{', '.join(str(trial.number) for trial in kept)}"
+        )
     return [(study, int(number))]
 
 
 def _load_study(studies: Path, study: str) -> StudyRecord:
     record = read_study(studies / study)
     if not record:
-        raise StudyError(f'ensemble.members: no study "{study}" in {studies}. ' + _known(study, studies))
+        raise StudyError(
+            f'ensemble.members: no study "{study}" in {studies}. ' + _known(study, studies)
+        )
     return record
 
 
 def _known(study: str, studies: Path) -> str:
-    return did_you_mean(study, [path.parent.name for path in studies.glob("*/journal.jsonl")], "Studies")
+    return did_you_mean(
+        study, [path.parent.name for path in studies.glob("*/journal.jsonl")], "Studies"
+    )
 
 
 def _logits(path: Path) -> Arrays:
     if not path.exists():
-        raise StudyError(f"{path} is not there, and a member needs its logits: name another trial, or restore the file")
+        raise StudyError(
+            f"{path} is not there, and a member needs its logits: name another trial, or "
+            "restore the file"
+        )
     return read_arrays(path)
 
 
 def _images(studies: Path, names: Mapping[str, None]) -> tuple[Data, str]:
-    """Return where the images of these studies were, and their digest. Raises StudyError if they saw others, or other halves of val."""
+    """Return where the images of these studies were, and their digest.
+
+    Raises StudyError if they saw others, or other halves of val.
+    """
     started = {name: _load_study(studies, name).started for name in names}
-    seen = {name: (first.settings["data.digest"], first.settings["data.split_seed"]) for name, first in started.items()}
+    seen = {
+        name: (first.settings["data.digest"], first.settings["data.split_seed"])
+        for name, first in started.items()
+    }
     if len(set(seen.values())) > 1:
-        told = "; ".join(f"{name}: digest {digest}, data.split_seed={seed}" for name, (digest, seed) in seen.items())
-        raise StudyError(f"the members saw other images, or other halves of val ({told}): pool trials that saw the same")
+        told = "; ".join(
+            f"{name}: digest {digest}, data.split_seed={seed}"
+            for name, (digest, seed) in seen.items()
+        )
+        raise StudyError(
+            f"the members saw other images, or other halves of val ({told}): pool trials "
+            "that saw the same"
+        )
     first = next(iter(started.values()))
     known = {field.name for field in fields(Data)}
     data = Data(**{key: value for key, value in first.config["data"].items() if key in known})
@@ -146,6 +221,12 @@ def _require_same(stored: Mapping[str, Arrays]) -> None:
     (name, first), *others = stored.items()
     for other, arrays in others:
         for part in ("tune", "holdout"):
-            same = np.array_equal(first[f"{part}_labels"], arrays[f"{part}_labels"]) and first[part].shape == arrays[part].shape
+            same = (
+                np.array_equal(first[f"{part}_labels"], arrays[f"{part}_labels"])
+                and first[part].shape == arrays[part].shape
+            )
             if not same:
-                raise StudyError(f"{other} and {name} have other labels or classes in {part}: pool trials on the same images")
+                raise StudyError(
+                    f"{other} and {name} have other labels or classes in {part}: pool trials "
+                    "on the same images"
+                )

@@ -1,4 +1,5 @@
-"""Trials that train nothing: each pools the stored logits of trained trials with weights of its own.
+"""Trials that train nothing: each pools the stored logits of trained trials with weights of its
+own.
 
 Temperatures and weights are fitted on tune. What the ensemble gains over its best member is
 measured on the holdout.
@@ -51,27 +52,40 @@ class PoolTrial:
 
 
 def build_best_model(study: Study, members: Members, context: TrainingContext) -> Any:
-    """Return the pool of the best trial as one Keras model; None, and say why, if its members are not at hand."""
+    """Return the pool of the best trial as one Keras model; None, and say why, if its members are
+    not at hand.
+    """
     if study.best is None:
         return None
-    config = replace(study.trial_config(study.best), data=study.config.data)  # which the words need not name
+    # which the words need not name
+    config = replace(study.trial_config(study.best), data=study.config.data)
     pool = members.pool(weights_of(config), config.ensemble.pooling)
     used = [n for n, weight in enumerate(pool.weights) if weight > 0]
     try:
         far = [members.names[n] for n in used if not at_hand(config, members.names[n])]
         if far or context.runtime.hosts > 1:
-            why = f"{', '.join(far)} would have to be fine-tuned again" if far else "one host makes it"
+            why = (
+                f"{', '.join(far)} would have to be fine-tuned again"
+                if far
+                else "one host makes it"
+            )
             log.warning("no model was logged, for %s; promoting the study does", why)
             return None
-        trained = {n: rebuild_member(config, members.names[n], members.logits["tune"][n], context) for n in used}
+        trained = {
+            n: rebuild_member(config, members.names[n], members.logits["tune"][n], context)
+            for n in used
+        }
         return build_ensemble(trained, pool, context)
-    except FlowersweepError as error:  # the pool is what was asked for: its table and page must not wait for the model
+    # the pool is what was asked for: its table and page must not wait for the model
+    except FlowersweepError as error:
         log.warning("no model was logged: %s", error)
         return None
 
 
 def analyse_best(study: Study, members: Members) -> EnsembleAnalysis | None:
-    """Return what the best trial gains over the best member, with the reference weightings; write it to ``ensemble.json``."""
+    """Return what the best trial gains over the best member, with the reference weightings; write
+    it to ``ensemble.json``.
+    """
     if study.best is None:
         return None
     config = study.source.config(study.best.params)
@@ -82,7 +96,9 @@ def analyse_best(study: Study, members: Members) -> EnsembleAnalysis | None:
     return analysis
 
 
-def end_pooled_trial(study: Study, record: TrialRecord, trial: optuna.Trial, members: Members, pool: Pool) -> None:
+def end_pooled_trial(
+    study: Study, record: TrialRecord, trial: optuna.Trial, members: Members, pool: Pool
+) -> None:
     """Keep the logits of a pool as those of a trial, and end the trial with their scores."""
     logits = {part: pool.logits(logits) for part, logits in members.logits.items()}
     metrics = final_scores({part: logits[part] for part in members.labels}, members.labels)
@@ -93,38 +109,56 @@ def end_pooled_trial(study: Study, record: TrialRecord, trial: optuna.Trial, mem
     study.end_trial(record, trial, "complete", value=value, metrics=metrics, folder=folder)
 
 
-def with_weights(config: Config, overrides: Sequence[str], members: Members) -> tuple[Config, tuple[str, ...]]:
-    """Return configuration and words of a study with one more parameter for each member: its weight from 0 to 1, relative.
+def with_weights(
+    config: Config, overrides: Sequence[str], members: Members
+) -> tuple[Config, tuple[str, ...]]:
+    """Return configuration and words of a study with one more parameter for each member: its weight
+    from 0 to 1, relative.
 
     The images are those of the members, unless the words name some.
     """
     keys = [f"member_{number}" for number in range(len(members.names))]
     words = (*overrides, *(f"+ensemble.weights.{key}=1.0" for key in keys))
     entries: dict[str, Any] = {
-        name: {"path": f"ensemble.weights.{key}", "values": "interval(0.0, 1.0)"} for name, key in zip(members.names, keys, strict=True)
+        name: {"path": f"ensemble.weights.{key}", "values": "interval(0.0, 1.0)"}
+        for name, key in zip(members.names, keys, strict=True)
     }
     data = recorded_or_named(overrides, config.data, members.data)
     sweep = replace(config.sweep, space={**config.sweep.space, **entries})
-    return replace(config, data=data, ensemble=compose_unchecked(words).ensemble, sweep=sweep), words
+    return replace(
+        config, data=data, ensemble=compose_unchecked(words).ensemble, sweep=sweep
+    ), words
 
 
 def require_images(members: Members, digest: str, split_seed: int) -> None:
-    """Raise StudyError unless these are the images that the members saw, and the same halves of val."""
+    """Raise StudyError unless these are the images that the members saw, and the same halves of
+    val.
+    """
     if (digest, split_seed) != (members.digest, members.data.split_seed):
         raise StudyError(
-            f"the members saw images of digest {members.digest} with data.split_seed={members.data.split_seed}, here are {digest} with "
-            f"{split_seed}: leave data=... out to take those of the members, or name them where they lie now"
+            f"the members saw images of digest {members.digest} with "
+            f"data.split_seed={members.data.split_seed}, here are {digest} with "
+            f"{split_seed}: leave data=... out to take those of the members, or name them where "
+            "they lie now"
         )
 
 
 def weights_of(config: Experiment) -> list[float]:
     """Return the relative weights of a trial's configuration, in the order of the members."""
-    return [config.ensemble.weights[f"member_{number}"] for number in range(len(config.ensemble.weights))]
+    return [
+        config.ensemble.weights[f"member_{number}"]
+        for number in range(len(config.ensemble.weights))
+    ]
 
 
 def first_trials(members: Members, space: Space, fixed: str) -> list[Params]:
-    """Return the parameters of the usual ways, the largest weight of each 1; if the pooling is ``fixed``, of those that have it."""
-    searched = next((parameter.name for parameter in space.parameters if parameter.path == "ensemble.pooling"), None)
+    """Return the parameters of the usual ways, the largest weight of each 1; if the pooling is
+    ``fixed``, of those that have it.
+    """
+    searched = next(
+        (parameter.name for parameter in space.parameters if parameter.path == "ensemble.pooling"),
+        None,
+    )
     trials = []
     for weights, pooling in reference_weightings(members).values():
         relative = dict(zip(members.names, (weights / weights.max()).tolist(), strict=True))

@@ -1,4 +1,6 @@
-"""The members of an ensemble as networks: from the weights that are kept, or trained again from the journal; and all of them as one."""
+"""The members of an ensemble as networks: from the weights that are kept, or trained again from the
+journal; and all of them as one.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ Trained = tuple[Config, Checkpoint]
 
 
 def configured(config: Config, member: str) -> Config:
-    """Return the configuration that ``STUDY:TRIAL`` was trained with, for the images of ``config`` where they lie now.
+    """Return the configuration that ``STUDY:TRIAL`` was trained with, for the images of ``config``
+    where they lie now.
 
     Raises StudyError if the trial is a pool of others itself.
     """
@@ -36,45 +39,64 @@ def configured(config: Config, member: str) -> Config:
     record = read_study(Path(config.dir) / "studies" / study)
     trained = whole(merged(record.started.config, record.trials[int(number)].settings))
     if trained.ensemble.members:
-        raise StudyError(f"{member} is an ensemble itself, which cannot be a part of one model: name its members")
+        raise StudyError(
+            f"{member} is an ensemble itself, which cannot be a part of one model: name its members"
+        )
     data = replace(config.data, image_size=trained.data.image_size)
     return replace(config.with_experiment(trained.experiment), data=data)
 
 
 def at_hand(config: Config, member: str) -> bool:
-    """Say whether a member's network costs no more than seconds: its weights are kept, or it is a head on features that are."""
+    """Say whether a member's network costs no more than seconds: its weights are kept, or it is a
+    head on features that are.
+    """
     return weights(config, member) is not None or not configured(config, member).train.finetune
 
 
 def weights(config: Config, member: str) -> Path | None:
-    """Return where the weights of a member are kept; None if they are not, as those of all but a study's best."""
+    """Return where the weights of a member are kept; None if they are not, as those of all but a
+    study's best.
+    """
     study, _, number = member.partition(":")
     folder = Path(config.dir) / "studies" / study / "trials" / number
-    return next((folder / name for name in ("weights.npz", "network.npz") if (folder / name).exists()), None)
+    return next(
+        (folder / name for name in ("weights.npz", "network.npz") if (folder / name).exists()), None
+    )
 
 
-def rebuild_member(config: Config, member: str, tune: np.ndarray, workshop: TrainingContext) -> Trained:
-    """Return a member's configuration and its trained state, which must give the logits ``tune`` (n, K) that it has stored.
+def rebuild_member(
+    config: Config, member: str, tune: np.ndarray, workshop: TrainingContext
+) -> Trained:
+    """Return a member's configuration and its trained state, which must give the logits ``tune``
+    (n, K) that it has stored.
 
     Raises StudyError if it does not: the images, the package or the machine is not what it was.
     """
     own, path = configured(config, member), weights(config, member)
-    trained = Checkpoint.load(path) if path else trial.advance(own, Checkpoint(), own.train.all_epochs, workshop)[0]
+    trained = (
+        Checkpoint.load(path)
+        if path
+        else trial.advance(own, Checkpoint(), own.train.all_epochs, workshop)[0]
+    )
     stage, _ = trial.stage_at(own, trained.epoch - 1, workshop)
     assert trained.state is not None
     found = stage.logits(trained.state, "tune")
     apart = float(np.abs(probabilities(found) - probabilities(tune.astype(np.float32))).max())
     if not apart < ALIKE:
         how = f"read from {path}" if path else "trained again"
-        raise StudyError(f"{member}, {how}, is not the network whose logits it stored: a probability differs by {apart:.2g}")
+        raise StudyError(
+            f"{member}, {how}, is not the network whose logits it stored: a probability "
+            f"differs by {apart:.2g}"
+        )
     return own, trained
 
 
 def build_ensemble(members: Mapping[int, Trained], pool: Pool, workshop: TrainingContext) -> Any:
     """Return one Keras model of standard layers, images (n, H, W, 3) to the pool's logits (n, K).
 
-    ``members`` are those that the pool gives a weight, by their place in it. Members whose backbones are alike, weight for weight,
-    share one. Members for images of different sizes take them as they are stored.
+    ``members`` are those that the pool gives a weight, by their place in it. Members whose
+    backbones are alike, weight for weight, share one. Members for images of different sizes take
+    them as they are stored.
     """
     parts: list[Part] = []
     known: dict[tuple[str, Any], Any] = {}
@@ -84,11 +106,16 @@ def build_ensemble(members: Mapping[int, Trained], pool: Pool, workshop: Trainin
         made = trial.build_trained_classifier(config, trained, workshop)
         key = digest(made.backbone, config.model), made.backbone.input_shape
         whole = made.model if made.members else made.backbone
-        whole.name, made.heads[0].name = f"member_{n}", f"member_{n}_head"  # names must differ in one model
+        # names must differ in one model
+        whole.name, made.heads[0].name = f"member_{n}", f"member_{n}_head"
         network = whole if made.members else known.setdefault(key, whole)
         parts.append((network, None if made.members else made.heads[0]))
     sizes = {network.input_shape[1:3] for network, _ in parts}
-    stored = workshop.dataset(replace(members[used[0]][0].data, image_size=None)).image_size if len(sizes) > 1 else None
+    stored = (
+        workshop.dataset(replace(members[used[0]][0].data, image_size=None)).image_size
+        if len(sizes) > 1
+        else None
+    )
     return build_ensemble_model(
         parts,
         pooling=pool.pooling,

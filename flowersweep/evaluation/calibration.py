@@ -1,4 +1,6 @@
-"""How far confidence can be believed: what it is worth as it is, and one temperature, fitted on held-out logits (Guo et al. 2017)."""
+"""How far confidence can be believed: what it is worth as it is, and one temperature, fitted on
+held-out logits (Guo et al. 2017).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowersweep.evaluation.scores import Counts, Labels, Logits, Reals, accuracy, macro_f1, nll, shift_logits
+from flowersweep.evaluation.scores import (
+    Counts,
+    Labels,
+    Logits,
+    Reals,
+    accuracy,
+    macro_f1,
+    nll,
+    shift_logits,
+)
 
 Reals32 = npt.NDArray[np.float32]
 
 COLDEST, HOTTEST = 0.05, 20.0
-BINS = 15  # as in Guo et al.: the error depends on their number, so that it is told only together with it
+# as in Guo et al.: the error depends on their number, so that it is told only together with it
+BINS = 15
 
 
 class Reliability(NamedTuple):
@@ -27,22 +39,34 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The expected calibration error (ECE): the mean distance of confidence and accuracy, by images (Guo et al. 2017, eq. 3)."""
-        return float(np.nansum(self.images * np.abs(self.accuracy - self.confidence)) / self.images.sum())
+        """The expected calibration error (ECE): the mean distance of confidence and accuracy, by
+        images (Guo et al. 2017, eq. 3).
+        """
+        return float(
+            np.nansum(self.images * np.abs(self.accuracy - self.confidence)) / self.images.sum()
+        )
 
 
-def reliability(logits: Logits, labels: Labels, *, bins: int = BINS, temperature: float = 1.0) -> Reliability:
-    """Return how often the predictions of ``logits / temperature`` are right, by how sure they are."""
+def reliability(
+    logits: Logits, labels: Labels, *, bins: int = BINS, temperature: float = 1.0
+) -> Reliability:
+    """Return how often predictions of ``logits / temperature`` are right, by how sure they are."""
     confidence = probabilities(logits, temperature).max(axis=1)
     right = logits.argmax(axis=1) == labels
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    count, sure, hits = (np.bincount(index, weights, minlength=bins) for weights in (None, confidence, right))
+    count, sure, hits = (
+        np.bincount(index, weights, minlength=bins) for weights in (None, confidence, right)
+    )
     empty = np.where(count > 0, count, np.nan)
-    return Reliability(np.arange(1, bins + 1) / bins, count.astype(np.int64), sure / empty, hits / empty)
+    return Reliability(
+        np.arange(1, bins + 1) / bins, count.astype(np.int64), sure / empty, hits / empty
+    )
 
 
 def brier(logits: Logits, labels: Labels) -> float:
-    """Return the mean squared distance of the probabilities from the truth, summed over the classes: 0 to 2 (Brier 1950)."""
+    """Return the mean squared distance of the probabilities from the truth, summed over the
+    classes: 0 to 2 (Brier 1950).
+    """
     missed = probabilities(logits)
     missed[np.arange(len(labels)), labels] -= 1
     return float(np.mean(np.vecdot(missed, missed)))
@@ -58,9 +82,9 @@ def probabilities(logits: Logits, temperature: float = 1.0) -> Reals:
 def temperature(logits: Logits, labels: Labels) -> float:
     """Return the T in [0.05, 20] whose ``logits / T`` have the smallest NLL.
 
-    The NLL is convex in b = 1/T with slope E[z] - z_label and curvature Var[z] under the softmax. Newton's method by log b, in which it
-    is nearer to a parabola, finds its one minimum. A step out of the bracket goes to its end first, where the minimum may be, then to
-    its middle.
+    The NLL is convex in b = 1/T with slope E[z] - z_label and curvature Var[z] under the softmax.
+    Newton's method by log b, in which it is nearer to a parabola, finds its one minimum. A step out
+    of the bracket goes to its end first, where the minimum may be, then to its middle.
     """
     below = shift_logits(logits, np.float32)
     scratch = np.empty_like(below)  # fresh memory for every step would cost more than the step
@@ -82,7 +106,9 @@ def temperature(logits: Logits, labels: Labels) -> float:
 
 
 def calibrated_nll(logits: Logits, labels: Labels) -> float:
-    """Return the mean NLL in nats at the best temperature: comparable across losses that scale logits differently."""
+    """Return the mean NLL in nats at the best temperature: comparable across losses that scale
+    logits differently.
+    """
     return nll(logits, labels, temperature(logits, labels))
 
 
@@ -100,28 +126,36 @@ def score_part(part: str, logits: Logits, labels: Labels, temperature: float) ->
 
 
 def final_scores(logits: Mapping[str, Logits], labels: Mapping[str, Labels]) -> dict[str, float]:
-    """Return what a trial ends with: the scores of each part of ``labels`` (n,), and how well calibrated it is.
+    """Return what a trial ends with: the scores of each part of ``labels`` (n,), and how well
+    calibrated it is.
 
-    The calibrated scores of every part are at the temperature of tune: one that holdout had chosen would flatter it.
+    The calibrated scores of every part are at the temperature of tune: one that holdout had chosen
+    would flatter it.
     """
     fitted = temperature(logits["tune"], labels["tune"])
     scores = {"tune/temperature": fitted}
     for part, truth in labels.items():
         scores |= score_part(part, logits[part], truth, fitted)
         scores[f"{part}/ece"] = reliability(logits[part], truth).error
-        scores[f"{part}/calibrated_ece"] = reliability(logits[part], truth, temperature=fitted).error
+        scores[f"{part}/calibrated_ece"] = reliability(
+            logits[part], truth, temperature=fitted
+        ).error
         scores[f"{part}/brier"] = brier(logits[part], truth)
     return scores
 
 
 def _slope(below: Reals32, scratch: Reals32, right: float, inverse: float) -> tuple[float, float]:
-    """Return the first and second derivative of the NLL by 1/T, for logits from which their largest was taken.
+    """Return the first and second derivative of the NLL by 1/T, for logits from which their largest
+    was taken.
 
-    float32 is enough: the largest logit adds exactly 0 to both moments, so nothing small is lost beside it.
+    float32 is enough: the largest logit adds exactly 0 to both moments, so nothing small is lost
+    beside it.
     """
     weights = np.exp(np.multiply(below, np.float32(inverse), out=scratch), out=scratch)
     total = weights.sum(axis=1)
     mean = np.vecdot(weights, below) / total
     weights *= below
     square = np.vecdot(weights, below) / total
-    return float(mean.mean(dtype=np.float64)) - right, float(np.mean(square - mean * mean, dtype=np.float64))
+    return float(mean.mean(dtype=np.float64)) - right, float(
+        np.mean(square - mean * mean, dtype=np.float64)
+    )

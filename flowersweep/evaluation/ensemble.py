@@ -1,6 +1,8 @@
-"""How the predictions of several models are best put together, fitted on one set of images and told on another.
+"""How the predictions of several models are best put together, fitted on one set of images and told
+on another.
 
-Each member gets a temperature of its own first: pooled as they are, the boldest would outvote the others.
+Each member gets a temperature of its own first: pooled as they are, the boldest would outvote the
+others.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ POOLINGS = ("linear", "geometric")
 
 @dataclass(frozen=True)
 class Pool:
-    """How members are put together: ``pooling`` of probabilities (linear) or of logits (geometric), each at its temperature."""
+    """How members are put together: ``pooling`` of probabilities (linear) or of logits (geometric),
+    each at its temperature.
+    """
 
     pooling: str
     temperatures: Reals  # (m,), of the members
@@ -27,14 +31,27 @@ class Pool:
     recalibration: float = 1.0  # the temperature of what comes out
 
     def logits(self, members: Sequence[Logits]) -> Reals:
-        """Return the logarithms of the pooled probabilities (n, K), up to a constant an image, from the members' logits (n, K)."""
-        return _pooled(self.pooling, calibrated_log_probs(members, self.temperatures), self.weights) / self.recalibration
+        """Return the logarithms of the pooled probabilities (n, K), up to a constant an image, from
+        the members' logits (n, K).
+        """
+        return (
+            _pooled(self.pooling, calibrated_log_probs(members, self.temperatures), self.weights)
+            / self.recalibration
+        )
 
 
-def pool(members: Sequence[Logits], labels: Labels, weights: Sequence[float] | Reals, *, pooling: str = "linear") -> Pool:
-    """Return the members with these relative weights, their temperatures and that of the pool fitted to these images.
+def pool(
+    members: Sequence[Logits],
+    labels: Labels,
+    weights: Sequence[float] | Reals,
+    *,
+    pooling: str = "linear",
+) -> Pool:
+    """Return the members with these relative weights, their temperatures and that of the pool
+    fitted to these images.
 
-    An average of calibrated members is not calibrated itself: it is unsure where they disagree (Rahaman & Thiery 2021).
+    An average of calibrated members is not calibrated itself: it is unsure where they disagree
+    (Rahaman & Thiery 2021).
     """
     given = np.asarray(weights, float)
     if (given < 0).any() or not given.sum() > 0:
@@ -46,7 +63,9 @@ def pool(members: Sequence[Logits], labels: Labels, weights: Sequence[float] | R
 
 def calibrated_log_probs(members: Sequence[Logits], temperatures: Reals) -> Reals:
     """Return the log-probabilities of every member at its own temperature, (m, n, K)."""
-    chances = np.stack([probabilities(each, float(own)) for each, own in zip(members, temperatures, strict=True)])
+    chances = np.stack(
+        [probabilities(each, float(own)) for each, own in zip(members, temperatures, strict=True)]
+    )
     logs: Reals = np.log(np.maximum(chances, SMALLEST))
     return logs
 

@@ -1,7 +1,8 @@
-"""Whether the evidence carries a promotion: which candidate is chosen by its seeds on tune, and whether it beats the champion on holdout.
+"""Whether the evidence carries a promotion: which candidate is chosen by its seeds on tune, and
+whether it beats the champion on holdout.
 
-Choosing sees tune alone, comparing sees holdout alone. What other images and what other seeds would have given are both counted: a
-candidate that is only lucky in one of them stays a challenger.
+Choosing sees tune alone, comparing sees holdout alone. What other images and what other seeds would
+have given are both counted: a candidate that is only lucky in one of them stays a challenger.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from scipy import stats
 from flowersweep.evaluation.scores import Labels, Logits, Reals, macro_f1
 from flowersweep.evaluation.statistics import macro_f1_of, resampled
 
-FALSE_CHAMPIONS = 0.05  # the chance of one at most, over all comparisons on the same held-out images
+# the chance of one at most, over all comparisons on the same held-out images
+FALSE_CHAMPIONS = 0.05
 
 
 @dataclass(frozen=True)
@@ -32,14 +34,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How much macro F1 the chosen candidate has more than the champion on holdout, with its interval."""
+    """How much macro F1 the chosen candidate has more than the champion on holdout, with its
+    interval.
+    """
 
     value: float
     low: float
     high: float
     images: float  # standard error by the images
     seeds: float  # and by the seeds of both
-    more_images: float  # that would settle it, if the difference is the one seen; inf if no number would
+    # that would settle it, if the difference is the one seen; inf if no number would
+    more_images: float
     more_seeds: float  # of the candidate
     comparison: int  # the how-manieth on these held-out images
     confidence: float  # of the interval
@@ -51,9 +56,11 @@ class Verdict:
 
 
 def select_one_se(candidates: Sequence[Candidate], *, maximize: bool) -> int:
-    """Return the index of the simplest candidate within one standard error of the best mean (Breiman et al. 1984, section 3.4.3).
+    """Return the index of the simplest candidate within one standard error of the best mean
+    (Breiman et al. 1984, section 3.4.3).
 
-    The standard error is that of the best one's mean, from the variance over seeds of all candidates together.
+    The standard error is that of the best one's mean, from the variance over seeds of all
+    candidates together.
     """
     sign = 1 if maximize else -1
     means = [sign * float(np.mean(candidate.tune)) for candidate in candidates]
@@ -65,11 +72,13 @@ def select_one_se(candidates: Sequence[Candidate], *, maximize: bool) -> int:
 
 
 def spent_alpha(comparison: int, total: float = FALSE_CHAMPIONS) -> float:
-    """Return the one-sided level of the k-th comparison on the same held-out images: ``total`` / (k (k + 1)).
+    """Return the one-sided level of the k-th comparison on the same held-out images: ``total`` / (k
+    (k + 1)).
 
-    The levels of all comparisons together are ``total``, so by the union bound the chance that luck ever passes is at most that,
-    however many are made and however they depend on one another (alpha spending: Foster & Stine 2008, section 2; the series is
-    1/2 + 1/6 + 1/12 + ... = 1). The first has half of it, 2.5 %, as an interval of 95 % has.
+    The levels of all comparisons together are ``total``, so by the union bound the chance that luck
+    ever passes is at most that, however many are made and however they depend on one another (alpha
+    spending: Foster & Stine 2008, section 2; the series is 1/2 + 1/6 + 1/12 + ... = 1). The first
+    has half of it, 2.5 %, as an interval of 95 % has.
 
     Raises:
         ValueError: comparisons count from 1.
@@ -88,49 +97,75 @@ def compare_with_champion(
     comparison: int = 1,
     samples: int = 1000,
 ) -> Verdict:
-    """Compare the mean macro F1 of a candidate's seeds with that of the champion, on the same images.
+    """Compare the mean macro F1 of a candidate's seeds with that of the champion, on the same
+    images.
 
-    ``chosen`` logits (n, K) by seed, ``champion`` (n, K), ``labels`` (n,), ``seeds`` the logits of every candidate by seed. The images'
-    part of the error is that of the stratified paired bootstrap. The seeds' part is pooled over the candidates and counts for the
-    champion too, of which there is one; with one seed each it is not known, and 0. Each part has a half-width of its own, added in
-    squares: normal for the images, which chose nothing; Student's for the seeds, at a level divided by the number of candidates
-    (Bonferroni), since the candidate was chosen by them. ``comparison`` is the how-manieth this is on these images: the interval of a
-    later one is wider (see ``spent_alpha``).
+    ``chosen`` logits (n, K) by seed, ``champion`` (n, K), ``labels`` (n,), ``seeds`` the logits of
+    every candidate by seed. The images' part of the error is that of the stratified paired
+    bootstrap. The seeds' part is pooled over the candidates and counts for the champion too, of
+    which there is one; with one seed each it is not known, and 0. Each part has a half-width of its
+    own, added in
+    squares: normal for the images, which chose nothing; Student's for the seeds, at a level divided
+    by the number of candidates (Bonferroni), since the candidate was chosen by them. ``comparison``
+    is the how-manieth this is on these images: the interval of a later one is wider (see
+    ``spent_alpha``).
     """
     alpha = spent_alpha(comparison)
     z = float(stats.norm.ppf(1 - alpha))
     classes, weights = champion.shape[1], resampled(labels, samples, 0)
-    drawn = [macro_f1_of(logits.argmax(axis=1), labels, classes)(weights) for logits in (*chosen, champion)]
+    drawn = [
+        macro_f1_of(logits.argmax(axis=1), labels, classes)(weights)
+        for logits in (*chosen, champion)
+    ]
     scores = [[macro_f1(logits, labels, classes) for logits in of] for of in seeds]
-    value = float(np.mean([macro_f1(logits, labels, classes) for logits in chosen])) - macro_f1(champion, labels, classes)
+    value = float(np.mean([macro_f1(logits, labels, classes) for logits in chosen])) - macro_f1(
+        champion, labels, classes
+    )
     images = float(np.std(np.mean(drawn[:-1], axis=0) - drawn[-1]))
     variance, freedom = pooled_variance(scores)
     of_seeds = variance * (1 / len(chosen) + 1)
-    wide = float(stats.t.ppf(1 - alpha / len(seeds), freedom)) * math.sqrt(of_seeds) if freedom else 0.0
+    wide = (
+        float(stats.t.ppf(1 - alpha / len(seeds), freedom)) * math.sqrt(of_seeds)
+        if freedom
+        else 0.0
+    )
     half = math.hypot(z * images, wide)
     low, high = value - half, value + half
-    needed: tuple[float, float] = (0, 0) if low > 0 else _needed(value, z, images, variance, len(chosen), len(labels))
-    return Verdict(value, low, high, images, math.sqrt(of_seeds), *needed, comparison, 1 - 2 * alpha)
+    needed: tuple[float, float] = (
+        (0, 0) if low > 0 else _needed(value, z, images, variance, len(chosen), len(labels))
+    )
+    return Verdict(
+        value, low, high, images, math.sqrt(of_seeds), *needed, comparison, 1 - 2 * alpha
+    )
 
 
 def pooled_variance(by_seed: Sequence[Sequence[float] | Reals]) -> tuple[float, int]:
-    """Return the variance over seeds within candidates, and its degrees of freedom; 0 and 0 if each has one seed."""
+    """Return the variance over seeds within candidates, and its degrees of freedom; 0 and 0 if each
+    has one seed.
+    """
     freedom = sum(len(values) - 1 for values in by_seed)
     squares = sum(float(np.sum((np.asarray(values) - np.mean(values)) ** 2)) for values in by_seed)
     return (squares / freedom, freedom) if freedom else (0.0, 0)
 
 
-def _needed(value: float, z: float, images: float, variance: float, seeds: int, count: int) -> tuple[float, float]:
-    """Return how many more images, or more seeds of the candidate, would settle a difference: each with the other as it is."""
+def _needed(
+    value: float, z: float, images: float, variance: float, seeds: int, count: int
+) -> tuple[float, float]:
+    """Return how many more images, or more seeds of the candidate, would settle a difference: each
+    with the other as it is.
+    """
     if not value > 0:
         return math.inf, math.inf
-    whole = value / (z + stats.norm.ppf(0.8))  # the standard error that would do, with a power of .8
+    # the standard error that would do, with a power of .8
+    whole = value / (z + stats.norm.ppf(0.8))
 
     def alone(part: float, rest: float, held: int) -> float:
         left = whole**2 - rest
         return max(0, math.ceil(held * part / left) - held) if left > 0 else math.inf
 
-    return alone(images**2, variance * (1 / seeds + 1), count), alone(variance / seeds, images**2 + variance, seeds)
+    return alone(images**2, variance * (1 / seeds + 1), count), alone(
+        variance / seeds, images**2 + variance, seeds
+    )
 
 
 def to_dict(verdict: Verdict) -> dict[str, Any]:

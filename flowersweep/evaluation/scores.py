@@ -1,4 +1,6 @@
-"""How good predictions are: scores of logits (n, K) against labels (n,), quick enough for every epoch."""
+"""How good predictions are: scores of logits (n, K) against labels (n,), quick enough for every
+epoch.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def accuracy(logits: Logits, labels: Labels) -> float:
 
 
 def macro_f1(logits: Logits, labels: Labels, classes: int) -> float:
-    """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn's ``average="macro"``."""
+    """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn's
+    ``average="macro"``.
+    """
     predicted = logits.argmax(axis=1)
     right = np.bincount(labels[predicted == labels], minlength=classes)
     both = np.bincount(labels, minlength=classes) + np.bincount(predicted, minlength=classes)
@@ -33,7 +37,9 @@ def nll(logits: Logits, labels: Labels, temperature: float = 1.0) -> float:
 
 
 def log_likelihoods(logits: Logits, labels: Labels, temperature: float = 1.0) -> Reals:
-    """Return what ``logits / temperature`` give each image's class, (n,) in nats, in float64: float16 would overflow."""
+    """Return what ``logits / temperature`` give each image's class, (n,) in nats, in float64:
+    float16 would overflow.
+    """
     wide = shift_logits(logits, np.float64)
     wide /= temperature
     right: Reals = wide[np.arange(len(labels)), labels]
@@ -51,14 +57,19 @@ def shift_logits(logits: Logits, dtype: type[np.floating[Any]]) -> npt.NDArray[A
 
 def confusion(logits: Logits, labels: Labels) -> Counts:
     """Return how often each class (row) was taken for each class (column), (K, K)."""
-    from sklearn.metrics import confusion_matrix  # here: a trial does without the second that it takes to import
+    # here: a trial does without the second that it takes to import
+    from sklearn.metrics import confusion_matrix
 
-    counts: Counts = confusion_matrix(labels, logits.argmax(axis=1), labels=np.arange(logits.shape[1]))
+    counts: Counts = confusion_matrix(
+        labels, logits.argmax(axis=1), labels=np.arange(logits.shape[1])
+    )
     return counts
 
 
 def per_class(logits: Logits, labels: Labels) -> tuple[Reals, Reals, Reals, Counts]:
-    """Return precision, recall, F1 and support of each class, each (K,); 0 where a class was never predicted or never there."""
+    """Return precision, recall, F1 and support of each class, each (K,); 0 where a class was never
+    predicted or never there.
+    """
     from sklearn.metrics import precision_recall_fscore_support
 
     precision, recall, f1, support = precision_recall_fscore_support(

@@ -1,4 +1,6 @@
-"""What choosing does to a score: how good the best of many looks by luck, and how well a proxy ranks."""
+"""What choosing does to a score: how good the best of many looks by luck, and how well a proxy
+ranks.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +20,26 @@ class Correlation(NamedTuple):
     high: float
 
 
-def expected_max_bias(configurations: int, standard_error: float, *, correlation: float = 0.0) -> float:
-    """Return how much better than it is the best of equal configurations is expected to look: E[max of K] of their errors.
+def expected_max_bias(
+    configurations: int, standard_error: float, *, correlation: float = 0.0
+) -> float:
+    """Return how much better than it is the best of equal configurations is expected to look: E[max
+    of K] of their errors.
 
-    ``standard_error`` is that of one score; ``correlation`` is that of the errors of two, which share their images: only the part that
-    they do not share can be picked. With the standard error s of a paired difference, give s / sqrt(2) and no correlation.
+    ``standard_error`` is that of one score; ``correlation`` is that of the errors of two, which
+    share their images: only the part that they do not share can be picked. With the standard error
+    s of a paired difference, give s / sqrt(2) and no correlation.
     """
     grid = np.linspace(-12, 12, 4801)
-    largest = stats.norm.cdf(grid) ** configurations  # the distribution of the largest of K standard normal errors
+    # the distribution of the largest of K standard normal errors
+    largest = stats.norm.cdf(grid) ** configurations
     expected = np.trapezoid((grid > 0) - largest, grid)
     return float(standard_error * math.sqrt(1 - correlation) * expected)
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return Spearman's rank correlation of two scores of the same things; ties have their mean rank.
+    """Return Spearman's rank correlation of two scores of the same things; ties have their mean
+    rank.
 
     None where it is not defined: for fewer than two things, or where one score is the same for all.
     """
@@ -40,14 +48,21 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(stats.spearmanr(first, second).statistic)
 
 
-def rank_correlation(proxy: Sequence[float], full: Sequence[float], *, confidence: float = 0.95) -> Correlation:
+def rank_correlation(
+    proxy: Sequence[float], full: Sequence[float], *, confidence: float = 0.95
+) -> Correlation:
     """Return Spearman's correlation of the same n >= 4 configurations under a proxy and in full.
 
     The interval is Fisher's, with the variance of Bonett & Wright 2000, (1 + r^2/2) / (n - 3).
     """
     if len(proxy) < 4 or len(proxy) != len(full):
-        raise ValueError(f"a rank correlation needs at least 4 pairs; these are {len(proxy)} and {len(full)} values")
+        raise ValueError(
+            f"a rank correlation needs at least 4 pairs; these are {len(proxy)} and "
+            f"{len(full)} values"
+        )
     value = float(stats.spearmanr(proxy, full).statistic)
     bounded = min(max(value, -0.999999), 0.999999)
     half = stats.norm.ppf((1 + confidence) / 2) * math.sqrt((1 + bounded**2 / 2) / (len(proxy) - 3))
-    return Correlation(value, math.tanh(math.atanh(bounded) - half), math.tanh(math.atanh(bounded) + half))
+    return Correlation(
+        value, math.tanh(math.atanh(bounded) - half), math.tanh(math.atanh(bounded) + half)
+    )

@@ -1,6 +1,8 @@
-"""How sure a score is, and a difference of two: intervals over the images, and the test of two sets of predictions on the same ones.
+"""How sure a score is, and a difference of two: intervals over the images, and the test of two sets
+of predictions on the same ones.
 
-The seeds of a training vary too, and nothing here knows of that: an interval says what other images of the same kind would give.
+The seeds of a training vary too, and nothing here knows of that: an interval says what other images
+of the same kind would give.
 """
 
 from __future__ import annotations
@@ -26,7 +28,9 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What one model has more than another on the same images, with its interval and standard error."""
+    """What one model has more than another on the same images, with its interval and standard
+    error.
+    """
 
     value: float
     low: float
@@ -40,7 +44,9 @@ class Difference(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """Images that only the one or only the other model gets right, and two-sided p-values of their being as many."""
+    """Images that only the one or only the other model gets right, and two-sided p-values of their
+    being as many.
+    """
 
     only_first: int
     only_second: int
@@ -49,13 +55,21 @@ class McNemar(NamedTuple):
 
 
 def wilson(right: int, images: int, *, confidence: float = 0.95) -> Interval:
-    """Return the interval of an accuracy of ``right`` of ``images`` (Wilson 1927): it holds near 1, where that of Wald does not."""
+    """Return the interval of an accuracy of ``right`` of ``images`` (Wilson 1927): it holds near 1,
+    where that of Wald does not.
+    """
     found = stats.binomtest(right, images).proportion_ci(confidence, method="wilson")
     return Interval(float(found.low), float(found.high))
 
 
 def macro_f1_interval(
-    predicted: Predicted, labels: Labels, classes: int, *, samples: int = 1000, seed: int = 0, confidence: float = 0.95
+    predicted: Predicted,
+    labels: Labels,
+    classes: int,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> Interval:
     """Return the interval of the macro F1 of predictions int (n,) by the stratified bootstrap."""
     statistic = macro_f1_of(predicted, labels, classes)
@@ -64,12 +78,20 @@ def macro_f1_interval(
 
 
 def compare(
-    first: Logits, second: Logits, labels: Labels, *, samples: int = 1000, seed: int = 0, confidence: float = 0.95
+    first: Logits,
+    second: Logits,
+    labels: Labels,
+    *,
+    samples: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
 ) -> dict[str, Difference]:
-    """Return ``first`` less ``second`` in accuracy, macro F1 and NLL (nats), from logits (n, K) of the same images.
+    """Return ``first`` less ``second`` in accuracy, macro F1 and NLL (nats), from logits (n, K) of
+    the same images.
 
-    Both see the same resampled images, so what the two have in common cancels: a difference is far surer than the scores that it is of.
-    The interval is normal about the value: where a dozen images differ, percentiles of the samples are too coarse and cover too little.
+    Both see the same resampled images, so what the two have in common cancels: a difference is far
+    surer than the scores that it is of. The interval is normal about the value: where a dozen
+    images differ, percentiles of the samples are too coarse and cover too little.
     """
     classes, weights = first.shape[1], resampled(labels, samples, seed)
     values = {"accuracy": accuracy(first, labels) - accuracy(second, labels)}
@@ -77,19 +99,30 @@ def compare(
     hits = (first.argmax(axis=1) == labels) * 1.0 - (second.argmax(axis=1) == labels)
     losses = log_likelihoods(second, labels) - log_likelihoods(first, labels)
     values["nll"] = float(losses.mean())
-    f1, other = (macro_f1_of(logits.argmax(axis=1), labels, classes)(weights) for logits in (first, second))
-    drawn = {"accuracy": weights @ hits / len(labels), "macro_f1": f1 - other, "nll": weights @ losses / len(labels)}
+    f1, other = (
+        macro_f1_of(logits.argmax(axis=1), labels, classes)(weights) for logits in (first, second)
+    )
+    drawn = {
+        "accuracy": weights @ hits / len(labels),
+        "macro_f1": f1 - other,
+        "nll": weights @ losses / len(labels),
+    }
     wide = float(stats.norm.ppf((1 + confidence) / 2))
     errors = {name: float(scores.std()) for name, scores in drawn.items()}
     return {
-        name: Difference(value, value - wide * errors[name], value + wide * errors[name], errors[name]) for name, value in values.items()
+        name: Difference(
+            value, value - wide * errors[name], value + wide * errors[name], errors[name]
+        )
+        for name, value in values.items()
     }
 
 
 def mcnemar(first: Predicted, second: Predicted, labels: Labels) -> McNemar:
-    """Test whether two models are right equally often on the same images, exactly and by mid-p (Fagerland, Lydersen & Laake 2013).
+    """Test whether two models are right equally often on the same images, exactly and by mid-p
+    (Fagerland, Lydersen & Laake 2013).
 
-    The exact p-value is never too small; mid-p is nearer to its level on few images, and may pass it by a little.
+    The exact p-value is never too small; mid-p is nearer to its level on few images, and may pass
+    it by a little.
     """
     right = first == labels, second == labels
     one, other = int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
@@ -102,8 +135,9 @@ def mcnemar(first: Predicted, second: Predicted, labels: Labels) -> McNemar:
 def resampled(labels: Labels, samples: int, seed: int) -> Reals:
     """Return how much each image counts in each sample of the stratified bootstrap, (samples, n).
 
-    Of a class of m images m - 1 are drawn with replacement, and count m / (m - 1) each (Rao & Wu 1988). Drawing m would give
-    (m - 1) / m of the variance, which with 8 images a class makes of 95 % a good 90 %. A class of one image stays as it is.
+    Of a class of m images m - 1 are drawn with replacement, and count m / (m - 1) each (Rao & Wu
+    1988). Drawing m would give (m - 1) / m of the variance, which with 8 images a class makes of 95
+    % a good 90 %. A class of one image stays as it is.
     """
     rng = np.random.default_rng(seed)
     order = np.argsort(labels, kind="stable")
@@ -111,7 +145,9 @@ def resampled(labels: Labels, samples: int, seed: int) -> Reals:
     size = size[size > 0]
     draws = np.maximum(size - 1, 1)
     start = np.repeat(np.cumsum(size) - size, draws)
-    images = order[start + (rng.random((samples, len(start))) * np.repeat(size, draws)).astype(np.int64)]
+    images = order[
+        start + (rng.random((samples, len(start))) * np.repeat(size, draws)).astype(np.int64)
+    ]
     cells = (images + len(labels) * np.arange(samples)[:, np.newaxis]).ravel()
     share = np.empty(len(labels))
     share[order] = np.repeat(size / draws, size)
@@ -119,7 +155,9 @@ def resampled(labels: Labels, samples: int, seed: int) -> Reals:
 
 
 def bias_corrected(drawn: Reals, value: float, confidence: float = 0.95) -> Interval:
-    """Return the bias-corrected percentile interval of bootstrapped scores (samples,) (Efron 1981): macro F1 is lower when resampled."""
+    """Return the bias-corrected percentile interval of bootstrapped scores (samples,) (Efron 1981):
+    macro F1 is lower when resampled.
+    """
     below = np.mean(drawn < value) + np.mean(drawn == value) / 2
     shift = 2 * stats.norm.ppf(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn)))
     ends = stats.norm.cdf(shift + stats.norm.ppf([(1 - confidence) / 2, (1 + confidence) / 2]))
@@ -128,18 +166,28 @@ def bias_corrected(drawn: Reals, value: float, confidence: float = 0.95) -> Inte
 
 
 def macro_f1_of(predicted: Predicted, labels: Labels, classes: int) -> Statistic:
-    """Return the macro F1 as a function of the weights of the images: sums by class, as products of sparse matrices."""
+    """Return the macro F1 as a function of the weights of the images: sums by class, as products of
+    sparse matrices.
+    """
     images = np.arange(len(labels))
     right = images[predicted == labels]
 
     def members(of: npt.NDArray[np.integer], rows: npt.NDArray[np.integer]) -> sparse.csr_array:
-        return sparse.csr_array((np.ones(len(rows)), (of[rows], rows)), shape=(classes, len(labels)))
+        return sparse.csr_array(
+            (np.ones(len(rows)), (of[rows], rows)), shape=(classes, len(labels))
+        )
 
-    hits, guesses, there = members(labels, right), members(predicted, images), members(labels, images)
+    hits, guesses, there = (
+        members(labels, right),
+        members(predicted, images),
+        members(labels, images),
+    )
 
     def statistic(weights: Reals) -> Reals:
         both = guesses @ weights.T + there @ weights.T
-        scores: Reals = (2 * (hits @ weights.T) / np.maximum(both, 1e-9)).sum(axis=0) / (both > 0).sum(axis=0)
+        scores: Reals = (2 * (hits @ weights.T) / np.maximum(both, 1e-9)).sum(axis=0) / (
+            both > 0
+        ).sum(axis=0)
         return scores
 
     return statistic

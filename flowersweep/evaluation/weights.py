@@ -1,4 +1,6 @@
-"""The weights of an ensemble, from what its members say of images whose class is known: solved, picked greedily, shrunk, with intervals."""
+"""The weights of an ensemble, from what its members say of images whose class is known: solved,
+picked greedily, shrunk, with intervals.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,13 @@ SMALLEST = 1e-12  # a probability: what a member holds impossible must not cost 
 def linear_weights(chances: Reals, counts: Reals | None = None) -> Reals:
     """Return the convex weights (m,) of the linear pool with the smallest NLL.
 
-    ``chances`` (m, n) are what each member gives the class of each image, ``counts`` (n,) how much each image counts. The NLL is convex in
-    the weights, and the optimum is where no member has a mean ratio of its chance to the pool's above 1, and all that are in it have 1.
+    ``chances`` (m, n) are what each member gives the class of each image, ``counts`` (n,) how much
+    each image counts. The NLL is convex in the weights, and the optimum is where no member has a
+    mean ratio of its chance to the pool's above 1, and all that are in it have 1.
     """
-    share = np.full(chances.shape[1], 1 / chances.shape[1]) if counts is None else counts / counts.sum()
+    share = (
+        np.full(chances.shape[1], 1 / chances.shape[1]) if counts is None else counts / counts.sum()
+    )
 
     def loss(weights: Reals) -> tuple[float, Reals]:
         pooled = np.maximum(weights @ chances, SMALLEST)
@@ -30,7 +35,9 @@ def linear_weights(chances: Reals, counts: Reals | None = None) -> Reals:
 
 
 def geometric_weights(logs: Reals, labels: Labels) -> Reals:
-    """Return the convex weights (m,) of the geometric pool of log-probabilities (m, n, K) with the smallest NLL, which is convex too."""
+    """Return the convex weights (m,) of the geometric pool of log-probabilities (m, n, K) with the
+    smallest NLL, which is convex too.
+    """
     right = logs[:, np.arange(len(labels)), labels]
 
     def loss(weights: Reals) -> tuple[float, Reals]:
@@ -42,7 +49,9 @@ def geometric_weights(logs: Reals, labels: Labels) -> Reals:
 
 
 def greedy_weights(chances: Reals, *, rounds: int = 50) -> Reals:
-    """Return the weights (m,) of greedy selection with replacement by NLL, as they were when it was lowest (Caruana et al. 2004)."""
+    """Return the weights (m,) of greedy selection with replacement by NLL, as they were when it was
+    lowest (Caruana et al. 2004).
+    """
     total, taken = np.zeros(chances.shape[1]), np.zeros(len(chances))
     best, lowest = taken, np.inf
     for size in range(1, rounds + 1):
@@ -55,10 +64,14 @@ def greedy_weights(chances: Reals, *, rounds: int = 50) -> Reals:
     return best
 
 
-def shrunk_weights(chances: Reals, labels: Labels, *, folds: int = 5, seed: int = 0) -> tuple[Reals, float]:
-    """Return the solver's weights moved towards equal ones, and how far (0: not, 1: all the way), as stratified cross-validation says.
+def shrunk_weights(
+    chances: Reals, labels: Labels, *, folds: int = 5, seed: int = 0
+) -> tuple[Reals, float]:
+    """Return the solver's weights moved towards equal ones, and how far (0: not, 1: all the way),
+    as stratified cross-validation says.
 
-    Of steps that do equally well the largest is taken. The members' temperatures are not fitted anew in each fold.
+    Of steps that do equally well the largest is taken. The members' temperatures are not fitted
+    anew in each fold.
     """
     members, images = chances.shape
     mixed = np.random.default_rng(seed).permutation(images)
@@ -74,14 +87,23 @@ def shrunk_weights(chances: Reals, labels: Labels, *, folds: int = 5, seed: int 
     return (1 - step) * linear_weights(chances) + step / members, step
 
 
-def weight_intervals(chances: Reals, labels: Labels, *, samples: int = 200, seed: int = 0) -> list[Interval]:
-    """Return the 95 % interval of each of the solver's weights over the images (percentiles of the stratified bootstrap)."""
+def weight_intervals(
+    chances: Reals, labels: Labels, *, samples: int = 200, seed: int = 0
+) -> list[Interval]:
+    """Return the 95 % interval of each of the solver's weights over the images (percentiles of the
+    stratified bootstrap).
+    """
     fitted = [linear_weights(chances, counts) for counts in resampled(labels, samples, seed)]
-    return [Interval(float(low), float(high)) for low, high in np.percentile(fitted, [2.5, 97.5], axis=0).T]
+    return [
+        Interval(float(low), float(high))
+        for low, high in np.percentile(fitted, [2.5, 97.5], axis=0).T
+    ]
 
 
 def _on_the_simplex(loss: Callable[[Reals], tuple[float, Reals]], members: int) -> Reals:
-    """Return where a convex loss, given with its gradient, is smallest among weights of at least 0 with sum 1."""
+    """Return where a convex loss, given with its gradient, is smallest among weights of at least 0
+    with sum 1.
+    """
     found = minimize(
         loss,
         np.full(members, 1 / members),

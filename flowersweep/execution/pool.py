@@ -153,7 +153,9 @@ class WorkerPool:
         self._stopping = True
 
     def _connection_of(self, trial: int) -> WorkerConnection | None:
-        return next((connection for connection, number in self._trials.items() if number == trial), None)
+        return next(
+            (connection for connection, number in self._trials.items() if number == trial), None
+        )
 
     def _start(self) -> None:
         connection = self._backend.start()
@@ -201,7 +203,8 @@ class WorkerPool:
         self._startup_failures += connection in self._starting
         if self._startup_failures == MAX_STARTUP_FAILURES:
             raise StudyError(
-                f"{MAX_STARTUP_FAILURES} workers in a row ended before they were ready; the last: {reason}. What they said is above"
+                f"{MAX_STARTUP_FAILURES} workers in a row ended before they were ready; the "
+                f"last: {reason}. What they said is above"
             )
         self._starting.discard(connection)
         trial = self._trials.pop(connection, None)

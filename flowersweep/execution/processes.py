@@ -16,7 +16,9 @@ from flowersweep.util.cores import usable_cores
 
 
 class ProcessConnection:
-    """A worker's process, and the pipe to it; the pipe is closed when either of them dies, however it dies."""
+    """A worker's process, and the pipe to it; the pipe is closed when either of them dies, however
+    it dies.
+    """
 
     def __init__(self, cores: Sequence[int]) -> None:
         ours, theirs = Pipe()
@@ -24,7 +26,13 @@ class ProcessConnection:
         words = [sys.executable, "-m", "flowersweep.execution.worker", str(theirs.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         with theirs, _on(cores):
-            self.process = subprocess.Popen(words, env=environment, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=2)
+            self.process = subprocess.Popen(
+                words,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+            )
 
     def fileno(self) -> int:
         """The pipe's, to wait for."""
@@ -50,11 +58,15 @@ class ProcessConnection:
             code = self.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             return "closed its pipe"
-        return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        return (
+            f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+        )
 
 
 class _on:
-    """Within it, what this thread starts runs on these cores alone: libraries count them when they are imported."""
+    """Within it, what this thread starts runs on these cores alone: libraries count them when they
+    are imported.
+    """
 
     def __init__(self, cores: Sequence[int]) -> None:
         self.cores = cores
@@ -70,7 +82,10 @@ class _on:
 
 
 class ProcessBackend:
-    """Starts workers on this machine. Each has as many cores as any other, since a trial may go on in another one."""
+    """Starts workers on this machine.
+
+    Each has as many cores as any other, since a trial may go on in another one.
+    """
 
     local = True
 
@@ -80,7 +95,11 @@ class ProcessBackend:
         self._taken: dict[int, ProcessConnection] = {}  # share -> who has it
 
     def start(self) -> ProcessConnection:
-        free = next(n for n in range(len(self._shares)) if n not in self._taken or self._taken[n].process.poll() is not None)
+        free = next(
+            n
+            for n in range(len(self._shares))
+            if n not in self._taken or self._taken[n].process.poll() is not None
+        )
         self._taken[free] = ProcessConnection(self._shares[free])
         return self._taken[free]
 
@@ -92,6 +111,8 @@ class ProcessBackend:
 
 
 def shares(cores: Sequence[int], workers: int) -> list[list[int]]:
-    """Cut the cores into shares of the same size, one a worker; where there are more workers than cores, they take turns on them."""
+    """Cut the cores into shares of the same size, one a worker; where there are more workers than
+    cores, they take turns on them.
+    """
     size = max(1, len(cores) // workers)
     return [[cores[(n * size + k) % len(cores)] for k in range(size)] for n in range(workers)]

@@ -16,7 +16,8 @@ import numpy as np
 from flowersweep.config.schema import Config
 from flowersweep.study.events import Epoch, Metrics
 
-POLL_INTERVAL_S = 1.0  # an executor returns after so long without a message: a budget may be used up
+# an executor returns after so long without a message: a budget may be used up
+POLL_INTERVAL_S = 1.0
 
 
 class Checkpoint(Protocol):
@@ -92,7 +93,9 @@ class Trainer(Protocol):
     def load(self, spec: TrialSpec, source: Path | bytes | None) -> Checkpoint:
         """Return the checkpoint of a file or its content; the first one if there is none."""
 
-    def train(self, spec: TrialSpec, checkpoint: Any, until: int, on_checkpoint: OnCheckpoint) -> tuple[Checkpoint, list[Epoch]]:
+    def train(
+        self, spec: TrialSpec, checkpoint: Any, until: int, on_checkpoint: OnCheckpoint
+    ) -> tuple[Checkpoint, list[Epoch]]:
         """Train until so many epochs are done; return the metrics of each new epoch.
 
         Raises:
@@ -220,7 +223,7 @@ class Executor(Protocol):
         """Have a task done."""
 
     def receive(self, handle: Handle) -> None:
-        """Wait for messages, and pass each to ``handle``; return after `POLL_INTERVAL_S` at most."""
+        """Wait for messages, pass each to ``handle``; return after `POLL_INTERVAL_S` at most."""
 
     def release(self, trial: int) -> None:
         """Free the slot of a trial that has ended."""

@@ -1,6 +1,8 @@
-"""Workers as actors on a Ray cluster that is there already: Ray finds each a node with the resources it needs.
+"""Workers as actors on a Ray cluster that is there already: Ray finds each a node with the
+resources it needs.
 
-Messages go over Ray, checkpoints and results with them, so that nodes need share no folder: the coordinator alone writes the study's.
+Messages go over Ray, checkpoints and results with them, so that nodes need share no folder: the
+coordinator alone writes the study's.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from flowersweep.errors import ConfigError
 log = logging.getLogger(__name__)
 
 UNSHOWN = ("memory", "object_store_memory")
-RESOURCES = {"CPU": "num_cpus", "GPU": "num_gpus"}  # that Ray names otherwise in a request; the rest go by their names
+# that Ray names otherwise in a request; the rest go by their names
+RESOURCES = {"CPU": "num_cpus", "GPU": "num_gpus"}
 
 
 class RayWorkerActor:
@@ -32,7 +35,9 @@ class RayWorkerActor:
         worker = importlib.import_module("flowersweep.execution.worker")
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._outbox: queue.Queue[Any] = queue.Queue()
-        threading.Thread(target=worker.serve, args=(self._inbox.get, self._outbox.put), daemon=True).start()
+        threading.Thread(
+            target=worker.serve, args=(self._inbox.get, self._outbox.put), daemon=True
+        ).start()
 
     def tell(self, message: Any) -> None:
         """Take a message of the coordinator."""
@@ -44,7 +49,10 @@ class RayWorkerActor:
 
 
 class RayConnection:
-    """A worker's actor, and the message that is awaited from it. It dies with the coordinator: Ray ends what a driver started."""
+    """A worker's actor, and the message that is awaited from it.
+
+    It dies with the coordinator: Ray ends what a driver started.
+    """
 
     def __init__(self, ray: Any, actor: Any) -> None:
         self.ray, self.actor, self.awaited = ray, actor, actor.hear.remote()
@@ -67,12 +75,19 @@ class RayConnection:
 
 
 class RayBackend:
-    """Starts workers on the cluster. Raises ConfigError if Ray or the cluster is not there, or no node has what a worker needs."""
+    """Starts workers on the cluster.
+
+    Raises ConfigError if Ray or the cluster is not there, or no node has what a worker needs.
+    """
 
     local = False
 
     def __init__(
-        self, workers: int, address: str, resources: Mapping[str, float] | None = None, runtime_env: Mapping[str, Any] | None = None
+        self,
+        workers: int,
+        address: str,
+        resources: Mapping[str, float] | None = None,
+        runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
         self._ray, resources = _ray(), resources or {"CPU": 1}
         ray = self._ray
@@ -80,10 +95,16 @@ class RayBackend:
         if self._joined:
             try:
                 with signals.preserve_sigterm():  # Ray would end this process by sys.exit
-                    ray.init(address=address, runtime_env=dict(runtime_env or {}) or None, log_to_driver=True, logging_level="WARNING")
+                    ray.init(
+                        address=address,
+                        runtime_env=dict(runtime_env or {}) or None,
+                        log_to_driver=True,
+                        logging_level="WARNING",
+                    )
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ConfigError(
-                    f"executor.address={address}: no Ray cluster is found there ({error}). Start one: ray start --head"
+                    f"executor.address={address}: no Ray cluster is found there ({error}). "
+                    "Start one: ray start --head"
                 ) from error
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         try:
@@ -93,11 +114,21 @@ class RayBackend:
             raise
         named = {RESOURCES[name]: amount for name, amount in resources.items() if name in RESOURCES}
         others = {name: amount for name, amount in resources.items() if name not in RESOURCES}
-        # two methods at a time: one takes messages while the other waits for some; a worker that is gone is our own to replace
-        self._options = {"num_cpus": 0, **named, "resources": others, "max_restarts": 0, "max_task_retries": 0, "max_concurrency": 2}
+        # two methods at a time: one takes messages while the other waits for some; a worker that is
+        # gone is our own to replace
+        self._options = {
+            "num_cpus": 0,
+            **named,
+            "resources": others,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+            "max_concurrency": 2,
+        }
 
     def start(self) -> RayConnection:
-        return RayConnection(self._ray, self._ray.remote(RayWorkerActor).options(**self._options).remote(sys.path))
+        return RayConnection(
+            self._ray, self._ray.remote(RayWorkerActor).options(**self._options).remote(sys.path)
+        )
 
     def ready(self, links: Sequence[RayConnection], seconds: float) -> list[RayConnection]:
         by_message = {link.awaited: link for link in links}
@@ -114,26 +145,52 @@ def _ray() -> Any:
         import ray
         import ray.exceptions
     except ImportError as error:
-        raise ConfigError("executor=ray needs Ray: pip install 'flowersweep[ray]', on every node of the cluster") from error
+        raise ConfigError(
+            "executor=ray needs Ray: pip install 'flowersweep[ray]', on every node of the cluster"
+        ) from error
     return ray
 
 
-def require_room(resources: Mapping[str, float], nodes: Sequence[Mapping[str, float]], workers: int) -> None:
-    """Raise ConfigError if no node has, even with nothing else on it, what one worker needs; Ray would wait for it for ever.
+def require_room(
+    resources: Mapping[str, float], nodes: Sequence[Mapping[str, float]], workers: int
+) -> None:
+    """Raise ConfigError if no node has, even with nothing else on it, what one worker needs; Ray
+    would wait for it for ever.
 
-    Warns if the cluster has room for fewer workers than are wanted: trials then run on those that there are.
+    Warns if the cluster has room for fewer workers than are wanted: trials then run on those that
+    there are.
     """
     wanted = {name: amount for name, amount in resources.items() if amount > 0}
-    room = sum(min((int(node.get(name, 0) // amount) for name, amount in wanted.items()), default=workers) for node in nodes)
+    room = sum(
+        min((int(node.get(name, 0) // amount) for name, amount in wanted.items()), default=workers)
+        for node in nodes
+    )
     if room == 0:
         asked = ", ".join(f"{name}: {amount:g}" for name, amount in wanted.items())
-        there = "; ".join(f"{told} ({times} x)" for told, times in Counter(map(_named, nodes)).items()) or "none"
-        raise ConfigError(f"executor.resources={{{asked}}} is more than any node of the Ray cluster has. Nodes: {there}")
+        there = (
+            "; ".join(f"{told} ({times} x)" for told, times in Counter(map(_named, nodes)).items())
+            or "none"
+        )
+        raise ConfigError(
+            f"executor.resources={{{asked}}} is more than any node of the Ray cluster has. "
+            f"Nodes: {there}"
+        )
     if room < workers:
-        log.warning("the Ray cluster has room for %d of sweep.workers=%d; the others begin when it has more", room, workers)
+        log.warning(
+            (
+                "the Ray cluster has room for %d of sweep.workers=%d; the others begin when it "
+                "has more"
+            ),
+            room,
+            workers,
+        )
 
 
 def _named(node: Mapping[str, float]) -> str:
     """What a node has that can be asked for by name: not what Ray counts for itself."""
-    shown = {name: amount for name, amount in node.items() if name not in UNSHOWN and not name.startswith("node:")}
+    shown = {
+        name: amount
+        for name, amount in node.items()
+        if name not in UNSHOWN and not name.startswith("node:")
+    }
     return ", ".join(f"{name}: {amount:g}" for name, amount in sorted(shown.items()))

@@ -94,9 +94,13 @@ class TrialRunner:
 
     def _start(self, task: StartTrial) -> int:
         spec = task.spec
-        if spec.fingerprint is not None and (here := self.trainer.fingerprint(spec.config)) != spec.fingerprint:
+        if (
+            spec.fingerprint is not None
+            and (here := self.trainer.fingerprint(spec.config)) != spec.fingerprint
+        ):
             raise ConfigError(
-                f"images and weights must be the same wherever trials run: {spec.fingerprint} at the coordinator, {here} at a worker"
+                "images and weights must be the same wherever trials run: "
+                f"{spec.fingerprint} at the coordinator, {here} at a worker"
             )
         self.trainer.prepare(spec)  # may take minutes, which no checkpoint can save
         self.checkpoint = self.trainer.load(spec, task.checkpoint)
@@ -113,7 +117,9 @@ class TrialRunner:
         try:
             return self.trainer.draw_figures(self.spec, best=best)
         except Exception:  # of a user's augmentation, say: a picture must not end a study
-            log.warning("the figures of trial %d could not be drawn", self.spec.number, exc_info=True)
+            log.warning(
+                "the figures of trial %d could not be drawn", self.spec.number, exc_info=True
+            )
             return {}
 
     def _save_due(self) -> None:

@@ -52,7 +52,10 @@ class Threads:
         self._answers: dict[int, Message] = {}  # that have come before their turn
         self._inbox: SimpleQueue[Message | BaseException | None] = SimpleQueue()
         self._stopping = False
-        self._threads = [threading.Thread(target=self._train, args=(tasks,), daemon=True) for tasks in self._tasks]
+        self._threads = [
+            threading.Thread(target=self._train, args=(tasks,), daemon=True)
+            for tasks in self._tasks
+        ]
 
     def __enter__(self) -> Threads:
         for thread in self._threads:

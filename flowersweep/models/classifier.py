@@ -1,4 +1,6 @@
-"""An image classifier: preprocessing, a backbone, global average pooling and one dense head, from a `Model` configuration."""
+"""An image classifier: preprocessing, a backbone, global average pooling and one dense head, from a
+`Model` configuration.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,24 @@ from flowersweep.models.ensemble_model import build_ensemble_model, concatenated
 
 @dataclass(frozen=True)
 class Classifier:
-    """One network, and the parts of it that are trained or run by themselves; the parts share their weights with `model`."""
+    """One network, and the parts of it that are trained or run by themselves; the parts share their
+    weights with `model`.
+    """
 
-    model: keras.Model  # images 0..255 (N, H, W, 3) -> float32 logits (N, classes); standard layers only: what is saved
-    backbone: keras.Model  # the part of `model` before dropout and heads: images 0..255 -> pooled features (N, D)
-    heads: tuple[layers.Dense, ...]  # one; of several backbones one each, on its own features: kernel (D, classes), bias; float32
-    features: keras.Model  # what `backbone` computes, in float32 and as fast as this machine can; weights in the same order
-    pretrained: str  # where the backbone's weights came from (imagenet, file, none) and their digest as built; a key for what it computes
-    members: tuple[Classifier, ...] = ()  # the networks that stand side by side in it, whose parts these are
+    # images 0..255 (N, H, W, 3) -> float32 logits (N, classes); standard layers only: what is saved
+    model: keras.Model
+    # the part of `model` before dropout and heads: images 0..255 -> pooled features (N, D)
+    backbone: keras.Model
+    # one; of several backbones one each, on its own features: kernel (D, classes), bias; float32
+    heads: tuple[layers.Dense, ...]
+    # what `backbone` computes, in float32 and as fast as this machine can; weights in the same
+    # order
+    features: keras.Model
+    # where the backbone's weights came from (imagenet, file, none) and their digest as built; a key
+    # for what it computes
+    pretrained: str
+    # the networks that stand side by side in it, whose parts these are
+    members: tuple[Classifier, ...] = ()
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -43,24 +55,46 @@ class Classifier:
 
     def set_heads(self, kernel: np.ndarray, bias: np.ndarray) -> None:
         """Give the heads their part of a kernel (D, classes) and of biases (heads x classes,)."""
-        kernels, biases = np.split(kernel, np.cumsum(self.widths)[:-1]), np.split(bias, len(self.heads))
+        kernels, biases = (
+            np.split(kernel, np.cumsum(self.widths)[:-1]),
+            np.split(bias, len(self.heads)),
+        )
         for head, *weights in zip(self.heads, kernels, biases, strict=True):
             head.set_weights(weights)
 
 
 def build(
-    config: Model, *, image_size: tuple[int, int], classes: int, lower: bool, trusted: tuple[str, ...] = (), precision: str = "float32"
+    config: Model,
+    *,
+    image_size: tuple[int, int],
+    classes: int,
+    lower: bool,
+    trusted: tuple[str, ...] = (),
+    precision: str = "float32",
 ) -> Classifier:
-    """Build the classifier that `config` describes, for images of (height, width) `image_size` and this many classes.
+    """Build the classifier that `config` describes, for images of (height, width) `image_size` and
+    this many classes.
 
-    `precision` is a Keras policy for the backbone (float32, mixed_bfloat16); pooling, head and weights are float32 in any case.
-    With `lower`, `features` is a copy of the backbone, weights included, that is fast on a CPU (`lower_for_cpu`, `in_slices`). Weights
-    that are not read are drawn alike in every process. Raises `ConfigError` when a target, the weights or the image size cannot be had.
+    `precision` is a Keras policy for the backbone (float32, mixed_bfloat16); pooling, head and
+    weights are float32 in any case. With `lower`, `features` is a copy of the backbone, weights
+    included, that is fast on a CPU (`lower_for_cpu`, `in_slices`). Weights that are not read are
+    drawn alike in every process. Raises `ConfigError` when a target, the weights or the image size
+    cannot be had.
     """
     if config.members:
-        make = partial(build, image_size=image_size, classes=classes, lower=lower, trusted=trusted, precision=precision)
+        make = partial(
+            build,
+            image_size=image_size,
+            classes=classes,
+            lower=lower,
+            trusted=trusted,
+            precision=precision,
+        )
         unread = {"weights": "none"} if config.weights == "none" else {}
-        return side_by_side({name: make(Model(**{**member, **unread})) for name, member in config.members.items()}, lower=lower)
+        return side_by_side(
+            {name: make(Model(**{**member, **unread})) for name, member in config.members.items()},
+            lower=lower,
+        )
     with _seeded(0), _computed_in(precision):
         backbone = _build_backbone(config, image_size, trusted)
         head = layers.Dense(classes, dtype="float32", name="head")
@@ -72,7 +106,9 @@ def build(
 
 
 def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifier:
-    """Join networks for the same images into one, whose logits are the logarithm of their mean probabilities."""
+    """Join networks for the same images into one, whose logits are the logarithm of their mean
+    probabilities.
+    """
     for name, member in members.items():
         member.backbone.name = name  # names must differ in one model
         member.heads[0].name = f"{name}_head"
@@ -81,7 +117,14 @@ def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifie
     model = build_ensemble_model([(member.backbone, member.heads[0]) for member in together])
     features = microbatched(lower_for_cpu(backbone)) if lower else backbone
     heads = tuple(member.heads[0] for member in together)
-    return Classifier(model, backbone, heads, features, " ".join(member.pretrained for member in together), together)
+    return Classifier(
+        model,
+        backbone,
+        heads,
+        features,
+        " ".join(member.pretrained for member in together),
+        together,
+    )
 
 
 @contextmanager
@@ -97,7 +140,9 @@ def _computed_in(precision: str) -> Iterator[None]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed Python's generator, where Keras' initializers take their seeds from; afterwards it goes on where it was."""
+    """Seed Python's generator, where Keras' initializers take their seeds from; afterwards it goes
+    on where it was.
+    """
     state = random.getstate()
     random.seed(seed)
     try:
@@ -107,7 +152,9 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def digest(backbone: keras.Model, config: Model) -> str:
-    """Return 16 hexadecimal digits (SHA-256) that change with the backbone's weights, its arguments or its preprocessing."""
+    """Return 16 hexadecimal digits (SHA-256) that change with the backbone's weights, its arguments
+    or its preprocessing.
+    """
     recipe = {"backbone": _plain(config.backbone), "preprocess": _plain(config.preprocess)}
     total = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode())
     for weight in backbone.weights:
@@ -117,22 +164,33 @@ def digest(backbone: keras.Model, config: Model) -> str:
     return total.hexdigest()[:16]
 
 
-def _build_backbone(config: Model, image_size: tuple[int, int], trusted: tuple[str, ...]) -> keras.Model:
-    """Join preprocessing, the network and pooling into one model from images in 0..255 to float32 features (N, D)."""
+def _build_backbone(
+    config: Model, image_size: tuple[int, int], trusted: tuple[str, ...]
+) -> keras.Model:
+    """Join preprocessing, the network and pooling into one model from images in 0..255 to float32
+    features (N, D).
+    """
     images = keras.Input((*image_size, 3), name="images", dtype="float32")
     pixels = images
     if config.preprocess is not None:
-        pixels = resolve(config.preprocess, "preprocess", trusted)(images, **arguments(config.preprocess))
+        pixels = resolve(config.preprocess, "preprocess", trusted)(
+            images, **arguments(config.preprocess)
+        )
     maps = _build_network(config, (*image_size, 3), trusted)(pixels)
     pooled = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(maps)
     return keras.Model(images, pooled, name="backbone")
 
 
-def _build_network(config: Model, shape: tuple[int, int, int], trusted: tuple[str, ...]) -> keras.Model:
+def _build_network(
+    config: Model, shape: tuple[int, int, int], trusted: tuple[str, ...]
+) -> keras.Model:
     make = resolve(config.backbone, "backbone", trusted)
     path = None if config.weights in ("imagenet", "none") else Path(config.weights)
     if path is not None and not path.is_file():
-        raise ConfigError(f"model.weights names {path}, and there is no such file. It can be imagenet, none or a file of Keras weights.")
+        raise ConfigError(
+            f"model.weights names {path}, and there is no such file. It can be imagenet, "
+            "none or a file of Keras weights."
+        )
     options = {"include_top": False, **arguments(config.backbone), "input_shape": shape}
     network = _call(make, options, "imagenet" if config.weights == "imagenet" else None)
     if path is not None:
@@ -147,7 +205,9 @@ def _call(make: Any, options: dict[str, Any], weights: str | None) -> keras.Mode
     except ConfigError:
         raise
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"model.backbone: {name} cannot be built with {options}: {error}") from error
+        raise ConfigError(
+            f"model.backbone: {name} cannot be built with {options}: {error}"
+        ) from error
     except Exception as error:  # Keras raises a bare Exception when a download fails
         if not isinstance(error, OSError) and "URL fetch failure" not in str(error):
             raise
@@ -160,10 +220,13 @@ def _call(make: Any, options: dict[str, Any], weights: str | None) -> keras.Mode
 def _load(network: keras.Model, path: Path) -> None:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Keras warns of each layer that has no weights before it says what is wrong
+            # Keras warns of each layer that has no weights before it says what is wrong
+            warnings.simplefilter("ignore")
             network.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        raise ConfigError(f"model.weights names {path}, whose weights do not fit {network.name}: {error}") from error
+        raise ConfigError(
+            f"model.weights names {path}, whose weights do not fit {network.name}: {error}"
+        ) from error
 
 
 def _plain(spec: Any) -> Any:

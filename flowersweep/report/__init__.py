@@ -1,4 +1,6 @@
-"""What a study found, for people: one page that opens anywhere, and one screen of text while it runs."""
+"""What a study found, for people: one page that opens anywhere, and one screen of text while it
+runs.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,14 @@ from pathlib import Path
 
 
 def write_report(folders: Sequence[Path], path: Path) -> Path:
-    """Write the page of the studies in ``folders``, whole or not at all: about one study, or comparing several.
+    """Write the page of the studies in ``folders``, whole or not at all: about one study, or
+    comparing several.
 
     Raises:
         StudyError: one of the folders holds no study.
     """
-    from flowersweep.report import comparison, study_page  # NumPy, SciPy and Jinja2: `status` does without
+    # NumPy, SciPy and Jinja2: `status` does without
+    from flowersweep.report import comparison, study_page
     from flowersweep.report.page import render, write_page
     from flowersweep.report.study_view import load_study
     from flowersweep.report.summary import summarise
@@ -21,6 +25,8 @@ def write_report(folders: Sequence[Path], path: Path) -> Path:
     if len(studies) == 1:
         summary = summarise(studies[0])
         title = f"Study {summary.study.name}"
-        return write_page(path, render(title, study_page.introduction(summary), study_page.sections(summary)))
+        return write_page(
+            path, render(title, study_page.introduction(summary), study_page.sections(summary))
+        )
     title = f"Studies {', '.join(study.name for study in studies)}"
     return write_page(path, render(title, [], comparison.sections(comparison.compare(studies))))

@@ -1,4 +1,6 @@
-"""Several studies on one page: the best of each with its interval, what differs between them, and their histories side by side."""
+"""Several studies on one page: the best of each with its interval, what differs between them, and
+their histories side by side.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ import numpy as np
 
 from flowersweep.config.paths import flatten
 from flowersweep.evaluation.scores import accuracy, macro_f1
-from flowersweep.evaluation.statistics import Difference, McNemar, macro_f1_interval, mcnemar, wilson
+from flowersweep.evaluation.statistics import (
+    Difference,
+    McNemar,
+    macro_f1_interval,
+    mcnemar,
+    wilson,
+)
 from flowersweep.report.charts.plotting import LOG, Chart
 from flowersweep.report.charts.search import history
 from flowersweep.report.checks.noise import paired
@@ -33,7 +41,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Studies and the differences of their best trials; None where the held-out images are not the same."""
+    """Studies and the differences of their best trials; None where the held-out images are not the
+    same.
+    """
 
     entries: list[Entry]
     differences: list[tuple[str, str, Difference | None]]
@@ -43,7 +53,10 @@ class Comparison:
 
 def compare(studies: Sequence[StudyView]) -> Comparison:
     """Compare the best trials of studies on the held-out half."""
-    entries = [Entry(study, study.predictions(study.best.number) if study.best else None) for study in studies]
+    entries = [
+        Entry(study, study.predictions(study.best.number) if study.best else None)
+        for study in studies
+    ]
     pairs = [(a, b, _difference(a, b)) for a, b in combinations(entries, 2)]
     return Comparison(
         entries,
@@ -56,11 +69,19 @@ def compare(studies: Sequence[StudyView]) -> Comparison:
 def _test(first: Entry, second: Entry) -> McNemar:
     assert first.predictions is not None
     assert second.predictions is not None
-    return mcnemar(first.predictions.holdout.argmax(axis=1), second.predictions.holdout.argmax(axis=1), first.predictions.holdout_labels)
+    return mcnemar(
+        first.predictions.holdout.argmax(axis=1),
+        second.predictions.holdout.argmax(axis=1),
+        first.predictions.holdout_labels,
+    )
 
 
 def _difference(first: Entry, second: Entry) -> Difference | None:
-    if first.predictions is None or second.predictions is None or first.study.started.settings.get("data.digest") is None:
+    if (
+        first.predictions is None
+        or second.predictions is None
+        or first.study.started.settings.get("data.digest") is None
+    ):
         return None
     digests = {entry.study.started.settings.get("data.digest") for entry in (first, second)}
     same = (
@@ -85,8 +106,17 @@ def sections(comparison: Comparison) -> list[Section]:
 def _bests(entries: Sequence[Entry]) -> list[Part]:
     heads = [Column("study", False), Column("held-out macro F1"), Column("95 % from"), Column("to")]
     heads += [Column("accuracy"), Column("95 % from"), Column("to"), Column("images")]
-    heads += [Column("best trial"), Column("of trials"), Column("complete"), Column("objective", False), Column("value")]
-    note = "Each best trial was picked by the tune half; these scores are on the other half. One seed each."
+    heads += [
+        Column("best trial"),
+        Column("of trials"),
+        Column("complete"),
+        Column("objective", False),
+        Column("value"),
+    ]
+    note = (
+        "Each best trial was picked by the tune half; these scores are on the other half. One "
+        "seed each."
+    )
     table = Table("The best trial of each study", heads, [_best(entry) for entry in entries])
     return [table, Text(note, soft=True)]
 
@@ -95,7 +125,10 @@ def _best(entry: Entry) -> list[Any]:
     study, predicted, best = entry.study, entry.predictions, entry.study.best
     scores: list[Any] = [None] * 7
     if predicted is not None:
-        guessed, right = predicted.holdout.argmax(axis=1), accuracy(predicted.holdout, predicted.holdout_labels)
+        guessed, right = (
+            predicted.holdout.argmax(axis=1),
+            accuracy(predicted.holdout, predicted.holdout_labels),
+        )
         scores = [
             macro_f1(predicted.holdout, predicted.holdout_labels, predicted.holdout.shape[1]),
             *macro_f1_interval(guessed, predicted.holdout_labels, predicted.holdout.shape[1]),
@@ -104,12 +137,21 @@ def _best(entry: Entry) -> list[Any]:
             len(guessed),
         ]
     end = [study.objective, best.value if best else None]
-    return [study.name, *scores, best.number if best else None, len(study.records), len(study.complete), *end]
+    return [
+        study.name,
+        *scores,
+        best.number if best else None,
+        len(study.records),
+        len(study.complete),
+        *end,
+    ]
 
 
 def _differences(comparison: Comparison) -> list[Part]:
     rows: list[list[Any]] = []
-    for (first, second, difference), test in zip(comparison.differences, comparison.tests, strict=True):
+    for (first, second, difference), test in zip(
+        comparison.differences, comparison.tests, strict=True
+    ):
         if difference is None or test is None:
             rows.append([first, second, *[None] * 7, "not the same held-out images"])
             continue
@@ -117,14 +159,28 @@ def _differences(comparison: Comparison) -> list[Part]:
         verdict = f"{better} is better" if difference.resolved else "unresolved"
         ends = [difference.value, difference.standard_error, difference.low, difference.high]
         rows.append([first, second, *ends, test.only_first, test.only_second, test.mid_p, verdict])
-    heads = [Column("study", False), Column("minus study", False), Column("macro F1"), Column("standard error")]
-    heads += [Column("95 % from"), Column("to"), Column("only the first right"), Column("only the second")]
+    heads = [
+        Column("study", False),
+        Column("minus study", False),
+        Column("macro F1"),
+        Column("standard error"),
+    ]
+    heads += [
+        Column("95 % from"),
+        Column("to"),
+        Column("only the first right"),
+        Column("only the second"),
+    ]
     heads += [Column("McNemar's p"), Column("verdict", False)]
     note = (
-        "Paired: both models saw the same images. Below two standard errors a difference is unresolved. McNemar's test (mid-p) is of "
+        "Paired: both models saw the same images. Below two standard errors a difference is "
+        "unresolved. McNemar's test (mid-p) is of "
         "accuracy: images that only one of them gets right. Other seeds would add to it."
     )
-    return [Table("Differences of the best trials on the held-out half", heads, rows), Text(note, soft=True)]
+    return [
+        Table("Differences of the best trials on the held-out half", heads, rows),
+        Text(note, soft=True),
+    ]
 
 
 def _histories(studies: Sequence[StudyView]) -> list[Chart]:
@@ -132,7 +188,9 @@ def _histories(studies: Sequence[StudyView]) -> list[Chart]:
     if len({study.objective for study in studies}) == 1:
         values = [r.value for study in studies for r in study.records if r.value is not None]
         axes = [chart.figure["layout"]["yaxis"] for chart in charts]
-        logged = bool(values) and min(values) > 0 and any(each.get("type") == "log" for each in axes)
+        logged = (
+            bool(values) and min(values) > 0 and any(each.get("type") == "log" for each in axes)
+        )
         for each in axes:
             each |= _range(values, logged)
     return [
@@ -157,12 +215,20 @@ def _settings(studies: Sequence[StudyView]) -> list[Part]:
     rows = [[path, *(_shown(column.get(path)) for column in columns)] for path in paths]
     differ = [row for row in rows if len({str(cell) for cell in row[1:]}) > 1]
     heads: list[Column] = [Column("key", False), *(Column(study.name, False) for study in studies)]
-    return [Table("Settings in which the best trials differ", heads, differ) if differ else Text("Nothing differs.")]
+    return [
+        Table("Settings in which the best trials differ", heads, differ)
+        if differ
+        else Text("Nothing differs.")
+    ]
 
 
 def _meaning(study: StudyView) -> dict[str, Any]:
     best = study.best
-    given = {p.path: best.params[p.name] for p in study.parameters if p.name in best.params} if best else {}
+    given = (
+        {p.path: best.params[p.name] for p in study.parameters if p.name in best.params}
+        if best
+        else {}
+    )
     return {**study.started.settings, **given}
 
 

@@ -1,4 +1,6 @@
-"""The evidence of a promotion: what was trained, what was chosen by which rule, and how it compares with the champion."""
+"""The evidence of a promotion: what was trained, what was chosen by which rule, and how it compares
+with the champion.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +11,75 @@ from flowersweep.report.page import Column, Listing, Section, Table, Text, rende
 
 
 def rows(evidence: Mapping[str, Any]) -> list[list[str]]:
-    """Return the candidates as a table, heading first: the mean of each over its seeds, with its range."""
-    heading = ["candidate", "settings changed", "seeds", evidence["objective"], "holdout/macro_f1", "choice"]
+    """Return the candidates as a table, heading first: the mean of each over its seeds, with its
+    range.
+    """
+    heading = [
+        "candidate",
+        "settings changed",
+        "seeds",
+        evidence["objective"],
+        "holdout/macro_f1",
+        "choice",
+    ]
     candidates = evidence["candidates"]
-    return [heading, *(_row(candidate, chosen=candidate["name"] == evidence["chosen"]) for candidate in candidates)]
+    return [
+        heading,
+        *(
+            _row(candidate, chosen=candidate["name"] == evidence["chosen"])
+            for candidate in candidates
+        ),
+    ]
 
 
 def sentences(evidence: Mapping[str, Any]) -> list[str]:
     """Return what is concluded from the table, and from how many trials it was picked."""
     images, against = evidence["images"], evidence["against_champion"]
     lines = [
-        f"Chosen: {evidence['chosen']}, the {evidence['rule']} ({images['tune']} images). It was picked from "
-        f"{evidence['picked_from']} trials of the study {evidence['study']}; the seeds here are fresh."
+        f"Chosen: {evidence['chosen']}, the {evidence['rule']} ({images['tune']} images). It was "
+        "picked from "
+        f"{evidence['picked_from']} trials of the study {evidence['study']}; the seeds here are "
+        "fresh."
     ]
     if "members" in evidence:
-        weights = (f"{m['name']} {m['weight']:.3f} ({m['low']:.3f} to {m['high']:.3f})" for m in evidence["members"])
+        weights = (
+            f"{m['name']} {m['weight']:.3f} ({m['low']:.3f} to {m['high']:.3f})"
+            for m in evidence["members"]
+        )
         lines.append(
-            f"Weights in {evidence['weighed']}, with the interval of the solver's weights over the images of tune: {', '.join(weights)}."
+            f"Weights in {evidence['weighed']}, with the interval of the solver's weights "
+            f"over the images of tune: {', '.join(weights)}."
         )
     if "promoted" in evidence:
         lines.append(_accuracy(evidence["promoted"]))
     if against is None:
         return [*lines, "There was no champion to compare with."]
     confidence = f"{100 * against['confidence']:.4g} % interval"
-    gain = f"{against['value']:+.4f} macro F1 ({confidence} {against['low']:+.4f} to {against['high']:+.4f})"
-    parts = f"standard errors {against['images']:.4f} by the images, {against['seeds']:.4f} by the seeds"
+    gain = (
+        f"{against['value']:+.4f} macro F1 ({confidence} {against['low']:+.4f} to "
+        f"{against['high']:+.4f})"
+    )
+    parts = (
+        f"standard errors {against['images']:.4f} by the images, {against['seeds']:.4f} by the "
+        "seeds"
+    )
     lines.append(f"Against the champion on {images['holdout']} held-out images: {gain}; {parts}.")
     lines.append(uses_sentence(against["comparison"]))
     return [*lines, "The interval says better." if against["low"] > 0 else _unsettled(against)]
 
 
 def uses_sentence(comparison: int) -> str:
-    """Say how often these held-out images were used to decide, this time included, and what that costs."""
+    """Say how often these held-out images were used to decide, this time included, and what that
+    costs.
+    """
     count = "once" if comparison == 1 else "twice" if comparison == 2 else f"{comparison} times"
     cost = (
-        "" if comparison == 1 else " The more often, the wider the interval, so that luck passes in at most 5 % of all promotions together."
+        ""
+        if comparison == 1
+        else (
+            " The more often, the wider the interval, so that luck passes in at most 5 % of all "
+            "promotions together."
+        )
     )
     return f"This held-out half has been asked {count} whether a model beats the champion.{cost}"
 
@@ -53,11 +89,26 @@ def html(evidence: Mapping[str, Any]) -> str:
     heading, *body = rows(evidence)
     numeric = ("settings changed", "seeds")
     columns = [Column(title, title in numeric) for title in heading]
-    chosen = next((n for n, candidate in enumerate(evidence["candidates"]) if candidate["name"] == evidence["chosen"]), None)
+    chosen = next(
+        (
+            n
+            for n, candidate in enumerate(evidence["candidates"])
+            if candidate["name"] == evidence["chosen"]
+        ),
+        None,
+    )
     sections = [
         Section("conclusion", "Conclusion", [Text(sentence) for sentence in sentences(evidence)]),
-        Section("candidates", "Candidates", [Table("Mean over the seeds, with the range", columns, body, best=chosen)]),
-        Section("settings", "Settings", [Text("The settings of the chosen model:"), Listing(_settings(evidence))]),
+        Section(
+            "candidates",
+            "Candidates",
+            [Table("Mean over the seeds, with the range", columns, body, best=chosen)],
+        ),
+        Section(
+            "settings",
+            "Settings",
+            [Text("The settings of the chosen model:"), Listing(_settings(evidence))],
+        ),
     ]
     return render(f"Promotion of {evidence['study']}", [], sections)
 
@@ -71,7 +122,13 @@ def markdown(evidence: Mapping[str, Any]) -> str:
 
 def _row(candidate: Mapping[str, Any], *, chosen: bool) -> list[str]:
     scores = [_spread(candidate["tune"]), _spread(candidate["holdout/macro_f1"])]
-    return [candidate["name"], str(candidate["changes"]), str(len(candidate["tune"])), *scores, "chosen" if chosen else ""]
+    return [
+        candidate["name"],
+        str(candidate["changes"]),
+        str(len(candidate["tune"])),
+        *scores,
+        "chosen" if chosen else "",
+    ]
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -81,7 +138,11 @@ def _spread(values: Sequence[float]) -> str:
 def _unsettled(against: Mapping[str, Any]) -> str:
     if against["value"] <= 0:
         return "It is not better on these images."
-    remedies = [f"{against[f'more_{what}']} more {what}" for what in ("images", "seeds") if against[f"more_{what}"] is not None]
+    remedies = [
+        f"{against[f'more_{what}']} more {what}"
+        for what in ("images", "seeds")
+        if against[f"more_{what}"] is not None
+    ]
     would = (
         f"{' or '.join(remedies)} would settle it, if the difference is the one seen."
         if remedies
@@ -92,11 +153,17 @@ def _unsettled(against: Mapping[str, Any]) -> str:
 
 def _accuracy(promoted: Mapping[str, Any]) -> str:
     low, high = promoted["interval"]
-    sentence = f"The model itself, one seed, has an accuracy of {promoted['holdout/accuracy']:.4f} (95 % interval {low:.4f} to {high:.4f})."
+    sentence = (
+        f"The model itself, one seed, has an accuracy of {promoted['holdout/accuracy']:.4f} (95 "
+        f"% interval {low:.4f} to {high:.4f})."
+    )
     test = promoted["mcnemar"]
     if test is None:
         return sentence
-    alone = f"It alone is right on {test['only_first']} images, the champion alone on {test['only_second']}"
+    alone = (
+        f"It alone is right on {test['only_first']} images, the champion alone on "
+        f"{test['only_second']}"
+    )
     return f"{sentence} {alone} (McNemar's p {test['mid_p']:.3f})."
 
 

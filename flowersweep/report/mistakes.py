@@ -1,6 +1,8 @@
-"""The images that a trial was surest of and wrong about: which they are its logits say, how they look the data set, where it is at hand.
+"""The images that a trial was surest of and wrong about: which they are its logits say, how they
+look the data set, where it is at hand.
 
-They are kept beside the logits as small pictures, so that a page can be written again where the images are not.
+They are kept beside the logits as small pictures, so that a page can be written again where the
+images are not.
 """
 
 from __future__ import annotations
@@ -24,14 +26,18 @@ from flowersweep.util.files import write_bytes
 
 log = logging.getLogger(__name__)
 
-MOST, SIDE, COLUMNS = 24, 96, 6  # pictures, their longer side in pixels, and how many stand beside one another
-CELL, CAPTION = 168, 46  # pixels of the sheet: width of a cell, height of what is written under a picture
+# pictures, their longer side in pixels, and how many stand beside one another
+MOST, SIDE, COLUMNS = 24, 96, 6
+# pixels of the sheet: width of a cell, height of what is written under a picture
+CELL, CAPTION = 168, 46
 FILES = "mistakes.json", "mistakes.jpg"
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """A prediction that is wrong: which image of which half it is, what is right, and what was predicted how surely."""
+    """A prediction that is wrong: which image of which half it is, what is right, and what was
+    predicted how surely.
+    """
 
     half: str
     row: int
@@ -55,24 +61,33 @@ class Mistake:
 def worst(kept: Predictions, most: int = MOST) -> list[Wrong]:
     """Return the wrong predictions of both halves, the surest first."""
     found: list[Wrong] = []
-    for half, logits, labels in (("tune", kept.tune, kept.tune_labels), ("holdout", kept.holdout, kept.holdout_labels)):
+    for half, logits, labels in (
+        ("tune", kept.tune, kept.tune_labels),
+        ("holdout", kept.holdout, kept.holdout_labels),
+    ):
         chances, predicted = probabilities(logits), logits.argmax(axis=1)
         sure = chances[np.arange(len(labels)), predicted]
         rows = np.flatnonzero(predicted != labels)
         rows = rows[np.argsort(-sure[rows], kind="stable")][:most]
-        found += [Wrong(half, int(n), int(labels[n]), int(predicted[n]), float(sure[n])) for n in rows]
+        found += [
+            Wrong(half, int(n), int(labels[n]), int(predicted[n]), float(sure[n])) for n in rows
+        ]
     return sorted(found, key=lambda each: -each.probability)[:most]
 
 
 def stored(folder: Path) -> list[Mistake] | None:
-    """Return the pictures that lie beside a trial's logits; None if there are none, or they cannot be read."""
+    """Return the pictures that lie beside a trial's logits; None if there are none, or they cannot
+    be read.
+    """
     try:
         return [Mistake(**each) for each in json.loads((folder / FILES[0]).read_text())]
     except (OSError, ValueError, TypeError):
         return None
 
 
-def gallery(kept: Predictions, config: dict[str, Any], provenance: dict[str, Any], cache: Path) -> list[Mistake] | str:
+def gallery(
+    kept: Predictions, config: dict[str, Any], provenance: dict[str, Any], cache: Path
+) -> list[Mistake] | str:
     """Return a trial's worst mistakes with their pictures, or why there are none."""
     wrong = worst(kept)
     known = provenance.get("data", {})
@@ -81,14 +96,19 @@ def gallery(kept: Predictions, config: dict[str, Any], provenance: dict[str, Any
     if not known.get("dir") or not ("://" in known["dir"] or Path(known["dir"]).is_dir()):
         return f"The images, {known.get('dir')}, are not here, so the mistakes cannot be shown."
     try:
-        return _pictured(wrong, kept, {**config.get("data", {}), "dir": known["dir"], "fetch": None}, cache)
+        return _pictured(
+            wrong, kept, {**config.get("data", {}), "dir": known["dir"], "fetch": None}, cache
+        )
     except (FlowersweepError, OSError, ValueError, TypeError) as error:
         log.warning("no gallery of mistakes: %s", error)
         return f"The mistakes cannot be shown: {str(error).splitlines()[0]}"
 
 
-def _pictured(wrong: Sequence[Wrong], kept: Predictions, data: dict[str, Any], cache: Path) -> list[Mistake] | str:
-    from flowersweep.data.dataset import open_dataset  # TensorFlow, for seconds: only where there is something to decode
+def _pictured(
+    wrong: Sequence[Wrong], kept: Predictions, data: dict[str, Any], cache: Path
+) -> list[Mistake] | str:
+    # TensorFlow, for seconds: only where there is something to decode
+    from flowersweep.data.dataset import open_dataset
     from flowersweep.data.pipeline import read_images
     from flowersweep.data.records import compress
 
@@ -97,7 +117,10 @@ def _pictured(wrong: Sequence[Wrong], kept: Predictions, data: dict[str, Any], c
     assert val.labels is not None
     for half, labels in (("tune", kept.tune_labels), ("holdout", kept.holdout_labels)):
         if not np.array_equal(val.labels[rows[half]], labels):
-            return f"{dataset.dir} holds other images than the trial was scored on, so the mistakes cannot be shown."
+            return (
+                f"{dataset.dir} holds other images than the trial was scored on, so the mistakes "
+                "cannot be shown."
+            )
     indexes = [int(rows[each.half][each.row]) for each in wrong]
     scale = min(1.0, SIDE / max(dataset.image_size))
     height, width = (max(1, round(side * scale)) for side in dataset.image_size)
@@ -105,7 +128,12 @@ def _pictured(wrong: Sequence[Wrong], kept: Predictions, data: dict[str, Any], c
     names = dataset.classes
     return [
         Mistake(
-            str(val.ids[n]), w.half, names[w.label], names[w.predicted], round(w.probability, 4), base64.b64encode(compress(image)).decode()
+            str(val.ids[n]),
+            w.half,
+            names[w.label],
+            names[w.predicted],
+            round(w.probability, 4),
+            base64.b64encode(compress(image)).decode(),
         )
         for n, w, image in zip(indexes, wrong, images, strict=True)
     ]
@@ -130,7 +158,11 @@ def sheet(mistakes: Sequence[Mistake]) -> bytes:
         picture = Image.open(io.BytesIO(base64.b64decode(each.jpeg)))
         whole.paste(picture, (left + (CELL - picture.width) // 2, top + 2))
         for line, text in enumerate(_lines(each)):
-            draw.text((left + 5, top + SIDE + 3 + 13 * line), text[:27], fill="black" if line != 1 else "#b3261e")
+            draw.text(
+                (left + 5, top + SIDE + 3 + 13 * line),
+                text[:27],
+                fill="black" if line != 1 else "#b3261e",
+            )
     out = io.BytesIO()
     whole.save(out, "JPEG", quality=88)
     return out.getvalue()
@@ -138,4 +170,7 @@ def sheet(mistakes: Sequence[Mistake]) -> bytes:
 
 def _lines(mistake: Mistake) -> Iterable[str]:
     sure = f"{mistake.probability:.0%}, {mistake.half}"
-    return (text.encode("ascii", "replace").decode() for text in (mistake.true, f"> {mistake.predicted}", sure))
+    return (
+        text.encode("ascii", "replace").decode()
+        for text in (mistake.true, f"> {mistake.predicted}", sure)
+    )

@@ -1,6 +1,8 @@
-"""One page that stands alone: its style, its script, plotly.js and its figures are inside it, and it loads nothing.
+"""One page that stands alone: its style, its script, plotly.js and its figures are inside it, and
+it loads nothing.
 
-A page is sections of parts, which are plain data. All HTML is in ``templates/``, where Jinja2 escapes every value.
+A page is sections of parts, which are plain data. All HTML is in ``templates/``, where Jinja2
+escapes every value.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from flowersweep.util.files import write_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The browser itself then refuses whatever would be loaded from elsewhere.
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,9 @@ class Table:
     def __post_init__(self) -> None:
         """Refuse a row that the columns do not fit."""
         if any(len(row) != len(self.columns) for row in self.rows):
-            raise ValueError(f"the table {self.caption!r} has a row that is not {len(self.columns)} cells long")
+            raise ValueError(
+                f"the table {self.caption!r} has a row that is not {len(self.columns)} cells long"
+            )
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,9 @@ class SideBySide:
     groups: Sequence[Sequence[Part]]
 
 
-Part = Text | Heading | Listing | Command | Numbers | Table | AuditList | Gallery | SideBySide | Chart
+Part = (
+    Text | Heading | Listing | Command | Numbers | Table | AuditList | Gallery | SideBySide | Chart
+)
 
 
 @dataclass(frozen=True)
@@ -192,7 +200,9 @@ def _charts(parts: Iterable[Part]) -> Iterator[Chart]:
 
 
 def _score(value: float) -> str:
-    """Write four decimals, so that scores stand under one another; four digits of what is far smaller or larger."""
+    """Write four decimals, so that scores stand under one another; four digits of what is far
+    smaller or larger.
+    """
     return f"{value:.4f}" if 0.01 <= abs(value) < 10 or value == 0 else f"{value:.4g}"
 
 
@@ -207,4 +217,6 @@ def _rounded(value: Any) -> Any:
 
 def _embedded(figures: Mapping[str, Any]) -> Markup:
     # Escaped "<": neither an end of the script nor a comment can be in it.
-    return Markup(json.dumps(figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"))
+    return Markup(
+        json.dumps(figures, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    )

@@ -1,4 +1,6 @@
-"""Whether one study is a proxy of another: the order in which both put the configurations that they share."""
+"""Whether one study is a proxy of another: the order in which both put the configurations that they
+share.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ FEWEST = 4  # configurations that two studies must share for a rank correlation
 
 @dataclass(frozen=True)
 class RankAgreement:
-    """Whether two studies put the configurations that both of them trained in the same order, by the objective of each."""
+    """Whether two studies put the configurations that both of them trained in the same order, by
+    the objective of each.
+    """
 
     first: str
     second: str
@@ -26,18 +30,25 @@ class RankAgreement:
 
 
 def rank_agreement(first: StudyView, second: StudyView) -> RankAgreement:
-    """Compare the order of the configurations that two studies share: the cheaper study is a proxy of the other if the orders agree.
+    """Compare the order of the configurations that two studies share: the cheaper study is a proxy
+    of the other if the orders agree.
 
-    A configuration is what both studies searched, but for keys under ``train``, which is what a proxy saves on; those count where nothing
-    else was searched. Of a configuration that was trained several times the mean counts.
+    A configuration is what both studies searched, but for keys under ``train``, which is what a
+    proxy saves on; those count where nothing else was searched. Of a configuration that was trained
+    several times the mean counts.
     """
     both = {p.path for p in first.parameters} & {p.path for p in second.parameters} - {"seed"}
     paths = {path for path in both if not is_within(path, "train")} or both
     one, other = _by_configuration(first, paths), _by_configuration(second, paths)
     shared = sorted(one.keys() & other.keys()) if paths else []
-    values = [[sign * float(np.mean(by[key])) for key in shared] for sign, by in ((_sign(first), one), (_sign(second), other))]
+    values = [
+        [sign * float(np.mean(by[key])) for key in shared]
+        for sign, by in ((_sign(first), one), (_sign(second), other))
+    ]
     enough = len(shared) >= FEWEST and all(len({*each}) > 1 for each in values)
-    return RankAgreement(first.name, second.name, len(shared), rank_correlation(*values) if enough else None)
+    return RankAgreement(
+        first.name, second.name, len(shared), rank_correlation(*values) if enough else None
+    )
 
 
 def _sign(study: StudyView) -> int:
@@ -47,19 +58,29 @@ def _sign(study: StudyView) -> int:
 def _by_configuration(study: StudyView, paths: set[str]) -> dict[str, list[float]]:
     values: dict[str, list[float]] = {}
     for record in study.complete:
-        params = {p.path: record.params[p.name] for p in study.parameters if p.path in paths and p.name in record.params}
+        params = {
+            p.path: record.params[p.name]
+            for p in study.parameters
+            if p.path in paths and p.name in record.params
+        }
         values.setdefault(repr(sorted(params.items())), []).append(float(record.value or 0.0))
     return values
 
 
 def agreement_parts(agreements: Sequence[RankAgreement]) -> list[Part]:
     """Return the table of them, and how to read it."""
-    columns = [Column("study", False), Column("other study", False), Column("shared configurations")]
+    columns = [
+        Column("study", False),
+        Column("other study", False),
+        Column("shared configurations"),
+    ]
     columns += [Column("Spearman"), Column("95 % from"), Column("to")]
     rows = [[a.first, a.second, a.shared, *(a.correlation or [None] * 3)] for a in agreements]
     note = (
-        "Do two studies put the configurations that both trained in the same order? Near 1, the cheaper study is a good proxy of the "
-        f"other. A configuration is what both searched, apart from train.*; at least {FEWEST} are needed. Two sweeps of one space with "
+        "Do two studies put the configurations that both trained in the same order? Near 1, the "
+        "cheaper study is a good proxy of the "
+        f"other. A configuration is what both searched, apart from train.*; at least {FEWEST} are "
+        "needed. Two sweeps of one space with "
         "sampler=qmc and one seed share all of theirs."
     )
     return [Table("Order of the shared configurations", columns, rows), Text(note, soft=True)]

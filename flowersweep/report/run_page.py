@@ -1,4 +1,4 @@
-"""The page of one run, made from what MLflow holds of it: how it was trained, and what it predicts."""
+"""The page of one run, from what MLflow holds of it: its training and its predictions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ TINTS = ("#8f959c", "#2b7bd6", "#e07b00")
 
 
 def write_run_report(run: RecordedRun, path: Path, cache: Path) -> Path:
-    """Write the page of a run, whole or not at all; pictures of mistakes are made if the images are at hand."""
+    """Write the page of a run, whole or not at all; pictures of mistakes are made if the images are
+    at hand.
+    """
     predicted = _predictions(run.file("evaluation/logits.npz"))
     started = float(run.tags.get("flowersweep.begun", 0)) / 1000
     sections = [
@@ -55,7 +57,9 @@ def _predictions(path: Path | None) -> Predictions | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Predictions(*(file[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels")))
+            return Predictions(
+                *(file[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels"))
+            )
     except (OSError, ValueError, KeyError, BadZipFile):
         return None
 
@@ -69,7 +73,11 @@ def _introduction(run: RecordedRun) -> list[Part]:
         "holdout/macro_f1": "on the held-out half",
         "images_per_second": "while training",
     }
-    boxes |= {name: (number(run.metrics[name]), remark) for name, remark in remarks.items() if name in run.metrics}
+    boxes |= {
+        name: (number(run.metrics[name]), remark)
+        for name, remark in remarks.items()
+        if name in run.metrics
+    }
     return [Numbers(boxes)]
 
 
@@ -82,12 +90,18 @@ def _run(run: RecordedRun) -> Section:
     if (replayed := run.tags.get("flowersweep.replay")) is not None:
         parts.append(Text(f"The last replay: {replayed}."))
     if rows:
-        parts.append(Table("Parameters of the run", [Column("parameter", False), Column("value")], rows))
+        parts.append(
+            Table("Parameters of the run", [Column("parameter", False), Column("value")], rows)
+        )
     return Section("run", "Run", parts)
 
 
 def _training(run: RecordedRun) -> Section:
-    charts = [chart for name, metrics in COURSES.items() if (chart := _course(run, name, metrics)) is not None]
+    charts = [
+        chart
+        for name, metrics in COURSES.items()
+        if (chart := _course(run, name, metrics)) is not None
+    ]
     nothing = Text("No metric was logged epoch by epoch.", soft=True)
     return Section("training", "Training", [grid(charts)] if charts else [nothing])
 
@@ -107,8 +121,14 @@ def _course(run: RecordedRun, name: str, metrics: tuple[str, ...]) -> Chart | No
 
 def _evaluation(run: RecordedRun, predicted: Predictions | None) -> Section:
     if predicted is not None:
-        return study_page.evaluation(predicted, class_names(run.provenance, predicted), "The run on both halves of val")
-    rows = [[name, value] for name, value in sorted(run.metrics.items()) if name.startswith(("tune/", "holdout/"))]
+        return study_page.evaluation(
+            predicted, class_names(run.provenance, predicted), "The run on both halves of val"
+        )
+    rows = [
+        [name, value]
+        for name, value in sorted(run.metrics.items())
+        if name.startswith(("tune/", "holdout/"))
+    ]
     note = (
         "The run kept no logits, so there is no confusion to show. "
         "Only the best trials of a sweep keep theirs (sweep.save_predictions_of_best)."
@@ -127,4 +147,6 @@ def _mistakes(run: RecordedRun, predicted: Predictions | None, cache: Path) -> l
 def _settings(run: RecordedRun) -> Section:
     rows = [[path, "null" if value is None else str(value)] for path, value in flatten(run.config)]
     columns = [Column("key", False), Column("value", False)]
-    return Section("settings", "Settings", [Table("The whole configuration", columns, rows, tall=True)])
+    return Section(
+        "settings", "Settings", [Table("The whole configuration", columns, rows, tall=True)]
+    )

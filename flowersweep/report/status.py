@@ -29,10 +29,17 @@ class Status:
 
     @property
     def counts(self) -> str:
-        """The trials by how they ended; those in flight are called interrupted if nobody runs the study."""
+        """The trials by how they ended; those in flight are called interrupted if nobody runs the
+        study.
+        """
         states = Counter(record.state for record in self.records)
         names = {"running": "running" if self.holder else "interrupted"}
-        return ", ".join(f"{states[state]} {names.get(state, state)}" for state in STATES if states[state]) or "no trial yet"
+        return (
+            ", ".join(
+                f"{states[state]} {names.get(state, state)}" for state in STATES if states[state]
+            )
+            or "no trial yet"
+        )
 
     @property
     def left(self) -> float | None:
@@ -46,20 +53,44 @@ def status(folder: Path) -> Status:
     study = read_study(folder)
     objective = study.started.objective if study else ""
     return Status(
-        folder.name, objective, study.trials, study.best, study.n_trials, study.trials_per_minute, study.newest, lock_holder(folder)
+        folder.name,
+        objective,
+        study.trials,
+        study.best,
+        study.n_trials,
+        study.trials_per_minute,
+        study.newest,
+        lock_holder(folder),
     )
 
 
 def screen(found: Status) -> str:
     """Return what is said of one study."""
-    now = f"run by {found.holder}" if found.holder else f"nobody runs it; last event {_ago(time.time() - found.newest)}"
-    lines = [f'study "{found.name}": {now}', f"trials:     {found.counts}; {found.wanted} are wanted"]
+    now = (
+        f"run by {found.holder}"
+        if found.holder
+        else f"nobody runs it; last event {_ago(time.time() - found.newest)}"
+    )
+    lines = [
+        f'study "{found.name}": {now}',
+        f"trials:     {found.counts}; {found.wanted} are wanted",
+    ]
     if found.best is not None:
-        lines.append(f"best:       trial {found.best.number}, {found.objective} {found.best.value:.4f}, {_params(found.best)}")
+        lines.append(
+            f"best:       trial {found.best.number}, {found.objective} "
+            f"{found.best.value:.4f}, {_params(found.best)}"
+        )
     if found.rate:
-        lines.append(f"rate:       {found.rate:.3g} trials a minute" + (f", about {duration(60 * found.left)} left" if found.left else ""))
+        lines.append(
+            f"rate:       {found.rate:.3g} trials a minute"
+            + (f", about {duration(60 * found.left)} left" if found.left else "")
+        )
     open_ = "in flight:  " if found.holder else "to go on:   "
-    lines += [f"{open_}trial {r.number}{_epoch(r)}, {_params(r)}" for r in found.records if r.ended is None][:8]
+    lines += [
+        f"{open_}trial {r.number}{_epoch(r)}, {_params(r)}"
+        for r in found.records
+        if r.ended is None
+    ][:8]
     failed = [r for r in found.records if r.ended and r.state == "failed"]
     lines += [f"failed:     trial {r.number}: {r.ended.reason}" for r in failed[-3:] if r.ended]
     return "\n".join(lines)
@@ -67,7 +98,11 @@ def screen(found: Status) -> str:
 
 def line(found: Status) -> str:
     """Return what is said of one study among others."""
-    told = f"best {found.best.value:.4f} (trial {found.best.number})" if found.best else "nothing complete"
+    told = (
+        f"best {found.best.value:.4f} (trial {found.best.number})"
+        if found.best
+        else "nothing complete"
+    )
     left = f", {duration(60 * found.left)} left" if found.left else ""
     now = f"running{left}" if found.holder else _ago(time.time() - found.newest)
     return f"{found.name:24} {found.counts:36} {told:26} {now}"

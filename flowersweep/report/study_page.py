@@ -51,7 +51,10 @@ def introduction(summary: StudySummary) -> list[Part]:
         boxes[study.objective] = (number(best.value), "on the half that the search saw")
     f1 = next((score for score in summary.scores if score.name == "macro_f1"), None)
     if f1:
-        boxes["Held-out macro F1"] = (f"{f1.holdout:.3f}", "of the best trial; its interval is above")
+        boxes["Held-out macro F1"] = (
+            f"{f1.holdout:.3f}",
+            "of the best trial; its interval is above",
+        )
     return [Text(summary.claim[:1].upper() + summary.claim[1:] + "."), Numbers(boxes)]
 
 
@@ -73,13 +76,19 @@ def _best(summary: StudySummary) -> Section:
     best, study = summary.study.best, summary.study
     if best is None or summary.command is None:
         return Section("best", "Best trial", [Text("No trial is complete yet.")])
-    rows = [[p.name, best.params[p.name], p.path] for p in study.parameters if p.name in best.params]
+    rows = [
+        [p.name, best.params[p.name], p.path] for p in study.parameters if p.name in best.params
+    ]
     columns = [Column("parameter", False), Column("value"), Column("configuration key", False)]
     table: list[Part] = [Table("Parameters of the best trial", columns, rows)] if rows else []
     return Section(
         "best",
         "Best trial",
-        [Text("Train this configuration alone, with the same seed:"), Command(summary.command), *table],
+        [
+            Text("Train this configuration alone, with the same seed:"),
+            Command(summary.command),
+            *table,
+        ],
     )
 
 
@@ -129,7 +138,9 @@ def _training(summary: StudySummary) -> Section:
         if chart is not None:
             parts += [Heading(title), chart]
     nothing = Text("Nothing was trained yet.", soft=True)
-    return Section("training", "Training", [*parts, Text(_minutes(summary))] if parts else [nothing])
+    return Section(
+        "training", "Training", [*parts, Text(_minutes(summary))] if parts else [nothing]
+    )
 
 
 def _minutes(summary: StudySummary) -> str:
@@ -139,31 +150,54 @@ def _minutes(summary: StudySummary) -> str:
         return ""
     ended = sum(record.ended is not None for record in study.records)
     minutes = max(span.end for span in study.spans.values()) / 60
-    forecasts = [f"{forecast.minutes:.1f} for {forecast.trials} trials (after {at / 60:.1f})" for at, forecast in study.record.forecasts]
-    sentence = f"Forecast, in minutes: {'; '.join(forecasts)}" if forecasts else "There was no forecast"
+    forecasts = [
+        f"{forecast.minutes:.1f} for {forecast.trials} trials (after {at / 60:.1f})"
+        for at, forecast in study.record.forecasts
+    ]
+    sentence = (
+        f"Forecast, in minutes: {'; '.join(forecasts)}" if forecasts else "There was no forecast"
+    )
     return f"The {ended} trials that ended took {minutes:.1f} minutes. {sentence}."
 
 
 def _evaluation(summary: StudySummary) -> Section:
     if summary.predictions is None:
-        missing = Text("The predictions of the best trial are not in the study's folder.", soft=True)
+        missing = Text(
+            "The predictions of the best trial are not in the study's folder.", soft=True
+        )
         return Section("evaluation", "Evaluation", [missing])
     names = class_names(summary.study.started.provenance, summary.predictions)
-    section = evaluation(summary.predictions, names, "The best trial on both halves of val", search.gap(summary))
+    section = evaluation(
+        summary.predictions, names, "The best trial on both halves of val", search.gap(summary)
+    )
     note = "The search chose by the tune half. It never saw the held-out half."
     return replace(section, parts=[Text(note, soft=True), *section.parts])
 
 
-def evaluation(predicted: Predictions, names: list[str], caption: str, gap: Chart | None = None) -> Section:
-    """Return what a trial's predictions say: scores on both halves, confusion, calibration, each class."""
-    halves = [[s.name, s.tune, s.holdout, s.tune - s.holdout, s.error] for s in score_halves(predicted)]
+def evaluation(
+    predicted: Predictions, names: list[str], caption: str, gap: Chart | None = None
+) -> Section:
+    """Return what a trial's predictions say: scores on both halves, confusion, calibration, each
+    class.
+    """
+    halves = [
+        [s.name, s.tune, s.holdout, s.tune - s.holdout, s.error] for s in score_halves(predicted)
+    ]
     score_columns = [Column("metric", False), Column("tune"), Column("held out")]
     score_columns += [Column("tune minus held out"), Column("standard error")]
     pairs = [[p.true, p.taken_for, p.count, p.of] for p in confused_pairs(predicted, names)]
     pair_columns = [Column("class", False), Column("taken for", False)]
     pair_columns += [Column("times"), Column("images of the class")]
-    classes = [[c.name, c.f1, c.precision, c.recall, c.support] for c in score_classes(predicted, names)]
-    class_columns = [Column("class", False), Column("F1"), Column("precision"), Column("recall"), Column("images")]
+    classes = [
+        [c.name, c.f1, c.precision, c.recall, c.support] for c in score_classes(predicted, names)
+    ]
+    class_columns = [
+        Column("class", False),
+        Column("F1"),
+        Column("precision"),
+        Column("recall"),
+        Column("images"),
+    ]
     confused: Part = (
         Table("Classes taken for each other on the held-out half", pair_columns, pairs)
         if pairs
@@ -180,7 +214,14 @@ def evaluation(predicted: Predictions, names: list[str], caption: str, gap: Char
         SideBySide(
             [
                 [confused],
-                [Table("Each class on the held-out half, the worst first", class_columns, classes, tall=True)],
+                [
+                    Table(
+                        "Each class on the held-out half, the worst first",
+                        class_columns,
+                        classes,
+                        tall=True,
+                    )
+                ],
             ]
         ),
     ]
@@ -190,7 +231,9 @@ def evaluation(predicted: Predictions, names: list[str], caption: str, gap: Char
 def gallery(mistakes: list[Mistake] | str) -> Section:
     """Return the pictures of the worst mistakes, or why there are none."""
     if isinstance(mistakes, str) or not mistakes:
-        return Section("mistakes", "Mistakes", [Text(str(mistakes or "Nothing was predicted yet."), soft=True)])
+        return Section(
+            "mistakes", "Mistakes", [Text(str(mistakes or "Nothing was predicted yet."), soft=True)]
+        )
     note = f"The {len(mistakes)} wrong predictions that the network was most confident of."
     return Section("mistakes", "Mistakes", [Text(note, soft=True), Gallery(mistakes)])
 
@@ -199,16 +242,28 @@ def _trials(summary: StudySummary) -> Section:
     study = summary.study
     names = [p.name for p in study.parameters]
     failed = any(r.state == "failed" for r in study.records)
-    columns = [Column("trial"), Column("state", False), Column(study.objective), Column("tune/macro_f1")]
+    columns = [
+        Column("trial"),
+        Column("state", False),
+        Column(study.objective),
+        Column("tune/macro_f1"),
+    ]
     columns += [Column("best minus this, held out"), Column("epochs"), Column("seconds")]
     columns += [Column(name, _is_numeric(study.records, name)) for name in names]
     columns += [Column("reason", False)] if failed else []
     shown = {r.number for r in study.drawn}
     ended = [r for r in study.drawn if r.state != "complete"]
     ranked = [*(r for r in study.complete if r.number in shown), *ended]
-    rows = [_row(summary, record, names) + ([_reason(record)] if failed else []) for record in ranked]
-    note = "Best minus this: the difference in macro F1 on the held-out half, with its paired standard error."
-    sampled = study.sampled.replace("drawn", "listed") + " The journal has all." if study.sampled else ""
+    rows = [
+        _row(summary, record, names) + ([_reason(record)] if failed else []) for record in ranked
+    ]
+    note = (
+        "Best minus this: the difference in macro F1 on the held-out half, with its paired "
+        "standard error."
+    )
+    sampled = (
+        study.sampled.replace("drawn", "listed") + " The journal has all." if study.sampled else ""
+    )
     caption = "Trials, the best first" if study.sampled else "All trials, the best first"
     table = Table(caption, columns, rows, best=0 if study.best else None, tall=True)
     return Section("trials", "Trials", [table, Text(note, soft=True), Text(sampled, soft=True)])
@@ -224,7 +279,12 @@ def _row(summary: StudySummary, record: TrialRecord, names: Sequence[str]) -> li
     less = f"{difference.value:+.4f} ± {difference.standard_error:.4f}" if difference else None
     epochs = max(study.curves.get(record.number, {}), default=0)
     cells = [record.number, record.state, record.value, record.metrics.get("tune/macro_f1"), less]
-    return [*cells, epochs, span.end - span.start if span else None, *(record.params.get(n) for n in names)]
+    return [
+        *cells,
+        epochs,
+        span.end - span.start if span else None,
+        *(record.params.get(n) for n in names),
+    ]
 
 
 def _reason(record: TrialRecord) -> str | None:
@@ -240,7 +300,11 @@ def provenance(known: Mapping[str, Any], started: float, seed: Any) -> Section:
     """Return where the numbers come from: command, data, code, machine, packages."""
     data = known.get("data", {})
     changed = " with changes" if known.get("git_dirty") else ""
-    machine = [f"{known['cores']} cores" if known.get("cores") else "", known.get("cpu"), known.get("host")]
+    machine = [
+        f"{known['cores']} cores" if known.get("cores") else "",
+        known.get("cpu"),
+        known.get("host"),
+    ]
     counts = ", ".join(f"{split} {count}" for split, count in data.get("counts", {}).items())
     rows = {
         "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(started)),
@@ -251,7 +315,13 @@ def provenance(known: Mapping[str, Any], started: float, seed: Any) -> Section:
         "commit": f"{known.get('git_commit') or 'not from a checkout'}{changed}",
         "digest of the code": known.get("code"),
         "seed": seed,
-        "packages": ", ".join(f"{name} {number}" for name, number in known.get("versions", {}).items()),
+        "packages": ", ".join(
+            f"{name} {number}" for name, number in known.get("versions", {}).items()
+        ),
     }
-    table = Table("Where the numbers come from", [Column("what", False), Column("value", False)], [*map(list, rows.items())])
+    table = Table(
+        "Where the numbers come from",
+        [Column("what", False), Column("value", False)],
+        [*map(list, rows.items())],
+    )
     return Section("provenance", "Provenance", [table])

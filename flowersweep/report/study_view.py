@@ -1,4 +1,6 @@
-"""A study as it lies on disk: its trials, their curves and times, and the logits that the complete ones left."""
+"""A study as it lies on disk: its trials, their curves and times, and the logits that the complete
+ones left.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,20 @@ from flowersweep.util.files import read_arrays
 
 log = logging.getLogger(__name__)
 
-BEST_DRAWN, OTHERS_DRAWN = 300, 700  # trials in a chart of all of them; more would be a surface, and a page that a phone cannot open
+# trials in a chart of all of them; more would be a surface, and a page that a phone cannot open
+BEST_DRAWN, OTHERS_DRAWN = 300, 700
 
 
 @dataclass(frozen=True)
 class Span:
-    """When a trial ran, in seconds of running time since the study began: pauses between two commands are left out."""
+    """When a trial ran, in seconds of running time since the study began: pauses between two
+    commands are left out.
+    """
 
     start: float
     end: float
-    worker: int | None = None  # that had it last, in the order that they were started; None: the command's own process
+    # that had it last, in the order that they were started; None: the command's own process
+    worker: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,12 +93,16 @@ class StudyView:
 
     @cached_property
     def drawn(self) -> list[TrialRecord]:
-        """The trials that charts and tables show, by number: all of them, or the best and an even choice of the others."""
+        """The trials that charts and tables show, by number: all of them, or the best and an even
+        choice of the others.
+        """
         if len(self.records) <= BEST_DRAWN + OTHERS_DRAWN:
             return self.records
         chosen = {r.number for r in self.complete[:BEST_DRAWN]}
         others = [r.number for r in self.records if r.number not in chosen]
-        chosen |= {others[n * len(others) // OTHERS_DRAWN] for n in range(OTHERS_DRAWN)} | {r.number for r in self.records[-1:]}
+        chosen |= {others[n * len(others) // OTHERS_DRAWN] for n in range(OTHERS_DRAWN)} | {
+            r.number for r in self.records[-1:]
+        }
         return [r for r in self.records if r.number in chosen]
 
     @property
@@ -100,7 +110,10 @@ class StudyView:
         """What is to be said of a chart that does not show all trials; nothing if it does."""
         if len(self.drawn) == len(self.records):
             return ""
-        return f"{len(self.drawn)} of {len(self.records)} trials are drawn: the {BEST_DRAWN} best, and an even choice of the others."
+        return (
+            f"{len(self.drawn)} of {len(self.records)} trials are drawn: the {BEST_DRAWN} best, "
+            "and an even choice of the others."
+        )
 
     def predictions(self, number: int) -> Predictions | None:
         """Return what a trial predicted; None if its file is not there or cannot be read."""
@@ -109,17 +122,25 @@ class StudyView:
             return None
         try:
             kept = read_arrays(path)
-            return Predictions(*(kept[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels")))
+            return Predictions(
+                *(kept[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels"))
+            )
         except (StudyError, KeyError) as error:
             log.warning("predictions are left out of the report: %s", error)
             return None
 
 
 def load_study(folder: Path) -> StudyView:
-    """Read the study in ``folder``. Raises StudyError if there is no journal with a study in it, or it is damaged."""
+    """Read the study in ``folder``.
+
+    Raises StudyError if there is no journal with a study in it, or it is damaged.
+    """
     record = read_study(folder)
     if not record:
         raise StudyError(f"{folder / 'journal.jsonl'} holds no study yet")
     space = record.started.space.items()
-    parameters = (Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {}) for name, p in space)
+    parameters = (
+        Parameter(name, p["path"], json_to_distribution(p["values"]), p.get("when") or {})
+        for name, p in space
+    )
     return StudyView(folder, record, tuple(parameters))

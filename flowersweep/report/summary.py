@@ -46,7 +46,10 @@ NEXT_BEST = 10  # trials that are compared with the best one
 PAIRS = 15  # of classes taken for each other
 # Words of a sweep's command that a single training does without; its seed is written anew.
 PLAIN_WORD = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w./+-]*", re.IGNORECASE)
-UNKNOWN = "the predictions of the best trial are not in the study's folder, so nothing can be said of it on the held-out half"
+UNKNOWN = (
+    "the predictions of the best trial are not in the study's folder, so nothing can be said of "
+    "it on the held-out half"
+)
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,8 @@ def _next_best(study: StudyView) -> Iterator[tuple[int, Predictions]]:
 
 
 def train_command(study: StudyView) -> str | None:
-    """Return the command that trains the best trial again, with its seed; None without a best trial.
+    """Return the command that trains the best trial again, with its seed; None without a best
+    trial.
 
     Secrets in it are masked.
     """
@@ -182,7 +186,10 @@ def _hydra_value(value: Any) -> str:
 
 def score_halves(predicted: Predictions) -> list[Score]:
     """Score both halves, with the standard errors of the gaps."""
-    tune, holdout = (predicted.tune, predicted.tune_labels), (predicted.holdout, predicted.holdout_labels)
+    tune, holdout = (
+        (predicted.tune, predicted.tune_labels),
+        (predicted.holdout, predicted.holdout_labels),
+    )
     scores = []
     for name, measure in MEASURES.items():
         error = math.hypot(objective_error(name, *tune), objective_error(name, *holdout))
@@ -205,7 +212,9 @@ MEASURES: dict[str, Callable[[Logits, Labels], float]] = {
 def class_names(provenance: Mapping[str, Any], predicted: Predictions) -> list[str]:
     """Return the names of the classes; their numbers where they are not known."""
     classes, names = predicted.holdout.shape[1], provenance.get("data", {}).get("classes") or []
-    return [str(name) for name in names] if len(names) == classes else [str(n) for n in range(classes)]
+    return (
+        [str(name) for name in names] if len(names) == classes else [str(n) for n in range(classes)]
+    )
 
 
 def confused_pairs(predicted: Predictions, names: Sequence[str]) -> list[ConfusedPair]:
@@ -215,7 +224,11 @@ def confused_pairs(predicted: Predictions, names: Sequence[str]) -> list[Confuse
     wrong = counts - np.diag(np.diag(counts))
     ranked = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     cells = (divmod(int(flat), len(counts)) for flat in ranked)
-    return [ConfusedPair(names[t], names[p], int(wrong[t, p]), int(support[t])) for t, p in cells if wrong[t, p]]
+    return [
+        ConfusedPair(names[t], names[p], int(wrong[t, p]), int(support[t]))
+        for t, p in cells
+        if wrong[t, p]
+    ]
 
 
 def score_classes(predicted: Predictions, names: Sequence[str]) -> list[ClassScore]:
@@ -227,5 +240,8 @@ def score_classes(predicted: Predictions, names: Sequence[str]) -> list[ClassSco
 
 
 def _is_of_training(key: str) -> bool:
-    """Say whether a key means something to a single training: what it trains, and where. ``+sweep=NAME`` may set both."""
+    """Say whether a key means something to a single training: what it trains, and where.
+
+    ``+sweep=NAME`` may set both.
+    """
     return key == "sweep" or (key != "seed" and role_of(key) in (TRAINED, LABEL, PLACE))

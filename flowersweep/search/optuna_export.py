@@ -49,7 +49,9 @@ class OptunaExporter:
             self._begin(self._events[0])
         except (SQLAlchemyError, StorageInternalError) as error:
             reason = masked_text(str(error)).splitlines()[0]
-            raise StudyError(f"sweep.optuna_storage={masked_text(str(url))} does not answer: {reason}") from error
+            raise StudyError(
+                f"sweep.optuna_storage={masked_text(str(url))} does not answer: {reason}"
+            ) from error
 
     def step(self) -> int:
         """Mirror the new events; return how many."""
@@ -137,4 +139,7 @@ def _open_storage(url: str) -> RDBStorage:
         return RDBStorage(url)
     except (SQLAlchemyError, StorageInternalError, ImportError, ValueError, OSError) as error:
         reason = masked_text(str(error)).splitlines()[0]
-        raise StudyError(f"sweep.optuna_storage={masked_text(url)} is no address of a storage, such as sqlite:///FILE: {reason}") from error
+        raise StudyError(
+            f"sweep.optuna_storage={masked_text(url)} is no address of a storage, such as "
+            f"sqlite:///FILE: {reason}"
+        ) from error

@@ -29,7 +29,8 @@ def ppf(distribution: BaseDistribution, share: float) -> Any:
             | FloatDistribution(low=low, high=high, step=int() | float() as step)
         ):
             count = round((high - low) / step) + 1
-            return min(low + step * min(int(share * count), count - 1), high)  # sums of floats may go beyond
+            # sums of floats may go beyond
+            return min(low + step * min(int(share * count), count - 1), high)
         case FloatDistribution(low=low, high=high, log=log):
             value = low * (high / low) ** share if log else low + share * (high - low)
             return min(max(value, low), high)

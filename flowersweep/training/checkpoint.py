@@ -1,4 +1,6 @@
-"""A training between two steps, on disk: written elsewhere and moved, so that a half-written one does not exist."""
+"""A training between two steps, on disk: written elsewhere and moved, so that a half-written one
+does not exist.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ FORMAT = 1  # of the file
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training stands: after ``epoch`` whole epochs and a step of the next for each of ``losses``."""
+    """Where a training stands: after ``epoch`` whole epochs and a step of the next for each of
+    ``losses``.
+    """
 
     epoch: int = 0
     state: State | None = None
@@ -49,13 +53,20 @@ class Checkpoint:
 
     def detached(self) -> Checkpoint:
         """Return it off the device, for another process."""
-        return Checkpoint(self.epoch, jax.device_get(self.state), jax.device_get([*self.losses]), self.done)
+        return Checkpoint(
+            self.epoch, jax.device_get(self.state), jax.device_get([*self.losses]), self.done
+        )
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was there before."""
+        """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was
+        there before.
+        """
         if self.state is None:
             raise ValueError("nothing was trained yet")
-        leaves = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(self.state)}
+        leaves = {
+            jax.tree_util.keystr(path): np.asarray(leaf)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(self.state)
+        }
         about = {
             "format": FORMAT,
             "epoch": self.epoch,
@@ -63,7 +74,14 @@ class Checkpoint:
             "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
             "done": [asdict(epoch) for epoch in self.done],
         }
-        write_arrays(path, {"about": json.dumps(about).encode(), "losses": np.array(jax.device_get([*self.losses]), np.float32), **leaves})
+        write_arrays(
+            path,
+            {
+                "about": json.dumps(about).encode(),
+                "losses": np.array(jax.device_get([*self.losses]), np.float32),
+                **leaves,
+            },
+        )
 
     @classmethod
     def load(cls, path: Path, place: Any = None) -> Checkpoint:
@@ -76,7 +94,9 @@ class Checkpoint:
         try:
             return cls._from_arrays(arrays, place)
         except (ValueError, KeyError, TypeError) as error:
-            raise StudyError(f"{path} is no checkpoint of this version ({error}). Restore it from a copy") from error
+            raise StudyError(
+                f"{path} is no checkpoint of this version ({error}). Restore it from a copy"
+            ) from error
 
     @classmethod
     def resume(cls, path: Path, place: Any = None) -> Checkpoint:

@@ -1,4 +1,6 @@
-"""What trials share, made once: images, backbone, features, and each stage with its compiled programs, by compile group."""
+"""What trials share, made once: images, backbone, features, and each stage with its compiled
+programs, by compile group.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +22,31 @@ from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime
 from flowersweep.training import schedules
 from flowersweep.training.features import Progress, load_or_compute_features
-from flowersweep.training.stages import FinetuneStage, HeadStage, SharedArrays, Stage, split_and_rows
+from flowersweep.training.stages import (
+    FinetuneStage,
+    HeadStage,
+    SharedArrays,
+    Stage,
+    split_and_rows,
+)
 from flowersweep.training.step import StepComponents
 
-CONSTANT = {"warmup": 0, "warmup_start_factor": 1}  # the schedule of the frozen stage before fine-tuning
+# the schedule of the frozen stage before fine-tuning
+CONSTANT = {"warmup": 0, "warmup_start_factor": 1}
 
 
 class TrainingContext:
     """Keeps what was made for one trial for the next that needs the same."""
 
-    def __init__(self, runtime: Runtime, cache: Path, progress: Progress, trusted: Sequence[str] = ()) -> None:
-        self.runtime, self.cache, self.progress, self.trusted = runtime, cache, progress, tuple(trusted)
+    def __init__(
+        self, runtime: Runtime, cache: Path, progress: Progress, trusted: Sequence[str] = ()
+    ) -> None:
+        self.runtime, self.cache, self.progress, self.trusted = (
+            runtime,
+            cache,
+            progress,
+            tuple(trusted),
+        )
         self._datasets: dict[str, Dataset] = {}
         self._classifiers: dict[str, Classifier] = {}
         self._shared: dict[str, SharedArrays] = {}
@@ -40,7 +56,9 @@ class TrainingContext:
         """Return the verified images. Raises DataError naming file and record."""
         key = _key(asdict(data))
         if key not in self._datasets:
-            self._datasets[key] = open_dataset(data, self.cache, trusted=self.trusted, share=self.runtime.share)
+            self._datasets[key] = open_dataset(
+                data, self.cache, trusted=self.trusted, share=self.runtime.share
+            )
         return self._datasets[key]
 
     def precompute_features(self, config: Experiment) -> None:
@@ -48,34 +66,58 @@ class TrainingContext:
         self.get_shared(config)
 
     def get_shared(self, config: Experiment, *, features: bool = True) -> SharedArrays:
-        """Return images, backbone and, unless they are not wanted, features for the data and the model of a configuration."""
+        """Return images, backbone and, unless they are not wanted, features for the data and the
+        model of a configuration.
+        """
         key = _key(self._common(config), features)
         if key not in self._shared:
             nothing: Any = None
             dataset, classifier = self.dataset(config.data), self.classifier(config)
-            self._shared[key] = self._share(config) if features else SharedArrays(self.runtime, dataset, classifier, nothing, {})
+            self._shared[key] = (
+                self._share(config)
+                if features
+                else SharedArrays(self.runtime, dataset, classifier, nothing, {})
+            )
         return self._shared[key]
 
     def classifier(self, config: Experiment) -> Classifier:
-        """Return the network with its pretrained weights. Raises ConfigError if they are not to be had."""
+        """Return the network with its pretrained weights.
+
+        Raises ConfigError if they are not to be had.
+        """
         key = self._common(config)
         if key not in self._classifiers:
             dataset = self.dataset(config.data)
-            size, classes, lower = dataset.image_size, len(dataset.classes), self.runtime.platform == "cpu"
+            size, classes, lower = (
+                dataset.image_size,
+                len(dataset.classes),
+                self.runtime.platform == "cpu",
+            )
             precision = self.runtime.precision
             self._classifiers[key] = build(
-                config.model, image_size=size, classes=classes, lower=lower, trusted=self.trusted, precision=precision
+                config.model,
+                image_size=size,
+                classes=classes,
+                lower=lower,
+                trusted=self.trusted,
+                precision=precision,
             )
         return self._classifiers[key]
 
     def _common(self, config: Experiment) -> str:
-        return _key(asdict(config.data), asdict(replace(config.model, dropout=0.0, ensemble_loss=0.0)))
+        return _key(
+            asdict(config.data), asdict(replace(config.model, dropout=0.0, ensemble_loss=0.0))
+        )
 
     def _share(self, config: Experiment) -> SharedArrays:
         dataset, classifier = self.dataset(config.data), self.classifier(config)
-        self.runtime.require_same("images and weights", f"{dataset.digest} and {classifier.pretrained}")
+        self.runtime.require_same(
+            "images and weights", f"{dataset.digest} and {classifier.pretrained}"
+        )
         features = self._features(dataset, classifier)
-        train = self.runtime.replicate((np.asarray(features["train"]), dataset.splits["train"].labels))
+        train = self.runtime.replicate(
+            (np.asarray(features["train"]), dataset.splits["train"].labels)
+        )
         parts = {}
         for part in part_names(dataset):
             split, rows = split_and_rows(dataset, part)
@@ -85,11 +127,16 @@ class TrainingContext:
     def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
         if classifier.members:  # each has its own in the cache, alone or beside others
             each = [self._features(dataset, member) for member in classifier.members]
-            return {name: np.concatenate([features[name] for features in each], axis=1) for name in dataset.splits}
+            return {
+                name: np.concatenate([features[name] for features in each], axis=1)
+                for name in dataset.splits
+            }
         return self._bank(dataset, classifier)
 
     def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
-        return load_or_compute_features(dataset, classifier, self.runtime, self.cache / "features", progress=self.progress)
+        return load_or_compute_features(
+            dataset, classifier, self.runtime, self.cache / "features", progress=self.progress
+        )
 
     def head_stage(self, config: Experiment) -> Stage:
         """Return the frozen stage before fine-tuning, which runs at a constant rate."""
@@ -100,42 +147,85 @@ class TrainingContext:
         return self._stage(config, *self._main(config), arguments(config.schedule))
 
     def compile_group_keys(self, config: Experiment) -> tuple[str, ...]:
-        """Return the compile groups of a trial, one a stage: trials of the same groups share every compiled program."""
+        """Return the compile groups of a trial, one a stage: trials of the same groups share every
+        compiled program.
+        """
         batch, full = self.batch(config)
         # an epoch of the frozen stage is one program, whose length counts
         steps = 0 if config.train.finetune else min(full, config.train.steps_per_epoch or full)
         main = [_key(self._group(config, *self._main(config)), batch, steps)]
-        head = [_key(self._group(config, *_head()), batch, full)] if config.train.finetune and config.train.head_epochs else []
+        head = (
+            [_key(self._group(config, *_head()), batch, full)]
+            if config.train.finetune and config.train.head_epochs
+            else []
+        )
         return *head, *main
 
     def _main(self, config: Experiment) -> tuple[type[HeadStage | FinetuneStage], Any]:
-        return FinetuneStage if config.train.finetune else HeadStage, resolve(config.schedule, "schedule", self.trusted)
+        return FinetuneStage if config.train.finetune else HeadStage, resolve(
+            config.schedule, "schedule", self.trusted
+        )
 
-    def _group(self, config: Experiment, kind: type[HeadStage | FinetuneStage], schedule: Any) -> str:
-        chosen = [kind.__name__, str(schedule), config.loss["_target_"], config.augment.get("_target_"), config.optimizer]
+    def _group(
+        self, config: Experiment, kind: type[HeadStage | FinetuneStage], schedule: Any
+    ) -> str:
+        chosen = [
+            kind.__name__,
+            str(schedule),
+            config.loss["_target_"],
+            config.augment.get("_target_"),
+            config.optimizer,
+        ]
         return _key(self._common(config), chosen, _static(config))
 
-    def _stage(self, config: Experiment, kind: type[HeadStage | FinetuneStage], schedule: Any, numbers: Mapping[str, Any]) -> Stage:
+    def _stage(
+        self,
+        config: Experiment,
+        kind: type[HeadStage | FinetuneStage],
+        schedule: Any,
+        numbers: Mapping[str, Any],
+    ) -> Stage:
         shared, static = self.get_shared(config, features=kind is HeadStage), _static(config)
         key = self._group(config, kind, schedule)
         if key not in self._stages:
-            augment = resolve(config.augment, "augment", self.trusted) if config.augment.get("_target_") else None
-            optimizer = resolve(config.optimizer, "optimizer", self.trusted)(**arguments(config.optimizer))
-            self._stages[key] = kind(
-                shared, StepComponents(make_loss(config, shared.dataset, self.trusted), schedule, optimizer, augment, **static)
+            augment = (
+                resolve(config.augment, "augment", self.trusted)
+                if config.augment.get("_target_")
+                else None
             )
-            schedules.curve(schedule, numbers)  # whichever trial is the first to have its schedule drawn, it compiles nothing
+            optimizer = resolve(config.optimizer, "optimizer", self.trusted)(
+                **arguments(config.optimizer)
+            )
+            self._stages[key] = kind(
+                shared,
+                StepComponents(
+                    make_loss(config, shared.dataset, self.trusted),
+                    schedule,
+                    optimizer,
+                    augment,
+                    **static,
+                ),
+            )
+            # whichever trial is the first to have its schedule drawn, it compiles nothing
+            schedules.curve(schedule, numbers)
         return self._stages[key]
 
     def batch(self, config: Experiment) -> tuple[int, int]:
-        """Return the global batch and the steps an epoch. Raises ConfigError if the training images do not fill one batch."""
+        """Return the global batch and the steps an epoch.
+
+        Raises ConfigError if the training images do not fill one batch.
+        """
         images = len(self.dataset(config.data).splits["train"])
         batch = config.train.batch_per_replica * self.runtime.replicas
         if batch > images:
-            raise ConfigError(f"a batch of {batch} is more than the {images} training images: lower train.batch_per_replica")
+            raise ConfigError(
+                f"a batch of {batch} is more than the {images} training images: lower "
+                "train.batch_per_replica"
+            )
         if config.train.batch_per_replica % config.train.gradient_accumulation_steps:
             raise ConfigError(
-                f"train.gradient_accumulation_steps={config.train.gradient_accumulation_steps} does not divide "
+                f"train.gradient_accumulation_steps={config.train.gradient_accumulation_steps} "
+                "does not divide "
                 f"train.batch_per_replica={config.train.batch_per_replica}"
             )
         return batch, images // batch
@@ -157,12 +247,15 @@ def _static(config: Experiment) -> dict[str, Any]:
 
 
 def make_loss(config: Experiment, dataset: Dataset, trusted: Sequence[str]) -> Callable[..., Any]:
-    """Return the loss, which is given the training images of each class, float32 (K,), if it has a parameter ``class_counts``."""
+    """Return the loss, which is given the training images of each class, float32 (K,), if it has a
+    parameter ``class_counts``.
+    """
     loss = resolve(config.loss, "loss", trusted)
     if "class_counts" not in inspect.signature(loss).parameters:
         return loss
     train, classes = dataset.splits["train"], len(dataset.classes)
-    labels = np.arange(len(train)) % classes if train.labels is None else train.labels  # a blueprint may know their number alone
+    # a blueprint may know their number alone
+    labels = np.arange(len(train)) % classes if train.labels is None else train.labels
     return partial(loss, class_counts=np.bincount(labels, minlength=classes).astype(np.float32))
 
 

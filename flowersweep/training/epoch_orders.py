@@ -22,8 +22,12 @@ class EpochOrders:
         self._groups: OrderedDict[tuple[int, int], dict[int, tuple[Any, int]]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, owner: int, seed: int, epoch: int, make: Callable[[], Any], nbytes: int) -> Any | None:
-        """Return what ``make`` gives, from the cache if it is there; None if there is no room for it."""
+    def get(
+        self, owner: int, seed: int, epoch: int, make: Callable[[], Any], nbytes: int
+    ) -> Any | None:
+        """Return what ``make`` gives, from the cache if it is there; None if there is no room for
+        it.
+        """
         with self._lock:
             group = self._groups.setdefault((owner, seed), {})
             self._groups.move_to_end((owner, seed))

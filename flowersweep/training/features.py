@@ -1,4 +1,6 @@
-"""Frozen features: what the backbone makes of each image, computed once for a whole study and kept on disk."""
+"""Frozen features: what the backbone makes of each image, computed once for a whole study and kept
+on disk.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,17 @@ Extract = Callable[[np.ndarray], np.ndarray]
 
 
 def load_or_compute_features(
-    dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path, *, batch: int = 64, progress: Progress
+    dataset: Dataset,
+    classifier: Classifier,
+    runtime: Runtime,
+    cache: Path,
+    *,
+    batch: int = 64,
+    progress: Progress,
 ) -> dict[str, np.ndarray]:
-    """Return the features of every split: float32 (n, D) in file order. Only what the ``cache`` of host 0 does not hold is computed.
+    """Return the features of every split: float32 (n, D) in file order.
+
+    Only what the ``cache`` of host 0 does not hold is computed.
 
     They are keyed by the images, their size and the backbone's weights.
     """
@@ -40,7 +50,10 @@ def load_or_compute_features(
     extract = extractor(classifier, runtime)
     found = {}
     for name, split in dataset.splits.items():
-        path, rows = folder / f"{name}.npy", _rows(split, dataset, extract, max(batch, runtime.replicas), progress)
+        path, rows = (
+            folder / f"{name}.npy",
+            _rows(split, dataset, extract, max(batch, runtime.replicas), progress),
+        )
         found[name] = _local(path, rows) if runtime.hosts == 1 else _common(path, rows, runtime)
     return found
 
@@ -52,7 +65,9 @@ def feature_dir(dataset: Dataset, classifier: Classifier, runtime: Runtime, cach
 
 
 def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
-    """Return the features, memory-mapped; computed and kept if they are not there, by one process of this machine while others wait."""
+    """Return the features, memory-mapped; computed and kept if they are not there, by one process
+    of this machine while others wait.
+    """
     if (stored := _stored(path)) is not None:
         return stored
     with _alone(path):
@@ -63,7 +78,9 @@ def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
 
 
 def _common(path: Path, rows: Iterator[np.ndarray], runtime: Runtime) -> np.ndarray:
-    """Return the features on every host: host 0 has them, or all compute them together and host 0 keeps them."""
+    """Return the features on every host: host 0 has them, or all compute them together and host 0
+    keeps them.
+    """
     if runtime.broadcast_bytes(b"kept" if _stored(path) is not None else b""):
         sent = io.BytesIO(runtime.broadcast_bytes(path.read_bytes() if runtime.host == 0 else None))
         kept: np.ndarray = np.load(sent)
@@ -81,7 +98,9 @@ def _alone(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock").open("a")
     except OSError as error:
-        raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
+        raise StudyError(
+            f"cannot write {path}: {error.strerror}. Make room and run the same command again"
+        ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -104,7 +123,9 @@ def _stored(path: Path) -> np.ndarray | None:
     return stored
 
 
-def _rows(split: Split, dataset: Dataset, extract: Extract, batch: int, progress: Progress) -> Iterator[np.ndarray]:
+def _rows(
+    split: Split, dataset: Dataset, extract: Extract, batch: int, progress: Progress
+) -> Iterator[np.ndarray]:
     done = 0
     for images in padded(split, dataset.image_size, batch, np.arange(len(split))):
         features = extract(images)[: len(split) - done]
@@ -114,14 +135,21 @@ def _rows(split: Split, dataset: Dataset, extract: Extract, batch: int, progress
 
 
 def extractor(classifier: Classifier, runtime: Runtime) -> Extract:
-    """Return a function from this host's part of a batch, uint8 (batch / hosts, H, W, 3), to the features of all of it (batch, D)."""
+    """Return a function from this host's part of a batch, uint8 (batch / hosts, H, W, 3), to the
+    features of all of it (batch, D).
+    """
     model = classifier.features
-    weights = [v.value for v in model.trainable_variables], [v.value for v in model.non_trainable_variables]
+    weights = (
+        [v.value for v in model.trainable_variables],
+        [v.value for v in model.non_trainable_variables],
+    )
     trainable, non_trainable = runtime.replicate(weights)
 
     @jax.jit
     def run(trainable: list[Array], non_trainable: list[Array], images: Array) -> Array:
-        features: Array = model.stateless_call(trainable, non_trainable, images.astype(jnp.float32), training=False)[0]
+        features: Array = model.stateless_call(
+            trainable, non_trainable, images.astype(jnp.float32), training=False
+        )[0]
         return features
 
     return lambda images: runtime.gather(run(trainable, non_trainable, runtime.shard_batch(images)))

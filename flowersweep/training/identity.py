@@ -1,4 +1,6 @@
-"""When two configurations are one and the same training: what does not count beside which values, and the identity that is left."""
+"""When two configurations are one and the same training: what does not count beside which values,
+and the identity that is left.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ from flowersweep.config.schema import TRAINED, Experiment
 
 MOVED = ("flip", "crop", "aspect", "zoom", "shift", "rotation")
 STRENGTHS = (*MOVED, "hue", "saturation", "contrast", "brightness", "cutout", "mix_probability")
-FINE_TUNING = ("train.head_epochs", "train.head_learning_rate", "train.backbone_lr_multiplier", "train.batch_statistics")
+FINE_TUNING = (
+    "train.head_epochs",
+    "train.head_learning_rate",
+    "train.backbone_lr_multiplier",
+    "train.batch_statistics",
+)
 
 # path, its value, and what does not count then
 INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
@@ -20,7 +27,11 @@ INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("train.head_epochs", 0, ("train.head_learning_rate",)),
     ("schedule.warmup", 0, ("schedule.warmup_start_factor",)),
     ("schedule.final_factor", 1, ("schedule.half_life",)),
-    ("augment.mix_probability", 0, ("augment.mixup_alpha", "augment.cutmix_alpha", "augment.cutmix_share")),
+    (
+        "augment.mix_probability",
+        0,
+        ("augment.mixup_alpha", "augment.cutmix_alpha", "augment.cutmix_share"),
+    ),
     ("augment.cutmix_share", 0, ("augment.cutmix_alpha",)),
     ("augment.cutmix_share", 1, ("augment.mixup_alpha",)),
     ("optimizer.momentum", 0, ("optimizer.nesterov",)),
@@ -28,21 +39,32 @@ INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
 
 
 def identity(config: Experiment, replicas: int, images: str = "") -> str:
-    """Return a hash that two configurations share if and only if they are the same training on so many replicas.
+    """Return a hash that two configurations share if and only if they are the same training on so
+    many replicas.
 
     ``images`` is the digest of the images, where a study has several.
     """
-    return hashlib.sha256(json.dumps([canonical(config, replicas), images], sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        json.dumps([canonical(config, replicas), images], sort_keys=True, default=str).encode()
+    ).hexdigest()[:16]
 
 
 def canonical(config: Experiment, replicas: int) -> Settings:
-    """Return the settings that count, by dotted path: no labels, and nothing that has no effect beside the others.
+    """Return the settings that count, by dotted path: no labels, and nothing that has no effect
+    beside the others.
 
     A focal loss with gamma 0 is cross entropy, since only the name tells them apart.
     """
     leaves = settings_with_role(config, TRAINED)
-    idle = [each for path, value, idles in INERT_SETTINGS if leaves.get(path) == value and _known(leaves, path) for each in idles]
-    if _known(leaves, "augment.") and all(not leaves.get(f"augment.{strength}") for strength in STRENGTHS):
+    idle = [
+        each
+        for path, value, idles in INERT_SETTINGS
+        if leaves.get(path) == value and _known(leaves, path)
+        for each in idles
+    ]
+    if _known(leaves, "augment.") and all(
+        not leaves.get(f"augment.{strength}") for strength in STRENGTHS
+    ):
         idle.append("augment")
     if replicas == 1:
         idle.append("train.lr_scaling")
@@ -56,4 +78,5 @@ def _known(leaves: Settings, path: str) -> bool:
 
 
 def _number(value: Any) -> Any:
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value  # 0 is 0.0
+    # 0 is 0.0
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value

@@ -62,7 +62,9 @@ class ImageTrainer:
         broadcast_command(self.context.runtime, LOAD, spec.params)
         return load_checkpoint(source, self.context.runtime)
 
-    def train(self, spec: TrialSpec, checkpoint: Checkpoint, until: int, on_checkpoint: OnCheckpoint) -> tuple[Checkpoint, list[Epoch]]:
+    def train(
+        self, spec: TrialSpec, checkpoint: Checkpoint, until: int, on_checkpoint: OnCheckpoint
+    ) -> tuple[Checkpoint, list[Epoch]]:
         broadcast_command(self.context.runtime, ADVANCE, spec.params, until, spec.seed)
         return trial.advance(spec.config, checkpoint, until, self.context, on_checkpoint)
 
@@ -82,4 +84,6 @@ def make_worker_trainer(cache: Path, trusted: Sequence[str]) -> tuple[ImageTrain
     """Return the trainer of a worker, and what it computes on."""
     runtime = start(cache / "compiled")
     context = TrainingContext(runtime, cache, lambda what, done, total: None, trusted)
-    return ImageTrainer(context), WorkerReady(runtime.platform, runtime.device_kind, runtime.replicas)
+    return ImageTrainer(context), WorkerReady(
+        runtime.platform, runtime.device_kind, runtime.replicas
+    )

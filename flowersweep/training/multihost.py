@@ -1,7 +1,9 @@
-"""Several hosts, one study: host 0 asks, tells and writes; the others compute what it computes, order by order.
+"""Several hosts, one study: host 0 asks, tells and writes; the others compute what it computes,
+order by order.
 
-A computation that needs all devices is begun by all processes, with the same calls in the same order. Host 0 names each one to the
-others before it begins it. What fails a trial, a loss that is not finite, does so on all of them; any other error ends them all.
+A computation that needs all devices is begun by all processes, with the same calls in the same
+order. Host 0 names each one to the others before it begins it. What fails a trial, a loss that is
+not finite, does so on all of them; any other error ends them all.
 """
 
 from __future__ import annotations
@@ -23,8 +25,15 @@ from flowersweep.training.context import TrainingContext
 SHARE, LOAD, ADVANCE, FINISH, END = "share", "load", "advance", "finish", "end"
 
 
-def broadcast_command(runtime: Runtime, what: str, params: dict[str, Any] | None = None, until: int = 0, seed: int | None = None) -> None:
-    """Tell the other hosts, if there are any, what is computed next: of the trial with these parameters, until so many epochs.
+def broadcast_command(
+    runtime: Runtime,
+    what: str,
+    params: dict[str, Any] | None = None,
+    until: int = 0,
+    seed: int | None = None,
+) -> None:
+    """Tell the other hosts, if there are any, what is computed next: of the trial with these
+    parameters, until so many epochs.
 
     ``seed`` is that of a trial which repeats another.
     """
@@ -52,11 +61,17 @@ def run_follower(space: Space, workshop: TrainingContext) -> None:
 
 
 def load_checkpoint(source: Path | bytes | None, runtime: Runtime) -> Checkpoint:
-    """Return, on all hosts, the checkpoint that host 0 has: a file or what was in it; the one before the first epoch if there is none."""
+    """Return, on all hosts, the checkpoint that host 0 has: a file or what was in it; the one
+    before the first epoch if there is none.
+    """
     if runtime.hosts == 1 and isinstance(source, Path):
         return Checkpoint.resume(source, runtime.replicated)
     content = runtime.broadcast_bytes(
-        source.read_bytes() if isinstance(source, Path) and source.exists() else source if isinstance(source, bytes) else None
+        source.read_bytes()
+        if isinstance(source, Path) and source.exists()
+        else source
+        if isinstance(source, bytes)
+        else None
     )
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "checkpoint.npz"

@@ -1,4 +1,5 @@
-"""The stages of a training: a frozen stage scans over cached features, a fine-tune stage takes images through the whole network.
+"""The stages of a training: a frozen stage scans over cached features, a fine-tune stage takes
+images through the whole network.
 
 Both have the same three verbs: `begin` a state, train one `epoch` of it, compute its `logits`.
 """
@@ -21,7 +22,15 @@ from flowersweep.data.pipeline import padded, shuffled
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
 from flowersweep.training.epoch_orders import EPOCH_ORDERS
-from flowersweep.training.step import Dropout, Hyperparameters, State, StepComponents, StepDefinition, mean_log_probs, train_step
+from flowersweep.training.step import (
+    Dropout,
+    Hyperparameters,
+    State,
+    StepComponents,
+    StepDefinition,
+    mean_log_probs,
+    train_step,
+)
 
 
 @dataclass(frozen=True)
@@ -31,13 +40,17 @@ class SharedArrays:
     runtime: Runtime
     dataset: Dataset
     classifier: Classifier
-    train: tuple[Array, Array]  # features (n, D) and labels (n,) of the training images, on the device
+    # features (n, D) and labels (n,) of the training images, on the device
+    train: tuple[Array, Array]
     features: dict[str, Array]  # of tune, report and test: float32 (n, D), on the device
 
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """One epoch over the training images: its order depends on seed and epoch alone. Some of its steps may be done already."""
+    """One epoch over the training images: its order depends on seed and epoch alone.
+
+    Some of its steps may be done already.
+    """
 
     seed: int
     epoch: int
@@ -46,7 +59,8 @@ class EpochPlan:
     losses: Sequence[Any] = ()  # of the steps that are done
 
 
-OnStep = Callable[[State, Sequence[Any]], None]  # is told the state and the losses after each step that can be gone on from
+# is told the state and the losses after each step that can be gone on from
+OnStep = Callable[[State, Sequence[Any]], None]
 
 
 class Stage(Protocol):
@@ -55,9 +69,11 @@ class Stage(Protocol):
     program: StepDefinition
 
     def begin(self, before: State | None, seed: int) -> State:
-        """Return the state before the first step, going on from the stage before if there was one."""
+        """Return the state before the first step; it continues the stage before, if any."""
 
-    def epoch(self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep) -> tuple[State, float]:
+    def epoch(
+        self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
+    ) -> tuple[State, float]:
         """Train on the batches that are left; return the state and the mean loss of all of them."""
 
     def logits(self, state: State, part: str) -> np.ndarray:
@@ -69,51 +85,90 @@ class Stage(Protocol):
 
 
 def fresh_head(widths: Sequence[int], classes: int, seed: int) -> list[np.ndarray]:
-    """Return a transposed kernel (classes, D) of Glorot-uniform weights (Glorot & Bengio 2010) and a bias of zeros (m classes,)."""
+    """Return a transposed kernel (classes, D) of Glorot-uniform weights (Glorot & Bengio 2010) and
+    a bias of zeros (m classes,).
+    """
     limits = np.repeat([np.sqrt(6.0 / (classes + width)) for width in widths], widths)
-    drawn = np.random.default_rng([seed, 0]).uniform(-limits, limits, (classes, sum(widths))).astype(np.float32)
+    drawn = (
+        np.random.default_rng([seed, 0])
+        .uniform(-limits, limits, (classes, sum(widths)))
+        .astype(np.float32)
+    )
     return [drawn, np.zeros(classes * len(widths), np.float32)]
 
 
 class HeadStage:
     """Train the head alone: an epoch is one jitted scan over rows of the cached features.
 
-    The kernel is kept transposed, (K, D): both products of a step then run along the features as they lie in memory, 1.3 times as fast.
+    The kernel is kept transposed, (K, D): both products of a step then run along the features as
+    they lie in memory, 1.3 times as fast.
     """
 
     def __init__(self, shared: SharedArrays, recipe: StepComponents) -> None:
         self.widths, classes = shared.classifier.widths, len(shared.dataset.classes)
         self.shapes = (classes, sum(self.widths)), (classes * len(self.widths),)
-        recipe.optimizer.build([keras.Variable(np.zeros(shape, np.float32)) for shape in self.shapes])
+        recipe.optimizer.build(
+            [keras.Variable(np.zeros(shape, np.float32)) for shape in self.shapes]
+        )
 
         def forward(
-            trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
+            trainable: Sequence[Array],
+            non_trainable: Sequence[Array],
+            inputs: Array,
+            training: bool,
+            dropout: Dropout,
         ) -> tuple[Array, list[Array]]:
             kernel, bias = trainable
-            return heads(dropout(inputs) if training else inputs, kernel.T, bias, self.widths), list(non_trainable)
+            return heads(
+                dropout(inputs) if training else inputs, kernel.T, bias, self.widths
+            ), list(non_trainable)
 
-        self.shared, self.program = shared, StepDefinition(forward, classes, replace(recipe, augment=None))
+        self.shared, self.program = (
+            shared,
+            StepDefinition(forward, classes, replace(recipe, augment=None)),
+        )
 
-        def scan(state: State, hyperparameters: Hyperparameters, features: Array, labels: Array, order: Array) -> tuple[State, Array]:
+        def scan(
+            state: State,
+            hyperparameters: Hyperparameters,
+            features: Array,
+            labels: Array,
+            order: Array,
+        ) -> tuple[State, Array]:
             def one(state: State, rows: Array) -> tuple[State, Array]:
-                return train_step(self.program, state, hyperparameters, features[rows], labels[rows])
+                return train_step(
+                    self.program, state, hyperparameters, features[rows], labels[rows]
+                )
 
             state, losses = jax.lax.scan(one, state, order)
             return state, losses.mean()
 
         self._scan = jax.jit(scan)
-        self._sort = jax.jit(lambda rows, order: jax.tree.map(lambda each: each[order], rows), out_shardings=shared.runtime.replicated)
-        # not in NumPy: the threads of its BLAS spin on after a product, and the next epoch took up to 1.6 times as long
-        self._predict = jax.jit(lambda weights, features: mean_log_probs(forward(weights, [], features, False, lambda x: x)[0]))
-        for features in shared.features.values():  # whichever trial is the first to be scored on a part, it compiles nothing
+        self._sort = jax.jit(
+            lambda rows, order: jax.tree.map(lambda each: each[order], rows),
+            out_shardings=shared.runtime.replicated,
+        )
+        # not in NumPy: the threads of its BLAS spin on after a product, and the next epoch took up
+        # to 1.6 times as long
+        self._predict = jax.jit(
+            lambda weights, features: mean_log_probs(
+                forward(weights, [], features, False, lambda x: x)[0]
+            )
+        )
+        # whichever trial is the first to be scored on a part, it compiles nothing
+        for features in shared.features.values():
             self._predict([np.zeros(shape, np.float32) for shape in self.shapes], features)
 
     def begin(self, before: State | None, seed: int) -> State:
         """Return a state with a fresh head."""
-        state: State = self.shared.runtime.replicate(self.program.init(fresh_head(self.widths, self.shapes[0][0], seed), []))
+        state: State = self.shared.runtime.replicate(
+            self.program.init(fresh_head(self.widths, self.shapes[0][0], seed), [])
+        )
         return state
 
-    def epoch(self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep) -> tuple[State, float]:
+    def epoch(
+        self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
+    ) -> tuple[State, float]:
         rows, order = self._ordered(batches.seed, batches.epoch)
         order = order[: batches.steps * batches.batch].reshape(batches.steps, batches.batch)
         state, loss = self._scan(state, hyperparameters, *rows, order)
@@ -122,8 +177,9 @@ class HeadStage:
     def _ordered(self, seed: int, epoch: int) -> tuple[tuple[Array, Array], np.ndarray]:
         """Return features and labels, and the order int32 (n,) to take them in.
 
-        On a CPU they are put into that order once, for all trials with this seed: rows that follow each other in memory are read
-        faster, by 5 % of an epoch. Where the memory ends, they are taken from where they lie; the numbers are the same.
+        On a CPU they are put into that order once, for all trials with this seed: rows that follow
+        each other in memory are read faster, by 5 % of an epoch. Where the memory ends, they are
+        taken from where they lie; the numbers are the same.
         """
         rows, runtime = self.shared.train, self.shared.runtime
         straight = np.arange(len(rows[1]), dtype=np.int32)
@@ -131,7 +187,9 @@ class HeadStage:
         if runtime.platform != "cpu":
             return rows, order
         nbytes = rows[0].nbytes * runtime.replicas
-        in_order = EPOCH_ORDERS.get(id(self.shared), seed, epoch, lambda: self._sort(rows, order), nbytes)
+        in_order = EPOCH_ORDERS.get(
+            id(self.shared), seed, epoch, lambda: self._sort(rows, order), nbytes
+        )
         return (rows, order) if in_order is None else (in_order, straight)
 
     def logits(self, state: State, part: str) -> np.ndarray:
@@ -144,54 +202,94 @@ class HeadStage:
 
 
 class FinetuneStage:
-    """Train every layer: batches of images go from the files through the whole network, cut over the replicas."""
+    """Train every layer: batches of images go from the files through the whole network, cut over
+    the replicas.
+    """
 
     def __init__(self, shared: SharedArrays, recipe: StepComponents) -> None:
-        network, widths, classes = shared.classifier.features, shared.classifier.widths, len(shared.dataset.classes)
-        head = [keras.Variable(np.zeros(shape, np.float32)) for shape in ((sum(widths), classes), (classes * len(widths),))]
+        network, widths, classes = (
+            shared.classifier.features,
+            shared.classifier.widths,
+            len(shared.dataset.classes),
+        )
+        head = [
+            keras.Variable(np.zeros(shape, np.float32))
+            for shape in ((sum(widths), classes), (classes * len(widths),))
+        ]
         recipe.optimizer.build([*network.trainable_variables, *head])
 
         def forward(
-            trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
+            trainable: Sequence[Array],
+            non_trainable: Sequence[Array],
+            inputs: Array,
+            training: bool,
+            dropout: Dropout,
         ) -> tuple[Array, list[Array]]:
             features, changed = network.stateless_call(
-                trainable[:-2], non_trainable, inputs.astype(jnp.float32), training=training and recipe.batch_statistics
+                trainable[:-2],
+                non_trainable,
+                inputs.astype(jnp.float32),
+                training=training and recipe.batch_statistics,
             )
-            return heads(dropout(features) if training else features, trainable[-2], trainable[-1], widths), list(changed)
+            return heads(
+                dropout(features) if training else features, trainable[-2], trainable[-1], widths
+            ), list(changed)
 
         self.shared, self.program = shared, StepDefinition(forward, classes, recipe)
         self._step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
         self._predict = jax.jit(
-            lambda state, images: mean_log_probs(forward(state.weights, state.non_trainable, images, False, lambda x: x)[0])
+            lambda state, images: mean_log_probs(
+                forward(state.weights, state.non_trainable, images, False, lambda x: x)[0]
+            )
         )
 
     def begin(self, before: State | None, seed: int) -> State:
-        """Return a state with the backbone's own weights and the head that the frozen stage left, or a fresh one if there was none."""
+        """Return a state with the backbone's own weights and the head that the frozen stage left,
+        or a fresh one if there was none.
+        """
         network, widths = self.shared.classifier.features, self.shared.classifier.widths
-        left = fresh_head(widths, len(self.shared.dataset.classes), seed) if before is None else before.weights
+        left = (
+            fresh_head(widths, len(self.shared.dataset.classes), seed)
+            if before is None
+            else before.weights
+        )
         kernel, bias = (np.asarray(weight) for weight in left)
-        trainable = [*(v.value for v in network.trainable_variables), np.ascontiguousarray(kernel.T), bias]
+        trainable = [
+            *(v.value for v in network.trainable_variables),
+            np.ascontiguousarray(kernel.T),
+            bias,
+        ]
         begun = self.program.init(trainable, [v.value for v in network.non_trainable_variables])
         state: State = self.shared.runtime.replicate(begun)
         return state
 
-    def epoch(self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep) -> tuple[State, float]:
+    def epoch(
+        self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
+    ) -> tuple[State, float]:
         dataset, place = self.shared.dataset, self.shared.runtime.shard_batch
         split, size, losses = dataset.splits["train"], dataset.image_size, [*batches.losses]
-        images = shuffled(split, size, batches.batch, seed=batches.seed, epoch=batches.epoch, skip=len(losses))
-        state = jax.tree.map(jnp.copy, state)  # the steps reuse the memory of their argument; the caller keeps his
+        images = shuffled(
+            split, size, batches.batch, seed=batches.seed, epoch=batches.epoch, skip=len(losses)
+        )
+        # the steps reuse the memory of their argument; the caller keeps his
+        state = jax.tree.map(jnp.copy, state)
         for some, labels in islice(images, batches.steps - len(losses)):
             state, loss = self._step(state, hyperparameters, place(some), place(labels))
             losses.append(loss)
-            jax.device_get(losses[-2:-1])  # one step ahead is enough: more would only fill the memory with images
+            # one step ahead is enough: more would only fill the memory with images
+            jax.device_get(losses[-2:-1])
             keep(state, losses)
         return state, float(np.mean(jax.device_get(losses)))
 
     def logits(self, state: State, part: str) -> np.ndarray:
         dataset, runtime = self.shared.dataset, self.shared.runtime
         split, rows = split_and_rows(dataset, part)
-        batches = padded(dataset.splits[split], dataset.image_size, 32 * runtime.replicas, rows, keep=True)
-        found = [runtime.gather(self._predict(state, runtime.shard_batch(images))) for images in batches]
+        batches = padded(
+            dataset.splits[split], dataset.image_size, 32 * runtime.replicas, rows, keep=True
+        )
+        found = [
+            runtime.gather(self._predict(state, runtime.shard_batch(images))) for images in batches
+        ]
         return np.concatenate(found)[: len(rows)]
 
     @staticmethod
@@ -201,7 +299,9 @@ class FinetuneStage:
 
 
 def heads(features: Array, kernel: Array, bias: Array, widths: Sequence[int]) -> Array:
-    """Map features (n, D) to logits (n, K) by kernel (D, K) and bias (K,); of several members, each of its ``widths``, to (m, n, K)."""
+    """Map features (n, D) to logits (n, K) by kernel (D, K) and bias (K,); of several members, each
+    of its ``widths``, to (m, n, K).
+    """
     if len(widths) == 1:
         return features @ kernel + bias
     cuts, biases = np.cumsum(widths)[:-1].tolist(), jnp.split(bias, len(widths))
@@ -210,7 +310,9 @@ def heads(features: Array, kernel: Array, bias: Array, widths: Sequence[int]) ->
 
 
 def split_and_rows(dataset: Dataset, part: str) -> tuple[str, np.ndarray]:
-    """Return which split a part (tune, report or test) lies in, and the rows of that split that belong to it."""
+    """Return which split a part (tune, report or test) lies in, and the rows of that split that
+    belong to it.
+    """
     if part in ("tune", "holdout"):
         return "val", getattr(dataset, part)
     return part, np.arange(len(dataset.splits[part]))

@@ -1,7 +1,9 @@
-"""The training step as one pure function of (state, hyperparameters, batch): every number that a sweep may vary is traced.
+"""The training step as one pure function of (state, hyperparameters, batch): every number that a
+sweep may vary is traced.
 
-What is not a number (backbone, image size, batch, which layers train, which loss, schedule and optimizer) is the `Program`: it
-defines the compile group, and a study compiles once a group and stage, however many trials it runs.
+What is not a number (backbone, image size, batch, which layers train, which loss, schedule and
+optimizer) is the `Program`: it defines the compile group, and a study compiles once a group and
+stage, however many trials it runs.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import keras
 import numpy as np
 from jax import Array
 
-Hyperparameters = dict[str, dict[str, Any]]  # {"loss": {...}, "schedule": {...}, "augment": {...}, "train": {...}}: scalars, all traced
+# {"loss": {...}, "schedule": {...}, "augment": {...}, "train": {...}}: scalars, all traced
+Hyperparameters = dict[str, dict[str, Any]]
 
 
 class State(NamedTuple):
@@ -39,30 +42,46 @@ Dropout = Callable[[Array], Array]
 
 
 class Forward(Protocol):
-    """From inputs to logits; returns the logits (n, K), of several members (m, n, K), and the new non-trainable variables."""
+    """From inputs to logits; returns the logits (n, K), of several members (m, n, K), and the new
+    non-trainable variables.
+    """
 
     def __call__(
-        self, trainable: Sequence[Array], non_trainable: Sequence[Array], inputs: Array, training: bool, dropout: Dropout
+        self,
+        trainable: Sequence[Array],
+        non_trainable: Sequence[Array],
+        inputs: Array,
+        training: bool,
+        dropout: Dropout,
     ) -> tuple[Array, list[Array]]: ...
 
 
 @dataclass(frozen=True)
 class StepComponents:
-    """The parts of a step that a configuration chooses. The callables take their hyperparameters by name."""
+    """The parts of a step that a configuration chooses.
+
+    The callables take their hyperparameters by name.
+    """
 
     loss: Callable[..., Array]  # (logits, targets, ...) -> scalar
-    schedule: Callable[..., Array]  # (fraction of the run that is done, ...) -> fraction of the learning rate
+    # (fraction of the run that is done, ...) -> fraction of the learning rate
+    schedule: Callable[..., Array]
     optimizer: keras.optimizers.Optimizer
-    augment: Callable[..., tuple[Array, Array]] | None = None  # (key, images, targets, ...) -> images, targets
+    # (key, images, targets, ...) -> images, targets
+    augment: Callable[..., tuple[Array, Array]] | None = None
     averaging: bool = False  # whether an exponential moving average of the weights is kept
     clipping: bool = False  # whether the norm of the gradient is bounded
-    batch_statistics: bool = False  # whether the backbone's normalisation (and what else differs in training) is in training mode
+    # whether the backbone's normalisation (and what else differs in training) is in training mode
+    batch_statistics: bool = False
     accumulate: int = 1  # parts that a batch is cut into, when it does not fit
 
 
 @dataclass(frozen=True)
 class StepDefinition:
-    """What a step is compiled for. The optimizer is built on the variables that ``forward`` takes as trainable."""
+    """What a step is compiled for.
+
+    The optimizer is built on the variables that ``forward`` takes as trainable.
+    """
 
     forward: Forward
     classes: int
@@ -70,75 +89,123 @@ class StepDefinition:
 
     def init(self, trainable: Sequence[Any], non_trainable: Sequence[Any]) -> State:
         """Return the state before the first step, yet to be put on a device."""
-        optimizer = [np.array(v.value) for v in self.recipe.optimizer.variables]  # NumPy, since making JAX arrays here would compile
+        # NumPy, since making JAX arrays here would compile
+        optimizer = [np.array(v.value) for v in self.recipe.optimizer.variables]
         average = list(trainable) if self.recipe.averaging else []
         return State(np.int32(0), list(trainable), list(non_trainable), optimizer, average)  # type: ignore[arg-type]
 
 
 def train_step(
-    program: StepDefinition, state: State, hyperparameters: Hyperparameters, inputs: Array, labels: Array
+    program: StepDefinition,
+    state: State,
+    hyperparameters: Hyperparameters,
+    inputs: Array,
+    labels: Array,
 ) -> tuple[State, Array]:
     """Take one step; return the new state and the batch's mean loss.
 
-    ``inputs`` (n, ...) as the program's forward takes them, ``labels`` int (n,). The random numbers are a function of the seed
-    and the step alone, so a step that is taken again after a kill is the same step.
+    ``inputs`` (n, ...) as the program's forward takes them, ``labels`` int (n,). The random numbers
+    are a function of the seed and the step alone, so a step that is taken again after a kill is the
+    same step.
     """
     recipe, train = program.recipe, hyperparameters["train"]
     chance, mixing = jax.random.split(jax.random.fold_in(jax.random.key(train["seed"]), state.step))
     targets = jax.nn.one_hot(labels, program.classes)
     if recipe.augment is not None:
-        inputs, targets = recipe.augment(mixing, inputs.astype(jnp.float32), targets, **hyperparameters["augment"])
-    loss, gradients, non_trainable = _gradients(program, state, hyperparameters, chance, inputs, targets)
+        inputs, targets = recipe.augment(
+            mixing, inputs.astype(jnp.float32), targets, **hyperparameters["augment"]
+        )
+    loss, gradients, non_trainable = _gradients(
+        program, state, hyperparameters, chance, inputs, targets
+    )
     if recipe.clipping:
         gradients = _clipped(gradients, train["gradient_clip_norm"])
-    rate = train["learning_rate"] * recipe.schedule(state.step / train["steps"], **hyperparameters["schedule"])
+    rate = train["learning_rate"] * recipe.schedule(
+        state.step / train["steps"], **hyperparameters["schedule"]
+    )
     trainable, optimizer = _updated(recipe.optimizer, state, gradients, rate, train)
-    return State(state.step + 1, trainable, non_trainable, optimizer, _averaged(state.average, trainable, train)), loss
+    return State(
+        state.step + 1,
+        trainable,
+        non_trainable,
+        optimizer,
+        _averaged(state.average, trainable, train),
+    ), loss
 
 
 def _gradients(
-    program: StepDefinition, state: State, hyperparameters: Hyperparameters, key: Array, inputs: Array, targets: Array
+    program: StepDefinition,
+    state: State,
+    hyperparameters: Hyperparameters,
+    key: Array,
+    inputs: Array,
+    targets: Array,
 ) -> tuple[Array, list[Array], list[Array]]:
-    """Return the mean loss, its gradients and the new non-trainable variables, part by part of the batch."""
+    """Return the mean loss, its gradients and the new non-trainable variables, part by part of the
+    batch.
+    """
     parts = program.recipe.accumulate
 
-    def loss_of(trainable: list[Array], non_trainable: list[Array], key: Array, inputs: Array, targets: Array) -> tuple[Array, list[Array]]:
+    def loss_of(
+        trainable: list[Array],
+        non_trainable: list[Array],
+        key: Array,
+        inputs: Array,
+        targets: Array,
+    ) -> tuple[Array, list[Array]]:
         drop = partial(dropout, key, rate=hyperparameters["train"]["dropout"])
         logits, non_trainable = program.forward(trainable, non_trainable, inputs, True, drop)
 
         def loss(logits: Array) -> Array:
             return program.recipe.loss(logits, targets, **hyperparameters["loss"])
 
-        return loss(logits) if logits.ndim == 2 else joint_loss(loss, logits, hyperparameters["train"]["ensemble_loss"]), non_trainable
+        return loss(logits) if logits.ndim == 2 else joint_loss(
+            loss, logits, hyperparameters["train"]["ensemble_loss"]
+        ), non_trainable
 
     gradient = jax.value_and_grad(loss_of, has_aux=True)
     if parts == 1:
-        (loss, non_trainable), gradients = gradient(state.trainable, state.non_trainable, key, inputs, targets)
+        (loss, non_trainable), gradients = gradient(
+            state.trainable, state.non_trainable, key, inputs, targets
+        )
         return loss, gradients, non_trainable
 
     def part(sums: Any, some: Any) -> tuple[Any, None]:
         total, gradients, non_trainable = sums
         (loss, non_trainable), more = gradient(state.trainable, non_trainable, *some)
-        return (total + loss / parts, jax.tree.map(lambda a, b: a + b / parts, gradients, more), non_trainable), None
+        return (
+            total + loss / parts,
+            jax.tree.map(lambda a, b: a + b / parts, gradients, more),
+            non_trainable,
+        ), None
 
     zero = (jnp.float32(0.0), jax.tree.map(jnp.zeros_like, state.trainable), state.non_trainable)
-    # every part takes some images of each replica: cut the other way, it would keep only some of the replicas busy
-    cut = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), (inputs, targets))
-    (loss, gradients, non_trainable), _ = jax.lax.scan(part, zero, (jax.random.split(key, parts), *cut))
+    # every part takes some images of each replica: cut the other way, it would keep only some of
+    # the replicas busy
+    cut = jax.tree.map(
+        lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), (inputs, targets)
+    )
+    (loss, gradients, non_trainable), _ = jax.lax.scan(
+        part, zero, (jax.random.split(key, parts), *cut)
+    )
     return loss, gradients, non_trainable
 
 
 def joint_loss(loss: Callable[[Array], Array], logits: Array, share: Array) -> Array:
-    """Return the sum of the losses of members with logits (m, n, K), and ``share`` times that of their pool.
+    """Return the sum of the losses of members with logits (m, n, K), and ``share`` times that of
+    their pool.
 
-    With a share of 0 each member trains as it would alone. The pool's loss makes them differ where that helps; alone it would let some
-    lean on others (Webb et al. 2020, "To ensemble or not ensemble"), so that the members' own losses stay whole.
+    With a share of 0 each member trains as it would alone. The pool's loss makes them differ where
+    that helps; alone it would let some lean on others (Webb et al. 2020, "To ensemble or not
+    ensemble"), so that the members' own losses stay whole.
     """
     return sum((loss(member) for member in logits), start=share * loss(mean_log_probs(logits)))
 
 
 def mean_log_probs(logits: Array) -> Array:
-    """Return the logarithms (n, K) of the mean probabilities of members with logits (m, n, K); of one network its logits (n, K)."""
+    """Return the logarithms (n, K) of the mean probabilities of members with logits (m, n, K); of
+    one network its logits (n, K).
+    """
     if logits.ndim == 2:
         return logits
     return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(float(len(logits)))
@@ -151,7 +218,11 @@ def _clipped(gradients: list[Array], norm: Array) -> list[Array]:
 
 
 def _updated(
-    optimizer: keras.optimizers.Optimizer, state: State, gradients: list[Array], rate: Array, train: dict[str, Any]
+    optimizer: keras.optimizers.Optimizer,
+    state: State,
+    gradients: list[Array],
+    rate: Array,
+    train: dict[str, Any],
 ) -> tuple[list[Array], list[Array]]:
     # the rate is one of the optimizer's own variables: putting ours in its place keeps it traced
     slots = list(state.optimizer)
@@ -177,15 +248,18 @@ def _averaged(average: list[Array], trainable: list[Array], train: dict[str, Any
 
 
 def dropout(key: Array, features: Array, rate: Array) -> Array:
-    """Zero each feature with probability ``rate`` and scale up the rest (Srivastava et al. 2014), with a traced rate.
+    """Zero each feature with probability ``rate`` and scale up the rest (Srivastava et al. 2014),
+    with a traced rate.
 
-    The mask is a hash of the position and the key (the finalizer of MurmurHash3, Appleby 2011), which XLA fuses into the product:
-    JAX's own generator took up to 40 % of a head's step on a CPU, and a mask needs no more than this.
+    The mask is a hash of the position and the key (the finalizer of MurmurHash3, Appleby 2011),
+    which XLA fuses into the product: JAX's own generator took up to 40 % of a head's step on a CPU,
+    and a mask needs no more than this.
     """
     first, second = jax.random.key_data(key).astype(jnp.uint32)
     rows, columns = (jax.lax.broadcasted_iota(jnp.uint32, features.shape, axis) for axis in (0, 1))
     bits = (rows * jnp.uint32(features.shape[1]) + columns) * jnp.uint32(0x9E3779B1) + first
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
     bits = ((bits ^ (bits >> 13)) + second) * jnp.uint32(0xC2B2AE35)
-    keep = (bits ^ (bits >> 16)) >= (rate * 4294967040.0).astype(jnp.uint32)  # the largest float32 below 2^32
+    # the largest float32 below 2^32
+    keep = (bits ^ (bits >> 16)) >= (rate * 4294967040.0).astype(jnp.uint32)
     return jnp.where(keep, features * (1.0 / (1.0 - rate)), 0.0).astype(features.dtype)

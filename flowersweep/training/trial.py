@@ -28,7 +28,9 @@ OnCheckpoint = Callable[[Checkpoint], None]
 
 @dataclass(frozen=True)
 class Result:
-    """What a whole trial gave: scores on tune and holdout, and float32 logits (n, K) and int32 labels (n,) of each part."""
+    """What a whole trial gave: scores on tune and holdout, and float32 logits (n, K) and int32
+    labels (n,) of each part.
+    """
 
     metrics: Metrics
     logits: dict[str, np.ndarray]
@@ -36,13 +38,19 @@ class Result:
 
 
 def advance(
-    config: Experiment, checkpoint: Checkpoint, until: int, workshop: TrainingContext, keep: OnCheckpoint = lambda checkpoint: None
+    config: Experiment,
+    checkpoint: Checkpoint,
+    until: int,
+    workshop: TrainingContext,
+    keep: OnCheckpoint = lambda checkpoint: None,
 ) -> tuple[Checkpoint, list[Epoch]]:
-    """Train from the checkpoint until ``until`` epochs are done; return the new checkpoint and what each epoch of the segment gave.
+    """Train from the checkpoint until ``until`` epochs are done; return the new checkpoint and what
+    each epoch of the segment gave.
 
-    A pure function of its arguments: advanced again, in this process or another, it returns the same numbers. ``keep`` is told
-    of every checkpoint on the way that the segment can be gone on from.
-    Raises TrialFailed if a loss or a score is not finite, or the memory of the device is not enough.
+    A pure function of its arguments: advanced again, in this process or another, it returns the
+    same numbers. ``keep`` is told of every checkpoint on the way that the segment can be gone on
+    from. Raises TrialFailed if a loss or a score is not finite, or the memory of the device is not
+    enough.
     """
     state, losses, done = checkpoint.state, checkpoint.losses, [*checkpoint.done]
     batch, full = workshop.batch(config)
@@ -54,25 +62,37 @@ def advance(
             assert state is not None
             rates = hyperparameters(config, epoch, steps, workshop.runtime.replicas)
             here = partial(_checkpoint_midway, keep, epoch, tuple(done))
-            state, loss = stage.epoch(state, rates, EpochPlan(config.seed, epoch, steps, batch, losses), here)
+            state, loss = stage.epoch(
+                state, rates, EpochPlan(config.seed, epoch, steps, batch, losses), here
+            )
             logits, labels = stage.logits(state, "tune"), part_labels(workshop, config, "tune")
-            metrics = {"train/loss": loss, **score_part("tune", logits, labels, temperature(logits, labels))}
+            metrics = {
+                "train/loss": loss,
+                **score_part("tune", logits, labels, temperature(logits, labels)),
+            }
             _require_finite(metrics, epoch + 1)
             done.append(Epoch(epoch + 1, time.time(), metrics))
             losses = ()
     except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) or workshop.runtime.hosts > 1:  # of which the other hosts would not know
+        # of which the other hosts would not know
+        if "RESOURCE_EXHAUSTED" not in str(error) or workshop.runtime.hosts > 1:
             raise
-        raise TrialFailed(f"out of memory with a batch of {batch}: {str(error).splitlines()[0]}") from error
+        raise TrialFailed(
+            f"out of memory with a batch of {batch}: {str(error).splitlines()[0]}"
+        ) from error
     return Checkpoint(until, state), done
 
 
-def _checkpoint_midway(keep: OnCheckpoint, epoch: int, done: tuple[Epoch, ...], state: State, losses: Sequence[Any]) -> None:
+def _checkpoint_midway(
+    keep: OnCheckpoint, epoch: int, done: tuple[Epoch, ...], state: State, losses: Sequence[Any]
+) -> None:
     keep(Checkpoint(epoch, state, losses, done))
 
 
 def finish(config: Experiment, checkpoint: Checkpoint, workshop: TrainingContext) -> Result:
-    """Score a trained trial on tune and on the held-out holdout; return that with the logits of every part."""
+    """Score a trained trial on tune and on the held-out holdout; return that with the logits of
+    every part.
+    """
     assert checkpoint.state is not None
     dataset = workshop.dataset(config.data)
     stage, _ = stage_at(config, checkpoint.epoch - 1, workshop)
@@ -83,12 +103,18 @@ def finish(config: Experiment, checkpoint: Checkpoint, workshop: TrainingContext
     return Result(metrics, logits, labels)
 
 
-def build_keras_model(config: Experiment, trained: Checkpoint, workshop: TrainingContext) -> keras.Model:
-    """Return the trained classifier as a Keras model of standard layers: images (n, H, W, 3) in 0..255 to float32 logits (n, K)."""
+def build_keras_model(
+    config: Experiment, trained: Checkpoint, workshop: TrainingContext
+) -> keras.Model:
+    """Return the trained classifier as a Keras model of standard layers: images (n, H, W, 3) in
+    0..255 to float32 logits (n, K).
+    """
     return build_trained_classifier(config, trained, workshop).model
 
 
-def build_trained_classifier(config: Experiment, trained: Checkpoint, workshop: TrainingContext) -> Classifier:
+def build_trained_classifier(
+    config: Experiment, trained: Checkpoint, workshop: TrainingContext
+) -> Classifier:
     """Return the trained classifier and its parts, in Keras' own layers."""
     assert trained.state is not None
     dataset, classifier = (
@@ -96,7 +122,13 @@ def build_trained_classifier(config: Experiment, trained: Checkpoint, workshop: 
         workshop.classifier(config),
     )  # and no features: this may not be where it was trained
     size, classes = dataset.image_size, len(dataset.classes)
-    made = build(replace(config.model, weights="none"), image_size=size, classes=classes, lower=False, trusted=workshop.trusted)
+    made = build(
+        replace(config.model, weights="none"),
+        image_size=size,
+        classes=classes,
+        lower=False,
+        trusted=workshop.trusted,
+    )
     made.backbone.set_weights(classifier.backbone.get_weights())
     tuned = config.train.finetune and trained.epoch > config.train.head_epochs
     if tuned:
@@ -120,15 +152,20 @@ def steps_at(config: Experiment, epoch: int, full: int) -> int:
     return min(full, config.train.steps_per_epoch or full) if main else full
 
 
-def hyperparameters(config: Experiment, epoch: int, steps: int, replicas: int = 1) -> Hyperparameters:
-    """Return the traced numbers of the stage that trains this epoch of ``steps`` steps on so many replicas."""
+def hyperparameters(
+    config: Experiment, epoch: int, steps: int, replicas: int = 1
+) -> Hyperparameters:
+    """Return the traced numbers of the stage that trains this epoch of ``steps`` steps on so many
+    replicas.
+    """
     train, main = config.train, epoch >= config.train.all_epochs - config.train.epochs
     values = {
         "loss": arguments(config.loss),
         "augment": arguments(config.augment),
         "schedule": arguments(config.schedule) if main else CONSTANT,
         "train": {
-            "learning_rate": (train.learning_rate if main else train.head_learning_rate) * replicas ** SCALING[train.lr_scaling],
+            "learning_rate": (train.learning_rate if main else train.head_learning_rate)
+            * replicas ** SCALING[train.lr_scaling],
             "backbone_lr_multiplier": train.backbone_lr_multiplier,
             "weight_decay": train.weight_decay,
             "gradient_clip_norm": train.gradient_clip_norm or np.inf,
@@ -156,4 +193,7 @@ def part_labels(workshop: TrainingContext, config: Experiment, part: str) -> np.
 def _require_finite(metrics: Metrics, epoch: int) -> None:
     broken = {name: value for name, value in metrics.items() if not np.isfinite(value)}
     if broken:
-        raise TrialFailed(f"{', '.join(f'{name} is {value}' for name, value in broken.items())} after epoch {epoch}")
+        raise TrialFailed(
+            f"{', '.join(f'{name} is {value}' for name, value in broken.items())} after "
+            f"epoch {epoch}"
+        )

@@ -40,7 +40,9 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         if durable:
             _sync(path.parent)
     except OSError as error:
-        raise StudyError(f"cannot write {path}: {error.strerror}. Make room and run the same command again") from error
+        raise StudyError(
+            f"cannot write {path}: {error.strerror}. Make room and run the same command again"
+        ) from error
     finally:
         if name is not None:
             Path(name).unlink(missing_ok=True)
@@ -82,7 +84,9 @@ def move(source: Path, target: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk: a rename alone can be lost with the power."""
+    """Wait until a file, or the names in a folder, are on disk: a rename alone can be lost with the
+    power.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

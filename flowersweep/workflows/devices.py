@@ -1,4 +1,6 @@
-"""What the trials of a study compute on: the accelerators of this process, or workers, which then have them."""
+"""What the trials of a study compute on: the accelerators of this process, or workers, which then
+have them.
+"""
 
 from __future__ import annotations
 
@@ -23,27 +25,39 @@ from flowersweep.study.records import StudyRecord
 from flowersweep.training.image_trainer import make_worker_trainer
 
 
-def start_workers(config: Config, journal: Journal, open_: contextlib.ExitStack, *, trains: bool) -> tuple[WorkerPool | None, Runtime]:
-    """Return the workers that a study which ``trains`` needs, if any, and what its trials compute on; ``open_`` ends the workers."""
+def start_workers(
+    config: Config, journal: Journal, open_: contextlib.ExitStack, *, trains: bool
+) -> tuple[WorkerPool | None, Runtime]:
+    """Return the workers that a study which ``trains`` needs, if any, and what its trials compute
+    on; ``open_`` ends the workers.
+    """
     pool = _make_pool(config, journal) if trains else None
     if pool:
         open_.enter_context(pool)
-    return pool, _with_workers(config, pool, journal) if uses_workers(config) else start_runtime(config)
+    return pool, _with_workers(config, pool, journal) if uses_workers(config) else start_runtime(
+        config
+    )
 
 
 def start_threads(config: Config, trainer: Trainer, journal: Journal) -> Threads:
-    """Return what does several trials at a time in this process, which begins when it is entered."""
-    threads: Threads = _executor_of(config)(trainer, config.sweep.workers, StudyRecord(journal.events))
+    """Return what runs several trials at a time in this process; it begins when entered."""
+    threads: Threads = _executor_of(config)(
+        trainer, config.sweep.workers, StudyRecord(journal.events)
+    )
     return threads
 
 
 def start_runtime(config: Config, platform: str | None = None) -> Runtime:
     """Have JAX take the accelerators, or those of ``platform``; return what there is."""
-    return start(Path(config.dir) / "cache" / "compiled", **asdict(config.distributed), platform=platform)
+    return start(
+        Path(config.dir) / "cache" / "compiled", **asdict(config.distributed), platform=platform
+    )
 
 
 def _with_workers(config: Config, pool: WorkerPool | None, journal: Journal) -> Runtime:
-    """Leave the accelerators to the workers; return what they compute on, as far as a study depends on it."""
+    """Leave the accelerators to the workers; return what they compute on, as far as a study depends
+    on it.
+    """
     runtime = start_runtime(config, platform="cpu")
     if pool is None:  # there is nothing to train: what the study was begun on
         settings = StudyRecord(journal.events[:1]).started.settings if journal.events else {}
@@ -51,15 +65,23 @@ def _with_workers(config: Config, pool: WorkerPool | None, journal: Journal) -> 
     facts = pool.wait_until_ready()
     if pool.local and facts.platform != "cpu":
         raise ConfigError(
-            f"sweep.workers={config.sweep.workers} shares the cores of this machine, and its {facts.device_kind} belongs to one process: "
-            "executor=ray hands devices out, sweep.workers=1 trains in this process, JAX_PLATFORMS=cpu before the command leaves them alone"
+            f"sweep.workers={config.sweep.workers} shares the cores of this machine, and its "
+            f"{facts.device_kind} belongs to one process: "
+            "executor=ray hands devices out, sweep.workers=1 trains in this process, "
+            "JAX_PLATFORMS=cpu before the command leaves them alone"
         )
-    return replace(runtime, platform=facts.platform, device_kind=facts.device_kind, replicas=facts.replicas)
+    return replace(
+        runtime, platform=facts.platform, device_kind=facts.device_kind, replicas=facts.replicas
+    )
 
 
 def _make_pool(config: Config, journal: Journal) -> WorkerPool | None:
-    """Return the workers that a study needs, which are not there yet; None if it trains in this process, or nothing is left to train."""
-    left = config.sweep.n_trials - sum(record.ended is not None for record in StudyRecord(journal.events).trials)
+    """Return the workers that a study needs, which are not there yet; None if it trains in this
+    process, or nothing is left to train.
+    """
+    left = config.sweep.n_trials - sum(
+        record.ended is not None for record in StudyRecord(journal.events).trials
+    )
     if not uses_workers(config) or left < 1:
         return None
     backend = _executor_of(config)(**arguments(config.executor), workers=config.sweep.workers)

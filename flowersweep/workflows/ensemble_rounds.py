@@ -1,4 +1,6 @@
-"""TrainingRounds of trials: every member of an ensemble with a seed of its own, then pools of what came out."""
+"""TrainingRounds of trials: every member of an ensemble with a seed of its own, then pools of what
+came out.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ from flowersweep.util.files import read_arrays
 
 @dataclass(frozen=True)
 class TrainingRounds:
-    """TrainingRounds of trials: every member with a seed of its own, then every candidate, which pools the members of its round.
+    """TrainingRounds of trials: every member with a seed of its own, then every candidate, which
+    pools the members of its round.
 
     See `search.source.TrialSource`.
     """
@@ -64,7 +67,9 @@ class TrainingRounds:
             return replace(dict(self.members)[name], seed=self.seed)
         entry = self.entries[name]
         weights = {f"member_{n}": float(weight) for n, weight in enumerate(entry["weights"])}
-        pooled = Ensemble([member for member, _ in self.members], pooling=entry["pooling"], weights=weights)
+        pooled = Ensemble(
+            [member for member, _ in self.members], pooling=entry["pooling"], weights=weights
+        )
         return replace(self.members[0][1], seed=self.seed, ensemble=pooled)
 
     def settings(self, params: Params) -> Settings:
@@ -78,10 +83,19 @@ class TrainingRounds:
     def describe(self) -> dict[str, Any]:
         """Return members and candidates as plain data."""
         values = distribution_to_json(self.distributions({})["candidate"])
-        return {"candidate": {"path": "candidate", "values": values, "when": {}, "entries": self.entries}}
+        return {
+            "candidate": {
+                "path": "candidate",
+                "values": values,
+                "when": {},
+                "entries": self.entries,
+            }
+        }
 
     def changes(self, name: str) -> int:
-        """Return how much more a candidate is than the simplest: each further network is one, and so are unequal weights."""
+        """Return how much more a candidate is than the simplest: each further network is one, and
+        so are unequal weights.
+        """
         weights = [weight for weight in self.entries[name]["weights"] if weight > 0]
         return len(weights) - 1 + int(max(weights) > min(weights))
 
@@ -111,7 +125,9 @@ class TrainingRounds:
         _, pool = self.pool(record, folder)
         first = self._first_of_round(record)
         used = [n for n, weight in enumerate(pool.weights) if weight > 0]
-        trained = {n: (self.members[n][1], Checkpoint.load(network_path(folder, first + n))) for n in used}
+        trained = {
+            n: (self.members[n][1], Checkpoint.load(network_path(folder, first + n))) for n in used
+        }
         return build_ensemble(trained, pool, context)
 
     def _first_of_round(self, record: TrialRecord) -> int:
@@ -119,7 +135,7 @@ class TrainingRounds:
 
 
 class RoundTrial:
-    """The work of a trial in rounds: trains a member, or pools what was trained in the same round."""
+    """The work of a trial in rounds: train a member, or pool what the same round trained."""
 
     def __init__(self, rounds: TrainingRounds) -> None:
         self._rounds, self._training = rounds, TrainTrial(keep_networks=True)
@@ -135,5 +151,13 @@ class RoundTrial:
 def _members(arrays: Mapping[str, Arrays], home: Config) -> Members:
     first = next(iter(arrays.values()))
     parts = [part for part in PARTS if part in first]
-    logits = {part: [np.asarray(each[part], np.float32) for each in arrays.values()] for part in parts}
-    return Members(tuple(arrays), logits, {part: first[f"{part}_labels"] for part in ("tune", "holdout")}, home.data, "")
+    logits = {
+        part: [np.asarray(each[part], np.float32) for each in arrays.values()] for part in parts
+    }
+    return Members(
+        tuple(arrays),
+        logits,
+        {part: first[f"{part}_labels"] for part in ("tune", "holdout")},
+        home.data,
+        "",
+    )

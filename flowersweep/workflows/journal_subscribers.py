@@ -1,4 +1,6 @@
-"""What goes along with a study while it runs: samples of the machine in its journal, and threads that carry the journal to its views."""
+"""What goes along with a study while it runs: samples of the machine in its journal, and threads
+that carry the journal to its views.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,15 @@ class JournalSubscribers:
     def __init__(self, config: Config, journal: Journal, open_: contextlib.ExitStack) -> None:
         dir = Path(config.dir)
         self.journal = journal
-        self._shipper = open_.enter_context(Shipper(MlflowSink(journal.path, config.tracking, dir))) if config.tracking.enabled else None
+        self._shipper = (
+            open_.enter_context(Shipper(MlflowSink(journal.path, config.tracking, dir)))
+            if config.tracking.enabled
+            else None
+        )
         self._mirror = (
-            open_.enter_context(Shipper(OptunaExporter(journal.path, config.sweep.optuna_storage))) if config.sweep.optuna_storage else None
+            open_.enter_context(Shipper(OptunaExporter(journal.path, config.sweep.optuna_storage)))
+            if config.sweep.optuna_storage
+            else None
         )
         self._machine = MachineMonitor(journal.path.parent)
 

@@ -1,4 +1,6 @@
-"""From a trial to its model in MLflow: the network as it was trained, with an example and what it needs to be used."""
+"""From a trial to its model in MLflow: the network as it was trained, with an example and what it
+needs to be used.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,18 @@ def log_best(study: Study, context: TrainingContext, members: Members | None) ->
     if any((logged.trial, logged.store) == (best.number, store) for logged in study.record.models):
         return
     if members is not None:
-        config, model = replace(config, data=study.config.data), build_best_model(study, members, context)
+        config, model = (
+            replace(config, data=study.config.data),
+            build_best_model(study, members, context),
+        )
     elif not study.trial_store.weights(best).exists():
-        log.warning("no model was logged: the weights of trial %d are not there any more. Promote the study", best.number)
+        log.warning(
+            (
+                "no model was logged: the weights of trial %d are not there any more. Promote "
+                "the study"
+            ),
+            best.number,
+        )
         return
     else:
         broadcast_command(context.runtime, SHARE, best.params)
@@ -53,7 +64,14 @@ def log_network(config: Config, trial: int, model: Any, workshop: TrainingContex
     """Log a Keras model to the MLflow run of a trial; return the run's id."""
     dataset = workshop.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], model.input_shape[1:3])
-    run = run_ids(study_folder(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[trial]
-    facts = {"classes": list(dataset.classes), "data": masked(asdict(config.data)), "study": config.study, "trial": trial}
+    run = run_ids(study_folder(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[
+        trial
+    ]
+    facts = {
+        "classes": list(dataset.classes),
+        "data": masked(asdict(config.data)),
+        "study": config.study,
+        "trial": trial,
+    }
     log_model(run, model, example, client(config.tracking, Path(config.dir)), facts=facts)
     return run

@@ -1,4 +1,4 @@
-"""From a registered model and images to a submission: one line an image, with its id and its label."""
+"""From a registered model and images to a submission: a line for each image, with id and label."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Submission:
-    """What was written: the file, the number of images, and how many of them the first view alone gives another label."""
+    """What was written: the file, the number of images, and how many of them the first view alone
+    gives another label.
+    """
 
     path: Path
     images: int
@@ -38,21 +40,25 @@ class Submission:
 def predict(config: Config, overrides: Sequence[str]) -> Submission:
     """Write ``id,label`` for every image of ``config.split``.
 
-    The label is the class with the largest probability, in the mean over ``config.views`` views of the image: the image as it is,
-    then its mirror image, then the same two of its central 90 % and 80 % (`flowersweep.training.augment.views`). Each takes the network's
-    time once more. The images are those that the model was trained with, unless the command line names others. Raises TrackingError
-    if there is no such model, and DataError if the images do not fit it.
+    The label is the class with the largest probability, in the mean over ``config.views`` views of
+    the image: the image as it is, then its mirror image, then the same two of its central 90 % and
+    80 % (`flowersweep.training.augment.views`). Each takes the network's time once more. The images
+    are those that the model was trained with, unless the command line names others. Raises
+    TrackingError if there is no such model, and DataError if the images do not fit it.
     """
     path = Path(config.output or "submission.csv")
     if path.is_dir() or not path.parent.is_dir():
         raise ConfigError(f"output={path}: must be a file in a folder that exists")
     if config.version is not None and (config.alias or config.run):
         raise ConfigError(
-            f"version={config.version} names a model, and so does {'alias' if config.alias else 'run'}: leave one of them out"
+            f"version={config.version} names a model, and so does "
+            f"{'alias' if config.alias else 'run'}: leave one of them out"
         )
     dir, alias = Path(config.dir), config.alias if config.run is None else None
     model = load_predictor(config, alias=alias, version=config.version, run=config.run)
-    facts = registry.model_metadata(config.tracking, dir, alias=alias, version=config.version, run=config.run)
+    facts = registry.model_metadata(
+        config.tracking, dir, alias=alias, version=config.version, run=config.run
+    )
     images = recorded_or_named(overrides, config.data, Data(**facts["data"]))
     height, width = model.input_shape[1:3]
     dataset = open_dataset(images, dir / "cache", trusted=tuple(config.trusted_modules))
@@ -63,65 +69,98 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
         writer = csv.writer(file)
         writer.writerow(["id", "label"])
         changed = 0
-        for id, (label, plain) in zip(split.ids, labels(model, in_order(split, (height, width), BATCH), config.tta_views), strict=True):
+        for id, (label, plain) in zip(
+            split.ids,
+            labels(model, in_order(split, (height, width), BATCH), config.tta_views),
+            strict=True,
+        ):
             writer.writerow([id, label])
             changed += label != plain
         file.detach()  # or it would close the file
     return Submission(path, len(split), changed)
 
 
-def load_predictor(config: Config, *, alias: str | None = None, version: int | None = None, run: str | None = None) -> Any:
-    """Return a registered model or that of a run, as fast as this machine can run it. Raises TrackingError if there is none."""
+def load_predictor(
+    config: Config, *, alias: str | None = None, version: int | None = None, run: str | None = None
+) -> Any:
+    """Return a registered model or that of a run, as fast as this machine can run it.
+
+    Raises TrackingError if there is none.
+    """
     runtime = start(Path(config.dir) / "cache" / "compiled")
     model = registry.load(config.tracking, Path(config.dir), alias=alias, version=version, run=run)
     return lower_for_cpu(model) if runtime.platform == "cpu" else model
 
 
 class HoldoutPrediction(NamedTuple):
-    """What a model says of the holdout: logits (n, K), labels (n,), and a name of these very images."""
+    """What a model says of the holdout: logits (n, K), labels (n,), and a name of these very
+    images.
+    """
 
     logits: np.ndarray
     labels: np.ndarray
     images: str
 
 
-def predict_holdout(config: Config, *, alias: str | None = None, run: str | None = None) -> HoldoutPrediction:
-    """Return what a registered model, or that of a run, predicts on the holdout of the configured images.
+def predict_holdout(
+    config: Config, *, alias: str | None = None, run: str | None = None
+) -> HoldoutPrediction:
+    """Return what a registered model, or that of a run, predicts on the holdout of the configured
+    images.
 
     Raises TrackingError if there is no such model, and DataError if the images do not fit it.
     """
     model, dir = load_predictor(config, alias=alias, run=run), Path(config.dir)
     dataset = open_dataset(config.data, dir / "cache", trusted=tuple(config.trusted_modules))
-    _require_fit(dataset, registry.model_metadata(config.tracking, dir, alias=alias, run=run), "val")
+    _require_fit(
+        dataset, registry.model_metadata(config.tracking, dir, alias=alias, run=run), "val"
+    )
     split, size = dataset.splits["val"], model.input_shape[1:3]
     assert split.labels is not None
     batches = padded(split, size, BATCH, dataset.holdout)
     logits = np.concatenate([np.asarray(model.predict_on_batch(images)) for images in batches])
-    images = f"{dataset.digest[:16]}.{config.data.split_seed}"  # of the same images another split seed holds out others
+    # of the same images another split seed holds out others
+    images = f"{dataset.digest[:16]}.{config.data.split_seed}"
     return HoldoutPrediction(logits[: len(dataset.holdout)], split.labels[dataset.holdout], images)
 
 
 def labels(model: Any, batches: Iterator[np.ndarray], count: int) -> Iterator[tuple[int, int]]:
     """Yield the label of each image over so many views, and that of the first view alone."""
     for images in batches:
-        full = np.concatenate([images, np.zeros((BATCH - len(images), *images.shape[1:]), images.dtype)])  # one shape, one program
-        logits = np.stack([model.predict_on_batch(view)[: len(images)] for view in tta_views(full, count)])
+        # one shape, one program
+        full = np.concatenate(
+            [images, np.zeros((BATCH - len(images), *images.shape[1:]), images.dtype)]
+        )
+        logits = np.stack(
+            [model.predict_on_batch(view)[: len(images)] for view in tta_views(full, count)]
+        )
         plain = logits[0].argmax(axis=1)
-        found = plain if count == 1 else np.mean([probabilities(view) for view in logits], axis=0).argmax(axis=1)
+        found = (
+            plain
+            if count == 1
+            else np.mean([probabilities(view) for view in logits], axis=0).argmax(axis=1)
+        )
         yield from zip(found.tolist(), plain.tolist(), strict=True)
 
 
 def _require_fit(dataset: Dataset, facts: dict[str, Any], split: str) -> None:
     if split not in dataset.splits:
-        raise DataError(f"{dataset.dir} has no split {split!r}. Splits: {', '.join(dataset.splits)}")
+        raise DataError(
+            f"{dataset.dir} has no split {split!r}. Splits: {', '.join(dataset.splits)}"
+        )
     if len(dataset.classes) != len(facts["classes"]):
         raise DataError(
-            f"the model knows {len(facts['classes'])} classes, {dataset.dir} has {len(dataset.classes)}: "
-            "leave data out to take the images it was trained with, or name a folder of the same classes"
+            f"the model knows {len(facts['classes'])} classes, {dataset.dir} has "
+            f"{len(dataset.classes)}: "
+            "leave data out to take the images it was trained with, or name a folder of the same "
+            "classes"
         )
-    other = [pair for pair in zip(facts["classes"], dataset.classes, strict=True) if pair[0] != pair[1]]
+    other = [
+        pair for pair in zip(facts["classes"], dataset.classes, strict=True) if pair[0] != pair[1]
+    ]
     if other:
         raise DataError(
-            f"the classes of {dataset.dir} are not those of the model: {other[0][1]!r} stands where the model has {other[0][0]!r}. "
+            f"the classes of {dataset.dir} are not those of the model: {other[0][1]!r} stands "
+            f"where the model has {other[0][0]!r}. "
             "Name a folder of the same classes in the same order, or their names: data.classes=FILE"
         )

@@ -1,7 +1,8 @@
-"""From a study to a champion: its best configurations are trained anew with fresh seeds, and the gate decides.
+"""From a study to a champion: its best configurations are trained anew with fresh seeds, and the
+gate decides.
 
-What is trained is a study of its own beside the first, ``NAME-promotion-...``, with the same coordinator, journal and tracking: killed,
-it goes on, and asked again it trains nothing.
+What is trained is a study of its own beside the first, ``NAME-promotion-...``, with the same
+coordinator, journal and tracking: killed, it goes on, and asked again it trains nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,13 @@ from flowersweep.config.paths import Settings, differences_from
 from flowersweep.config.schema import COMMAND, TRAINED, Config, Experiment
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import StudyError
-from flowersweep.evaluation.gate import Candidate, Verdict, compare_with_champion, select_one_se, to_dict
+from flowersweep.evaluation.gate import (
+    Candidate,
+    Verdict,
+    compare_with_champion,
+    select_one_se,
+    to_dict,
+)
 from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.statistics import mcnemar, wilson
 from flowersweep.runtime import start
@@ -49,11 +56,12 @@ from flowersweep.workflows.sweep import SweepResult, run_study
 
 DEFAULT = "default"
 # words of a study that its promotion does not repeat: they could run code or reach other machines
-UNHEARD = ("executor.address", "executor.runtime_env")  # what a journal says of who trains, and must not
+# what a journal says of who trains, and must not
+UNHEARD = ("executor.address", "executor.runtime_env")
 
 
 class CountComparison(Protocol):
-    """Note a comparison before it is made; return the how-manieth on these held-out images it is."""
+    """Note a comparison before it is made; return its number on these held-out images, from 1."""
 
     def __call__(self, *, challenger: str) -> int:
         """``challenger``: what is compared with the champion."""
@@ -61,7 +69,7 @@ class CountComparison(Protocol):
 
 @dataclass(frozen=True)
 class Opponent:
-    """The champion that a candidate is compared with, on the held-out images of one configuration."""
+    """The champion that a candidate is compared with, on one configuration's held-out images."""
 
     run: str
     logits: np.ndarray  # (n, K) on holdout
@@ -73,7 +81,10 @@ Champion = Callable[[Config], Opponent]
 
 @dataclass(frozen=True)
 class Candidates:
-    """Configurations that were chosen before, as the source of a study. See `search.source.TrialSource`."""
+    """Configurations that were chosen before, as the source of a study.
+
+    See `search.source.TrialSource`.
+    """
 
     space: Space  # of the study that they come from
     entries: dict[str, Params]  # name -> point of that space
@@ -92,7 +103,9 @@ class Candidates:
 
     def config(self, params: Params) -> Config:
         """Return the configuration of a candidate, with the seed of this study."""
-        return replace(self.space.config(self.entries[params.get("candidate", DEFAULT)]), seed=self.seed)
+        return replace(
+            self.space.config(self.entries[params.get("candidate", DEFAULT)]), seed=self.seed
+        )
 
     def settings(self, params: Params) -> Settings:
         """Return where a candidate differs from the default."""
@@ -105,7 +118,14 @@ class Candidates:
     def describe(self) -> dict[str, Any]:
         """Return the candidates as plain data."""
         values = distribution_to_json(self.distributions({})["candidate"])
-        return {"candidate": {"path": "candidate", "values": values, "when": {}, "entries": self.entries}}
+        return {
+            "candidate": {
+                "path": "candidate",
+                "values": values,
+                "when": {},
+                "entries": self.entries,
+            }
+        }
 
     def trained_config(self, record: TrialRecord) -> Config:
         """Return the configuration that a trial was trained with."""
@@ -158,7 +178,8 @@ def run_promotion(
     features: Progress = lambda what, done, total: None,
     watch: Callable[[Study, TrialRecord | None], None] = lambda study, record: None,
 ) -> Decision:
-    """Train the study's best configurations and its default anew, choose one on tune, compare it with the champion on holdout.
+    """Train the study's best configurations and its default anew, choose one on tune, compare it
+    with the champion on holdout.
 
     Raises StudyError if the study has no complete trial, or nothing that could be trained again.
     """
@@ -167,16 +188,27 @@ def run_promotion(
     words = journal_words(started.overrides)
     _require_same(started, compose(words))
     composed = compose([*words, *overrides])
-    base = replace(config.with_experiment(composed.experiment), trusted_modules=composed.trusted_modules)  # a sweep file may trust, too
+    # a sweep file may trust, too
+    base = replace(
+        config.with_experiment(composed.experiment), trusted_modules=composed.trusted_modules
+    )
     searched = started.config["sweep"]["space"]
-    space = build_space(base, [*words, *overrides], parse(words)) if searched else Space((), {}, (*words, *overrides), frozenset())
+    space = (
+        build_space(base, [*words, *overrides], parse(words))
+        if searched
+        else Space((), {}, (*words, *overrides), frozenset())
+    )
     names = objective_names(base)
     ranked = ranked_for(trials, names, study.objectives)
     entries = candidates(base, space, ranked, config.promotion.top, started.settings["replicas"])
-    if uses_workers(base):  # JAX takes the accelerators when it first computes, and they are the workers'
+    # JAX takes the accelerators when it first computes, and they are the workers'
+    if uses_workers(base):
         start(Path(config.dir) / "cache" / "compiled", platform="cpu")
-    against = champion(base) if champion else None  # before minutes of training: what does not fit is said now
-    what = hashlib.sha256(json.dumps([started.time, entries, names], sort_keys=True).encode()).hexdigest()
+    # before minutes of training: what does not fit is said now
+    against = champion(base) if champion else None
+    what = hashlib.sha256(
+        json.dumps([started.time, entries, names], sort_keys=True).encode()
+    ).hexdigest()
     count = len(entries) * config.promotion.seeds
     again = retraining_config(config, base, what, count, budget=config.sweep.budget)
     points = Candidates(space, entries, again.seed, base)
@@ -190,20 +222,36 @@ def run_promotion(
         watch=watch,
     )
     require_all(outcome, count)
-    return decide(again, points, outcome.trials[:count], against, {"study": config.study, "picked_from": len(trials)})
+    return decide(
+        again,
+        points,
+        outcome.trials[:count],
+        against,
+        {"study": config.study, "picked_from": len(trials)},
+    )
 
 
 def journal_words(overrides: Sequence[str]) -> list[str]:
-    """Return the words that a study was begun with, less those that a journal, which may be somebody else's, must not say.
+    """Return the words that a study was begun with, less those that a journal, which may be
+    somebody else's, must not say.
 
-    Which modules and which cluster are trusted, and where else configurations lie, is for the command to say.
+    Which modules and which cluster are trusted, and where else configurations lie, is for the
+    command to say.
     """
     keys = zip(overrides, map(key_of, overrides), strict=True)
-    return [word for word, key in keys if role_of(key) not in (None, COMMAND) and not is_within(key, *UNHEARD)]
+    return [
+        word
+        for word, key in keys
+        if role_of(key) not in (None, COMMAND) and not is_within(key, *UNHEARD)
+    ]
 
 
-def retraining_config(config: Config, base: Config, what: str, count: int, **of_sweep: Any) -> Config:
-    """Return the study in which ``count`` things of ``what`` are trained anew as ``base`` says; ``config`` names the first study."""
+def retraining_config(
+    config: Config, base: Config, what: str, count: int, **of_sweep: Any
+) -> Config:
+    """Return the study in which ``count`` things of ``what`` are trained anew as ``base`` says;
+    ``config`` names the first study.
+    """
     # logits are never removed, or asking for fewer seeds would remove what was trained
     kept: dict[str, Any] = {
         "n_trials": count,
@@ -227,11 +275,18 @@ def require_all(outcome: SweepResult, count: int) -> None:
     """Raise StudyError if not all trainings are there, here and in MLflow."""
     if outcome.stopped or not outcome.shipped:
         why = outcome.stopped or "MLflow does not have all of it yet"
-        raise StudyError(f"{why}: nothing is decided before all {count} trainings are there; the same command goes on")
+        raise StudyError(
+            f"{why}: nothing is decided before all {count} trainings are there; the same "
+            "command goes on"
+        )
 
 
-def candidates(config: Experiment, space: Space, ranked: Sequence[TrialRecord], top: int, replicas: int) -> dict[str, Params]:
-    """Return the default configuration and the best of ``ranked`` trials, none of them twice: name -> parameters."""
+def candidates(
+    config: Experiment, space: Space, ranked: Sequence[TrialRecord], top: int, replicas: int
+) -> dict[str, Params]:
+    """Return the default configuration and the best of ``ranked`` trials, none of them twice: name
+    -> parameters.
+    """
     entries, seen = {DEFAULT: Params()}, {identity(space.config({}), replicas)}
     for record in ranked:
         what = identity(space.config(record.params), replicas)
@@ -241,8 +296,11 @@ def candidates(config: Experiment, space: Space, ranked: Sequence[TrialRecord], 
     return entries
 
 
-def ranked_for(trials: Sequence[TrialRecord], names: Sequence[str], of_study: Sequence[str]) -> list[TrialRecord]:
-    """Return the complete trials, the best first by the objectives ``names``, whichever the study had.
+def ranked_for(
+    trials: Sequence[TrialRecord], names: Sequence[str], of_study: Sequence[str]
+) -> list[TrialRecord]:
+    """Return the complete trials, the best first by the objectives ``names``, whichever the study
+    had.
 
     Raises:
         StudyError: a complete trial does not have one of these metrics.
@@ -252,89 +310,158 @@ def ranked_for(trials: Sequence[TrialRecord], names: Sequence[str], of_study: Se
     complete = [trial for trial in trials if trial.state == "complete"]
     for name in names:
         if lacking := [trial.number for trial in complete if name not in trial.metrics]:
+            usable = ", ".join(
+                sorted(key for key in complete[0].metrics if key.startswith("tune/"))
+            )
             raise StudyError(
-                f"sweep.objective={name}: trial {lacking[0]} of the study has no such metric, so its trials cannot be ranked by it. "
-                f"Use one of {', '.join(sorted(key for key in complete[0].metrics if key.startswith('tune/')))}, "
+                f"sweep.objective={name}: trial {lacking[0]} of the study has no such metric, so "
+                f"its trials cannot be ranked by it. Use one of {usable}, "
                 f"or leave sweep.objective out: the study's is {of_study[0]}"
             )
-    return sorted(complete, key=lambda trial: rank_key([trial.metrics[name] for name in names], names))
+    return sorted(
+        complete, key=lambda trial: rank_key([trial.metrics[name] for name in names], names)
+    )
 
 
 def load_study(config: Config) -> StudyRecord:
     path = study_folder(config) / "journal.jsonl"
     study = read_study(path.parent)
     if not any(trial.state == "complete" for trial in study.trials):
-        raise StudyError(f'the study "{config.study}" has no complete trial in {path.parent}: run it there first')
+        raise StudyError(
+            f'the study "{config.study}" has no complete trial in {path.parent}: run it there first'
+        )
     return study
 
 
 def promotion_evidence(config: Config) -> dict[str, str]:
-    """Return what may be said of a study's best trial, from its journal; nothing if the journal is not here."""
+    """Return what may be said of a study's best trial, from its journal; nothing if the journal is
+    not here.
+    """
     folder = study_folder(config)
     study = read_study(folder)
-    told = describe_best(folder, study.best, len(study.trials), study.started.objective) if study else None
+    told = (
+        describe_best(folder, study.best, len(study.trials), study.started.objective)
+        if study
+        else None
+    )
     return {"flowersweep.claim": told} if told else {}
 
 
 def _require_same(started: StudyStarted, now: Config) -> None:
-    """Raise StudyError if the study's own words do not mean any more what they meant, since ``conf`` or ``sweeps`` have changed."""
+    """Raise StudyError if the study's own words do not mean any more what they meant, since
+    ``conf`` or ``sweeps`` have changed.
+    """
     old = {path: value for path, value in started.settings.items() if role_of(path) is TRAINED}
     new = json.loads(json.dumps(settings_with_role(now, TRAINED)))
     if changed := describe_changes(old, new):
-        raise StudyError(f"the study was begun with other settings than its words mean now ({'; '.join(changed)}): take the changes back")
+        raise StudyError(
+            "the study was begun with other settings than its words mean now "
+            f"({'; '.join(changed)}): take the changes back"
+        )
 
 
-def decide(config: Config, points: Retrained, trials: Sequence[TrialRecord], against: Opponent | None, known: dict[str, Any]) -> Decision:
-    """Choose a candidate on tune, compare it with the champion on holdout, and log the model of its best seed."""
+def decide(
+    config: Config,
+    points: Retrained,
+    trials: Sequence[TrialRecord],
+    against: Opponent | None,
+    known: dict[str, Any],
+) -> Decision:
+    """Choose a candidate on tune, compare it with the champion on holdout, and log the model of its
+    best seed.
+    """
     folder, maximize = study_folder(config), direction(config.sweep.objective) == "maximize"
-    by_name = {name: [trial for trial in trials if trial.params["candidate"] == name] for name in points.entries}
-    complete = {name: [trial for trial in of if trial.state == "complete"] for name, of in by_name.items()}
+    by_name = {
+        name: [trial for trial in trials if trial.params["candidate"] == name]
+        for name in points.entries
+    }
+    complete = {
+        name: [trial for trial in of if trial.state == "complete"] for name, of in by_name.items()
+    }
     kept = {name: [_kept(folder, trial) for trial in of] for name, of in complete.items() if of}
     if all(len(of) < 2 for of in kept.values()):
-        raise StudyError(f"too few trainings of {config.study} were completed to decide; the reasons: status study={config.study}")
+        raise StudyError(
+            f"too few trainings of {config.study} were completed to decide; the reasons: "
+            f"status study={config.study}"
+        )
     found = [_candidate(name, complete[name], kept[name], points) for name in kept]
     chosen = found[select_one_se(found, maximize=maximize)]
     best = (max if maximize else min)(complete[chosen.name], key=lambda trial: trial.value or 0.0)
     labels = kept[chosen.name][0]["holdout_labels"]
     workshop = TrainingContext(
-        start(Path(config.dir) / "cache" / "compiled"), Path(config.dir) / "cache", lambda *_: None, config.trusted_modules
+        start(Path(config.dir) / "cache" / "compiled"),
+        Path(config.dir) / "cache",
+        lambda *_: None,
+        config.trusted_modules,
     )
     run = log_network(
-        replace(points.trained_config(best), study=config.study), best.number, points.build_model(best, folder, workshop), workshop
+        replace(points.trained_config(best), study=config.study),
+        best.number,
+        points.build_model(best, folder, workshop),
+        workshop,
     )
     verdict = None
     if against is not None:
         challenger = f"run {run}, of {len(trials)} trainings"
-        comparison = 1 if run == against.run else against.count_comparison(challenger=challenger)  # itself is no challenger
+        # itself is no challenger
+        comparison = 1 if run == against.run else against.count_comparison(challenger=challenger)
         seeds = [each.holdout for each in found]
-        verdict = compare_with_champion(chosen.holdout, against.logits, labels, seeds, comparison=comparison)
+        verdict = compare_with_champion(
+            chosen.holdout, against.logits, labels, seeds, comparison=comparison
+        )
     evidence = {
         **known,
         "chosen": chosen.name,
         "trial": best.number,
         "settings": {**points.settings(best.params), "seed": points.trained_config(best).seed},
-        "rule": f"simplest within one standard error of the best mean {config.sweep.objective} over {len(chosen.tune)} seeds on tune",
+        "rule": (
+            f"simplest within one standard error of the best mean {config.sweep.objective} over "
+            f"{len(chosen.tune)} seeds on tune"
+        ),
         "objective": config.sweep.objective,
         "candidates": [_told(each, complete[each.name]) for each in found],
         "images": {"tune": len(kept[chosen.name][0]["tune_labels"]), "holdout": len(labels)},
-        "promoted": _promoted(kept[chosen.name][complete[chosen.name].index(best)], None if against is None else against.logits),
-        "against_champion": None if verdict is None else {"metric": "holdout/macro_f1", **to_dict(verdict)},
+        "promoted": _promoted(
+            kept[chosen.name][complete[chosen.name].index(best)],
+            None if against is None else against.logits,
+        ),
+        "against_champion": None
+        if verdict is None
+        else {"metric": "holdout/macro_f1", **to_dict(verdict)},
     }
     return Decision(verdict is None or verdict.better, run, chosen.name, verdict, evidence)
 
 
-def _candidate(name: str, trials: Sequence[TrialRecord], kept: Sequence[Mapping[str, np.ndarray]], points: Retrained) -> Candidate:
+def _candidate(
+    name: str,
+    trials: Sequence[TrialRecord],
+    kept: Sequence[Mapping[str, np.ndarray]],
+    points: Retrained,
+) -> Candidate:
     return Candidate(
-        name, points.changes(name), [trial.value or 0.0 for trial in trials], [each["holdout"].astype(np.float32) for each in kept]
+        name,
+        points.changes(name),
+        [trial.value or 0.0 for trial in trials],
+        [each["holdout"].astype(np.float32) for each in kept],
     )
 
 
 def _promoted(kept: Mapping[str, np.ndarray], against: np.ndarray | None) -> dict[str, Any]:
-    """What the one model that is registered has on holdout: its accuracy with Wilson's interval, and McNemar's test with the champion."""
+    """What the one model that is registered has on holdout: its accuracy with Wilson's interval,
+    and McNemar's test with the champion.
+    """
     logits, labels = kept["holdout"].astype(np.float32), kept["holdout_labels"]
     right = accuracy(logits, labels)
-    test = None if against is None else mcnemar(logits.argmax(axis=1), against.argmax(axis=1), labels)._asdict()
-    return {"holdout/accuracy": right, "interval": [*wilson(round(right * len(labels)), len(labels))], "mcnemar": test}
+    test = (
+        None
+        if against is None
+        else mcnemar(logits.argmax(axis=1), against.argmax(axis=1), labels)._asdict()
+    )
+    return {
+        "holdout/accuracy": right,
+        "interval": [*wilson(round(right * len(labels)), len(labels))],
+        "mcnemar": test,
+    }
 
 
 def _kept(folder: Path, trial: TrialRecord) -> dict[str, np.ndarray]:

@@ -27,7 +27,9 @@ from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
 
 ALL = 17  # significant digits of a float64: it is the same number
-ELSEWHERE = 3  # digits that must agree where the machine or the code is another, and sums may be taken in another order
+# digits that must agree where the machine or the code is another, and sums may be taken in another
+# order
+ELSEWHERE = 3
 FLOAT16 = ("tune", "holdout", "test")  # logits are kept in half precision
 
 
@@ -53,7 +55,8 @@ class Replayed:
     epochs: int
     metrics: list[Compared]  # the final ones
     curves: list[Compared]  # by metric, the epoch in which the fewest digits agree
-    logits: float | None  # the largest difference; 0.0 if every bit is the same, None if the run kept none
+    # the largest difference; 0.0 if every bit is the same, None if the run kept none
+    logits: float | None
     elsewhere: list[str]  # how the machine, or the code that was forced, differs
 
     @property
@@ -75,32 +78,54 @@ def agreeing(a: float, b: float) -> int:
     return max(0, min(ALL - 1, math.floor(-math.log10(abs(a - b) / max(abs(a), abs(b))))))
 
 
-def replay(found: RecordedRun, config: Config, overrides: Sequence[str], *, features: Progress, refused: Path) -> Replayed:
+def replay(
+    found: RecordedRun,
+    config: Config,
+    overrides: Sequence[str],
+    *,
+    features: Progress,
+    refused: Path,
+) -> Replayed:
     """Train ``found`` again, as far as it was trained, and compare.
 
-    Raises StudyError if the code is another (``force=true`` trains in spite of it; changes against the commit are put into the
-    folder ``refused``), DataError if the images are, and ConfigError if the command says what is to be trained.
+    Raises StudyError if the code is another (``force=true`` trains in spite of it; changes against
+    the commit are put into the folder ``refused``), DataError if the images are, and ConfigError if
+    the command says what is to be trained.
     """
     trained = _configured(found, config, overrides)
     runtime = start(Path(config.dir) / "cache" / "compiled")
     elsewhere = _required(found, runtime, config, refused)
     if uses_workers(trained):
         elsewhere.append("it was trained by one of several workers, whose cores are not known")
-    workshop = TrainingContext(runtime, Path(config.dir) / "cache", features, config.trusted_modules)
-    now, then = workshop.dataset(trained.data).digest, found.provenance.get("data", {}).get("digest")
+    workshop = TrainingContext(
+        runtime, Path(config.dir) / "cache", features, config.trusted_modules
+    )
+    now, then = (
+        workshop.dataset(trained.data).digest,
+        found.provenance.get("data", {}).get("digest"),
+    )
     if now != then:
         where = workshop.dataset(trained.data).dir
         raise DataError(
-            f"{where} holds other images (digest {now}) than the run was trained on (digest {then}): name theirs, data.dir=PATH"
+            f"{where} holds other images (digest {now}) than the run was trained on (digest "
+            f"{then}): name theirs, data.dir=PATH"
         )
     last = trained.train.all_epochs if found.state == "complete" else found.epochs
     checkpoint, epochs = trial.advance(trained, Checkpoint(), last, workshop)
-    again = {name: {each.epoch: each.metrics[name] for each in epochs} for name in epochs[0].metrics}
-    curves = [_worst(name, curve, again[name]) for name, curve in found.curves.items() if name in again]
+    again = {
+        name: {each.epoch: each.metrics[name] for each in epochs} for name in epochs[0].metrics
+    }
+    curves = [
+        _worst(name, curve, again[name]) for name, curve in found.curves.items() if name in again
+    ]
     if found.state != "complete":
         return Replayed(found.run, last, [], curves, None, elsewhere)
     result = trial.finish(trained, checkpoint, workshop)
-    metrics = [Compared(name, value, result.metrics[name]) for name, value in sorted(found.metrics.items()) if name in result.metrics]
+    metrics = [
+        Compared(name, value, result.metrics[name])
+        for name, value in sorted(found.metrics.items())
+        if name in result.metrics
+    ]
     return Replayed(found.run, last, metrics, curves, _logits(found, result.logits), elsewhere)
 
 
@@ -111,8 +136,14 @@ def record(result: Replayed) -> dict[str, Any]:
         "epochs": result.epochs,
         "agrees": result.agrees,
         "digits_wanted": result.wanted,
-        "metrics": {each.name: {"logged": each.logged, "again": each.again, "digits": each.digits} for each in result.metrics},
-        "curves": {each.name: {"logged": each.logged, "again": each.again, "digits": each.digits} for each in result.curves},
+        "metrics": {
+            each.name: {"logged": each.logged, "again": each.again, "digits": each.digits}
+            for each in result.metrics
+        },
+        "curves": {
+            each.name: {"logged": each.logged, "again": each.again, "digits": each.digits}
+            for each in result.curves
+        },
         "logits_largest_difference": result.logits,
         "elsewhere": result.elsewhere,
     }
@@ -120,10 +151,22 @@ def record(result: Replayed) -> dict[str, Any]:
 
 def rows(result: Replayed) -> list[list[str]]:
     """Return a comparison as a table, heading first."""
-    names = [(each.name, each) for each in result.metrics] + [(f"{each.name}, each epoch", each) for each in result.curves]
+    names = [(each.name, each) for each in result.metrics] + [
+        (f"{each.name}, each epoch", each) for each in result.curves
+    ]
     table = [["metric", "logged", "now", "digits that agree"]]
-    table += [[name, repr(each.logged), repr(each.again), "all" if each.digits == ALL else str(each.digits)] for name, each in names]
-    said = {None: "not kept by the run", 0.0: "every bit is the same"}.get(result.logits, f"largest difference {result.logits}")
+    table += [
+        [
+            name,
+            repr(each.logged),
+            repr(each.again),
+            "all" if each.digits == ALL else str(each.digits),
+        ]
+        for name, each in names
+    ]
+    said = {None: "not kept by the run", 0.0: "every bit is the same"}.get(
+        result.logits, f"largest difference {result.logits}"
+    )
     return [*table, ["logits", "", "", said]] if result.metrics else table
 
 
@@ -132,46 +175,92 @@ def verdict(result: Replayed) -> str:
     fewest = min((each.digits for each in (*result.metrics, *result.curves)), default=ALL)
     if fewest == ALL and not result.logits:
         return "every digit agrees"
-    allowed = f"; {result.wanted} are enough, since {' and '.join(result.elsewhere)}" if result.elsewhere else ", and all should"
+    allowed = (
+        f"; {result.wanted} are enough, since {' and '.join(result.elsewhere)}"
+        if result.elsewhere
+        else ", and all should"
+    )
     return f"at least {fewest} digits agree{allowed}"
 
 
 def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) -> Config:
     """Return what the run was trained with; where its images are may be said anew."""
     # data.fetch may be another: the digest says whether it gives the same images
-    if other := [key for key in map(key_of, overrides) if role_of(key) not in (PLACE, COMMAND) and not is_within(key, "data.fetch")]:
-        raise ConfigError(f"{', '.join(other)}: a replay trains what the run was, and nothing else. For another training: train")
-    if found.state not in ("complete", "pruned", "interrupted") or not (found.epochs or found.state == "complete"):
-        raise TrackingError(f"the run {found.name} is {found.state}: there is nothing to compare with")
+    if other := [
+        key
+        for key in map(key_of, overrides)
+        if role_of(key) not in (PLACE, COMMAND) and not is_within(key, "data.fetch")
+    ]:
+        raise ConfigError(
+            f"{', '.join(other)}: a replay trains what the run was, and nothing else. For "
+            "another training: train"
+        )
+    if found.state not in ("complete", "pruned", "interrupted") or not (
+        found.epochs or found.state == "complete"
+    ):
+        raise TrackingError(
+            f"the run {found.name} is {found.state}: there is nothing to compare with"
+        )
     if found.config.get("ensemble", {}).get("members"):
-        raise TrackingError(f"the run {found.name} pools the logits of other runs and trained nothing: replay those")
+        raise TrackingError(
+            f"the run {found.name} pools the logits of other runs and trained nothing: replay those"
+        )
     was = config.with_experiment(config_from_dict(found.config).experiment)
-    was = with_settings(was, {path: value for path, value in settings_with_role(config.experiment, PLACE).items() if says(overrides, path)})
+    was = with_settings(
+        was,
+        {
+            path: value
+            for path, value in settings_with_role(config.experiment, PLACE).items()
+            if says(overrides, path)
+        },
+    )
     if says(overrides, "data.dir", "data.fetch"):
         return replace(was, data=replace(was.data, dir=config.data.dir, fetch=config.data.fetch))
     known = found.provenance.get("data", {}).get("dir")
     if known and was.data.dir is None and Path(known).is_dir():
         return replace(was, data=replace(was.data, dir=known))
-    if any(value == MASK for path, value in flatten(was.data) if is_within(path, "fetch")) and was.data.dir is None:
-        raise ConfigError(f"{known} is not here, and a secret of data.fetch was not kept: name the images, data.dir=PATH")
+    if (
+        any(value == MASK for path, value in flatten(was.data) if is_within(path, "fetch"))
+        and was.data.dir is None
+    ):
+        raise ConfigError(
+            f"{known} is not here, and a secret of data.fetch was not kept: name the images, "
+            "data.dir=PATH"
+        )
     return was
 
 
 def _required(found: RecordedRun, runtime: Runtime, config: Config, folder: Path) -> list[str]:
-    """Return how machine and code differ from the run's; raise StudyError if the code does and that was not forced."""
+    """Return how machine and code differ from the run's; raise StudyError if the code does and that
+    was not forced.
+    """
     known = found.provenance
     code = _other_code(found, config.trusted_modules)
     was, now = known.get("versions", {}), provenance.versions()
     code += [
-        f"{name} is {now.get(name)} and was {was.get(name)}" for name in provenance.TRAINING if name in was and was[name] != now.get(name)
+        f"{name} is {now.get(name)} and was {was.get(name)}"
+        for name in provenance.TRAINING
+        if name in was and was[name] != now.get(name)
     ]
     if known.get("replicas", runtime.replicas) != runtime.replicas:
-        code.append(f"there are {runtime.replicas} replicas and were {known['replicas']}, which makes another batch")
+        code.append(
+            f"there are {runtime.replicas} replicas and were {known['replicas']}, which "
+            "makes another batch"
+        )
     if code and not config.force:
-        raise StudyError(f"{'; '.join(code)}. {_how(found, config, folder)}; or train in spite of it: force=true")
-    machine = {"device": (known.get("device_kind"), runtime.device_kind), "cpu": (known.get("cpu"), describe_machine()["cpu"])}
+        raise StudyError(
+            f"{'; '.join(code)}. {_how(found, config, folder)}; or train in spite of it: force=true"
+        )
+    machine = {
+        "device": (known.get("device_kind"), runtime.device_kind),
+        "cpu": (known.get("cpu"), describe_machine()["cpu"]),
+    }
     machine["cores"] = (known.get("cores"), describe_machine()["cores"])
-    return code + [f"{what} is {now} and was {then}" for what, (then, now) in machine.items() if then is not None and then != now]
+    return code + [
+        f"{what} is {now} and was {then}"
+        for what, (then, now) in machine.items()
+        if then is not None and then != now
+    ]
 
 
 def _other_code(found: RecordedRun, trusted: Sequence[str]) -> list[str]:
@@ -189,16 +278,30 @@ def _how(found: RecordedRun, config: Config, folder: Path) -> str:
     """Say how the code of a run is had again."""
     commit, known = found.provenance.get("git_commit"), found.provenance
     if found.tags.get("flowersweep.code", known.get("code")) != known.get("code"):
-        return f"Its study was begun at commit {commit} and went on with other code before this run, of which only the digest is kept"
+        return (
+            f"Its study was begun at commit {commit} and went on with other code before this "
+            "run, of which only the digest is kept"
+        )
     if not commit:
-        return f"The run was not begun in a git checkout; flowersweep was {known.get('versions', {}).get('flowersweep', 'not installed')}"
+        return (
+            "The run was not begun in a git checkout; flowersweep was "
+            f"{known.get('versions', {}).get('flowersweep', 'not installed')}"
+        )
     steps = [f"git worktree add --detach ../replay {commit}", "cd ../replay"]
-    diff = changes(found, config.tracking, Path(config.dir), folder) if known.get("git_diff") else None
-    return "To have its code: " + " && ".join([*steps, *([f"git apply {diff.resolve()}"] if diff else [])])
+    diff = (
+        changes(found, config.tracking, Path(config.dir), folder) if known.get("git_diff") else None
+    )
+    return "To have its code: " + " && ".join(
+        [*steps, *([f"git apply {diff.resolve()}"] if diff else [])]
+    )
 
 
 def _worst(name: str, logged: dict[int, float], again: dict[int, float]) -> Compared:
-    pairs = [Compared(name, value, again[epoch]) for epoch, value in sorted(logged.items()) if epoch in again]
+    pairs = [
+        Compared(name, value, again[epoch])
+        for epoch, value in sorted(logged.items())
+        if epoch in again
+    ]
     return min(pairs, key=lambda each: each.digits)
 
 
@@ -207,5 +310,15 @@ def _logits(found: RecordedRun, logits: dict[str, np.ndarray]) -> float | None:
     if kept is None:
         return None
     with np.load(kept, allow_pickle=False) as file:
-        parts = [(file[name], logits[name].astype(np.float16)) for name in FLOAT16 if name in file.files and name in logits]
-    return max((float(np.abs(a.astype(np.float32) - b.astype(np.float32)).max(initial=0)) for a, b in parts), default=None)
+        parts = [
+            (file[name], logits[name].astype(np.float16))
+            for name in FLOAT16
+            if name in file.files and name in logits
+        ]
+    return max(
+        (
+            float(np.abs(a.astype(np.float32) - b.astype(np.float32)).max(initial=0))
+            for a, b in parts
+        ),
+        default=None,
+    )

@@ -61,7 +61,8 @@ class SweepResult:
     study: optuna.Study
     trials: list[TrialRecord]
     best: TrialRecord | None
-    compiled: dict[int, int]  # trial -> programs compiled for it, of the trials that this command ran
+    # trial -> programs compiled for it, of the trials that this command ran
+    compiled: dict[int, int]
     shipped: bool  # MLflow has everything
     claim: str  # what may be said of the best trial, with its interval
     analysis: EnsembleAnalysis | None = None  # of an ensemble
@@ -195,7 +196,9 @@ def _require_trials(config: Config, source: TrialSource) -> None:
     make_pruner(config)
 
 
-def _require_networks(config: Config, source: TrialSource, members: Members | None, context: TrainingContext) -> None:
+def _require_networks(
+    config: Config, source: TrialSource, members: Members | None, context: TrainingContext
+) -> None:
     """Raise what is wrong with the images, or with a network that may be trained."""
     dataset = context.dataset(config.data)
     if members:
@@ -207,7 +210,9 @@ def _require_networks(config: Config, source: TrialSource, members: Members | No
         context.batch(config)
 
 
-def _provenance(journal: Journal, config: Config, overrides: Sequence[str], context: TrainingContext) -> dict[str, Any]:
+def _provenance(
+    journal: Journal, config: Config, overrides: Sequence[str], context: TrainingContext
+) -> dict[str, Any]:
     """Return where the numbers of a new study come from; keep the changes of the code beside it."""
     changes = diff()
     if changes is not None:
@@ -217,19 +222,25 @@ def _provenance(journal: Journal, config: Config, overrides: Sequence[str], cont
     return provenance(tuple(overrides), context.runtime, dataset, trusted=trusted, changes=changes)
 
 
-def _executor(config: Config, trainer: ImageTrainer, journal: Journal, open_: contextlib.ExitStack) -> Executor:
+def _executor(
+    config: Config, trainer: ImageTrainer, journal: Journal, open_: contextlib.ExitStack
+) -> Executor:
     if uses_threads(config):
         return open_.enter_context(start_threads(config, trainer, journal))
     return InProcess(trainer)
 
 
-def _first_points(members: Members | None, source: TrialSource, config: Config) -> list[dict[str, Any]]:
+def _first_points(
+    members: Members | None, source: TrialSource, config: Config
+) -> list[dict[str, Any]]:
     if members is None or not isinstance(source, Space):
         return []
     return first_trials(members, source, config.ensemble.pooling)
 
 
-def _prepare(study: Study, pool: WorkerPool | None, context: TrainingContext, *, trains: bool) -> None:
+def _prepare(
+    study: Study, pool: WorkerPool | None, context: TrainingContext, *, trains: bool
+) -> None:
     """Compute what all trials share before the first of them, so that none waits for features."""
     groups = {parameter.path.split(".")[0] for parameter in study.source.parameters}
     common = trains and not groups & {"model", "data"}
@@ -283,6 +294,8 @@ def run_follower_host(config: Config, overrides: Sequence[str]) -> bool:
         return False
     cache = Path(config.dir) / "cache"
     runtime = start_runtime(config)
-    context = TrainingContext(runtime, cache, lambda what, done, total: None, config.trusted_modules)
+    context = TrainingContext(
+        runtime, cache, lambda what, done, total: None, config.trusted_modules
+    )
     run_follower(build_space(config, overrides, parse(overrides)), context)
     return True

@@ -1,4 +1,6 @@
-"""Whether a training fits a slice of TPU chips, and how fast it can be there: its programs are compiled, none is run."""
+"""Whether a training fits a slice of TPU chips, and how fast it can be there: its programs are
+compiled, none is run.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ Say = Callable[[str], None]
 
 
 def run_tpu_check(config: Config, say: Say) -> bool:
-    """Compile every program of a training for ``config.topology``; say what each costs, and return whether all of them fit.
+    """Compile every program of a training for ``config.topology``; say what each costs, and return
+    whether all of them fit.
 
     Raises ConfigError before anything is compiled: an unknown slice, no libtpu, no image size.
     """
@@ -33,8 +36,14 @@ def run_tpu_check(config: Config, say: Say) -> bool:
     dataset = dataset_of(config, runtime.replicas)
     blueprint = AbstractContext(config, dataset, runtime)
     size = "x".join(map(str, dataset.image_size))
-    say(f"{config.topology}: {runtime.replicas} chips ({runtime.device_kind}) with {chip.memory / GIB:g} GiB each")
-    say(f"{config.model.name}, {size} pixels, {len(dataset.classes)} classes; backbone {runtime.precision}, head and loss float32")
+    say(
+        f"{config.topology}: {runtime.replicas} chips ({runtime.device_kind}) with "
+        f"{chip.memory / GIB:g} GiB each"
+    )
+    say(
+        f"{config.model.name}, {size} pixels, {len(dataset.classes)} classes; backbone "
+        f"{runtime.precision}, head and loss float32"
+    )
     fit = isinstance(_told("features", *blueprint.extraction(), chip, say), Cost)
     if not config.train.finetune or config.train.head_epochs:
         numbers = hyperparameters(config, 0, 1)
@@ -42,22 +51,38 @@ def run_tpu_check(config: Config, say: Say) -> bool:
         fit &= isinstance(_told("frozen step", *epoch, chip, say), Cost)
     if config.train.finetune:
         fit &= _step_told(config, blueprint, chip, say)
-    doubt = " when compiled quickly, which takes more memory; to be sure, set JAX_OPTIMIZATION_LEVEL=O2 and wait" if tpu.quick() else ""
+    doubt = (
+        (
+            " when compiled quickly, which takes more memory; to be sure, set "
+            "JAX_OPTIMIZATION_LEVEL=O2 and wait"
+        )
+        if tpu.quick()
+        else ""
+    )
     say("it fits" if fit else f"it does not fit{doubt}")
     return fit
 
 
 def dataset_of(config: Config, replicas: int) -> Dataset:
-    """Return what is known of the images: all of it where their folder is given, else their size and how many classes there are."""
+    """Return what is known of the images: all of it where their folder is given, else their size
+    and how many classes there are.
+    """
     if config.data.dir is not None:
         return open_dataset(config.data, Path(config.dir) / "cache", trusted=config.trusted_modules)
     side = config.data.image_size
     if side is None:
-        raise ConfigError("check compiles for one size of images: set data.image_size=PIXELS, or data.dir=PATH to read it from there")
+        raise ConfigError(
+            "check compiles for one size of images: set data.image_size=PIXELS, or "
+            "data.dir=PATH to read it from there"
+        )
     classes = read_classes(config.data.classes, ".") if config.data.classes else None
     nothing = np.empty(0, np.int64)
-    train = Split("train", (), None, np.empty(max(IMAGES, config.train.batch_per_replica * replicas), np.str_))
-    return Dataset("none", "", classes or ("",) * CLASSES, (side, side), "", {"train": train}, nothing, nothing)
+    train = Split(
+        "train", (), None, np.empty(max(IMAGES, config.train.batch_per_replica * replicas), np.str_)
+    )
+    return Dataset(
+        "none", "", classes or ("",) * CLASSES, (side, side), "", {"train": train}, nothing, nothing
+    )
 
 
 def _told(name: str, program: LoweredProgram, batch: int, chip: Chip, say: Say) -> Cost | TooLarge:
@@ -80,16 +105,26 @@ def _step_told(config: Experiment, blueprint: AbstractContext, chip: Chip, say: 
     if isinstance(outcome, Cost):
         return True
     unit = parts * max(1, asked // (PARTS * parts))
-    found = unit * largest(lambda units: compiled(units * unit), asked // unit, outcome, chip.memory)
+    found = unit * largest(
+        lambda units: compiled(units * unit), asked // unit, outcome, chip.memory
+    )
     least = "use smaller images, or more of train.gradient_accumulation_steps"
-    say(f"the largest that fits, in steps of {unit}: train.batch_per_replica={found}" if found else f"no smaller batch fits: {least}")
+    say(
+        f"the largest that fits, in steps of {unit}: train.batch_per_replica={found}"
+        if found
+        else f"no smaller batch fits: {least}"
+    )
     return False
 
 
-def largest(compiled: Callable[[int], Cost | TooLarge], high: int, outcome: TooLarge, memory: float) -> int:
-    """Return the largest number below ``high`` whose program fits, 0 if none does; ``outcome`` is that of ``high``.
+def largest(
+    compiled: Callable[[int], Cost | TooLarge], high: int, outcome: TooLarge, memory: float
+) -> int:
+    """Return the largest number below ``high`` whose program fits, 0 if none does; ``outcome`` is
+    that of ``high``.
 
-    The next to try is where the memory would be full if it grew in proportion, for a compilation can take minutes.
+    The next to try is where the memory would be full if it grew in proportion, for a compilation
+    can take minutes.
     """
     low, tried, used = 0, high, outcome.needed
     while high - low > 1:
@@ -109,9 +144,21 @@ def format_cost(name: str, batch: int, outcome: Cost | TooLarge, chip: Chip) -> 
     expected = f"; the compiler expects {outcome.estimate * 1e3:.2f} ms" if outcome.estimate else ""
     return "\n".join(
         [
-            f"\n{name}: fits, {outcome.peak / GIB:.2f} of {chip.memory / GIB:g} GiB at the peak; compiled in {outcome.seconds:.0f} s",
-            f"  {seconds * 1e3:.2f} ms at least, bound by {limit}: {batch / seconds:,.0f} images/s at most{expected}",
-            f"  each chip computes {outcome.flops / 1e9:,.2f} GFLOP and moves {outcome.bytes / 1e9:,.2f} GB",
-            f"  {outcome.gathers} gathers, {outcome.reduces} all-reduces, {outcome.moves} other collectives",
+            (
+                f"\n{name}: fits, {outcome.peak / GIB:.2f} of {chip.memory / GIB:g} GiB at the "
+                f"peak; compiled in {outcome.seconds:.0f} s"
+            ),
+            (
+                f"  {seconds * 1e3:.2f} ms at least, bound by {limit}: {batch / seconds:,.0f} "
+                f"images/s at most{expected}"
+            ),
+            (
+                f"  each chip computes {outcome.flops / 1e9:,.2f} GFLOP and moves "
+                f"{outcome.bytes / 1e9:,.2f} GB"
+            ),
+            (
+                f"  {outcome.gathers} gathers, {outcome.reduces} all-reduces, {outcome.moves} "
+                "other collectives"
+            ),
         ]
     )

@@ -1,4 +1,6 @@
-"""Every mistake gets one message that names what exists and what to do, before any work, with exit code 1 and no traceback."""
+"""Every mistake gets one message that names what exists and what to do, before any work, with exit
+code 1 and no traceback.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +14,45 @@ from flowersweep.__main__ import main, overrides
 from tests.conftest import TINY, Command, environment
 
 MISTAKES = {
-    "unknown key": (["train.epocs=3"], ["unknown key 'train.epocs'", 'Did you mean "train.epochs"?']),
+    "unknown key": (
+        ["train.epocs=3"],
+        ["unknown key 'train.epocs'", 'Did you mean "train.epochs"?'],
+    ),
     "unknown key to add": (["+colour=red"], ["unknown key 'colour'"]),
-    "unknown sweep": (["+sweep=smothing"], ["no sweep 'smothing'", "quick", 'Did you mean "smoothing"?']),
+    "unknown sweep": (
+        ["+sweep=smothing"],
+        ["no sweep 'smothing'", "quick", 'Did you mean "smoothing"?'],
+    ),
     "unknown verb": (["promot"], ["no verb 'promot'", 'Did you mean "promote"?']),
-    "unknown option of a group": (["loss=focl"], ["no loss 'focl'", "smoothed_cross_entropy", 'Did you mean "focal"?']),
-    "unknown hyperparameter of a loss": (["loss.gama=2"], ["unknown key 'loss.gama'", 'Did you mean "loss.gamma"?']),
+    "unknown option of a group": (
+        ["loss=focl"],
+        ["no loss 'focl'", "smoothed_cross_entropy", 'Did you mean "focal"?'],
+    ),
+    "unknown hyperparameter of a loss": (
+        ["loss.gama=2"],
+        ["unknown key 'loss.gama'", 'Did you mean "loss.gamma"?'],
+    ),
     "wrong type": (["train.epochs=many"], ["'many'", "train.epochs", "Integer"]),
     "wrong type of a hyperparameter": (["loss.gamma=high"], ["loss.gamma", "expected a number"]),
     "missing folder": (["data=tfrecords", "data.dir=nowhere"], ["nowhere"]),
     "no folder": (["data=tfrecords"], ["data.dir"]),
     "negative trials": (["+sweep=quick", "sweep.n_trials=-3"], ["sweep.n_trials=-3", "at least 1"]),
-    "two mistakes at once": (["train.epochs=0", "loss.label_smoothing=2"], ["train.epochs=0", "loss.label_smoothing=2"]),
-    "held-out objective": (["+sweep=quick", "sweep.objective=holdout/macro_f1"], ["sweep.objective=holdout/macro_f1", "tune/macro_f1"]),
+    "two mistakes at once": (
+        ["train.epochs=0", "loss.label_smoothing=2"],
+        ["train.epochs=0", "loss.label_smoothing=2"],
+    ),
+    "held-out objective": (
+        ["+sweep=quick", "sweep.objective=holdout/macro_f1"],
+        ["sweep.objective=holdout/macro_f1", "tune/macro_f1"],
+    ),
     "several values": (["train.epochs=1,2"], ["several values", "sweep.space"]),
     "broken word": (["train.epochs=[1"], ["key=value"]),
     "search without a sweep": (["search"], ["+sweep=NAME", "smoothing"]),
     "untrusted target": (["loss._target_=os.system"], ["os.system", "trusted_modules"]),
-    "space with an unknown path": (["+sweep=quick", "sweep.space.learning_rate.path=train.rate"], ["train.rate", "train.learning_rate"]),
+    "space with an unknown path": (
+        ["+sweep=quick", "sweep.space.learning_rate.path=train.rate"],
+        ["train.rate", "train.learning_rate"],
+    ),
     "space outside the grammar": (
         ["+sweep=quick", "sweep.space.learning_rate.values=low"],
         ["sweep.space.learning_rate", "interval(low, high)"],
@@ -49,20 +72,28 @@ MISTAKES = {
     "batch larger than the images": (
         [
             "train.batch_per_replica=100000",
-            "data.fetch={_target_: synthetic, classes: 3, train: 4, val: 4, test: 1, image_size: 32}",
+            (
+                "data.fetch={_target_: synthetic, classes: 3, train: 4, val: 4, test: 1, "
+                "image_size: 32}"
+            ),
         ],
         ["train.batch_per_replica", "12 training images"],
     ),
     "study that is a path": (["+sweep=quick", "study=../x"], ["study='../x'", "letters"]),
     "output in no folder": (["predict", "output=nowhere/x.csv"], ["output=nowhere/x.csv"]),
-    "folder that cannot be made": (["+sweep=quick", "dir=/proc/nothing"], ["/proc/nothing", "dir=PATH"]),
+    "folder that cannot be made": (
+        ["+sweep=quick", "dir=/proc/nothing"],
+        ["/proc/nothing", "dir=PATH"],
+    ),
     "promote without a study": (["promote"], ["study=NAME"]),
     "promote an unknown study": (["promote", "study=smothing"], ["smothing"]),
 }
 
 
 @pytest.mark.parametrize(("words", "told"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_gets_one_clear_message(words: list[str], told: list[str], project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_gets_one_clear_message(
+    words: list[str], told: list[str], project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == 1
     message = capsys.readouterr().err
     assert all(part in message for part in told), message
@@ -78,12 +109,17 @@ def test_the_first_bare_word_is_the_verb() -> None:
 def test_help_lists_verbs_groups_and_sweeps(command: Command) -> None:
     run = command("--help")
     assert run.returncode == 0
-    assert all(word in run.stdout for word in ("promote", "+sweep=smoothing: How soft", "densenet201", "kaggle"))
+    assert all(
+        word in run.stdout
+        for word in ("promote", "+sweep=smoothing: How soft", "densenet201", "kaggle")
+    )
 
 
 def test_the_door_opens_without_heavy_imports(project: Path) -> None:
     code = "import sys; from flowersweep.cli.help import text; text(); print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
     assert not {"keras", "jax", "tensorflow", "mlflow", "optuna"} & set(run.stdout.split())
 
 
@@ -93,7 +129,9 @@ def test_a_mistake_leaves_nothing_behind(project: Path) -> None:
     assert not list(project.rglob("mlflow.db"))
 
 
-def test_a_sweep_file_that_cannot_be_read_breaks_only_itself(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_file_that_cannot_be_read_breaks_only_itself(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (project / "sweeps").mkdir()
     (project / "sweeps" / "torn.yaml").write_text("sweep: {space: [")
     assert main(["config", "+sweep=quick"]) == 0
@@ -101,7 +139,9 @@ def test_a_sweep_file_that_cannot_be_read_breaks_only_itself(project: Path, caps
     assert "torn.yaml" in capsys.readouterr().err
 
 
-def test_what_is_wrong_with_the_weights_is_said_before_a_study_begins(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_wrong_with_the_weights_is_said_before_a_study_begins(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["+sweep=quick", "model.weights=nowhere.h5", *TINY]
     assert main(words) == 1
     assert "nowhere.h5" in capsys.readouterr().err
@@ -111,16 +151,30 @@ def test_what_is_wrong_with_the_weights_is_said_before_a_study_begins(project: P
 @pytest.mark.parametrize(
     ("lacks", "told"),
     [
-        ("sys.platform = 'win32'; sys.modules['fcntl'] = None", "flowersweep needs Linux or macOS; on Windows use WSL"),
+        (
+            "sys.platform = 'win32'; sys.modules['fcntl'] = None",
+            "flowersweep needs Linux or macOS; on Windows use WSL",
+        ),
         ("vars(os).pop('sched_getaffinity', None)", "study quick"),
     ],
     ids=["Windows", "no sched_getaffinity, as on macOS"],
 )
-def test_it_runs_on_macos_and_says_that_it_needs_wsl_on_windows(lacks: str, told: str, project: Path) -> None:
+def test_it_runs_on_macos_and_says_that_it_needs_wsl_on_windows(
+    lacks: str, told: str, project: Path
+) -> None:
     words = ["plan", "+sweep=quick", "sweep.n_trials=1", *TINY]
-    script = f"import jax, os, sys; {lacks}; from flowersweep.__main__ import main; sys.exit(main({words!r}))"
+    script = (
+        f"import jax, os, sys; {lacks}; from flowersweep.__main__ import main; "
+        f"sys.exit(main({words!r}))"
+    )
     run = subprocess.run(
-        [sys.executable, "-c", script], cwd=project, env=environment(), capture_output=True, text=True, timeout=200, check=False
+        [sys.executable, "-c", script],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
     )
     assert told in run.stdout + run.stderr
     assert "Traceback" not in run.stderr

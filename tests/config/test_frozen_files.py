@@ -1,4 +1,4 @@
-"""Trials that are composed late are those that the study began with, whatever was edited meanwhile."""
+"""Trials composed late are those that the study began with, whatever was edited meanwhile."""
 
 from __future__ import annotations
 

@@ -11,7 +11,15 @@ import pytest
 
 from flowersweep.config import schema
 from flowersweep.config.compose import compose, config_from_dict
-from flowersweep.config.keys import choices_of, is_within, key_of, range_of, role_of, says, settings_with_role
+from flowersweep.config.keys import (
+    choices_of,
+    is_within,
+    key_of,
+    range_of,
+    role_of,
+    says,
+    settings_with_role,
+)
 from flowersweep.config.schema import (
     BUDGET,
     COMMAND,
@@ -41,9 +49,16 @@ EVERY = [TRAINED, SEARCH, LABEL, PLACE, BUDGET, COMMAND]
 @pytest.fixture(params=EVERY, ids=lambda role: role.value)
 def role(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Role:
     """Add a key ``train.later`` with this role."""
-    namespace = {"__annotations__": {"later": "int"}, "later": setting(1, low=1, high=9, role=request.param)}
+    namespace = {
+        "__annotations__": {"later": "int"},
+        "later": setting(1, low=1, high=9, role=request.param),
+    }
     later: Any = dataclass(frozen=True)(type("LaterTrain", (Train,), namespace))
-    config = type("LaterConfig", (Config,), {"__annotations__": {"train": later}, "train": setting(later, role=TRAINED)})
+    config = type(
+        "LaterConfig",
+        (Config,),
+        {"__annotations__": {"train": later}, "train": setting(later, role=TRAINED)},
+    )
     monkeypatch.setattr(schema, "Config", dataclass(frozen=True)(config))
     return request.param
 
@@ -60,9 +75,15 @@ def test_a_new_key_is_compared_on_resume_unless_it_is_free(role: Role) -> None:
     assert ("train.later" in compared_settings(config(1))) == (role in (TRAINED, SEARCH, LABEL))
 
 
-def test_a_new_key_is_refused_by_replay_if_it_says_what_is_trained_or_searched(role: Role, tmp_path: Path) -> None:
+def test_a_new_key_is_refused_by_replay_if_it_says_what_is_trained_or_searched(
+    role: Role, tmp_path: Path
+) -> None:
     run = RecordedRun("id", "run", None, {}, {}, {}, {}, {})
-    told = "nothing to compare" if role in (PLACE, COMMAND) else "train.later: a replay trains what the run was"
+    told = (
+        "nothing to compare"
+        if role in (PLACE, COMMAND)
+        else "train.later: a replay trains what the run was"
+    )
     with pytest.raises(FlowersweepError, match=told):
         replay(run, config(2), ["train.later=2"], features=lambda *_: None, refused=tmp_path)
 
@@ -79,7 +100,10 @@ def test_a_new_key_is_a_column_of_mlflow_if_it_says_what_is_trained(role: Role) 
         space={},
         settings={},
     )
-    assert settings_of_one(study) == {"train": "frozen", **({"later": "2"} if role in (TRAINED, LABEL) else {})}
+    assert settings_of_one(study) == {
+        "train": "frozen",
+        **({"later": "2"} if role in (TRAINED, LABEL) else {}),
+    }
 
 
 def test_a_new_key_is_checked_by_its_range(role: Role) -> None:
@@ -95,9 +119,12 @@ def test_every_key_is_of_the_experiment_or_of_the_command_and_composes() -> None
     composed = compose(["seed=3", "port=6000"])
     assert type(composed.experiment) is Experiment
     assert not {"port", "verb", "dir", "trusted_modules"} & vars(composed.experiment).keys()
-    assert Config(port=1).with_experiment(composed.experiment) == replace(composed, **vars(Command(port=1)))
+    assert Config(port=1).with_experiment(composed.experiment) == replace(
+        composed, **vars(Command(port=1))
+    )
     assert all(role_of(name) is COMMAND for name in names[1] - {"dir", "tracking"})
-    assert not settings_with_role(composed.experiment, COMMAND)  # no journal holds what a command is told
+    # no journal holds what a command is told
+    assert not settings_with_role(composed.experiment, COMMAND)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +164,9 @@ def test_words_are_read_by_whole_keys() -> None:
 
 
 @pytest.mark.parametrize("where", ["data.classes", "augment.name"])
-def test_a_written_configuration_reads_nothing_of_this_machine(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_written_configuration_reads_nothing_of_this_machine(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A run that somebody else logged is configuration from outside."""
     monkeypatch.setenv("SECRET_TOKEN", "swordfish")
     written = json.loads(json.dumps(asdict(compose([]).experiment)))

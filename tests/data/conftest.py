@@ -1,4 +1,6 @@
-"""A tiny data set on disk, in the schema of the competition: 12 training and 7 validation images of 3 classes, 3 test images."""
+"""A tiny data set on disk, in the schema of the competition: 12 training and 7 validation images of
+3 classes, 3 test images.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def rewrite(tiny: Path) -> Callable[..., str]:
-    """Return a function that replaces the files of one split by a single one of the given records."""
+    """Return a function that replaces the files of a split by a single one of the given records."""
 
     def write(name: str, records: list[bytes]) -> str:
         for file in (tiny / name).glob("*.tfrec"):

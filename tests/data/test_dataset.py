@@ -1,4 +1,6 @@
-"""Open a data set: val is halved alike, classes are counted, folders are found or explained, a second start verifies nothing."""
+"""Open a data set: val is halved alike, classes are counted, folders are found or explained, a
+second start verifies nothing.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def data(tiny: Path) -> Data:
 @pytest.fixture
 def never_verifies(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     def forbid() -> None:
-        monkeypatch.setattr(inventory, "read_records", lambda *_, **__: pytest.fail("verified again"))
+        monkeypatch.setattr(
+            inventory, "read_records", lambda *_, **__: pytest.fail("verified again")
+        )
 
     return forbid
 
@@ -38,7 +42,11 @@ def test_a_data_set_is_described(data: Data, tiny: Path, tmp_path: Path) -> None
     dataset = open_dataset(data, tmp_path / "cache")
     assert (dataset.name, dataset.dir, dataset.image_size) == ("tiny", str(tiny), (8, 8))
     assert dataset.classes == ("class 0", "class 1", "class 2")
-    assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 12, "val": 7, "test": 3}
+    assert {name: len(part) for name, part in dataset.splits.items()} == {
+        "train": 12,
+        "val": 7,
+        "test": 3,
+    }
     assert tuple(dataset.splits["train"].labels) == TRAIN  # type: ignore[arg-type]
     assert dataset.splits["val"].ids[6] == "val-6"
     assert len(dataset.digest) == 16
@@ -51,7 +59,9 @@ def test_tune_and_report_are_disjoint_and_together_all_of_val(data: Data, tmp_pa
     assert not np.array_equal(dataset.tune, other.tune)
 
 
-def test_a_second_open_verifies_nothing_again(data: Data, tmp_path: Path, never_verifies: Callable[[], None]) -> None:
+def test_a_second_open_verifies_nothing_again(
+    data: Data, tmp_path: Path, never_verifies: Callable[[], None]
+) -> None:
     first = open_dataset(data, tmp_path / "cache")
     never_verifies()
     second = open_dataset(data, tmp_path / "cache")
@@ -68,7 +78,10 @@ def test_a_changed_file_is_verified_again(data: Data, tiny: Path, tmp_path: Path
 def test_a_moved_data_set_keeps_its_digest(data: Data, tiny: Path, tmp_path: Path) -> None:
     first = open_dataset(data, tmp_path / "cache")
     os.rename(tiny, tmp_path / "moved")
-    assert open_dataset(replace(data, dir=str(tmp_path / "moved")), tmp_path / "cache").digest == first.digest
+    assert (
+        open_dataset(replace(data, dir=str(tmp_path / "moved")), tmp_path / "cache").digest
+        == first.digest
+    )
 
 
 def test_a_broken_memory_of_the_verification_is_made_anew(data: Data, tmp_path: Path) -> None:
@@ -80,19 +93,26 @@ def test_a_broken_memory_of_the_verification_is_made_anew(data: Data, tmp_path: 
 
 
 @pytest.mark.parametrize("place", ["tiny/classes.txt", "classes.txt", "names.txt"])
-def test_class_names_are_read_from_the_folder_its_parent_or_a_given_file(data: Data, tmp_path: Path, place: str) -> None:
+def test_class_names_are_read_from_the_folder_its_parent_or_a_given_file(
+    data: Data, tmp_path: Path, place: str
+) -> None:
     (tmp_path / place).write_text("aster\nbeech\nclover\n")
     given = replace(data, classes=str(tmp_path / place)) if place == "names.txt" else data
     assert open_dataset(given, tmp_path / "cache").classes == ("aster", "beech", "clover")
 
 
 def test_the_shipped_list_names_the_104_flowers(data: Data, tmp_path: Path) -> None:
-    classes = open_dataset(replace(data, classes="flowers104", allow_missing_classes=True), tmp_path / "cache").classes
+    classes = open_dataset(
+        replace(data, classes="flowers104", allow_missing_classes=True), tmp_path / "cache"
+    ).classes
     assert (len(classes), classes[0], classes[-1]) == (104, "pink primrose", "wild rose")
 
 
 def test_an_unknown_list_of_classes_names_the_shipped_ones(data: Data, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"data.classes=flowers14 .* Shipped lists: flowers104. Did you mean \"flowers104\"\?"):
+    with pytest.raises(
+        DataError,
+        match=r"data.classes=flowers14 .* Shipped lists: flowers104. Did you mean \"flowers104\"\?",
+    ):
         open_dataset(replace(data, classes="flowers14"), tmp_path / "cache")
 
 
@@ -102,16 +122,28 @@ def test_an_empty_line_in_a_class_file_is_an_error(data: Data, tiny: Path, tmp_p
         open_dataset(data, tmp_path / "cache")
 
 
-def test_a_class_without_a_training_image_is_named_unless_allowed(data: Data, tiny: Path, tmp_path: Path) -> None:
+def test_a_class_without_a_training_image_is_named_unless_allowed(
+    data: Data, tiny: Path, tmp_path: Path
+) -> None:
     (tiny / "classes.txt").write_text("aster\nbeech\nclover\ndaisy\n")
-    with pytest.raises(DataError, match=r"1 of 4 classes have no image in train: 3 \(daisy\)\..*allow_missing_classes=true"):
+    with pytest.raises(
+        DataError,
+        match=r"1 of 4 classes have no image in train: 3 \(daisy\)\..*allow_missing_classes=true",
+    ):
         open_dataset(data, tmp_path / "cache")
-    assert len(open_dataset(replace(data, allow_missing_classes=True), tmp_path / "cache").classes) == 4
+    assert (
+        len(open_dataset(replace(data, allow_missing_classes=True), tmp_path / "cache").classes)
+        == 4
+    )
 
 
-def test_a_class_seen_only_in_val_counts_as_a_class(data: Data, tmp_path: Path, rewrite: Callable[..., str]) -> None:
+def test_a_class_seen_only_in_val_counts_as_a_class(
+    data: Data, tmp_path: Path, rewrite: Callable[..., str]
+) -> None:
     rewrite("val", [encode(jpeg(i), f"{i}", i) for i in range(5)])
-    with pytest.raises(DataError, match=r"2 of 5 classes have no image in train: 3 \(class 3\), 4 \(class 4\)"):
+    with pytest.raises(
+        DataError, match=r"2 of 5 classes have no image in train: 3 \(class 3\), 4 \(class 4\)"
+    ):
         open_dataset(data, tmp_path / "cache")
 
 
@@ -122,7 +154,14 @@ def test_image_size_resizes_to_a_square(data: Data, tmp_path: Path) -> None:
 
 
 def test_the_folder_is_fetched_when_it_is_not_given(data: Data, tmp_path: Path) -> None:
-    fetch = {"_target_": "synthetic", "classes": 2, "train": 2, "val": 1, "test": 0, "image_size": 32}
+    fetch = {
+        "_target_": "synthetic",
+        "classes": 2,
+        "train": 2,
+        "val": 1,
+        "test": 0,
+        "image_size": 32,
+    }
     dataset = open_dataset(Data(name="drawn", fetch=fetch), tmp_path / "cache")
     assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 4, "val": 2}
 
@@ -130,14 +169,48 @@ def test_the_folder_is_fetched_when_it_is_not_given(data: Data, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("options", "error", "told"),
     [
-        pytest.param({"dir": None}, DataError, "data=tiny has no folder. Set data.dir=PATH", id="neither"),
-        pytest.param({"dir": None, "fetch": "x.y"}, DataError, "must be a mapping with _target_", id="no mapping"),
-        pytest.param({"dir": None, "fetch": {"_target_": "os.getcwd"}}, ConfigError, "os.getcwd", id="not trusted"),
-        pytest.param({"dir": None, "fetch": {"_target_": "flowersweep.nothing"}}, ConfigError, "flowersweep.nothing", id="no function"),
-        pytest.param({"dir": "{tmp}/tinny"}, DataError, "no folder .*tinny. .* holds: tiny. Set data.dir", id="misspelled"),
-        pytest.param({"dir": "{tmp}/a/b/c"}, DataError, "no folder .*a/b/c. .* holds: tiny", id="far off"),
-        pytest.param({"dir": "{tmp}"}, DataError, "has no train/. .* holds: tiny. Did you mean data.dir=.*/tiny", id="one above"),
-        pytest.param({"dir": "{tmp}/tiny/train"}, DataError, "train has no train/. .* holds: 00-8x8-4.tfrec", id="one below"),
+        pytest.param(
+            {"dir": None}, DataError, "data=tiny has no folder. Set data.dir=PATH", id="neither"
+        ),
+        pytest.param(
+            {"dir": None, "fetch": "x.y"},
+            DataError,
+            "must be a mapping with _target_",
+            id="no mapping",
+        ),
+        pytest.param(
+            {"dir": None, "fetch": {"_target_": "os.getcwd"}},
+            ConfigError,
+            "os.getcwd",
+            id="not trusted",
+        ),
+        pytest.param(
+            {"dir": None, "fetch": {"_target_": "flowersweep.nothing"}},
+            ConfigError,
+            "flowersweep.nothing",
+            id="no function",
+        ),
+        pytest.param(
+            {"dir": "{tmp}/tinny"},
+            DataError,
+            "no folder .*tinny. .* holds: tiny. Set data.dir",
+            id="misspelled",
+        ),
+        pytest.param(
+            {"dir": "{tmp}/a/b/c"}, DataError, "no folder .*a/b/c. .* holds: tiny", id="far off"
+        ),
+        pytest.param(
+            {"dir": "{tmp}"},
+            DataError,
+            "has no train/. .* holds: tiny. Did you mean data.dir=.*/tiny",
+            id="one above",
+        ),
+        pytest.param(
+            {"dir": "{tmp}/tiny/train"},
+            DataError,
+            "train has no train/. .* holds: 00-8x8-4.tfrec",
+            id="one below",
+        ),
     ],
 )
 def test_a_folder_that_is_not_there_is_explained(
@@ -158,17 +231,27 @@ def test_an_empty_split_folder_is_explained(data: Data, tiny: Path, tmp_path: Pa
 @pytest.mark.skipif(not FLOWERS.is_dir(), reason=f"the real flowers are not at {FLOWERS}")
 def test_the_real_flowers_open(tmp_path: Path) -> None:
     dataset = open_dataset(Data(name="flowers", dir=str(FLOWERS), classes="flowers104"), tmp_path)
-    assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 5539, "val": 1620, "test": 3209}
+    assert {name: len(part) for name, part in dataset.splits.items()} == {
+        "train": 5539,
+        "val": 1620,
+        "test": 3209,
+    }
     assert (dataset.image_size, len(dataset.tune), len(dataset.holdout)) == ((192, 192), 810, 810)
 
 
-@pytest.mark.parametrize("counts", [(10, 10), (1, 1, 1, 1), (3, 5, 7, 9, 1), (2,), (1,), (0, 4, 0, 3), (5, 106, 17)], ids=str)
+@pytest.mark.parametrize(
+    "counts",
+    [(10, 10), (1, 1, 1, 1), (3, 5, 7, 9, 1), (2,), (1,), (0, 4, 0, 3), (5, 106, 17)],
+    ids=str,
+)
 def test_halves_differ_by_at_most_one_in_each_class_and_in_total(counts: tuple[int, ...]) -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
     tune, holdout = stratified_halves(labels, seed=1)
     assert sorted([*tune, *holdout]) == list(range(len(labels)))
     assert abs(len(tune) - len(holdout)) <= 1
-    difference = np.bincount(labels[tune], minlength=len(counts)) - np.bincount(labels[holdout], minlength=len(counts))
+    difference = np.bincount(labels[tune], minlength=len(counts)) - np.bincount(
+        labels[holdout], minlength=len(counts)
+    )
     assert np.abs(difference).max() <= 1
 
 

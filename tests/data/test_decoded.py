@@ -1,4 +1,6 @@
-"""Decoded images that are kept: the same images in the same order, decoded once, within the budget; and the shares of several hosts."""
+"""Decoded images that are kept: the same images in the same order, decoded once, within the budget;
+and the shares of several hosts.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +43,12 @@ def epochs(split: Split, batch: int = 5) -> Iterator[tuple[Images, list[int]]]:
             yield images, labels.tolist()
 
 
-@pytest.mark.parametrize("budget", [{"memory": NEEDED}, {"disk": NEEDED}], ids=["in memory", "on disk"])
-def test_kept_images_come_in_the_order_and_with_the_pixels_of_decoded_ones(tiny: Path, budget: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "budget", [{"memory": NEEDED}, {"disk": NEEDED}], ids=["in memory", "on disk"]
+)
+def test_kept_images_come_in_the_order_and_with_the_pixels_of_decoded_ones(
+    tiny: Path, budget: dict[str, int]
+) -> None:
     plain, kept = (list(epochs(opened(tiny, **each).splits["train"])) for each in ({}, budget))
     assert len(plain) == len(kept) == 5
     for (images, labels), (same, alike) in zip(plain, kept, strict=True):
@@ -69,14 +75,18 @@ def test_what_an_epoch_left_out_is_decoded_when_it_comes(tiny: Path) -> None:
     assert len(found) == len(seen)
 
 
-def test_a_split_that_does_not_fit_is_not_kept_and_the_log_says_why(tiny: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_split_that_does_not_fit_is_not_kept_and_the_log_says_why(
+    tiny: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     split = opened(tiny, memory=NEEDED - 1).splits["train"]
     with counted() as found, caplog.at_level(logging.INFO):
         for epoch in range(2):
             list(pipeline.shuffled(split, SIZE, 4, seed=0, epoch=epoch))
     assert len(found) == 24
     (line,) = (record.message for record in caplog.records)
-    assert line.startswith("12 decoded images of 8x8 take 2.3 kB: decoded anew every time, for data.cache_bytes has")
+    assert line.startswith(
+        "12 decoded images of 8x8 take 2.3 kB: decoded anew every time, for data.cache_bytes has"
+    )
 
 
 def test_the_budget_is_for_all_splits_together(tiny: Path) -> None:
@@ -102,7 +112,9 @@ def test_the_file_is_there_for_the_next_process_and_nothing_half_written_is(tiny
 def test_a_folder_that_cannot_be_written_is_named(tiny: Path) -> None:
     (tiny.parent / "cache").mkdir()
     (tiny.parent / "cache" / "decoded").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot write .*-train-8x8.npy: File exists.*data.disk_cache_bytes=0"):
+    with pytest.raises(
+        DataError, match=r"cannot write .*-train-8x8.npy: File exists.*data.disk_cache_bytes=0"
+    ):
         list(epochs(opened(tiny, disk=NEEDED).splits["train"]))
 
 
@@ -124,7 +136,10 @@ def test_hosts_together_read_the_batches_of_one_and_each_decodes_its_share(tiny:
 def test_hosts_together_read_a_padded_evaluation(rows: list[int], tiny: Path) -> None:
     split = opened(tiny).splits["train"]
     (every,) = pipeline.in_order(split, SIZE, 12)
-    parts = [list(pipeline.padded(replace(split, share=(host, 2)), SIZE, 8, np.array(rows))) for host in (0, 1)]
+    parts = [
+        list(pipeline.padded(replace(split, share=(host, 2)), SIZE, 8, np.array(rows)))
+        for host in (0, 1)
+    ]
     batches = [np.concatenate(pair) for pair in zip(*parts, strict=True)]
     assert {len(batch) for batch in batches} == {8}
     found = np.concatenate(batches)

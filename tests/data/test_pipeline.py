@@ -1,4 +1,6 @@
-"""Batches: every image once and in order for evaluation; for training a shuffle that seed and epoch alone decide."""
+"""Batches: every image once and in order for evaluation; for training a shuffle that seed and epoch
+alone decide.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,12 @@ SIZE = (8, 8)
 
 
 @pytest.fixture(params=["in memory", "from files"])
-def train(request: pytest.FixtureRequest, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Split:
-    """Return twelve images of gray 0, 10, …, 110; shuffled in memory, or as if they were too many for that."""
+def train(
+    request: pytest.FixtureRequest, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Split:
+    """Return twelve images of gray 0, 10, …, 110; shuffled in memory, or as if they were too many
+    for that.
+    """
     if request.param == "from files":
         monkeypatch.setattr(pipeline, "IN_MEMORY", 0)
     return open_dataset(Data(name="tiny", dir=str(tiny)), tmp_path / "cache").splits["train"]
@@ -29,7 +35,9 @@ def numbers(images: npt.NDArray[np.uint8]) -> list[int]:
     return [int(value) for value in np.round(images.mean((1, 2, 3)) / 10)]
 
 
-def epoch(split: Split, seed: int = 0, epoch: int = 0, skip: int = 0, batch: int = 5) -> list[tuple[list[int], list[int]]]:
+def epoch(
+    split: Split, seed: int = 0, epoch: int = 0, skip: int = 0, batch: int = 5
+) -> list[tuple[list[int], list[int]]]:
     batches = pipeline.shuffled(split, SIZE, batch, seed=seed, epoch=epoch, skip=skip)
     return [(numbers(images), labels.tolist()) for images, labels in batches]
 

@@ -12,12 +12,20 @@ import os, sys
 class Speaks:
     def find_spec(self, name, path=None, target=None):
         if name == "tensorflow":
-            os.write(2, b"a warning of somebody else\\nI0000 00:00:1795857166.361357   17061 port.cc:153] oneDNN\\n")
+            os.write(2, b"a warning of somebody else\\n"
+                b"I0000 00:00:1795857166.361357   17061 port.cc:153] oneDNN\\n")
 sys.meta_path.insert(0, Speaks())
 import flowersweep.data
 """
 
 
 def test_only_the_noise_of_tensorflows_import_is_held_back() -> None:
-    run = subprocess.run([sys.executable, "-c", SCRIPT], env=environment(), capture_output=True, text=True, timeout=120, check=True)
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     assert run.stderr == "a warning of somebody else\n"

@@ -16,7 +16,10 @@ def test_tensorflow_sees_no_accelerator() -> None:
     assert tf.config.get_visible_devices("GPU") == []
 
 
-@pytest.mark.parametrize(("name", "count"), [("00-192x192-347.tfrec", 347), ("train/3-8x8-0.tfrec", 0), ("flowers.tfrec", None)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("00-192x192-347.tfrec", 347), ("train/3-8x8-0.tfrec", 0), ("flowers.tfrec", None)],
+)
 def test_the_count_is_read_from_the_file_name(name: str, count: int | None) -> None:
     assert records.declared_count(name) == count
 
@@ -27,7 +30,9 @@ def test_file_order_holds_over_more_files_than_are_read_at_once(tmp_path: Path) 
     assert [raw.numpy() for raw in records.raw_records(files)] == wanted
 
 
-def test_large_files_are_read_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_files_are_read_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(records, "READ_AHEAD", 10)
     wanted = [f"{i}".encode() for i in range(100)]
     files = records.write_split(str(tmp_path), wanted, (8, 8), shards=7)

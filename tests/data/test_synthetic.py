@@ -20,7 +20,11 @@ FEW = {"classes": 3, "train": 4, "val": 2, "test": 1, "image_size": 32}
 
 def opened(folder: Path, cache: Path) -> tuple[str, dict[str, int], tuple[str, ...]]:
     dataset = open_dataset(Data(name="drawn", dir=str(folder)), cache)
-    return dataset.digest, {name: len(split) for name, split in dataset.splits.items()}, dataset.classes
+    return (
+        dataset.digest,
+        {name: len(split) for name, split in dataset.splits.items()},
+        dataset.classes,
+    )
 
 
 def test_a_drawn_data_set_has_the_layout_and_the_names_of_a_real_one(tmp_path: Path) -> None:
@@ -31,21 +35,28 @@ def test_a_drawn_data_set_has_the_layout_and_the_names_of_a_real_one(tmp_path: P
 
 def test_the_same_arguments_draw_the_same_files_and_others_do_not(tmp_path: Path) -> None:
     first, second, third = (
-        opened(write(tmp_path / place, **FEW, seed=seed), tmp_path)[0] for place, seed in (("a", 0), ("b", 0), ("b", 1))
+        opened(write(tmp_path / place, **FEW, seed=seed), tmp_path)[0]
+        for place, seed in (("a", 0), ("b", 0), ("b", 1))
     )
     assert first == second
     assert first != third
 
 
-def test_a_complete_folder_is_reused_and_nothing_unfinished_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_complete_folder_is_reused_and_nothing_unfinished_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write(tmp_path, **FEW)
     monkeypatch.setattr(dataset, "picture", lambda *_: pytest.fail("drawn again"))
     assert write(tmp_path, **FEW) == folder
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_a_failure_half_way_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "write_split", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full")))
+def test_a_failure_half_way_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        dataset, "write_split", lambda *_, **__: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         write(tmp_path, **FEW)
     assert list(tmp_path.iterdir()) == []

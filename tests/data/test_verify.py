@@ -1,4 +1,6 @@
-"""Verification: whatever is wrong with a record is found before training, and named by file and record number."""
+"""Verification: whatever is wrong with a record is found before training, and named by file and
+record number.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def without(name: str) -> bytes:
         pytest.param(encode(jpeg(5), "9", -1), "label -1", id="negative label"),
     ],
 )
-def test_a_bad_record_is_named_by_file_and_number(tiny: Path, rewrite: Rewrite, bad: bytes, told: str) -> None:
+def test_a_bad_record_is_named_by_file_and_number(
+    tiny: Path, rewrite: Rewrite, bad: bytes, told: str
+) -> None:
     file = rewrite("val", [*GOOD[:4], bad, *GOOD[4:]])
     with pytest.raises(DataError) as raised:
         opened(tiny)
@@ -60,7 +64,10 @@ def test_several_bad_records_are_named_at_once(tiny: Path, rewrite: Rewrite) -> 
 def test_a_truncated_file_is_named(tiny: Path, rewrite: Rewrite, kept: float) -> None:
     file = Path(rewrite("train", GOOD))
     file.write_bytes(file.read_bytes()[: int(file.stat().st_size * kept)])
-    with pytest.raises(DataError, match=rf"{file}, record {3 if kept == 0.6 else 5}: the file is truncated or corrupt"):
+    with pytest.raises(
+        DataError,
+        match=rf"{file}, record {3 if kept == 0.6 else 5}: the file is truncated or corrupt",
+    ):
         opened(tiny)
 
 
@@ -82,7 +89,10 @@ def test_a_count_in_a_file_name_that_is_not_what_the_file_holds_is_an_error(tiny
 
 def test_a_label_beyond_the_class_file_is_named_by_file_and_record(tiny: Path) -> None:
     (tiny / "classes.txt").write_text("aster\nbeech\n")
-    with pytest.raises(DataError, match=r"train/00-8x8-4.tfrec, record 2: label 2, must be 0 to 1 \(the class file names 2\)"):
+    with pytest.raises(
+        DataError,
+        match=r"train/00-8x8-4.tfrec, record 2: label 2, must be 0 to 1 \(the class file names 2\)",
+    ):
         opened(tiny)
 
 
@@ -92,7 +102,9 @@ def test_a_split_without_a_record_is_an_error(tiny: Path, rewrite: Rewrite) -> N
         opened(tiny)
 
 
-def test_an_id_that_occurs_twice_is_a_warning_only(tiny: Path, rewrite: Rewrite, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_id_that_occurs_twice_is_a_warning_only(
+    tiny: Path, rewrite: Rewrite, caplog: pytest.LogCaptureFixture
+) -> None:
     rewrite("train", [*GOOD, GOOD[0]])
     with caplog.at_level(logging.WARNING):
         assert len(opened(tiny).splits["train"]) == 7

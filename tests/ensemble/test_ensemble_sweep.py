@@ -35,9 +35,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         (folder / "conf" / "model").mkdir(parents=True)
-        (folder / "conf" / "model" / "tiny.yaml").write_text("name: tiny\nbackbone: {_target_: tiny_backbone}\nweights: none\n")
+        (folder / "conf" / "model" / "tiny.yaml").write_text(
+            "name: tiny\nbackbone: {_target_: tiny_backbone}\nweights: none\n"
+        )
         patch.chdir(folder)
-        for words in (["study=one"], ["study=two", "seed=1", "loss=focal"], ["study=others", "data.split_seed=1"]):
+        for words in (
+            ["study=one"],
+            ["study=two", "seed=1", "loss=focal"],
+            ["study=others", "data.split_seed=1"],
+        ):
             run("+sweep=quick", "sweep.n_trials=3", *TINY[1:], IMAGES, *QUIET, *words)
         yield str(folder / "mlruns")
 
@@ -49,7 +55,9 @@ def words(trained: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["+sweep=ensemble", "ensemble.members=[one,two:0]", "ensemble.top=2", *QUIET]
 
 
-def test_the_first_trials_are_the_usual_ways_and_none_but_the_sampler_comes_after(words: list[str]) -> None:
+def test_the_first_trials_are_the_usual_ways_and_none_but_the_sampler_comes_after(
+    words: list[str],
+) -> None:
     outcome = run(*words, "sweep.n_trials=9", "study=ways")
     members = load_members(compose(words))
     assert members is not None
@@ -68,7 +76,9 @@ def test_the_first_trials_are_the_usual_ways_and_none_but_the_sampler_comes_afte
     np.testing.assert_allclose(kept["holdout"], solver.logits(members.logits["holdout"]), atol=2e-2)
     np.testing.assert_array_equal(kept["holdout_labels"], members.labels["holdout"])
     assert "test" in kept
-    assert outcome.trials[2].metrics["tune/calibrated_nll"] == pytest.approx(nll(kept["tune"], kept["tune_labels"]), abs=1e-3)
+    assert outcome.trials[2].metrics["tune/calibrated_nll"] == pytest.approx(
+        nll(kept["tune"], kept["tune_labels"]), abs=1e-3
+    )
     assert not list(Path("mlruns/studies/ways").rglob("weights.npz"))
     assert not list(Path("mlruns/studies/ways").rglob("checkpoints"))
 
@@ -80,10 +90,15 @@ def test_the_gain_is_told_on_the_held_out_half_beside_the_weights(words: list[st
     assert "pooling" not in outcome.trials[0].params
     single = next(way for way in found.pooling_results if way.name == "best single")
     assert single.gain["nll"].value == single.gain["macro_f1"].standard_error == 0
-    assert all(way.nll - single.nll == pytest.approx(way.gain["nll"].value) for way in found.pooling_results)
+    assert all(
+        way.nll - single.nll == pytest.approx(way.gain["nll"].value)
+        for way in found.pooling_results
+    )
     for way in found.pooling_results:
         assert sum(way.weights) == pytest.approx(1)
-    assert json.loads(Path("mlruns/studies/told/ensemble.json").read_text())["members"] == list(found.members)
+    assert json.loads(Path("mlruns/studies/told/ensemble.json").read_text())["members"] == list(
+        found.members
+    )
     text = findings_text(found)
     assert all(name in text for name in (*found.members, "95 % interval", "uniform", "greedy"))
 
@@ -92,7 +107,9 @@ def test_a_killed_ensemble_goes_on_as_one_that_was_not(words: list[str]) -> None
     more = [*words, "sweep.n_trials=8"]
     run(*more, "study=whole")
     line = [sys.executable, str(DIE_AT_WRITE), "event", "13", "0.5", *more, "study=killed"]
-    killed = subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    killed = subprocess.run(
+        line, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )
     assert killed.returncode == -9, killed.stderr
     studies = Path("mlruns/studies")
     assert 0 < (studies / "killed" / "journal.jsonl").read_text().count('"event":"trial_ended"') < 8
@@ -105,13 +122,23 @@ def test_a_killed_ensemble_goes_on_as_one_that_was_not(words: list[str]) -> None
     [
         ("[]", ConfigError, "which trials are pooled.*Studies: .*one"),
         ("[on]", StudyError, 'no study "on".*Did you mean "one"'),
-        ("[one,two:7]", StudyError, 'study "two" has no complete trial 7. Complete trials: 0, 1, 2'),
+        (
+            "[one,two:7]",
+            StudyError,
+            'study "two" has no complete trial 7. Complete trials: 0, 1, 2',
+        ),
         ("[one:0,one:0]", StudyError, "an ensemble needs two or more"),
-        ("[one,others]", StudyError, "other halves of val.*others: digest [0-9a-f]+, data.split_seed=1"),
+        (
+            "[one,others]",
+            StudyError,
+            "other halves of val.*others: digest [0-9a-f]+, data.split_seed=1",
+        ),
     ],
     ids=["none", "no such study", "no such trial", "only one", "other halves"],
 )
-def test_members_that_cannot_be_pooled_are_refused(words: list[str], asked: str, error: type[FlowersweepError], told: str) -> None:
+def test_members_that_cannot_be_pooled_are_refused(
+    words: list[str], asked: str, error: type[FlowersweepError], told: str
+) -> None:
     with pytest.raises(error, match=told):
         run(*words, f"ensemble.members={asked}", "study=refused")
     assert not Path("mlruns/studies/refused").exists()
@@ -119,9 +146,13 @@ def test_members_that_cannot_be_pooled_are_refused(words: list[str], asked: str,
 
 def test_other_images_and_a_sweep_of_something_else_are_refused(words: list[str]) -> None:
     other = IMAGES.replace("val: 40", "val: 8")
-    with pytest.raises(StudyError, match=r"the members saw images of digest \w+ .* leave data=... out"):
+    with pytest.raises(
+        StudyError, match=r"the members saw images of digest \w+ .* leave data=... out"
+    ):
         run(*words, other, "study=refused")
-    with pytest.raises(ConfigError, match=r"no train.learning_rate to search: take \+sweep=ensemble"):
+    with pytest.raises(
+        ConfigError, match=r"no train.learning_rate to search: take \+sweep=ensemble"
+    ):
         run(*words[1:], "+sweep=quick", "study=refused")
 
 
@@ -131,7 +162,9 @@ def test_members_with_other_labels_are_refused(words: list[str]) -> None:
     changed = kept | {"holdout_labels": kept["holdout_labels"][::-1]}
     try:
         np.savez(path, **changed)
-        with pytest.raises(StudyError, match="two:1 and one:0 have other labels or classes in holdout"):
+        with pytest.raises(
+            StudyError, match="two:1 and one:0 have other labels or classes in holdout"
+        ):
             run(*words, "ensemble.members=[one:0,two:1]", "study=refused")
     finally:
         np.savez(path, **kept)

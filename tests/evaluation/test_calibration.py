@@ -1,4 +1,6 @@
-"""How far confidence can be believed, against counts by hand and against data that are calibrated by construction."""
+"""How far confidence can be believed, against counts by hand and against data that are calibrated
+by construction.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def test_the_error_is_small_where_confidence_is_true_and_large_where_it_is_not()
     logits, labels = drawn(5000, 5)
     assert reliability(logits, labels).error < 0.02
     assert reliability(3 * logits, labels).error > 0.1
-    assert reliability(3 * logits, labels, temperature=3.0).error == pytest.approx(reliability(logits, labels).error)
+    assert reliability(3 * logits, labels, temperature=3.0).error == pytest.approx(
+        reliability(logits, labels).error
+    )
 
 
 def test_a_sure_and_a_wrong_prediction() -> None:
@@ -51,7 +55,9 @@ def test_a_sure_and_a_wrong_prediction() -> None:
 
 def test_the_brier_score_is_that_of_scikit_learn() -> None:
     logits, labels = drawn(300, 7)
-    wanted = brier_score_loss(labels, probabilities(logits), labels=list(range(7)), scale_by_half=False)
+    wanted = brier_score_loss(
+        labels, probabilities(logits), labels=list(range(7)), scale_by_half=False
+    )
     assert brier(logits, labels) == pytest.approx(wanted)
 
 
@@ -60,5 +66,13 @@ def test_holdout_is_scored_at_the_temperature_of_tune() -> None:
     parts = {"tune": 3 * logits[:250], "holdout": 2 * logits[250:]}
     scores = final_scores(parts, {"tune": labels[:250], "holdout": labels[250:]})
     assert scores["tune/temperature"] == pytest.approx(3, rel=0.2)
-    assert scores["holdout/calibrated_nll"] == pytest.approx(nll(parts["holdout"], labels[250:], scores["tune/temperature"]))
-    assert {"tune/ece", "holdout/ece", "holdout/calibrated_ece", "holdout/brier", "holdout/macro_f1"} <= set(scores)
+    assert scores["holdout/calibrated_nll"] == pytest.approx(
+        nll(parts["holdout"], labels[250:], scores["tune/temperature"])
+    )
+    assert {
+        "tune/ece",
+        "holdout/ece",
+        "holdout/calibrated_ece",
+        "holdout/brier",
+        "holdout/macro_f1",
+    } <= set(scores)

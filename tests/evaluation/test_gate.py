@@ -1,4 +1,6 @@
-"""The gate: a real improvement passes, luck does not; how often equal configurations pass is simulated."""
+"""The gate: a real improvement passes, luck does not; how often equal configurations pass is
+simulated.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,25 @@ import math
 import numpy as np
 import pytest
 
-from flowersweep.evaluation.gate import Candidate, compare_with_champion, pooled_variance, select_one_se, spent_alpha
+from flowersweep.evaluation.gate import (
+    Candidate,
+    compare_with_champion,
+    pooled_variance,
+    select_one_se,
+    spent_alpha,
+)
 from flowersweep.evaluation.scores import macro_f1
 
 CLASSES, IMAGES = 10, 400
 LABELS = np.arange(IMAGES) % CLASSES
 
 
-def trained(chance: np.random.Generator, hard: np.ndarray, skill: float, spread: float) -> np.ndarray:
-    """Logits of one training: images are hard or easy for every network, a seed moves the skill and what each image looks like."""
+def trained(
+    chance: np.random.Generator, hard: np.ndarray, skill: float, spread: float
+) -> np.ndarray:
+    """Logits of one training: images are hard or easy for every network, a seed moves the skill and
+    what each image looks like.
+    """
     mine = skill + spread * chance.normal()
     margin = mine - hard + chance.normal(scale=0.7, size=len(hard))
     logits = chance.normal(scale=0.1, size=(len(hard), CLASSES))
@@ -24,12 +36,15 @@ def trained(chance: np.random.Generator, hard: np.ndarray, skill: float, spread:
     return logits
 
 
-def study(chance: np.random.Generator, skills: list[float], spread: float = 0.1) -> tuple[list[Candidate], np.ndarray]:
+def study(
+    chance: np.random.Generator, skills: list[float], spread: float = 0.1
+) -> tuple[list[Candidate], np.ndarray]:
     """Candidates with three seeds each, and a champion of skill 1.5, on the same images."""
     tune, report = (chance.normal(size=IMAGES) for _ in range(2))
     found = []
     for number, skill in enumerate(skills):
-        own = skill + spread * chance.normal(size=3)  # by seed: the same network is scored on both halves
+        # by seed: the same network is scored on both halves
+        own = skill + spread * chance.normal(size=3)
         logits = [trained(chance, report, each, 0.0) for each in own]
         scores = [macro_f1(trained(chance, tune, each, 0.0), LABELS, CLASSES) for each in own]
         found.append(Candidate(f"trial {number}", number, scores, logits))
@@ -38,7 +53,9 @@ def study(chance: np.random.Generator, skills: list[float], spread: float = 0.1)
 
 def promoted(candidates: list[Candidate], champion: np.ndarray) -> bool:
     chosen = candidates[select_one_se(candidates, maximize=True)]
-    return compare_with_champion(chosen.holdout, champion, LABELS, [each.holdout for each in candidates], samples=200).better
+    return compare_with_champion(
+        chosen.holdout, champion, LABELS, [each.holdout for each in candidates], samples=200
+    ).better
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.1, 0.3], ids=["images alone", "both", "mostly seeds"])
@@ -48,21 +65,29 @@ def test_equal_configurations_are_promoted_in_at_most_one_of_twenty_cases(spread
 
 
 def crowned(chance: np.random.Generator, promotions: int, *, spending: bool) -> bool:
-    """Whether luck passes in any of so many promotions of equal candidates, all of them on the same held-out images."""
+    """Whether luck passes in any of so many promotions of equal candidates, all of them on the same
+    held-out images.
+    """
     holdout = chance.normal(size=IMAGES)
     champion = trained(chance, holdout, 1.5, 0.0)
     for number in range(1, promotions + 1):
         candidate = [trained(chance, holdout, 1.5, 0.0)]
         comparison = number if spending else 1
-        if compare_with_champion(candidate, champion, LABELS, [candidate], comparison=comparison, samples=100).better:
+        if compare_with_champion(
+            candidate, champion, LABELS, [candidate], comparison=comparison, samples=100
+        ).better:
             return True
     return False
 
 
-def test_of_twenty_promotions_on_the_same_images_luck_passes_in_at_most_one_of_twenty_cases() -> None:
+def test_of_twenty_promotions_on_the_same_images_luck_passes_in_at_most_one_of_twenty_cases() -> (
+    None
+):
     runs = 60
     spent, unspent = (
-        sum(crowned(np.random.default_rng(run), 20, spending=spending) for run in range(runs)) / runs for spending in (True, False)
+        sum(crowned(np.random.default_rng(run), 20, spending=spending) for run in range(runs))
+        / runs
+        for spending in (True, False)
     )
     assert spent <= 0.05
     assert unspent > 0.1, "what asking the same images again and again does without accounting"
@@ -100,11 +125,13 @@ def test_of_candidates_within_one_standard_error_the_simplest_is_chosen() -> Non
         candidate("d", 0, 0.5, 0.51, 0.52),
     )
     assert pooled_variance([far.tune, near.tune])[0] == pytest.approx(1e-4)
-    assert select_one_se([far, near, default], maximize=False) == 1  # .315 is within .0058 of .310, and changes less
+    # .315 is within .0058 of .310, and changes less
+    assert select_one_se([far, near, default], maximize=False) == 1
     assert select_one_se([far, default], maximize=False) == 0
     assert select_one_se([far, near, default], maximize=True) == 2
     alone = candidate("alone", 3, 0.4)
-    assert select_one_se([alone, candidate("d", 0, 0.41)], maximize=False) == 0  # with one seed there is no error to be within
+    # with one seed there is no error to be within
+    assert select_one_se([alone, candidate("d", 0, 0.41)], maximize=False) == 0
 
 
 def test_what_would_settle_a_difference_settles_it() -> None:

@@ -9,13 +9,21 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+)
 
 from flowersweep.evaluation.calibration import calibrated_nll, temperature
 from flowersweep.evaluation.scores import accuracy, confusion, macro_f1, nll, per_class
 
 
-def predictions(images: int, classes: int, seed: int = 0, scale: float = 1.0, signal: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+def predictions(
+    images: int, classes: int, seed: int = 0, scale: float = 1.0, signal: float = 3.0
+) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, images)
     logits = random.normal(size=(images, classes))
@@ -24,20 +32,30 @@ def predictions(images: int, classes: int, seed: int = 0, scale: float = 1.0, si
 
 
 @pytest.mark.parametrize(
-    ("images", "classes"), [(810, 104), (5, 104), (300, 3), (1, 2)], ids=["flowers", "most absent", "few", "one image"]
+    ("images", "classes"),
+    [(810, 104), (5, 104), (300, 3), (1, 2)],
+    ids=["flowers", "most absent", "few", "one image"],
 )
 def test_scores_equal_those_of_scikit_learn(images, classes):
     logits, labels = predictions(images, classes, signal=1.0)
     predicted = logits.argmax(axis=1)
     assert accuracy(logits, labels) == pytest.approx(accuracy_score(labels, predicted), abs=1e-12)
-    assert macro_f1(logits, labels, classes) == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0), abs=1e-12)
+    assert macro_f1(logits, labels, classes) == pytest.approx(
+        f1_score(labels, predicted, average="macro", zero_division=0), abs=1e-12
+    )
     chances = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
     chances /= chances.sum(axis=1, keepdims=True)
-    assert nll(logits, labels) == pytest.approx(log_loss(labels, chances, labels=range(classes)), rel=1e-6)
-    np.testing.assert_array_equal(confusion(logits, labels), confusion_matrix(labels, predicted, labels=range(classes)))
+    assert nll(logits, labels) == pytest.approx(
+        log_loss(labels, chances, labels=range(classes)), rel=1e-6
+    )
+    np.testing.assert_array_equal(
+        confusion(logits, labels), confusion_matrix(labels, predicted, labels=range(classes))
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wanted = precision_recall_fscore_support(labels, predicted, labels=range(classes), zero_division=0)
+        wanted = precision_recall_fscore_support(
+            labels, predicted, labels=range(classes), zero_division=0
+        )
     for got, want in zip(per_class(logits, labels), wanted, strict=True):
         np.testing.assert_allclose(got, want, atol=1e-12)
 
@@ -45,7 +63,8 @@ def test_scores_equal_those_of_scikit_learn(images, classes):
 def test_a_class_that_is_neither_there_nor_predicted_does_not_count():
     logits, labels = np.array([[5.0, 0, 0, 0], [0, 5, 0, 0]]), np.array([0, 1])
     assert macro_f1(logits, labels, 4) == 1.0
-    assert macro_f1(logits, np.array([0, 2]), 4) == pytest.approx(1 / 3)  # class 1 was predicted, class 2 is there
+    # class 1 was predicted, class 2 is there
+    assert macro_f1(logits, np.array([0, 2]), 4) == pytest.approx(1 / 3)
 
 
 def test_the_likelihood_survives_large_and_half_precision_logits():
@@ -57,7 +76,10 @@ def test_the_likelihood_survives_large_and_half_precision_logits():
 def test_the_temperature_is_the_one_that_scipy_finds(scale):
     logits, labels = predictions(810, 104, scale=scale)
     found = minimize_scalar(
-        lambda inverse: nll(logits.astype(np.float64) * inverse, labels), bounds=(0.05, 20), method="bounded", options={"xatol": 1e-9}
+        lambda inverse: nll(logits.astype(np.float64) * inverse, labels),
+        bounds=(0.05, 20),
+        method="bounded",
+        options={"xatol": 1e-9},
     )
     assert temperature(logits, labels) == pytest.approx(1 / found.x, rel=1e-4)
     assert calibrated_nll(logits, labels) == pytest.approx(found.fun, rel=1e-7)
@@ -65,12 +87,18 @@ def test_the_temperature_is_the_one_that_scipy_finds(scale):
 
 def test_the_calibrated_likelihood_does_not_depend_on_the_scale_of_the_logits():
     logits, labels = predictions(810, 104)
-    assert calibrated_nll(3 * logits, labels) == pytest.approx(calibrated_nll(logits, labels), rel=1e-6)
+    assert calibrated_nll(3 * logits, labels) == pytest.approx(
+        calibrated_nll(logits, labels), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("logits", "labels", "bound"),
-    [(np.eye(3) * 4, np.arange(3), 0.05), (np.eye(3) * 4, (np.arange(3) + 1) % 3, 20.0), (np.zeros((3, 3)), np.arange(3), 20.0)],
+    [
+        (np.eye(3) * 4, np.arange(3), 0.05),
+        (np.eye(3) * 4, (np.arange(3) + 1) % 3, 20.0),
+        (np.zeros((3, 3)), np.arange(3), 20.0),
+    ],
     ids=["always right", "always wrong", "knows nothing"],
 )
 def test_where_no_temperature_is_best_the_bound_is_taken(logits, labels, bound):

@@ -10,12 +10,16 @@ from flowersweep.evaluation.selection import expected_max_bias, rank_correlation
 
 @pytest.mark.parametrize("configurations", [1, 2, 20, 100])
 @pytest.mark.parametrize("correlation", [0.0, 0.6])
-def test_the_best_of_equal_configurations_looks_better_by_this_much(configurations: int, correlation: float) -> None:
+def test_the_best_of_equal_configurations_looks_better_by_this_much(
+    configurations: int, correlation: float
+) -> None:
     rng, runs, error = np.random.default_rng(configurations), 4000, 0.003
     shared = rng.normal(size=(runs, 1)) * np.sqrt(correlation)
     errors = error * (shared + rng.normal(size=(runs, configurations)) * np.sqrt(1 - correlation))
     best = errors.max(axis=1)
-    assert abs(expected_max_bias(configurations, error, correlation=correlation) - best.mean()) < 3.5 * best.std() / np.sqrt(runs)
+    assert abs(
+        expected_max_bias(configurations, error, correlation=correlation) - best.mean()
+    ) < 3.5 * best.std() / np.sqrt(runs)
 
 
 def test_of_a_hundred_equal_ones_the_best_looks_two_and_a_half_errors_better() -> None:

@@ -1,4 +1,4 @@
-"""Ties have their mean rank in a rank correlation, and where it is not defined nothing is made up."""
+"""Ties have their mean rank in a rank correlation; where it is undefined nothing is made up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Trials beside each other in one process: what each gives, what is told of them and in which order does not depend on the clock."""
+"""Trials beside each other in one process: what each gives, what is told of them and in which order
+does not depend on the clock.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,14 @@ from tests.events import fold
 from tests.kills import Fork
 from tests.tiny import tiny
 
-WORDS = ["+sweep=smoothing", "sampler=qmc", "sweep.n_trials=6", "tracking.enabled=false", "train.checkpoint_interval_s=0", *TINY]
+WORDS = [
+    "+sweep=smoothing",
+    "sampler=qmc",
+    "sweep.n_trials=6",
+    "tracking.enabled=false",
+    "train.checkpoint_interval_s=0",
+    *TINY,
+]
 BESIDE = ["executor=threads", "sweep.workers=3"]
 
 
@@ -63,37 +72,56 @@ def job(number: int, **train: Any) -> TrialSpec:
     return TrialSpec(number, tiny(train=replace(tiny().train, **train)), {}, None)
 
 
-@pytest.mark.parametrize("stage", ["train=frozen", pytest.param("train=finetune", marks=pytest.mark.slow)])
-def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles(stage: str, project: Path, fork: Fork) -> None:
+@pytest.mark.parametrize(
+    "stage", ["train=frozen", pytest.param("train=finetune", marks=pytest.mark.slow)]
+)
+def test_each_trial_gives_bit_for_bit_what_it_gives_alone_and_the_first_compiles(
+    stage: str, project: Path, fork: Fork
+) -> None:
     for words in (["study=alone"], [*BESIDE, "study=beside"]):
         run = fork(project, [*WORDS, "pruner=none", stage, *words])
         assert run.returncode == 0, run.stderr
     alone, beside = (project / "mlruns" / "studies" / name for name in ("alone", "beside"))
-    told = [{event["trial"]: event["metrics"] for event in events(study, "trial_ended")} for study in (alone, beside)]
+    told = [
+        {event["trial"]: event["metrics"] for event in events(study, "trial_ended")}
+        for study in (alone, beside)
+    ]
     assert told[0] == told[1]
     assert len(told[1]) == 6
     moments = [event["logical_time"] for event in events(beside, "epochs_reported")]
     assert moments == sorted(moments)
     assert len({event["worker"] for event in events(beside, "epochs_reported")}) == 3
-    counted = [sum(event["programs"] for event in events(study, "programs_compiled")) for study in (alone, beside)]
+    counted = [
+        sum(event["programs"] for event in events(study, "programs_compiled"))
+        for study in (alone, beside)
+    ]
     assert counted[0] == counted[1] > 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pruner", [file.stem for file in sorted(config_folder("conf").glob("pruner/*.yaml"))])
-def test_every_pruner_ends_trials_that_run_beside_each_other(pruner: str, project: Path, fork: Fork) -> None:
+@pytest.mark.parametrize(
+    "pruner", [file.stem for file in sorted(config_folder("conf").glob("pruner/*.yaml"))]
+)
+def test_every_pruner_ends_trials_that_run_beside_each_other(
+    pruner: str, project: Path, fork: Fork
+) -> None:
     run = fork(project, [*WORDS, *BESIDE, f"pruner={pruner}", "sweep.n_trials=12", "study=some"])
     assert run.returncode == 0, run.stderr
     told = events(project / "mlruns" / "studies" / "some", "trial_ended")
     assert len(told) == 12
-    assert {event["state"] for event in told} == ({"complete"} if pruner == "none" else {"complete", "pruned"})
+    assert {event["state"] for event in told} == (
+        {"complete"} if pruner == "none" else {"complete", "pruned"}
+    )
 
 
-def test_answers_come_in_logical_order_however_long_they_take(workshop: TrainingContext, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_come_in_logical_order_however_long_they_take(
+    workshop: TrainingContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = TrialRunner.run
 
     def slowly(runner: TrialRunner, task: Task) -> None:
-        time.sleep(0.2 if hasattr(runner, "spec") and runner.spec.number == 0 else 0)  # the first trial is the last to answer
+        # the first trial is the last to answer
+        time.sleep(0.2 if hasattr(runner, "spec") and runner.spec.number == 0 else 0)
         run(runner, task)
 
     monkeypatch.setattr(TrialRunner, "run", slowly)
@@ -110,7 +138,9 @@ def test_answers_come_in_logical_order_however_long_they_take(workshop: Training
     assert order == [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (1, 2), (0, 3), (1, 3)]
 
 
-def test_a_trial_resumed_at_its_last_epoch_is_scored_at_the_logical_time_at_which_it_was(workshop: TrainingContext, tmp_path: Path) -> None:
+def test_a_trial_resumed_at_its_last_epoch_is_scored_at_the_logical_time_at_which_it_was(
+    workshop: TrainingContext, tmp_path: Path
+) -> None:
     path = tmp_path / "checkpoint"
     runner = TrialRunner(ImageTrainer(workshop), lambda message: None, lambda: False)
     runner.run(StartTrial(job(0), None))
@@ -119,7 +149,13 @@ def test_a_trial_resumed_at_its_last_epoch_is_scored_at_the_logical_time_at_whic
     record = fold(
         [
             {"event": "trial_asked", "trial": 0, "logical_time": 3},
-            {"event": "epochs_reported", "trial": 0, "epochs": [{"epoch": 1}], "value": 1.0, "logical_time": 5},
+            {
+                "event": "epochs_reported",
+                "trial": 0,
+                "epochs": [{"epoch": 1}],
+                "value": 1.0,
+                "logical_time": 5,
+            },
         ]
     )
     with Threads(ImageTrainer(workshop), 2, record) as executor:
@@ -130,7 +166,9 @@ def test_a_trial_resumed_at_its_last_epoch_is_scored_at_the_logical_time_at_whic
     assert executor.logical_time == 6
 
 
-def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_received(workshop: TrainingContext) -> None:
+def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_received(
+    workshop: TrainingContext,
+) -> None:
     with Threads(ImageTrainer(workshop), 2, StudyRecord()) as executor:
         executor.submit(0, StartTrial(job(0, learning_rate=1e38, weight_decay=1e38), None))
         executor.submit(1, StartTrial(job(1, batch_per_replica=100000), None))

@@ -55,7 +55,10 @@ def children(process: int) -> list[int]:
     for each in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((each / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == process and b"flowersweep.execution.worker" in (each / "cmdline").read_bytes():
+            if (
+                parent == process
+                and b"flowersweep.execution.worker" in (each / "cmdline").read_bytes()
+            ):
                 found.append(int(each.name))
         except OSError:  # it has ended
             continue
@@ -78,10 +81,16 @@ def events(study: Path) -> list[dict[str, Any]]:
 def require_whole(study: Path, trials: int) -> list[dict[str, Any]]:
     """Every trial was asked for once, in order, and told once; return what was told."""
     happened = story(study)
-    assert [event["trial"] for event in happened if event["event"] == "trial_asked"] == list(range(trials))
+    assert [event["trial"] for event in happened if event["event"] == "trial_asked"] == list(
+        range(trials)
+    )
     tells = [event for event in happened if event["event"] == "trial_ended"]
     assert sorted(event["trial"] for event in tells) == list(range(trials))
-    reported = Counter((event["trial"], event["epochs"][-1]["epoch"]) for event in happened if event["event"] == "epochs_reported")
+    reported = Counter(
+        (event["trial"], event["epochs"][-1]["epoch"])
+        for event in happened
+        if event["event"] == "epochs_reported"
+    )
     assert set(reported.values()) == {1}
     return tells
 
@@ -101,16 +110,28 @@ def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(
     words = [*WORDS, "sweep.workers=2", "sweep.n_trials=8", "study=killed", store]
     study = project / "mlruns" / "studies" / "killed"
     chance = np.random.default_rng(kill_seed)
-    last, worker = int(chance.integers(9, 18)), int(chance.integers(3, 8))  # events: the coordinator's last, and the one a worker dies at
-    line = [sys.executable, str(DIE_AT_WRITE), "event", str(last), str(chance.choice([0.0, 0.5, 1.0])), *words]
-    process = subprocess.Popen(line, cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # events: the coordinator's last, and the one a worker dies at
+    last, worker = int(chance.integers(9, 18)), int(chance.integers(3, 8))
+    line = [
+        sys.executable,
+        str(DIE_AT_WRITE),
+        "event",
+        str(last),
+        str(chance.choice([0.0, 0.5, 1.0])),
+        *words,
+    ]
+    process = subprocess.Popen(
+        line, cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     workers: set[int] = set()
 
     def watched(condition: Callable[[], bool]) -> Callable[[], bool]:
         """Note the workers while something is waited for."""
         return lambda: workers.update(children(process.pid)) or condition()  # type: ignore[func-returns-value]
 
-    wait_for(watched(lambda: process.poll() is not None or len(events(study)) >= worker), 300, every=0.01)
+    wait_for(
+        watched(lambda: process.poll() is not None or len(events(study)) >= worker), 300, every=0.01
+    )
     assert process.poll() is None, "it ended before a worker could be killed"
     os.kill(int(chance.choice(sorted(children(process.pid)))), signal.SIGKILL)
     wait_for(watched(lambda: process.poll() is not None), 300)
@@ -121,11 +142,17 @@ def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(
     again = command(*words)
     assert again.returncode == 0, again.stderr
     kill = f"a worker at event {worker}, the coordinator at {last}"
-    assert [event for event in events(study) if event["event"] == "trial_asked"][: len(before)] == before, kill
+    assert [event for event in events(study) if event["event"] == "trial_asked"][
+        : len(before)
+    ] == before, kill
     tells = require_whole(study, 8)
     assert {tell["state"] for tell in tells} <= {"complete", "pruned"}, kill
     assert any(event["event"] == "worker_lost" for event in events(study)), kill
-    assert {event["worker"] for event in events(study) if event["event"] == "epochs_reported"} <= {1, 2, 3}
+    assert {event["worker"] for event in events(study) if event["event"] == "epochs_reported"} <= {
+        1,
+        2,
+        3,
+    }
     assert "8 trials: " in again.stdout
     assert not [*study.glob("checkpoints/*")]
 
@@ -134,19 +161,36 @@ def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(
 
     uri = store.removeprefix("tracking.uri=") if store.startswith("tracking.uri") else None
     found = client(Tracking(uri=uri), project / "mlruns")
-    runs = found.search_runs([experiment.experiment_id for experiment in found.search_experiments()])
-    assert sorted(int(run.data.tags["flowersweep.trial"]) for run in runs if "flowersweep.trial" in run.data.tags) == list(range(8))
+    runs = found.search_runs(
+        [experiment.experiment_id for experiment in found.search_experiments()]
+    )
+    assert sorted(
+        int(run.data.tags["flowersweep.trial"])
+        for run in runs
+        if "flowersweep.trial" in run.data.tags
+    ) == list(range(8))
     assert not [run for run in runs if run.info.status == "RUNNING"]
 
 
 @pytest.mark.slow
-def test_a_trial_that_kills_its_workers_fails_and_the_others_go_on(project: Path, command: Command) -> None:
-    (project / "deadly.py").write_text("import os\n\ndef loss(logits, labels):\n    os.kill(os.getpid(), 9)\n")
+def test_a_trial_that_kills_its_workers_fails_and_the_others_go_on(
+    project: Path, command: Command
+) -> None:
+    (project / "deadly.py").write_text(
+        "import os\n\ndef loss(logits, labels):\n    os.kill(os.getpid(), 9)\n"
+    )
     (project / "conf" / "loss").mkdir()
     (project / "conf" / "loss" / "deadly.yaml").write_text("_target_: deadly.loss\nname: deadly\n")
     space = '+sweep.space.loss={path: loss, values: "choice(smoothed_cross_entropy, deadly)"}'
     words = ["+sweep=quick", *TINY, "~sweep.space.learning_rate", space]
-    words += ["trusted_modules=[deadly]", "sampler=grid", "sweep.n_trials=2", "sweep.workers=2", "tracking.enabled=false", "study=deadly"]
+    words += [
+        "trusted_modules=[deadly]",
+        "sampler=grid",
+        "sweep.n_trials=2",
+        "sweep.workers=2",
+        "tracking.enabled=false",
+        "study=deadly",
+    ]
     run = command(*words)
     assert run.returncode == 0, run.stderr
     study = project / "mlruns" / "studies" / "deadly"
@@ -154,7 +198,9 @@ def test_a_trial_that_kills_its_workers_fails_and_the_others_go_on(project: Path
     assert set(tells) == {"complete", "failed"}
     assert "lost 3 times" in tells["failed"]["reason"]
     assert "SIGKILL" in tells["failed"]["reason"]
-    assert [event["trial"] for event in events(study) if event["event"] == "worker_lost"] == [tells["failed"]["trial"]] * 3
+    assert [event["trial"] for event in events(study) if event["event"] == "worker_lost"] == [
+        tells["failed"]["trial"]
+    ] * 3
 
 
 def answered(executor: Executor, task: Task, checkpoints: list[Checkpoint]) -> Any:
@@ -185,8 +231,15 @@ def test_another_worker_goes_on_from_the_checkpoint_and_gives_the_same(project: 
     whole: Executor = InProcess(trainer)
     kept: list[Checkpoint] = []
     assert answered(whole, StartTrial(job, None), kept) == 0
-    expected = [epoch.metrics for until in (2, 3, 4) for epoch in answered(whole, TrainUntil(until), kept)]
-    worker_config = WorkerConfig(str(project), tuple(sys.path), "flowersweep.training.image_trainer:make_worker_trainer", (cache, ()))
+    expected = [
+        epoch.metrics for until in (2, 3, 4) for epoch in answered(whole, TrainUntil(until), kept)
+    ]
+    worker_config = WorkerConfig(
+        str(project),
+        tuple(sys.path),
+        "flowersweep.training.image_trainer:make_worker_trainer",
+        (cache, ()),
+    )
     with WorkerPool(ProcessBackend(1), 1, worker_config) as crew:
         assert crew.wait_until_ready().platform == "cpu"
         kept.clear()
@@ -199,7 +252,8 @@ def test_another_worker_goes_on_from_the_checkpoint_and_gives_the_same(project: 
         assert isinstance(lost, WorkerLost)
         assert "SIGKILL" in lost.reason
         kept[-1].save(project / "kept.npz")
-        assert answered(crew, StartTrial(job, (project / "kept.npz").read_bytes()), kept) == 2  # and not from epoch 0
+        # and not from epoch 0
+        assert answered(crew, StartTrial(job, (project / "kept.npz").read_bytes()), kept) == 2
         second = [*answered(crew, TrainUntil(3), kept)]
         assert children(os.getpid()) != [worker]
         crew.request_stop()
@@ -217,23 +271,41 @@ def cluster() -> Iterator[subprocess.Popen[str]]:
     pytest.importorskip("ray")
     line = [sys.executable, str(Path(__file__).with_name("ray_cluster.py")), "2"]
     quiet = {**environment(), "RAY_DEDUP_LOGS": "0"}
-    with subprocess.Popen(line, env=quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        line,
+        env=quiet,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
         yield process
         assert process.stdin
         process.stdin.close()
 
 
 @pytest.mark.slow
-def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(project: Path, cluster: subprocess.Popen[str]) -> None:
+def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(
+    project: Path, cluster: subprocess.Popen[str]
+) -> None:
     assert cluster.stdin
     assert cluster.stdout
     words = [*WORDS, "sweep.workers=2", "sweep.n_trials=6", "tracking.enabled=false"]
     words += ["executor=ray", f"executor.address={cluster.stdout.readline().strip()}"]
 
     def begun(name: str, chips: int) -> subprocess.Popen[str]:
-        line = [sys.executable, "-m", "flowersweep", *words, f"study={name}", f"executor.resources={{chip: {chips}}}"]
+        line = [
+            sys.executable,
+            "-m",
+            "flowersweep",
+            *words,
+            f"study={name}",
+            f"executor.resources={{chip: {chips}}}",
+        ]
         pipe = subprocess.PIPE
-        return subprocess.Popen(line, cwd=project, env=environment(), stdout=pipe, stderr=pipe, text=True)
+        return subprocess.Popen(
+            line, cwd=project, env=environment(), stdout=pipe, stderr=pipe, text=True
+        )
 
     going, refused = begun("ray", 3), begun("refused", 8)
     _, said = refused.communicate(timeout=120)
@@ -243,7 +315,13 @@ def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(project: Path, clu
     assert not events(project / "mlruns" / "studies" / "refused")
 
     study = project / "mlruns" / "studies" / "ray"
-    wait_for(lambda: going.poll() is not None or any(event["event"] == "epochs_reported" for event in events(study)), 300)
+    wait_for(
+        lambda: (
+            going.poll() is not None
+            or any(event["event"] == "epochs_reported" for event in events(study))
+        ),
+        300,
+    )
     print("remove 0", file=cluster.stdin, flush=True)
     printed, said = going.communicate(timeout=240)
     assert going.returncode == 0, said
@@ -283,7 +361,9 @@ def test_a_trial_that_reports_between_them_does_not_kill_its_workers() -> None:
     assert fold([*happened, lost[1]]).worker_failures == {0: 1, 1: 1}
 
 
-def test_without_ray_the_command_to_install_it_is_told(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ray_the_command_to_install_it_is_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from flowersweep.execution.ray_actors import RayBackend
 
     monkeypatch.setitem(sys.modules, "ray", None)
@@ -293,19 +373,36 @@ def test_without_ray_the_command_to_install_it_is_told(project: Path, monkeypatc
 
 @pytest.mark.parametrize(
     ("resources", "room"),
-    [({"TPU": 4}, True), ({"TPU": 4, "CPU": 8}, True), ({"TPU": 8}, False), ({"TPU": 4, "GPU": 1}, False), ({"gpu": 1}, False)],
+    [
+        ({"TPU": 4}, True),
+        ({"TPU": 4, "CPU": 8}, True),
+        ({"TPU": 8}, False),
+        ({"TPU": 4, "GPU": 1}, False),
+        ({"gpu": 1}, False),
+    ],
 )
-def test_what_no_node_has_is_refused_with_what_there_is(resources: dict[str, float], room: bool) -> None:
-    nodes = [{"CPU": 8.0, "TPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}] * 2 + [{"CPU": 16.0, "GPU": 1.0}]
+def test_what_no_node_has_is_refused_with_what_there_is(
+    resources: dict[str, float], room: bool
+) -> None:
+    nodes = [{"CPU": 8.0, "TPU": 4.0, "memory": 1e9, "node:10.0.0.1": 1.0}] * 2 + [
+        {"CPU": 16.0, "GPU": 1.0}
+    ]
     if room:
         require_room(resources, nodes, 2)
     else:
-        with pytest.raises(ConfigError, match=r"Nodes: CPU: 8, TPU: 4 \(2 x\); CPU: 16, GPU: 1 \(1 x\)"):
+        with pytest.raises(
+            ConfigError, match=r"Nodes: CPU: 8, TPU: 4 \(2 x\); CPU: 16, GPU: 1 \(1 x\)"
+        ):
             require_room(resources, nodes, 2)
 
 
-@pytest.mark.parametrize(("cores", "workers", "expected"), [(4, 2, [[0, 1], [2, 3]]), (5, 2, [[0, 1], [2, 3]]), (2, 3, [[0], [1], [0]])])
-def test_workers_have_equal_shares_of_the_cores(cores: int, workers: int, expected: list[list[int]]) -> None:
+@pytest.mark.parametrize(
+    ("cores", "workers", "expected"),
+    [(4, 2, [[0, 1], [2, 3]]), (5, 2, [[0, 1], [2, 3]]), (2, 3, [[0], [1], [0]])],
+)
+def test_workers_have_equal_shares_of_the_cores(
+    cores: int, workers: int, expected: list[list[int]]
+) -> None:
     assert shares(range(cores), workers) == expected
 
 

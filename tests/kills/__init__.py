@@ -1,11 +1,13 @@
 """Kill sweeps with SIGKILL, at moments that can be had again.
 
-- ``fork_server.py`` runs commands in forks of a process that has imported everything. A command dies
-  at a moment that has a name ("in an epoch", "while the report is written"), or at its N-th writing.
+- ``fork_server.py`` runs commands in forks of a process that has imported everything. A command
+dies
+  at a moment that has a name ("in an epoch", "while the report is written"), or at its N-th
+  writing.
 - ``die_at_write.py`` is a command that dies at its N-th writing.
 
-What is drawn at random is drawn from the fixture ``kill_seed``. To replay a kill, give the seed that
-the failed test printed::
+What is drawn at random is drawn from the fixture ``kill_seed``. To replay a kill, give the seed
+that the failed test printed::
 
     FLOWERSWEEP_KILL_SEED=7 pytest -m '' tests/workflows/test_resume.py -k random_events
 
@@ -51,7 +53,9 @@ def forks(place: Path, environment: dict[str, str]) -> Iterator[Fork]:
         assert requests
         assert answers
 
-        def run(folder: Path, words: list[str], moment: str | None = None) -> subprocess.CompletedProcess[str]:
+        def run(
+            folder: Path, words: list[str], moment: str | None = None
+        ) -> subprocess.CompletedProcess[str]:
             out, error = place / "out", place / "error"
             request = {
                 "moment": moment,

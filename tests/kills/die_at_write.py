@@ -1,7 +1,9 @@
-"""Run a sweep that kills itself with SIGKILL while it writes: ``die_at_write.py event|checkpoint NUMBER SHARE WORDS...``.
+"""Run a sweep that kills itself with SIGKILL while it writes: ``die_at_write.py event|checkpoint
+NUMBER SHARE WORDS...``.
 
-NUMBER counts what this process writes of that kind, from 1. Of an event, SHARE of the line's bytes reach the disk first; of a
-checkpoint the whole file if SHARE is 1, else a half-written one beside it.
+NUMBER counts what this process writes of that kind, from 1. Of an event, SHARE of the line's bytes
+reach the disk first; of a checkpoint the whole file if SHARE is 1, else a half-written one beside
+it.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ def die_at(kind: str, number: int, share: float) -> None:
     write, save, written = Journal._write, Checkpoint.save, 0
 
     def last(before: Callable[[], None]) -> None:
-        """Count one writing; if it is the one to die in, write what reaches the disk before, and die."""
+        """Count one writing; if it is the one to die in, write what reaches the disk before, and
+        die.
+        """
         nonlocal written
         written += 1
         if written == number:
@@ -35,7 +39,13 @@ def die_at(kind: str, number: int, share: float) -> None:
 
     def dying_save(self: Checkpoint, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        last(lambda: save(self, path) if share == 1 else path.with_suffix(".partial").write_bytes(b"half"))  # type: ignore[func-returns-value]
+        last(
+            lambda: (
+                save(self, path)
+                if share == 1
+                else path.with_suffix(".partial").write_bytes(b"half")
+            )
+        )  # type: ignore[func-returns-value]
         save(self, path)
 
     if kind == "event":

@@ -1,9 +1,9 @@
 """A process whose children run sweeps and kill themselves with SIGKILL at a moment that has a name.
 
-It reads lines of JSON from standard input, with the keys moment (a name or null), words, folder, out and
-error. For each line it forks a child that runs the command in the folder, and prints how the child
-ended. What takes seconds to import is imported once.
-A moment is one of those below, or ``KIND NUMBER SHARE`` (see die_at_write.py).
+It reads lines of JSON from standard input, with the keys moment (a name or null), words, folder,
+out and error. For each line it forks a child that runs the command in the folder, and prints how
+the child ended. What takes seconds to import is imported once. A moment is one of those below, or
+``KIND NUMBER SHARE`` (see die_at_write.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from flowersweep.training.stages import HeadStage
 from flowersweep.util.files import atomic_write
 from tests.kills.die_at_write import die_at
 
-Before = Callable[..., bool]  # does what is still done before the end; False if it is not the moment yet
+# does what is still done before the end; False if it is not the moment yet
+Before = Callable[..., bool]
 
 
 def die_in(owner: Any, name: str, before: Before) -> None:

@@ -25,12 +25,15 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint
 MODES = {"tf": "mobilenet_v2", "torch": "densenet", "caffe": "resnet"}
 
 
-def small(*, input_shape: Any, include_top: bool = False, weights: str | None = None, filters: int = 6) -> keras.Model:
+def small(
+    *, input_shape: Any, include_top: bool = False, weights: str | None = None, filters: int = 6
+) -> keras.Model:
     images = keras.Input(input_shape)
     maps = keras.layers.Conv2D(filters, 3, strides=2, name="stem")(images)
     maps = keras.layers.DepthwiseConv2D(3)(keras.layers.BatchNormalization()(maps))
     if weights == "imagenet":
-        raise Exception("URL fetch failure on https://example.org/weights.h5: None -- no route")  # as Keras does
+        # as Keras does
+        raise Exception("URL fetch failure on https://example.org/weights.h5: None -- no route")
     return keras.Model(images, maps, name="small")
 
 
@@ -39,10 +42,15 @@ SMALL = Model("small", {"_target_": f"{__name__}.small"}, None, weights="none")
 
 
 def built(config: Model = SMALL, *, lower: bool = False, precision: str = "float32") -> Classifier:
-    return build(config, image_size=(32, 32), classes=4, lower=lower, trusted=(HERE,), precision=precision)
+    return build(
+        config, image_size=(32, 32), classes=4, lower=lower, trusted=(HERE,), precision=precision
+    )
 
 
-FILES = [pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ()) for path in sorted(CONF.glob("*.yaml"))]
+FILES = [
+    pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ())
+    for path in sorted(CONF.glob("*.yaml"))
+]
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -64,7 +72,9 @@ def test_the_parts_compute_what_the_whole_does(lower: bool) -> None:
     np.testing.assert_allclose(logits, made.model(PIXELS), atol=1e-5)
     np.testing.assert_allclose(made.model(PIXELS), made.model(PIXELS.astype("float32")), atol=1e-5)
     assert [w.shape for w in made.features.weights] == [w.shape for w in made.backbone.weights]
-    assert [w.shape for w in made.features.trainable_variables] == [w.shape for w in made.backbone.trainable_variables]
+    assert [w.shape for w in made.features.trainable_variables] == [
+        w.shape for w in made.backbone.trainable_variables
+    ]
     assert made.heads[0].name == "head"
     assert made.model.layers[-1] is made.heads[0]
 
@@ -89,15 +99,21 @@ assert "flowersweep" not in sys.modules
 def test_a_saved_model_loads_elsewhere_safely_and_without_this_package(tmp_path: Path) -> None:
     np.save(tmp_path / "pixels.npy", PIXELS)
     for mode, module in MODES.items():
-        made = built(replace(SMALL, preprocess={"_target_": f"keras.applications.{module}.preprocess_input"}))
+        made = built(
+            replace(SMALL, preprocess={"_target_": f"keras.applications.{module}.preprocess_input"})
+        )
         made.model.save(tmp_path / f"{mode}.keras")
-        scaled = keras.applications.imagenet_utils.preprocess_input(PIXELS.astype("float32"), mode=mode)
+        scaled = keras.applications.imagenet_utils.preprocess_input(
+            PIXELS.astype("float32"), mode=mode
+        )
         expected = np.asarray(made.backbone.get_layer("small")(scaled)).mean(axis=(1, 2))
         np.testing.assert_allclose(made.backbone(PIXELS), expected, rtol=1e-4, atol=1e-4)
         np.save(tmp_path / f"{mode}.npy", made.model(PIXELS))
     subprocess.run([sys.executable, "-I", "-c", LOAD, *MODES], check=True, cwd=tmp_path)
     for mode in MODES:
-        np.testing.assert_allclose(np.load(tmp_path / f"{mode}-out.npy"), np.load(tmp_path / f"{mode}.npy"), atol=1e-4)
+        np.testing.assert_allclose(
+            np.load(tmp_path / f"{mode}-out.npy"), np.load(tmp_path / f"{mode}.npy"), atol=1e-4
+        )
 
 
 def test_weights_from_a_file_reach_the_backbone(tmp_path: Path) -> None:
@@ -112,7 +128,11 @@ def test_weights_from_a_file_reach_the_backbone(tmp_path: Path) -> None:
 
 def test_the_key_changes_with_weights_arguments_and_preprocessing_only(tmp_path: Path) -> None:
     key = built().pretrained
-    assert key == built().pretrained == built(replace(SMALL, dropout=0.5, name="other"), lower=True).pretrained
+    assert (
+        key
+        == built().pretrained
+        == built(replace(SMALL, dropout=0.5, name="other"), lower=True).pretrained
+    )
     assert key.startswith("none-")
     assert len(key) == len("none-") + 16
     small(input_shape=(32, 32, 3)).save_weights(tmp_path / "other.weights.h5")
@@ -126,11 +146,23 @@ def test_the_key_changes_with_weights_arguments_and_preprocessing_only(tmp_path:
 
 REFUSED = {
     "an untrusted module": (replace(SMALL, backbone={"_target_": "os.system"}), "trusted_modules"),
-    "a backbone that does not exist": (replace(SMALL, backbone={"_target_": "keras.applications.DenseNet2O1"}), "DenseNet2O1"),
-    "a download that fails": (replace(SMALL, weights="imagenet"), "could not be downloaded.*model.weights=none"),
+    "a backbone that does not exist": (
+        replace(SMALL, backbone={"_target_": "keras.applications.DenseNet2O1"}),
+        "DenseNet2O1",
+    ),
+    "a download that fails": (
+        replace(SMALL, weights="imagenet"),
+        "could not be downloaded.*model.weights=none",
+    ),
     "a file that is missing": (replace(SMALL, weights="gone.weights.h5"), "no such file"),
-    "an unknown argument": (replace(SMALL, backbone={**SMALL.backbone, "depth": 3}), "unexpected keyword argument 'depth'"),
-    "an argument of the wrong kind": (replace(SMALL, backbone={**SMALL.backbone, "filters": -1}), "cannot be built with"),
+    "an unknown argument": (
+        replace(SMALL, backbone={**SMALL.backbone, "depth": 3}),
+        "unexpected keyword argument 'depth'",
+    ),
+    "an argument of the wrong kind": (
+        replace(SMALL, backbone={**SMALL.backbone, "filters": -1}),
+        "cannot be built with",
+    ),
 }
 
 

@@ -12,7 +12,12 @@ import pytest
 from keras import layers
 
 from flowersweep.models.backbones import efficientnet_lite0
-from flowersweep.models.cpu.lowering import MatmulConv2D, PatchesConv2D, ShiftedDepthwiseConv2D, lower_for_cpu
+from flowersweep.models.cpu.lowering import (
+    MatmulConv2D,
+    PatchesConv2D,
+    ShiftedDepthwiseConv2D,
+    lower_for_cpu,
+)
 from flowersweep.models.cpu.microbatch import microbatched, slice_size
 from flowersweep.models.cpu.shifted import depthwise, patches
 
@@ -31,24 +36,38 @@ SHAPES = {  # rows, columns, kernel, stride, padding, dilation
 NETWORKS = [
     pytest.param(efficientnet_lite0, id="EfficientNet-Lite0"),
     pytest.param(keras.applications.MobileNetV2, id="MobileNetV2", marks=pytest.mark.slow),
-    pytest.param(keras.applications.DenseNet121, id="DenseNet121", marks=pytest.mark.slow),  # to compile
+    # to compile
+    pytest.param(keras.applications.DenseNet121, id="DenseNet121", marks=pytest.mark.slow),
 ]
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-@pytest.mark.parametrize(("ours", "theirs"), [(depthwise, "depthwise_conv"), (patches, "conv")], ids=["depthwise", "patches"])
-def test_a_lowered_convolution_and_its_gradients_equal_the_real_one(ours: Any, theirs: str, shape: Any) -> None:
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(depthwise, "depthwise_conv"), (patches, "conv")],
+    ids=["depthwise", "patches"],
+)
+def test_a_lowered_convolution_and_its_gradients_equal_the_real_one(
+    ours: Any, theirs: str, shape: Any
+) -> None:
     rows, columns, size, stride, padding, dilation = shape
     random = np.random.default_rng(0)
     images = jnp.asarray(random.normal(size=(2, rows, columns, 3)), jnp.float32)
-    kernel = jnp.asarray(random.normal(size=(size, size, 3) if ours is depthwise else (size, size, 3, 4)), jnp.float32)
+    kernel = jnp.asarray(
+        random.normal(size=(size, size, 3) if ours is depthwise else (size, size, 3, 4)),
+        jnp.float32,
+    )
 
     def real(images: Any, kernel: Any) -> Any:
         kernel = kernel[..., None] if ours is depthwise else kernel
-        return getattr(keras.ops, theirs)(images, kernel, strides=stride, padding=padding, dilation_rate=dilation)
+        return getattr(keras.ops, theirs)(
+            images, kernel, strides=stride, padding=padding, dilation_rate=dilation
+        )
 
     expected, backward = jax.vjp(real, images, kernel)
-    actual, lowered_backward = jax.vjp(lambda *a: ours(*a, (stride, stride), padding, (dilation, dilation)), images, kernel)
+    actual, lowered_backward = jax.vjp(
+        lambda *a: ours(*a, (stride, stride), padding, (dilation, dilation)), images, kernel
+    )
     np.testing.assert_allclose(actual, expected, atol=2e-5)
     upstream = jnp.asarray(random.normal(size=expected.shape), jnp.float32)
     for mine, real_one in zip(lowered_backward(upstream), backward(upstream), strict=True):
@@ -61,20 +80,26 @@ def test_a_lowered_network_gives_the_same_maps_and_gradients(make: Any) -> None:
     rounder(plain)
     lowered = lower_for_cpu(plain)
     assert [w.shape for w in lowered.weights] == [w.shape for w in plain.weights]
-    assert [w.shape for w in lowered.trainable_variables] == [w.shape for w in plain.trainable_variables]
+    assert [w.shape for w in lowered.trainable_variables] == [
+        w.shape for w in plain.trainable_variables
+    ]
     images = np.random.default_rng(0).uniform(-1, 1, (2, 32, 32, 3)).astype("float32")
-    (expected, expected_gradients), (actual, gradients) = (maps_and_gradients(model, plain, images) for model in (plain, lowered))
+    (expected, expected_gradients), (actual, gradients) = (
+        maps_and_gradients(model, plain, images) for model in (plain, lowered)
+    )
     close(actual, expected)
     for mine, real in zip(gradients, expected_gradients, strict=True):
         close(mine, real)
 
 
 def rounder(model: keras.Model) -> None:
-    """Move normalization away from its trivial start, so that a mix-up of its weights would show."""
+    """Move normalization away from its trivial start, so that mixed-up weights would show."""
     random = np.random.default_rng(1)
     for layer in model.layers:
         if isinstance(layer, layers.BatchNormalization):
-            layer.set_weights([random.uniform(0.8, 1.2, weight.shape) for weight in layer.get_weights()])
+            layer.set_weights(
+                [random.uniform(0.8, 1.2, weight.shape) for weight in layer.get_weights()]
+            )
 
 
 def maps_and_gradients(model: keras.Model, plain: keras.Model, images: Any) -> tuple[Any, Any]:
@@ -84,7 +109,9 @@ def maps_and_gradients(model: keras.Model, plain: keras.Model, images: Any) -> t
         maps = model.stateless_call(trainable, rest, images, training=False)[0]
         return jnp.mean(maps**2), maps
 
-    gradients, maps = jax.jit(jax.grad(loss, has_aux=True))([v.value for v in plain.trainable_variables])
+    gradients, maps = jax.jit(jax.grad(loss, has_aux=True))(
+        [v.value for v in plain.trainable_variables]
+    )
     return maps, gradients
 
 
@@ -96,12 +123,18 @@ def close(actual: Any, expected: Any) -> None:
 def test_statistics_of_a_training_step_equal_the_plain_networks() -> None:
     plain = efficientnet_lite0(input_shape=(32, 32, 3), weights=None)
     images = np.random.default_rng(0).uniform(-1, 1, (4, 32, 32, 3)).astype("float32")
-    weights = [[v.value for v in part] for part in (plain.trainable_variables, plain.non_trainable_variables)]
+    weights = [
+        [v.value for v in part]
+        for part in (plain.trainable_variables, plain.non_trainable_variables)
+    ]
     expected, actual = (
-        jax.jit(lambda *a, model=model: model.stateless_call(*a, training=True)[1])(*weights, images)
+        jax.jit(lambda *a, model=model: model.stateless_call(*a, training=True)[1])(
+            *weights, images
+        )
         for model in (plain, lower_for_cpu(plain))
     )
-    for mine, real in zip(actual[:12], expected[:12], strict=True):  # deeper statistics are of 1x1 maps of 4 images: they amplify rounding
+    # deeper statistics are of 1x1 maps of 4 images: they amplify rounding
+    for mine, real in zip(actual[:12], expected[:12], strict=True):
         np.testing.assert_allclose(mine, real, rtol=1e-4, atol=1e-5)
 
 
@@ -123,12 +156,15 @@ def lowered_layer(layer: layers.Layer, channels: int) -> layers.Layer:
         (layers.SeparableConv2D(4, 3), 6, layers.SeparableConv2D),
     ],
 )
-def test_only_convolutions_that_gain_are_lowered(layer: layers.Layer, channels: int, kind: type) -> None:
+def test_only_convolutions_that_gain_are_lowered(
+    layer: layers.Layer, channels: int, kind: type
+) -> None:
     assert type(lowered_layer(layer, channels)) is kind
 
 
 @pytest.mark.parametrize(
-    ("layer", "channels"), [(layers.Conv2D(4, 1, strides=2), 6), (layers.Conv2D(4, 3), 3), (layers.DepthwiseConv2D(3), 6)]
+    ("layer", "channels"),
+    [(layers.Conv2D(4, 1, strides=2), 6), (layers.Conv2D(4, 3), 3), (layers.DepthwiseConv2D(3), 6)],
 )
 def test_bias_and_activation_are_kept(layer: layers.Layer, channels: int) -> None:
     layer.activation = keras.activations.relu
@@ -152,8 +188,12 @@ def test_slices_give_what_the_whole_batch_gives(monkeypatch: pytest.MonkeyPatch)
     model = keras.Model(images, layers.GlobalAveragePooling2D()(maps))
     sliced = microbatched(model)
     sliced.layers[-1].images = 4
-    batch = np.random.default_rng(0).uniform(0, 255, (11, 16, 16, 3)).astype("float32")  # two slices and three images left over
-    weights = [[v.value for v in part] for part in (sliced.trainable_variables, sliced.non_trainable_variables)]
+    # two slices and three images left over
+    batch = np.random.default_rng(0).uniform(0, 255, (11, 16, 16, 3)).astype("float32")
+    weights = [
+        [v.value for v in part]
+        for part in (sliced.trainable_variables, sliced.non_trainable_variables)
+    ]
     run = jax.jit(lambda *a: sliced.stateless_call(*a, training=False)[0])
     assert "while" in run.lower(*weights, batch).as_text()
     np.testing.assert_allclose(run(*weights, batch), model(batch), rtol=1e-5, atol=1e-5)
@@ -163,16 +203,25 @@ def test_slices_give_what_the_whole_batch_gives(monkeypatch: pytest.MonkeyPatch)
 
 def test_training_takes_the_whole_batch() -> None:
     images = keras.Input((4, 4, 3))
-    model = keras.Model(images, layers.GlobalAveragePooling2D()(layers.BatchNormalization()(images)))
+    model = keras.Model(
+        images, layers.GlobalAveragePooling2D()(layers.BatchNormalization()(images))
+    )
     sliced = microbatched(model)
     sliced.layers[-1].images = 2
     batch = np.random.default_rng(0).normal(size=(6, 4, 4, 3)).astype("float32")
-    weights = [[v.value for v in part] for part in (sliced.trainable_variables, sliced.non_trainable_variables)]
-    features, statistics = jax.jit(lambda *a: sliced.stateless_call(*a, training=True))(*weights, batch)
+    weights = [
+        [v.value for v in part]
+        for part in (sliced.trainable_variables, sliced.non_trainable_variables)
+    ]
+    features, statistics = jax.jit(lambda *a: sliced.stateless_call(*a, training=True))(
+        *weights, batch
+    )
     np.testing.assert_allclose(np.mean(features, axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(statistics[0], 0.01 * batch.mean(axis=(0, 1, 2)), atol=1e-6)
 
 
-@pytest.mark.parametrize(("side", "cores", "images"), [(96, 2, 16), (192, 2, 4), (224, 2, 2), (512, 2, 1), (192, 16, 32)])
+@pytest.mark.parametrize(
+    ("side", "cores", "images"), [(96, 2, 16), (192, 2, 4), (224, 2, 2), (512, 2, 1), (192, 16, 32)]
+)
 def test_slices_hold_as_many_pixels_as_the_cores_caches(side: int, cores: int, images: int) -> None:
     assert slice_size(side, side, cores=cores) == images

@@ -41,7 +41,10 @@ def test_how_many_trials_were_tried_and_what_that_flatters_is_said(found: StudyS
 
 
 def test_a_best_value_at_the_end_of_its_range_gets_a_wider_one(tmp_path: Path) -> None:
-    plays = [Play(smoothed(0.1, rate), value) for rate, value in ((0.049, 0.3), (0.05, 0.31), (0.046, 0.32), (0.01, 0.5), (0.001, 0.9))]
+    plays = [
+        Play(smoothed(0.1, rate), value)
+        for rate, value in ((0.049, 0.3), (0.05, 0.31), (0.046, 0.32), (0.01, 0.5), (0.001, 0.9))
+    ]
     study = load_study(MadeUp(plays).write(tmp_path))
     [edge] = boundary_optima(study)
     assert (edge.parameter.name, edge.end, edge.near, edge.of) == ("learning_rate", "upper", 3, 5)
@@ -55,9 +58,15 @@ def test_a_best_value_at_the_end_of_its_range_gets_a_wider_one(tmp_path: Path) -
 
 
 def test_the_lower_end_is_an_end_too_but_not_where_values_end(tmp_path: Path) -> None:
-    study = load_study(MadeUp([Play(smoothed(0.0, 0.00051), 0.3), Play(smoothed(0.2, 0.01), 0.4)]).write(tmp_path))
+    study = load_study(
+        MadeUp([Play(smoothed(0.0, 0.00051), 0.3), Play(smoothed(0.2, 0.01), 0.4)]).write(tmp_path)
+    )
     [edge] = boundary_optima(study)  # label smoothing cannot be below 0
-    assert (edge.parameter.name, edge.end, edge.values) == ("learning_rate", "lower", "tag(log, interval(5e-05, 0.05))")
+    assert (edge.parameter.name, edge.end, edge.values) == (
+        "learning_rate",
+        "lower",
+        "tag(log, interval(5e-05, 0.05))",
+    )
 
 
 def test_a_best_value_in_the_middle_is_no_finding(found: StudySummary) -> None:
@@ -69,9 +78,19 @@ def test_a_best_value_in_the_middle_is_no_finding(found: StudySummary) -> None:
     [
         ("loss.gamma", FloatDistribution(0.5, 5), "upper", FloatDistribution(0.5, 7.2)),
         ("loss.gamma", FloatDistribution(0.5, 5), "lower", FloatDistribution(0, 5)),
-        ("train.learning_rate", FloatDistribution(1e-4, 1e-2, log=True), "lower", FloatDistribution(1e-5, 1e-2, log=True)),
+        (
+            "train.learning_rate",
+            FloatDistribution(1e-4, 1e-2, log=True),
+            "lower",
+            FloatDistribution(1e-5, 1e-2, log=True),
+        ),
         ("train.batch_per_replica", IntDistribution(16, 64), "upper", IntDistribution(16, 88)),
-        ("train.batch_per_replica", IntDistribution(16, 256, log=True), "upper", IntDistribution(16, 1024, log=True)),
+        (
+            "train.batch_per_replica",
+            IntDistribution(16, 256, log=True),
+            "upper",
+            IntDistribution(16, 1024, log=True),
+        ),
         ("train.epochs", IntDistribution(2, 10, step=2), "upper", IntDistribution(2, 14, step=2)),
         ("model.dropout", FloatDistribution(0, 0.5), "lower", None),  # no share is below 0
         ("loss.label_smoothing", FloatDistribution(0, 0.9), "upper", None),  # nor above its limit

@@ -32,7 +32,14 @@ def drawn(found: StudySummary) -> Iterable[Chart]:
 
 def many(tmp_path: Path) -> StudySummary:
     """Enough trials for importances and a map."""
-    plays = [Play((smoothed if n % 2 else focal)(0.5 + n / 100, 0.001 * (n + 1)), 1.5 - n / 20, curve=(2.0,)) for n in range(24)]
+    plays = [
+        Play(
+            (smoothed if n % 2 else focal)(0.5 + n / 100, 0.001 * (n + 1)),
+            1.5 - n / 20,
+            curve=(2.0,),
+        )
+        for n in range(24)
+    ]
     return summarise(load_study(MadeUp(plays, name="many").write(tmp_path)))
 
 
@@ -42,7 +49,18 @@ def test_plotly_accepts_every_chart(found: StudySummary, tmp_path: Path) -> None
         go.Figure(chart.figure)  # raises for a property or value that does not exist
         assert chart.label
         names.add(chart.name.partition("-")[0])
-    assert names == {"history", "importance", "slice", "parallel", "contour", "curves", "timeline", "gap", "confusion", "calibration"}
+    assert names == {
+        "history",
+        "importance",
+        "slice",
+        "parallel",
+        "contour",
+        "curves",
+        "timeline",
+        "gap",
+        "confusion",
+        "calibration",
+    }
 
 
 def test_plotly_refuses_what_does_not_exist(found: StudySummary) -> None:
@@ -51,14 +69,19 @@ def test_plotly_refuses_what_does_not_exist(found: StudySummary) -> None:
         go.Figure({**chart.figure, "layout": {"colour": "red"}})
 
 
-def test_the_history_marks_trials_by_how_they_ended_and_the_best_so_far(found: StudySummary) -> None:
+def test_the_history_marks_trials_by_how_they_ended_and_the_best_so_far(
+    found: StudySummary,
+) -> None:
     history = traces(search.history(found.study, found.noise))
     assert {name: trace["x"] for name, trace in history.items() if name in STATES} == {
         "pruned": [1],
         "failed": [2],
         "complete": [0, 3, 4],
     }
-    assert (history["best so far"]["x"], history["best so far"]["y"]) == ([0, 3, 4, 5], [0.31, 0.3, 0.3, 0.3])
+    assert (history["best so far"]["x"], history["best so far"]["y"]) == (
+        [0, 3, 4, 5],
+        [0.31, 0.3, 0.3, 0.3],
+    )
     assert history["best"]["x"] == [3]
     assert found.noise is not None
     assert max(history["within chance"]["y"]) == pytest.approx(0.3 + 2 * found.noise.error)
@@ -87,9 +110,15 @@ def test_a_line_skips_the_parameters_that_were_not_active(study: StudyView) -> N
 
 
 def test_a_choice_outside_the_space_breaks_no_chart(tmp_path: Path) -> None:
-    space = {**SPACE, "loss": {"path": "loss", "values": CategoricalDistribution(["focal", "other"])}}
+    space = {
+        **SPACE,
+        "loss": {"path": "loss", "values": CategoricalDistribution(["focal", "other"])},
+    }
     plays = [Play(smoothed(0.1, 0.01), 0.3), Play(focal(1, 0.01), 0.4)]
-    assert multi_parameter_charts.parallel(load_study(MadeUp(plays, space=space).write(tmp_path))) is not None
+    assert (
+        multi_parameter_charts.parallel(load_study(MadeUp(plays, space=space).write(tmp_path)))
+        is not None
+    )
 
 
 def test_curves_show_every_epoch_of_every_trial_and_the_best_apart(study: StudyView) -> None:
@@ -100,7 +129,12 @@ def test_curves_show_every_epoch_of_every_trial_and_the_best_apart(study: StudyV
 
 
 def test_of_very_many_curves_some_of_each_kind_are_drawn(tmp_path: Path) -> None:
-    plays = [Play(smoothed(0.1, 0.01), 0.3 + n / 1000, "pruned" if n % 2 else "complete", curve=(0.5, 0.4)) for n in range(800)]
+    plays = [
+        Play(
+            smoothed(0.1, 0.01), 0.3 + n / 1000, "pruned" if n % 2 else "complete", curve=(0.5, 0.4)
+        )
+        for n in range(800)
+    ]
     chart = training.curves(load_study(MadeUp(plays).write(tmp_path)))
     found = traces(chart)
     assert chart is not None
@@ -121,7 +155,9 @@ def test_the_timeline_has_a_row_a_trial(study: StudyView) -> None:
 
 
 def test_a_resumed_study_says_where_it_was_gone_on_with(tmp_path: Path) -> None:
-    chart = training.timeline(load_study(of_all_kinds(pauses={2: 900.0, 4: 50.0}, wanted=6).write(tmp_path)))
+    chart = training.timeline(
+        load_study(of_all_kinds(pauses={2: 900.0, 4: 50.0}, wanted=6).write(tmp_path))
+    )
     assert chart is not None
     assert [line["x0"] for line in chart.figure["layout"]["shapes"]] == [19, 38]
 
@@ -136,8 +172,12 @@ def test_the_map_covers_both_ranges_and_is_empty_far_from_trials(tmp_path: Path)
     assert 0.3 < min(known) < max(known) < 1.6
 
 
-def test_of_very_many_trials_the_best_and_an_even_choice_are_drawn_and_it_is_said(tmp_path: Path) -> None:
-    plays = [Play(smoothed(0.1, 0.01), 1 - (n * 7919 % 3000) / 3000, curve=(0.9,)) for n in range(3000)]
+def test_of_very_many_trials_the_best_and_an_even_choice_are_drawn_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    plays = [
+        Play(smoothed(0.1, 0.01), 1 - (n * 7919 % 3000) / 3000, curve=(0.9,)) for n in range(3000)
+    ]
     study = load_study(MadeUp(plays).write(tmp_path))
     drawn = {record.number for record in study.drawn}
     assert len(drawn) <= 1001
@@ -150,6 +190,10 @@ def test_of_very_many_trials_the_best_and_an_even_choice_are_drawn_and_it_is_sai
     assert len(points["complete"]["x"]) == len(drawn)
     assert points["best so far"]["y"][-1] == study.complete[0].value
     assert len(points["best so far"]["y"]) < 100
-    for each in (training.timeline(study), multi_parameter_charts.parallel(study), *search.slices(study)):
+    for each in (
+        training.timeline(study),
+        multi_parameter_charts.parallel(study),
+        *search.slices(study),
+    ):
         assert each is not None
         assert sum(len(trace["x"]) for trace in each.figure["data"]) < 7 * 1001

@@ -1,4 +1,6 @@
-"""Studies are compared by their best trials: paired where both saw the same held-out images, else not at all."""
+"""Studies are compared by their best trials: paired where both saw the same held-out images, else
+not at all.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ def of_skill(tmp_path: Path, name: str, skill: float, **more: object) -> StudyVi
 
 
 def test_the_better_study_is_told_apart_and_an_equal_one_is_not(tmp_path: Path) -> None:
-    good, twin, bad = (of_skill(tmp_path, name, skill) for name, skill in (("good", 3.0), ("twin", 3.0), ("bad", 1.0)))
+    good, twin, bad = (
+        of_skill(tmp_path, name, skill)
+        for name, skill in (("good", 3.0), ("twin", 3.0), ("bad", 1.0))
+    )
     found = {(a, b): difference for a, b, difference in compare([good, twin, bad]).differences}
     assert (apart := found["good", "bad"]) is not None
     assert apart.resolved
@@ -34,7 +39,10 @@ def test_the_better_study_is_told_apart_and_an_equal_one_is_not(tmp_path: Path) 
 
 def test_other_images_cannot_be_paired(tmp_path: Path) -> None:
     first, other = of_skill(tmp_path, "first", 3.0), of_skill(tmp_path, "other", 1.0, digest="d2")
-    reordered, empty = of_skill(tmp_path, "reordered", 1.0, images_seed=5), load_study(MadeUp([], name="empty").write(tmp_path))
+    reordered, empty = (
+        of_skill(tmp_path, "reordered", 1.0, images_seed=5),
+        load_study(MadeUp([], name="empty").write(tmp_path)),
+    )
     assert [difference for *_, difference in compare([first, other]).differences] == [None]
     assert [difference for *_, difference in compare([first, reordered]).differences] == [None]
     assert [difference for *_, difference in compare([first, empty]).differences] == [None]
@@ -43,7 +51,11 @@ def test_other_images_cannot_be_paired(tmp_path: Path) -> None:
 
 def test_histories_of_one_objective_share_their_scale(tmp_path: Path) -> None:
     first = load_study(MadeUp([Play(smoothed(0.1, 0.01), 0.3)], name="first").write(tmp_path))
-    second = load_study(MadeUp([Play(smoothed(0.1, 0.01), value) for value in (0.4, 3.0)], name="second").write(tmp_path))
+    second = load_study(
+        MadeUp([Play(smoothed(0.1, 0.01), value) for value in (0.4, 3.0)], name="second").write(
+            tmp_path
+        )
+    )
     [one, two] = sections(compare([first, second]))[3].charts
     assert one.figure["layout"]["yaxis"] == two.figure["layout"]["yaxis"]
     assert one.figure["layout"]["yaxis"]["range"][0] < one.figure["layout"]["yaxis"]["range"][1]
@@ -57,7 +69,9 @@ def test_the_page_says_what_differs(tmp_path: Path) -> None:
     assert "train.epochs" not in text.partition("<script")[0]
 
 
-def test_each_best_has_its_accuracy_with_wilsons_interval_and_each_pair_mcnemars_test(tmp_path: Path) -> None:
+def test_each_best_has_its_accuracy_with_wilsons_interval_and_each_pair_mcnemars_test(
+    tmp_path: Path,
+) -> None:
     good, bad = (of_skill(tmp_path, name, skill) for name, skill in (("good", 3.0), ("bad", 1.0)))
     found = compare([good, bad])
     [test] = found.tests
@@ -66,9 +80,14 @@ def test_each_best_has_its_accuracy_with_wilsons_interval_and_each_pair_mcnemars
     assert kept[1] is not None
     right = [each.holdout.argmax(axis=1) == each.holdout_labels for each in kept]
     assert test is not None
-    assert (test.only_first, test.only_second) == (int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum()))
+    assert (test.only_first, test.only_second) == (
+        int((right[0] & ~right[1]).sum()),
+        int((right[1] & ~right[0]).sum()),
+    )
     html = render("", [], sections(found)[:2])
-    assert all(f"{number:.4f}" in html for number in (right[0].mean(), *wilson(int(right[0].sum()), 200)))
+    assert all(
+        f"{number:.4f}" in html for number in (right[0].mean(), *wilson(int(right[0].sum()), 200))
+    )
     assert f"{test.mid_p:.4g}" in html
 
 
@@ -78,9 +97,14 @@ def trained(tmp_path: Path, name: str, values: list[float], rate: float) -> Stud
     return load_study(MadeUp(plays, name=name).write(tmp_path))
 
 
-def test_the_order_of_shared_configurations_is_compared_whatever_the_training(tmp_path: Path) -> None:
+def test_the_order_of_shared_configurations_is_compared_whatever_the_training(
+    tmp_path: Path,
+) -> None:
     cheap = trained(tmp_path, "cheap", [1, 2, 3, 4, 5, 6], 0.01)
-    costly, opposite = trained(tmp_path, "costly", [0.1, 0.2, 0.3, 0.5, 0.4], 0.001), trained(tmp_path, "opposite", [3, 2, 1, 0], 0.001)
+    costly, opposite = (
+        trained(tmp_path, "costly", [0.1, 0.2, 0.3, 0.5, 0.4], 0.001),
+        trained(tmp_path, "opposite", [3, 2, 1, 0], 0.001),
+    )
     found = {(each.first, each.second): each for each in compare([cheap, costly, opposite]).ranks}
     assert found["cheap", "costly"].shared == 5
     assert (agreed := found["cheap", "costly"].correlation) is not None
@@ -92,6 +116,9 @@ def test_the_order_of_shared_configurations_is_compared_whatever_the_training(tm
 
 
 def test_too_few_shared_configurations_are_counted_and_no_more(tmp_path: Path) -> None:
-    one, other = trained(tmp_path, "one", [1, 2, 3], 0.01), trained(tmp_path, "other", [1, 2, 3, 4], 0.01)
+    one, other = (
+        trained(tmp_path, "one", [1, 2, 3], 0.01),
+        trained(tmp_path, "other", [1, 2, 3, 4], 0.01),
+    )
     [found] = compare([one, other]).ranks
     assert (found.shared, found.correlation) == (3, None)

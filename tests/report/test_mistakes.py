@@ -1,4 +1,4 @@
-"""The worst mistakes: which they are, how they look, and what is said where there are none to see."""
+"""The worst mistakes: which they are, how they look, and what is said where there are none."""
 
 from __future__ import annotations
 
@@ -25,12 +25,18 @@ from tests.report.made_up import MadeUp, Play, smoothed
 def images(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("images")
     return open_dataset(
-        Data(name="flowers", dir=str(write(folder / "flowers", classes=3, train=2, val=4, test=1, image_size=32))), folder / "cache"
+        Data(
+            name="flowers",
+            dir=str(write(folder / "flowers", classes=3, train=2, val=4, test=1, image_size=32)),
+        ),
+        folder / "cache",
     )
 
 
 def predicted(dataset: Dataset) -> Predictions:
-    """All is right, but for one image of tune, which is wrong for sure, and one of holdout, which is nearly right."""
+    """All is right, but for one image of tune, which is wrong for sure, and one of holdout, which
+    is nearly right.
+    """
     labels = dataset.splits["val"].labels
     assert labels is not None
     tune, report = labels[dataset.tune], labels[dataset.holdout]
@@ -47,7 +53,12 @@ def test_the_surest_mistakes_of_both_halves_come_first(images: Dataset) -> None:
 
 
 def test_they_are_shown_with_the_images_they_are_about(images: Dataset, tmp_path: Path) -> None:
-    found = gallery(predicted(images), {"data": {"name": "flowers"}}, {"data": {"dir": images.dir}}, Path(images.dir).parent / "cache")
+    found = gallery(
+        predicted(images),
+        {"data": {"name": "flowers"}},
+        {"data": {"dir": images.dir}},
+        Path(images.dir).parent / "cache",
+    )
     assert not isinstance(found, str)
     assert found[0].id == str(images.splits["val"].ids[images.tune[1]])
     assert found[0].true != found[0].predicted
@@ -64,11 +75,16 @@ def test_other_images_or_none_are_said_to_be_so(images: Dataset, tmp_path: Path)
     kept, cache = predicted(images), Path(images.dir).parent / "cache"
     assert "are not here" in gallery(kept, {}, {"data": {"dir": str(tmp_path / "nothing")}}, cache)
     other = replace(kept, tune_labels=(kept.tune_labels + 1) % 3)
-    assert "other images" in gallery(other, {"data": {"name": "flowers"}}, {"data": {"dir": images.dir}}, cache)
+    assert "other images" in gallery(
+        other, {"data": {"name": "flowers"}}, {"data": {"dir": images.dir}}, cache
+    )
     right = replace(kept, tune=np.eye(3)[kept.tune_labels], holdout=np.eye(3)[kept.holdout_labels])
     assert gallery(right, {}, {"data": {"dir": images.dir}}, cache) == "No image was mistaken."
 
 
 def test_a_page_without_the_images_says_so_and_stands(tmp_path: Path) -> None:
     folder = MadeUp([Play(smoothed(0.1, 0.01), 0.3, skill=1.0)]).write(tmp_path)
-    assert "The images, flowers, are not here" in write_page([folder], tmp_path / "page.html").read_text()
+    assert (
+        "The images, flowers, are not here"
+        in write_page([folder], tmp_path / "page.html").read_text()
+    )

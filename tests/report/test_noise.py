@@ -1,4 +1,6 @@
-"""Standard errors are those of the textbook, and paired ones are smaller where two models fail on the same images."""
+"""Standard errors are those of the textbook, and paired ones are smaller where two models fail on
+the same images.
+"""
 
 from __future__ import annotations
 
@@ -27,15 +29,25 @@ def test_the_error_of_a_likelihood_is_that_of_the_bootstrap(study: StudyView) ->
     rng = np.random.default_rng(1)
     drawn = [rng.integers(len(kept.tune), size=len(kept.tune)) for _ in range(300)]
     spread = np.std([calibrated_nll(kept.tune[rows], kept.tune_labels[rows]) for rows in drawn])
-    assert objective_error("tune/calibrated_nll", kept.tune, kept.tune_labels) == pytest.approx(spread, rel=0.2)
+    assert objective_error("tune/calibrated_nll", kept.tune, kept.tune_labels) == pytest.approx(
+        spread, rel=0.2
+    )
 
 
-@pytest.mark.parametrize("objective", ["tune/calibrated_nll", "tune/nll", "tune/accuracy", "tune/macro_f1"])
-def test_a_paired_error_is_smaller_than_that_of_either_model(objective: str, study: StudyView) -> None:
+@pytest.mark.parametrize(
+    "objective", ["tune/calibrated_nll", "tune/nll", "tune/accuracy", "tune/macro_f1"]
+)
+def test_a_paired_error_is_smaller_than_that_of_either_model(
+    objective: str, study: StudyView
+) -> None:
     first, second = study.predictions(0), study.predictions(3)
     assert first is not None
     assert second is not None
-    assert 0 < paired_objective_error(objective, first, second) < objective_error(objective, first.tune, first.tune_labels)
+    assert (
+        0
+        < paired_objective_error(objective, first, second)
+        < objective_error(objective, first.tune, first.tune_labels)
+    )
 
 
 def test_two_equal_models_are_unresolved_and_a_worse_one_is_told_apart(study: StudyView) -> None:
@@ -50,12 +62,19 @@ def test_two_equal_models_are_unresolved_and_a_worse_one_is_told_apart(study: St
 
 
 def test_optimism_grows_with_the_number_of_trials(tmp_path: Path) -> None:
-    few, many = (load_study(MadeUp([Play(smoothed(0.1, 0.01), 0.3)] * number, name=f"of{number}").write(tmp_path)) for number in (3, 50))
+    few, many = (
+        load_study(
+            MadeUp([Play(smoothed(0.1, 0.01), 0.3)] * number, name=f"of{number}").write(tmp_path)
+        )
+        for number in (3, 50)
+    )
     assert 0 < (optimism(few, [0.1]) or 0) < (optimism(many, [0.1]) or 0)
     assert optimism(many, []) is None
 
 
-def test_the_band_comes_from_replicas_where_there_are_some(tmp_path: Path, found: StudySummary) -> None:
+def test_the_band_comes_from_replicas_where_there_are_some(
+    tmp_path: Path, found: StudySummary
+) -> None:
     assert found.noise is not None
     assert "no configuration was trained with several seeds" in found.noise.source
     values = (0.30, 0.34, 0.32, 0.36)
@@ -68,11 +87,15 @@ def test_the_band_comes_from_replicas_where_there_are_some(tmp_path: Path, found
 
 
 def test_replicas_that_agree_count_and_those_that_took_a_result_do_not(tmp_path: Path) -> None:
-    plays = [Play(smoothed(0.1, 0.01 + n // 2 / 100), value) for n, value in enumerate((0.30, 0.30, 0.50, 0.54))]
+    plays = [
+        Play(smoothed(0.1, 0.01 + n // 2 / 100), value)
+        for n, value in enumerate((0.30, 0.30, 0.50, 0.54))
+    ]
     study = load_study(MadeUp(plays).write(tmp_path))
     noise = noise_level(study, [])
     assert noise is not None
-    assert noise.error == pytest.approx(np.sqrt(2 * (0.0 + 2 * 0.02**2) / 2))  # two groups of one degree of freedom each
+    # two groups of one degree of freedom each
+    assert noise.error == pytest.approx(np.sqrt(2 * (0.0 + 2 * 0.02**2) / 2))
     for record in study.records[1::2]:
         record.repeats = record.number - 1  # and no seed: these trained nothing
     assert noise_level(study, []) is None
@@ -80,7 +103,11 @@ def test_replicas_that_agree_count_and_those_that_took_a_result_do_not(tmp_path:
 
 def test_replicas_are_what_trained_the_same_whatever_their_parameters(tmp_path: Path) -> None:
     values = (0.30, 0.34, 0.32)
-    study = load_study(MadeUp([Play(smoothed(0.1 + n / 100, 0.01), value) for n, value in enumerate(values)]).write(tmp_path))
+    study = load_study(
+        MadeUp(
+            [Play(smoothed(0.1 + n / 100, 0.01), value) for n, value in enumerate(values)]
+        ).write(tmp_path)
+    )
     for record in study.records:
         record.identity, record.seed = "one training", record.number
     noise = noise_level(study, [])

@@ -1,4 +1,6 @@
-"""The page stands alone: it has every part, loads nothing, can be read without a mouse, and shows nothing it must not."""
+"""The page stands alone: it has every part, loads nothing, can be read without a mouse, and shows
+nothing it must not.
+"""
 
 from __future__ import annotations
 
@@ -70,12 +72,16 @@ def test_every_section_is_there_and_can_be_reached(text: str) -> None:
 
 def test_nothing_is_loaded_from_anywhere(text: str) -> None:
     page = Parsed(text)
-    assert not [attributes for _, attributes in page.tags if {"src", "srcset", "action"} & attributes.keys()]
+    assert not [
+        attributes for _, attributes in page.tags if {"src", "srcset", "action"} & attributes.keys()
+    ]
     assert page.all("link") == []
     styles = "".join(re.findall(r"<style>(.*?)</style>", text, re.DOTALL))
     assert "url(" not in styles
     assert "@import" not in styles
-    assert "default-src 'none'" in next(each["content"] for each in page.all("meta") if "http-equiv" in each)
+    assert "default-src 'none'" in next(
+        each["content"] for each in page.all("meta") if "http-equiv" in each
+    )
 
 
 def test_every_chart_has_a_name_and_its_figure(text: str) -> None:
@@ -109,7 +115,12 @@ def test_names_and_reasons_are_text_and_secrets_are_masked(tmp_path: Path) -> No
 
 def test_a_thousand_trials_stay_below_eight_megabytes(tmp_path: Path) -> None:
     plays = [
-        Play((smoothed if n % 2 else focal)(0.5, 0.01), 0.3 + n / 999, "pruned" if n % 3 else "complete", curve=[0.5 + n / 999] * 10)
+        Play(
+            (smoothed if n % 2 else focal)(0.5, 0.01),
+            0.3 + n / 999,
+            "pruned" if n % 3 else "complete",
+            curve=[0.5 + n / 999] * 10,
+        )
         for n in range(1000)
     ]
     path = write_report([MadeUp(plays).write(tmp_path)], tmp_path / "page.html")
@@ -117,11 +128,15 @@ def test_a_thousand_trials_stay_below_eight_megabytes(tmp_path: Path) -> None:
     assert len(Parsed(path.read_text()).all("tr")) > 1000
 
 
-def test_what_a_broken_write_leaves_is_the_old_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_broken_write_leaves_is_the_old_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = of_all_kinds().write(tmp_path)
     path = tmp_path / "page.html"
     path.write_text("old")
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full")))
+    monkeypatch.setattr(
+        os, "replace", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "disk full"))
+    )
     with pytest.raises(StudyError, match="disk full"):
         write_report([folder], path)
     assert path.read_text() == "old"

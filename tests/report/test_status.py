@@ -1,4 +1,6 @@
-"""How far a study is can be asked from another terminal, at once, and without disturbing whoever runs it."""
+"""How far a study is can be asked from another terminal, at once, and without disturbing whoever
+runs it.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def test_who_runs_it_is_said_and_the_lock_stays_theirs(studies: Path) -> None:
 
 
 def test_the_newest_command_says_how_many_trials_are_wanted(studies: Path) -> None:
-    found = status(MadeUp([Play(smoothed(0.1, 0.01), 0.3)] * 3, pauses={2: 500.0}, wanted=50).write(studies))
+    found = status(
+        MadeUp([Play(smoothed(0.1, 0.01), 0.3)] * 3, pauses={2: 500.0}, wanted=50).write(studies)
+    )
     assert found.wanted == 50
     assert found.rate == pytest.approx(60 / 9)  # the pause, and what was before it, do not count
 
@@ -61,7 +65,9 @@ def test_a_journal_that_is_empty_or_torn_is_a_study_all_the_same(studies: Path) 
     assert "nothing complete" in line(status(folder))
 
 
-def test_without_a_name_every_study_gets_a_line(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_name_every_study_gets_a_line(
+    studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["status"]) == 0
     assert "no studies in mlruns/ yet" in capsys.readouterr().out
     of_all_kinds(name="first").write(studies)
@@ -74,7 +80,14 @@ def test_without_a_name_every_study_gets_a_line(studies: Path, capsys: pytest.Ca
 
 def test_it_answers_without_heavy_imports(studies: Path) -> None:
     of_all_kinds().write(studies)
-    code = "import sys; from flowersweep.__main__ import main; main(['status', 'study=made_up']); print(*sys.modules)"
-    run = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True)
+    code = (
+        "import sys; from flowersweep.__main__ import main; main(['status', 'study=made_up']); "
+        "print(*sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
     assert 'study "made_up"' in run.stdout
-    assert not {"keras", "jax", "tensorflow", "mlflow", "sklearn", "plotly"} & set(run.stdout.split())
+    assert not {"keras", "jax", "tensorflow", "mlflow", "sklearn", "plotly"} & set(
+        run.stdout.split()
+    )

@@ -14,13 +14,28 @@ from flowersweep.config.compose import compose
 from flowersweep.config.paths import flatten
 from flowersweep.errors import StudyError
 from flowersweep.report.study_view import StudyView, load_study
-from flowersweep.report.summary import StudySummary, class_names, confused_pairs, score_classes, summarise, train_command, worst_mistakes
+from flowersweep.report.summary import (
+    StudySummary,
+    class_names,
+    confused_pairs,
+    score_classes,
+    summarise,
+    train_command,
+    worst_mistakes,
+)
 from flowersweep.study.records import best_record
 from tests.report.made_up import CLASSES, IMAGES, MadeUp, Play, focal, of_all_kinds, smoothed
 
 
 def test_trials_are_told_by_how_they_ended(study: StudyView) -> None:
-    assert [r.state for r in study.records] == ["complete", "pruned", "failed", "complete", "complete", "running"]
+    assert [r.state for r in study.records] == [
+        "complete",
+        "pruned",
+        "failed",
+        "complete",
+        "complete",
+        "running",
+    ]
     assert [r.number for r in study.complete] == [3, 0, 4]
     assert study.best is not None
     assert study.best.number == 3
@@ -44,17 +59,26 @@ def test_pauses_are_no_running_time(tmp_path: Path) -> None:
     assert study.record.resumed_at == [19]
 
 
-def test_the_command_of_the_best_trial_composes_to_its_configuration(study: StudyView, project: Path) -> None:
+def test_the_command_of_the_best_trial_composes_to_its_configuration(
+    study: StudyView, project: Path
+) -> None:
     told = train_command(study)
     assert told is not None
     words = shlex.split(told)
     assert words[:4] == ["python", "-m", "flowersweep", "train"]
     leaves = dict(flatten(compose(overrides(words[3:]))))
-    wanted = {"loss.name": "smoothed_cross_entropy", "loss.label_smoothing": 0.12, "train.learning_rate": 0.012, "verb.name": "train"}
+    wanted = {
+        "loss.name": "smoothed_cross_entropy",
+        "loss.label_smoothing": 0.12,
+        "train.learning_rate": 0.012,
+        "verb.name": "train",
+    }
     assert {path: leaves[path] for path in wanted} == wanted
 
 
-def test_the_command_keeps_words_with_spaces_drops_the_sweeps_own_and_masks_secrets(tmp_path: Path) -> None:
+def test_the_command_keeps_words_with_spaces_drops_the_sweeps_own_and_masks_secrets(
+    tmp_path: Path,
+) -> None:
     fetch = "data.fetch={_target_: synthetic, classes: 5}"
     words = [
         "+sweep=smoothing",
@@ -100,8 +124,14 @@ def test_confused_pairs_add_up_to_the_mistakes(found: StudySummary) -> None:
     assert [row.f1 for row in classes] == sorted(row.f1 for row in classes)
 
 
-def test_the_claim_names_the_best_trial_its_interval_and_of_how_many_it_was_picked(found: StudySummary) -> None:
-    assert re.search(rf"trial 3, macro F1 0\.\d+ on {IMAGES} held-out images \(95 % interval .*picked from 6 trials", found.claim)
+def test_the_claim_names_the_best_trial_its_interval_and_of_how_many_it_was_picked(
+    found: StudySummary,
+) -> None:
+    assert re.search(
+        rf"trial 3, macro F1 0\.\d+ on {IMAGES} held-out images "
+        r"\(95 % interval .*picked from 6 trials",
+        found.claim,
+    )
 
 
 def test_classes_without_names_are_numbered(tmp_path: Path) -> None:
@@ -138,7 +168,9 @@ def test_facts_of_a_maximised_objective_turn_around(tmp_path: Path) -> None:
 
 
 def test_with_several_objectives_a_tie_is_decided_as_the_sweep_does(tmp_path: Path) -> None:
-    folder = MadeUp([Play(smoothed(0.1, 0.01), 0.9), Play(smoothed(0.2, 0.01), 0.9)], objective="tune/macro_f1").write(tmp_path)
+    folder = MadeUp(
+        [Play(smoothed(0.1, 0.01), 0.9), Play(smoothed(0.2, 0.01), 0.9)], objective="tune/macro_f1"
+    ).write(tmp_path)
     study = load_study(folder)
     study.started.config["sweep"]["objectives"] = ["tune/macro_f1", "time"]
     for record, seconds in zip(study.records, (20.0, 10.0), strict=True):

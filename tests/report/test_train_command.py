@@ -9,10 +9,17 @@ from flowersweep.report.study_view import load_study
 from flowersweep.report.summary import train_command
 from tests.conftest import TINY, Command
 
-SAME = ["+sweep=quick", "sweep.space.learning_rate.values='choice(0.003)'", "sweep.n_trials=4", "tracking.enabled=false"]
+SAME = [
+    "+sweep=quick",
+    "sweep.space.learning_rate.values='choice(0.003)'",
+    "sweep.n_trials=4",
+    "tracking.enabled=false",
+]
 
 
-def test_the_command_of_the_page_gives_exactly_the_numbers_of_the_best_trial(project: Path, command: Command) -> None:
+def test_the_command_of_the_page_gives_exactly_the_numbers_of_the_best_trial(
+    project: Path, command: Command
+) -> None:
     swept = command(*SAME, *TINY, "study=same")
     assert swept.returncode == 0, swept.stderr
     assert "holdout/macro_f1" not in swept.stdout

@@ -20,7 +20,9 @@ def studies(project: Path) -> Path:
     return project / "mlruns" / "studies"
 
 
-def test_a_report_lies_beside_its_journal_or_where_it_is_wanted(studies: Path, project: Path) -> None:
+def test_a_report_lies_beside_its_journal_or_where_it_is_wanted(
+    studies: Path, project: Path
+) -> None:
     before = (studies / "first" / "journal.jsonl").read_bytes()
     assert main(["report", "study=first"]) == 0
     assert "Study first" in (studies / "first" / "report.html").read_text()
@@ -41,7 +43,9 @@ def test_a_report_lies_beside_its_journal_or_where_it_is_wanted(studies: Path, p
         (["report", "study=first", "output=nowhere/x.html"], ["output=nowhere/x.html"]),
     ],
 )
-def test_a_mistake_is_explained(words: list[str], told: list[str], studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_mistake_is_explained(
+    words: list[str], told: list[str], studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == 1
     message = capsys.readouterr().err
     assert all(part in message for part in told), message

@@ -1,4 +1,6 @@
-"""A study stays within its minutes and its bytes, loses nothing when they or the disk are used up, and goes on with more."""
+"""A study stays within its minutes and its bytes, loses nothing when they or the disk are used up,
+and goes on with more.
+"""
 
 from __future__ import annotations
 
@@ -70,18 +72,33 @@ def whole(finished: Path) -> list[dict[str, Any]]:
 
 def test_the_time_between_two_commands_is_not_counted() -> None:
     started, asked = event("study_started", elapsed=2.0), event("trial_asked", trial=0, elapsed=5.0)
-    ended, resumed = event("trial_ended", trial=0, state="failed", elapsed=12.0), event("study_resumed", elapsed=1.0)
+    ended, resumed = (
+        event("trial_ended", trial=0, state="failed", elapsed=12.0),
+        event("study_resumed", elapsed=1.0),
+    )
     assert StudyRecord().seconds == 0
     assert StudyRecord([started, asked, ended]).seconds == 10
-    assert StudyRecord([started, asked, resumed, event("study_stopped", state="finished", elapsed=4.5)]).seconds == 6.5
+    assert (
+        StudyRecord(
+            [started, asked, resumed, event("study_stopped", state="finished", elapsed=4.5)]
+        ).seconds
+        == 6.5
+    )
 
 
 def test_a_forecast_is_of_so_many_trials() -> None:
-    study = fold([{"event": "forecast_made", "trials": 4, "minutes": 2.0}, {"event": "forecast_made", "trials": 9, "minutes": 5.0}])
+    study = fold(
+        [
+            {"event": "forecast_made", "trials": 4, "minutes": 2.0},
+            {"event": "forecast_made", "trials": 9, "minutes": 5.0},
+        ]
+    )
     assert (study.forecast(4), study.forecast(9), study.forecast(5)) == (2.0, 5.0, None)
 
 
-def test_no_trial_begins_when_the_minutes_are_used_up(studies: Path, whole: object, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_trial_begins_when_the_minutes_are_used_up(
+    studies: Path, whole: object, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     assert main([*WORDS, "study=cut", "sweep.budget.minutes=0"]) == 0
     said = capsys.readouterr().out
@@ -94,12 +111,16 @@ def test_no_trial_begins_when_the_minutes_are_used_up(studies: Path, whole: obje
     assert lines(studies / "cut" / "journal.jsonl")[-1]["state"] == "finished"
 
 
-def test_minute_by_minute_ends_where_one_run_does(studies: Path, whole: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_minute_by_minute_ends_where_one_run_does(
+    studies: Path, whole: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ticks: Iterator[float] = itertools.count(0.0, 60.0)  # a minute goes by whenever somebody looks
     monkeypatch.setattr(budget, "now", lambda: next(ticks))
     start = budget.Clock.__init__
     # every command has its own four minutes
-    monkeypatch.setattr(budget.Clock, "__init__", lambda clock, seconds, limit: start(clock, 0.0, limit))
+    monkeypatch.setattr(
+        budget.Clock, "__init__", lambda clock, seconds, limit: start(clock, 0.0, limit)
+    )
     left = []
     for _ in range(60):
         assert main([*WORDS, "study=cut", "sweep.budget.minutes=4"]) == 0
@@ -111,11 +132,17 @@ def test_minute_by_minute_ends_where_one_run_does(studies: Path, whole: object, 
     assert story(studies / "cut") == whole
 
 
-def test_the_summary_holds_what_was_forecast_against_what_it_took(studies: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_holds_what_was_forecast_against_what_it_took(
+    studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*WORDS, "pruner=none"]) == 0
     assert "time: " in (said := capsys.readouterr().out)
     assert ", forecast " in said
-    forecasts = [event for event in lines(studies / "smoothing" / "journal.jsonl") if event["event"] == "forecast_made"]
+    forecasts = [
+        event
+        for event in lines(studies / "smoothing" / "journal.jsonl")
+        if event["event"] == "forecast_made"
+    ]
     assert [event["trials"] for event in forecasts] == [5]
     assert forecasts[0]["minutes"] > 0
 
@@ -128,12 +155,17 @@ def test_logits_are_kept_of_the_best_and_weights_of_the_best_one(studies: Path) 
     ranked = sorted(trials, key=lambda trial: (trial.value, trial.number))
     assert kept(study, "logits") == {trial.number for trial in ranked[:2]}
     assert kept(study, "weights") == {ranked[0].number}
-    assert sorted(path.name for path in (study / "trials").iterdir()) == sorted(str(trial.number) for trial in ranked[:2])
-    assert main([*words, "sweep.save_predictions_of_best=1"]) == 0  # may change when the study goes on
+    assert sorted(path.name for path in (study / "trials").iterdir()) == sorted(
+        str(trial.number) for trial in ranked[:2]
+    )
+    # may change when the study goes on
+    assert main([*words, "sweep.save_predictions_of_best=1"]) == 0
     assert kept(study, "logits") == {ranked[0].number}
 
 
-def test_a_study_never_holds_more_bytes_than_it_may(studies: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_never_holds_more_bytes_than_it_may(
+    studies: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     limit, stops = trial_store.JOURNAL + (finished / "journal.jsonl").stat().st_size // 2, 0
     while main([*WORDS, "study=small", f"sweep.budget.bytes={limit}"]) == 1:
         said = capsys.readouterr().err
@@ -181,35 +213,60 @@ def test_room_is_made_by_the_worst_and_never_by_the_best(tmp_path: Path) -> None
 
 def test_a_promotion_whose_logits_have_no_room_is_stopped_with_what_to_type(tmp_path: Path) -> None:
     limit = trial_store.JOURNAL + 5000
-    words = [f"sweep.budget.bytes={limit}", f"sweep.save_predictions_of_best={trial_store.KEEP_ALL}"]
+    words = [
+        f"sweep.budget.bytes={limit}",
+        f"sweep.save_predictions_of_best={trial_store.KEEP_ALL}",
+    ]
     full = shelf(tmp_path, *words)
     ends(full, 0, 1.0)
     ends(full, 1, 2.0)
     with pytest.raises(StudyError, match=r"the same command goes on with sweep\.budget\.bytes=\d+"):
-        ends(full, 2, 3.0, size=5000)  # not the best, but a promotion needs the logits of every training
+        # not the best, but a promotion needs the logits of every training
+        ends(full, 2, 3.0, size=5000)
     assert kept(tmp_path, "logits") == {0, 1}
 
 
 def test_what_a_kill_left_is_cleared_when_the_study_goes_on(tmp_path: Path) -> None:
     first = shelf(tmp_path, "sweep.save_predictions_of_best=2")
-    done = [TrialRecord(number, {}, ended=ended(number, value)) for number, value in enumerate([3.0, 1.0, 2.0])]
+    done = [
+        TrialRecord(number, {}, ended=ended(number, value))
+        for number, value in enumerate([3.0, 1.0, 2.0])
+    ]
     for record in done:
         ends(first, record.number, record.value or 0)
-    for name in ("trials/0/logits.npz", "trials/2/weights.npz", "trials/1/weights.partial", "checkpoints/2.npz", "checkpoints/3.npz"):
+    for name in (
+        "trials/0/logits.npz",
+        "trials/2/weights.npz",
+        "trials/1/weights.partial",
+        "checkpoints/2.npz",
+        "checkpoints/3.npz",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"left")
-    again = TrialStore(tmp_path, compose(["+sweep=quick", "sweep.save_predictions_of_best=2"]), done)
+    again = TrialStore(
+        tmp_path, compose(["+sweep=quick", "sweep.save_predictions_of_best=2"]), done
+    )
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == ["checkpoints/3.npz", "trials/1/logits.npz", "trials/1/weights.npz", "trials/2/logits.npz"]
+    assert left == [
+        "checkpoints/3.npz",
+        "trials/1/logits.npz",
+        "trials/1/weights.npz",
+        "trials/2/logits.npz",
+    ]
     assert again.best is done[1]
 
 
 def test_of_two_that_end_beside_each_other_the_better_ones_weights_are_kept(tmp_path: Path) -> None:
     kept_here = shelf(tmp_path)
     ends(kept_here, 0, 3.0)
-    both = [TrialRecord(number, {}, ended=ended(number, value)) for number, value in ((1, 1.0), (2, 2.0))]
+    both = [
+        TrialRecord(number, {}, ended=ended(number, value))
+        for number, value in ((1, 1.0), (2, 2.0))
+    ]
     for record in both:  # each is better than the best so far
-        kept_here.save_result(record.number, record.value or 0, {}, {"tune": np.zeros(10, np.int8)}, trained(10))
+        kept_here.save_result(
+            record.number, record.value or 0, {}, {"tune": np.zeros(10, np.int8)}, trained(10)
+        )
     for record in both:
         kept_here.on_trial_end(record)
     assert kept(tmp_path, "weights") == {1}
@@ -219,14 +276,20 @@ def test_of_two_that_end_beside_each_other_the_better_ones_weights_are_kept(tmp_
 @pytest.mark.parametrize("objective", ["tune/nll", "tune/accuracy"])
 def test_the_best_is_the_first_of_equals(objective: str, tmp_path: Path) -> None:
     values = [0.5, 0.2, 0.9, 0.2, 0.9]
-    trials = [TrialRecord(number, {}, ended=ended(number, value)) for number, value in enumerate(values)]
+    trials = [
+        TrialRecord(number, {}, ended=ended(number, value)) for number, value in enumerate(values)
+    ]
     one = shelf(tmp_path, f"sweep.objective={objective}")
     for number, record in enumerate(trials):
         ends(one, number, values[number])
         wanted = best_record(trials[: number + 1], objective)
         assert one.best is not None
         assert wanted is not None
-        assert one.best.number == wanted.number == record.number if number == 0 else one.best.number == wanted.number
+        assert (
+            one.best.number == wanted.number == record.number
+            if number == 0
+            else one.best.number == wanted.number
+        )
 
 
 @pytest.mark.parametrize("file", ["trials/1/logits", "checkpoints/1"])
@@ -262,7 +325,10 @@ def test_a_journal_that_cannot_grow_stops_the_study_and_it_goes_on_when_it_can(
     assert main([*words, "sweep.n_trials=1"]) == main([*words, "sweep.n_trials=1"]) == 0
     resume = next(line for line in journal.read_bytes().splitlines() if b'"study_resumed"' in line)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + len(resume) + 40, limits[1]))  # and a part of what comes next
+    # and a part of what comes next
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (journal.stat().st_size + len(resume) + 40, limits[1])
+    )
     try:
         assert main(words) == 1
     finally:
@@ -286,7 +352,9 @@ class Watched(list[Any]):
 
 
 @pytest.mark.parametrize("earlier", [3, 300])
-def test_a_trial_costs_the_same_however_many_there_were(earlier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_costs_the_same_however_many_there_were(
+    earlier: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ("+sweep=smoothing", "sampler=random", "pruner=none")
     config = compose(words)
     space = build_space(config, words, parse(words))
@@ -304,7 +372,9 @@ def test_a_trial_costs_the_same_however_many_there_were(earlier: int, tmp_path: 
                 study.trials = study.record.trials = Watched(study.trials)
                 removed.clear()
             record, trial = study.ask(number)
-            study.end_trial(record, trial, "complete", value=1.0 / (1 + number), metrics={"tune/macro_f1": 0.5})
+            study.end_trial(
+                record, trial, "complete", value=1.0 / (1 + number), metrics={"tune/macro_f1": 0.5}
+            )
         assert (study.ended, len(study.remaining)) == (earlier + 1, max(0, 20 - earlier - 1))
         assert Watched.walks == 0
         assert len(removed) == 1

@@ -1,4 +1,6 @@
-"""Configurations that are the same training are known as such, and a sweep does what it was told about repeats, killed or not."""
+"""Configurations that are the same training are known as such, and a sweep does what it was told
+about repeats, killed or not.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,31 @@ SAME = [
     (("train.checkpoint_interval_s=1", "study=other", "sweep.n_trials=3", "dir=there"), ()),
     ((*TUNED, "augment.mixup_alpha=0.7", "augment.cutmix_share=0.1"), TUNED),
     (
-        (*TUNED, "augment.mix_probability=0.5", "augment.cutmix_share=1", "augment.mixup_alpha=0.7"),
+        (
+            *TUNED,
+            "augment.mix_probability=0.5",
+            "augment.cutmix_share=1",
+            "augment.mixup_alpha=0.7",
+        ),
         (*TUNED, "augment.mix_probability=0.5", "augment.cutmix_share=1"),
     ),
     (
-        (*TUNED, "augment.mix_probability=0.5", "augment.cutmix_share=0", "augment.cutmix_alpha=0.7"),
+        (
+            *TUNED,
+            "augment.mix_probability=0.5",
+            "augment.cutmix_share=0",
+            "augment.cutmix_alpha=0.7",
+        ),
         (*TUNED, "augment.mix_probability=0.5", "augment.cutmix_share=0"),
     ),
-    ((*TUNED, "train.head_epochs=0", "train.head_learning_rate=1"), (*TUNED, "train.head_epochs=0")),
-    (("optimizer=sgd", "optimizer.momentum=0"), ("optimizer=sgd", "optimizer.momentum=0.0", "optimizer.nesterov=false")),
+    (
+        (*TUNED, "train.head_epochs=0", "train.head_learning_rate=1"),
+        (*TUNED, "train.head_epochs=0"),
+    ),
+    (
+        ("optimizer=sgd", "optimizer.momentum=0"),
+        ("optimizer=sgd", "optimizer.momentum=0.0", "optimizer.nesterov=false"),
+    ),
 ]
 OTHER = [
     (("loss=focal", "loss.label_smoothing=0.1"), ("loss=focal",)),  # our focal loss smooths too
@@ -46,13 +64,18 @@ OTHER = [
     (("seed=1",), ()),
     ((*TUNED, "augment.mix_probability=0.1"), TUNED),
     ((*TUNED, "train.backbone_lr_multiplier=0.1"), TUNED),
-    ((*TUNED, "augment.mixup_alpha=0.7", "augment.mix_probability=0.5"), (*TUNED, "augment.mix_probability=0.5")),
+    (
+        (*TUNED, "augment.mixup_alpha=0.7", "augment.mix_probability=0.5"),
+        (*TUNED, "augment.mix_probability=0.5"),
+    ),
     (("train.learning_rate=0.1",), ()),
 ]
 
 
 @pytest.mark.parametrize(("one", "another"), SAME)
-def test_what_does_not_count_makes_no_other_training(one: tuple[str, ...], another: tuple[str, ...]) -> None:
+def test_what_does_not_count_makes_no_other_training(
+    one: tuple[str, ...], another: tuple[str, ...]
+) -> None:
     assert compose_unchecked(one) != compose_unchecked(another)
     assert identity(compose_unchecked(one), 1) == identity(compose_unchecked(another), 1)
 
@@ -75,14 +98,19 @@ def test_augmentation_at_no_strength_is_none() -> None:
 
 
 def test_how_the_rate_grows_with_replicas_counts_only_if_there_are_some() -> None:
-    plain, scaled = compose_unchecked(("train.lr_scaling=none",)), compose_unchecked(("train.lr_scaling=linear",))
+    plain, scaled = (
+        compose_unchecked(("train.lr_scaling=none",)),
+        compose_unchecked(("train.lr_scaling=linear",)),
+    )
     assert identity(plain, 1) == identity(scaled, 1)
     assert identity(plain, 8) != identity(scaled, 8)
 
 
 def test_of_a_users_own_callable_everything_counts() -> None:
     own = ("schedule._target_=mine.schedule", "schedule.warmup=0")
-    assert identity(compose_unchecked((*own, "schedule.warmup_start_factor=0.3")), 1) != identity(compose_unchecked(own), 1)
+    assert identity(compose_unchecked((*own, "schedule.warmup_start_factor=0.3")), 1) != identity(
+        compose_unchecked(own), 1
+    )
 
 
 WORDS = [
@@ -109,7 +137,11 @@ def told(project: Path, name: str) -> list[dict[str, Any]]:
         for each in [event, *event.get("epochs", [])]:
             each.pop("time")
         event.pop("elapsed")
-    return [event for event in events if event["event"] in ("trial_asked", "epochs_reported", "trial_ended")]
+    return [
+        event
+        for event in events
+        if event["event"] in ("trial_asked", "epochs_reported", "trial_ended")
+    ]
 
 
 class Killed(BaseException):
@@ -117,10 +149,13 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("repeats", ["new_seed", "reuse"])
-def test_a_repeat_is_treated_as_asked_and_the_same_after_any_kill(repeats: str, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repeat_is_treated_as_asked_and_the_same_after_any_kill(
+    repeats: str, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     outcome = run(f"sweep.on_duplicate={repeats}", "study=whole")
     again = [record for record in outcome.trials if record.repeats is not None]
-    assert len(outcome.trials) - len(again) == 2  # two rates; how they scale does not count on one device
+    # two rates; how they scale does not count on one device
+    assert len(outcome.trials) - len(again) == 2
     for record in again:
         first = outcome.trials[record.repeats or 0]
         assert first.params["learning_rate"] == record.params["learning_rate"]
@@ -128,7 +163,9 @@ def test_a_repeat_is_treated_as_asked_and_the_same_after_any_kill(repeats: str, 
         assert (record.value == first.value) == (repeats == "reuse")
         assert (record.reports == first.reports) == (repeats == "reuse")
     folded = read_study(project / "mlruns" / "studies" / "whole").trials
-    assert [(each.reports, each.seed) for each in folded] == [(each.reports, each.seed) for each in outcome.trials]
+    assert [(each.reports, each.seed) for each in folded] == [
+        (each.reports, each.seed) for each in outcome.trials
+    ]
     seeds = [record.seed for record in again]
     assert seeds == [None] * 4 if repeats == "reuse" else len({*seeds, None}) == 5
 

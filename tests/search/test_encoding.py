@@ -12,7 +12,9 @@ from tests.space.distributions import distributions, shares
 
 
 @given(distributions, shares)
-def test_a_value_that_was_encoded_is_decoded_as_it_was(distribution: BaseDistribution, share: float) -> None:
+def test_a_value_that_was_encoded_is_decoded_as_it_was(
+    distribution: BaseDistribution, share: float
+) -> None:
     value = ppf(distribution, share)
     again = decoded(distribution, encoded(distribution, value))
     if isinstance(distribution, FloatDistribution):

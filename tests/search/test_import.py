@@ -1,4 +1,6 @@
-"""A new study takes over the trials of others that its space has a point for, and a kill changes nothing."""
+"""A new study takes over the trials of others that its space has a point for, and a kill changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -43,20 +45,30 @@ def run(fork: Fork, project: Path, *words: str) -> str:
 def test_a_narrower_space_takes_over_what_fits(project: Path, fork: Fork) -> None:
     run(fork, project, "study=wide", "sweep.n_trials=8")
     said = run(fork, project, NARROW, IMPORT, "study=narrow", "sweep.n_trials=3")
-    ended = [trial for trial in study(project, "wide").trials if trial.state in ("complete", "pruned")]
+    ended = [
+        trial for trial in study(project, "wide").trials if trial.state in ("complete", "pruned")
+    ]
     fitting = [trial for trial in ended if trial.params.get("label_smoothing", 0.0) <= 0.12]
     assert 0 < len(fitting) < len(ended), "the test needs trials that fit and one that does not"
-    assert f"imported {len(fitting)} of the {len(ended)} ended trials of study wide; the other {len(ended) - len(fitting)} have" in said
+    assert (
+        f"imported {len(fitting)} of the {len(ended)} ended trials of study wide; the other "
+        f"{len(ended) - len(fitting)} have"
+    ) in said
     assert f"learned from: {len(fitting)}" in said
     for trial, entry in zip(fitting, taken(project, "narrow"), strict=True):
         assert (entry.source, entry.state) == (f"wide:{trial.number}", trial.state)
-        assert (entry.params, entry.value, entry.metrics) == (trial.params, trial.value, trial.metrics)
+        assert (entry.params, entry.value, entry.metrics) == (
+            trial.params,
+            trial.value,
+            trial.metrics,
+        )
         assert entry.reports == {str(epoch): value for epoch, value in trial.reports.items()}
     own = study(project, "narrow").trials
     assert [trial.number for trial in own] == [0, 1, 2]
     assert all(trial.ended for trial in own)
     weights = [*(project / "mlruns" / "studies" / "narrow" / "trials").glob("*/weights.npz")]
-    assert [path.parent.name in ("0", "1", "2") for path in weights] == [True]  # the best is one of its own
+    # the best is one of its own
+    assert [path.parent.name in ("0", "1", "2") for path in weights] == [True]
 
 
 def test_another_parameter_fits_where_its_default_does(project: Path, fork: Fork) -> None:
@@ -65,18 +77,25 @@ def test_another_parameter_fits_where_its_default_does(project: Path, fork: Fork
     run(fork, project, "loss=focal", dropout, IMPORT, "study=focal", "sweep.n_trials=1")
     focal = [trial for trial in study(project, "wide").trials if trial.params["loss"] == "focal"]
     for trial, entry in zip(focal, taken(project, "focal"), strict=True):
-        assert entry.params == {**{k: v for k, v in trial.params.items() if k != "loss"}, "dropout": 0.2}
+        assert entry.params == {
+            **{k: v for k, v in trial.params.items() if k != "loss"},
+            "dropout": 0.2,
+        }
     assert focal
 
 
-def test_with_another_objective_values_and_curves_are_read_from_the_metrics(project: Path, fork: Fork) -> None:
+def test_with_another_objective_values_and_curves_are_read_from_the_metrics(
+    project: Path, fork: Fork
+) -> None:
     run(fork, project, "study=wide", "sweep.n_trials=6")
     run(fork, project, "sweep.objective=tune/macro_f1", IMPORT, "study=f1", "sweep.n_trials=2")
     curves: dict[str, dict[str, float]] = {}
     for event in read_events(project / "mlruns" / "studies" / "wide" / "journal.jsonl")[0]:
         if isinstance(event, EpochsReported):
             last = event.epochs[-1]
-            curves.setdefault(f"wide:{event.trial}", {})[str(last.epoch)] = last.metrics["tune/macro_f1"]
+            curves.setdefault(f"wide:{event.trial}", {})[str(last.epoch)] = last.metrics[
+                "tune/macro_f1"
+            ]
     entries = taken(project, "f1")
     complete = [entry for entry in entries if entry.state == "complete"]
     assert complete
@@ -85,7 +104,15 @@ def test_with_another_objective_values_and_curves_are_read_from_the_metrics(proj
         last = [*entry.reports.values()][-1]
         assert entry.value == (entry.metrics["tune/macro_f1"] if entry in complete else last)
     # several objectives: of the complete trials alone
-    said = run(fork, project, "sweep.objectives=[tune/macro_f1,tune/nll]", "pruner=none", IMPORT, "study=two", "sweep.n_trials=2")
+    said = run(
+        fork,
+        project,
+        "sweep.objectives=[tune/macro_f1,tune/nll]",
+        "pruner=none",
+        IMPORT,
+        "study=two",
+        "sweep.n_trials=2",
+    )
     assert [entry.source for entry in taken(project, "two")] == [entry.source for entry in complete]
     assert f"learned from: {len(complete)}" in said
 
@@ -99,15 +126,22 @@ def test_the_sampler_suggests_near_the_imported_trials_that_were_good(target: fl
     for number, smoothing in enumerate(np.linspace(0.0, 0.3, 20).tolist()):
         middle = space.fill_active(lambda parameter: ppf(parameter.distribution, 0.5))
         params = {**middle, "label_smoothing": smoothing}
-        imported.append(ImportedTrial(f"wide:{number}", params, "complete", abs(smoothing - target), {}, {}))
+        imported.append(
+            ImportedTrial(f"wide:{number}", params, "complete", abs(smoothing - target), {}, {})
+        )
     rebuilt = optuna_study.rebuild_study([], space, config, imported)
     assert rebuilt.trials[3].user_attrs == {"source": "wide:3"}
-    suggested = [optuna_study.ask_trial(rebuilt, 20 + n, space=space, config=config)[1]["label_smoothing"] for n in range(9)]
+    suggested = [
+        optuna_study.ask_trial(rebuilt, 20 + n, space=space, config=config)[1]["label_smoothing"]
+        for n in range(9)
+    ]
     assert abs(float(np.median(suggested)) - target) < 0.06
 
 
 @pytest.mark.parametrize("beside", [[], BESIDE], ids=["one after the other", "beside each other"])
-def test_killed_and_resumed_equals_never_killed(beside: list[str], project: Path, fork: Fork) -> None:
+def test_killed_and_resumed_equals_never_killed(
+    beside: list[str], project: Path, fork: Fork
+) -> None:
     run(fork, project, "study=wide", "sweep.n_trials=6", *beside)
     words = [*SMALL, *beside, "sweep.n_trials=4", IMPORT]
     whole = fork(project, [*words, "study=whole"])
@@ -136,8 +170,14 @@ def test_a_changed_study_is_refused_with_both_ways_on(project: Path, fork: Fork)
     run(fork, project, "study=wide", "sweep.n_trials=1")
     refused = fork(project, [*SMALL, NARROW, "study=wide"])
     assert refused.returncode == 1
-    assert "space.label_smoothing.values: 'interval(0.0, 0.3)' -> 'interval(0.0, 0.12)'" in refused.stderr
-    assert "start another: study=NAME. For one that learns from the trials of this: study=NAME 'sweep.import_from=[wide]'" in refused.stderr
+    assert (
+        "space.label_smoothing.values: 'interval(0.0, 0.3)' -> 'interval(0.0, 0.12)'"
+        in refused.stderr
+    )
+    assert (
+        "start another: study=NAME. For one that learns from the trials of this: study=NAME "
+        "'sweep.import_from=[wide]'"
+    ) in refused.stderr
     images = fork(project, [*SMALL, "data.split_seed=1", "study=wide"])
     assert "study=NAME" in images.stderr
     assert "import_from" not in images.stderr
@@ -145,14 +185,21 @@ def test_a_changed_study_is_refused_with_both_ways_on(project: Path, fork: Fork)
 
 def test_what_cannot_be_imported_says_why_and_begins_nothing(project: Path, fork: Fork) -> None:
     run(fork, project, "study=wide", "sweep.n_trials=2")
-    images = next(word for word in TINY if word.startswith("data.fetch=")).replace("classes: 5", "classes: 4")
+    images = next(word for word in TINY if word.startswith("data.fetch=")).replace(
+        "classes: 5", "classes: 4"
+    )
     wide = "sweep.import_from=[wide]"
     for words, why in {
         ("sweep.import_from=[widd]",): 'no study "widd"',
         ("sweep.import_from=[new]",): 'no study "new"',
         (images, wide): "saw other images or devices",
         ("sweep.objectives=[tune/nll,time]", "pruner=none", wide): "its trials have no time",
-        ("sampler=grid", "sampler.steps=2", "sweep.n_trials=4", wide): "sampler=grid learns nothing",
+        (
+            "sampler=grid",
+            "sampler.steps=2",
+            "sweep.n_trials=4",
+            wide,
+        ): "sampler=grid learns nothing",
         ("sampler=qmc", wide): "sampler=qmc learns nothing",
         ("sampler=random", wide): "sampler=random learns nothing",
         ("engine=keras_tuner", "oracle=bayesian", wide): "Use `engine=optuna`",

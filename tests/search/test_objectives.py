@@ -1,4 +1,6 @@
-"""A study with several objectives: what is on its front, which trial is its best, and that a resume changes neither."""
+"""A study with several objectives: what is on its front, which trial is its best, and that a resume
+changes neither.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ BOTH = ("sweep.objectives=[tune/macro_f1,time]", "pruner=none")
         ([0], 0, 0),
     ],
 )
-def test_the_time_of_a_trial_is_that_of_its_epochs(times: list[float], head: int, expected: float) -> None:
+def test_the_time_of_a_trial_is_that_of_its_epochs(
+    times: list[float], head: int, expected: float
+) -> None:
     assert training_seconds(times, head) == expected
 
 
@@ -46,7 +50,13 @@ def complete(number: int, f1: float, time: float) -> TrialRecord:
 
 
 def test_the_best_is_on_the_front_and_the_best_there_in_the_first_objective() -> None:
-    trials = [complete(0, 0.5, 1.0), complete(1, 0.9, 8.0), complete(2, 0.9, 7.0), complete(3, 0.4, 2.0), complete(4, 0.9, 7.0)]
+    trials = [
+        complete(0, 0.5, 1.0),
+        complete(1, 0.9, 8.0),
+        complete(2, 0.9, 7.0),
+        complete(3, 0.4, 2.0),
+        complete(4, 0.9, 7.0),
+    ]
     study = optuna_study.rebuild_study(trials, Space((), {}, (), frozenset()), compose(BOTH))
     assert {trial.number for trial in study.best_trials} == {0, 2, 4}
     best = records.best_record(trials, "tune/macro_f1", "time")
@@ -87,21 +97,32 @@ def test_rebuilding_a_study_of_several_objectives_changes_no_suggestion(sampler:
         events: list[dict[str, Any]] = []
         study = optuna_study.rebuild_study([], space, config)
         for number in range(20):
-            study = optuna_study.rebuild_study(fold(events).trials, space, config) if rebuild else study
+            study = (
+                optuna_study.rebuild_study(fold(events).trials, space, config) if rebuild else study
+            )
             trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
             value, metrics = params["warmup"], {"time": params["learning_rate"]}
             study.tell(trial, [value, metrics["time"]])
             noted = optuna_study.optuna_attrs(study, trial)
             events.append({"event": "trial_asked", "trial": number, "params": params})
             events.append(
-                {"event": "trial_ended", "trial": number, "state": "complete", "value": value, "metrics": metrics, "attributes": noted}
+                {
+                    "event": "trial_ended",
+                    "trial": number,
+                    "state": "complete",
+                    "value": value,
+                    "metrics": metrics,
+                    "attributes": noted,
+                }
             )
         return events
 
     assert play(rebuild=True) == play(rebuild=False)
 
 
-def test_a_study_of_score_and_time_goes_on_and_marks_its_front(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_of_score_and_time_goes_on_and_marks_its_front(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     line = ("+sweep=quick", *BOTH, "sampler=random", "tracking.enabled=false", *TINY)
     write = Journal._write
     written = 0
@@ -121,11 +142,21 @@ def test_a_study_of_score_and_time_goes_on_and_marks_its_front(project: Path, mo
     events = lines(project / "mlruns" / "studies" / "quick" / "journal.jsonl")
     tells = [event for event in events if event["event"] == "trial_ended"]
     assert all(tell["metrics"]["time"] > 0 for tell in tells)
-    assert [trial.values for trial in outcome.study.trials] == [[tell["value"], tell["metrics"]["time"]] for tell in tells]
+    assert [trial.values for trial in outcome.study.trials] == [
+        [tell["value"], tell["metrics"]["time"]] for tell in tells
+    ]
     front = {trial.number for trial in outcome.study.best_trials}
     assert outcome.best is not None
     assert outcome.best.number in front
-    assert (project / "mlruns" / "studies" / "quick" / "trials" / str(outcome.best.number) / "weights.npz").exists()
+    assert (
+        project
+        / "mlruns"
+        / "studies"
+        / "quick"
+        / "trials"
+        / str(outcome.best.number)
+        / "weights.npz"
+    ).exists()
     table = trials_table(outcome, "tune/macro_f1", ["time"])
     assert table.count("complete, on the front") == len(front)
     again = run_sweep(compose(line), line)  # all of it from the journal

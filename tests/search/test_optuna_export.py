@@ -1,4 +1,4 @@
-"""The mirror in an Optuna storage: what the journal says, once, however often it is caught up with."""
+"""The mirror in an Optuna storage: what the journal says, once, however often it catches up."""
 
 from __future__ import annotations
 
@@ -29,13 +29,22 @@ def begin(path: Path) -> Journal:
 
 def trial(journal: Journal, number: int, state: str | None, **params: Any) -> None:
     append(journal, "trial_asked", trial=number, params=params)
-    append(journal, "epochs_reported", trial=number, epochs=[{"epoch": 1}, {"epoch": 2}], value=0.5 + number)
+    append(
+        journal,
+        "epochs_reported",
+        trial=number,
+        epochs=[{"epoch": 1}, {"epoch": 2}],
+        value=0.5 + number,
+    )
     if state:
         append(journal, "trial_ended", trial=number, state=state, value=0.5 + number, metrics={})
 
 
 def mirrored(url: str) -> list[tuple[TrialState, float | None, dict[str, Any], dict[int, float]]]:
-    return [(t.state, t.value, t.params, t.intermediate_values) for t in optuna.load_study(storage=url, study_name="flowers").trials]
+    return [
+        (t.state, t.value, t.params, t.intermediate_values)
+        for t in optuna.load_study(storage=url, study_name="flowers").trials
+    ]
 
 
 def test_the_mirror_follows_the_journal_and_takes_no_event_twice(tmp_path: Path) -> None:
@@ -54,7 +63,11 @@ def test_the_mirror_follows_the_journal_and_takes_no_event_twice(tmp_path: Path)
         trial(journal, 2, "failed", loss="plain")
         second = OptunaExporter(journal.path, url)  # as in a process that is started after a kill
         assert second.step() == 10
-        assert [state for state, *_ in mirrored(url)] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+        assert [state for state, *_ in mirrored(url)] == [
+            TrialState.COMPLETE,
+            TrialState.PRUNED,
+            TrialState.FAIL,
+        ]
         assert second.step() == 0
         first.close()
         second.close()
@@ -71,8 +84,15 @@ def test_another_study_of_that_name_is_not_written_over(tmp_path: Path) -> None:
                 OptunaExporter(journal.path, url).close()
 
 
-@pytest.mark.parametrize("url", ["nowhere", "sqlite:////no/such/folder/m.db", "postgresql://me:swordfish@127.0.0.1:1/x"])
-def test_a_storage_that_cannot_be_opened_is_said_before_anything_is_trained(url: str, tmp_path: Path) -> None:
-    with begin(tmp_path / "journal.jsonl") as journal, pytest.raises(StudyError, match=r"sweep.optuna_storage=\S+ is no address") as told:
+@pytest.mark.parametrize(
+    "url", ["nowhere", "sqlite:////no/such/folder/m.db", "postgresql://me:swordfish@127.0.0.1:1/x"]
+)
+def test_a_storage_that_cannot_be_opened_is_said_before_anything_is_trained(
+    url: str, tmp_path: Path
+) -> None:
+    with (
+        begin(tmp_path / "journal.jsonl") as journal,
+        pytest.raises(StudyError, match=r"sweep.optuna_storage=\S+ is no address") as told,
+    ):
         OptunaExporter(journal.path, url)
     assert "swordfish" not in str(told.value)

@@ -1,4 +1,6 @@
-"""Exactly the trials stop that the published algorithms would stop, on curves whose answer is known."""
+"""Exactly the trials stop that the published algorithms would stop, on curves whose answer is
+known.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,16 @@ from flowersweep.space.space import Space
 
 NOTHING = Space((), {}, (), frozenset())
 
-# epochs 2, 4, 6, 8 of each trial, lower is better; with rungs at 2, 4 and 8 epochs and a factor of 2 it goes on while it is
-# in the better half of those that reached the rung before it and itself (of one, two or three: while it is the best)
+# epochs 2, 4, 6, 8 of each trial, lower is better; with rungs at 2, 4 and 8 epochs and a factor of
+# 2 it goes on while it is
+# in the better half of those that reached the rung before it and itself (of one, two or three:
+# while it is the best)
 CURVES = [
     (0.9, 0.7, 0.6, 0.5),  # the first: nothing to compare with
     (0.8, 0.6, 0.5, 0.4),  # best at 2 and at 4 of two
     (0.85, 0.1, 0.1, 0.1),  # second of three at 2: 3 // 2 = 1 may go on
-    (0.84, 0.65, 0.3, 0.2),  # second of four at 2, two go on; second of three at 4: stops there, whatever comes later
+    # second of four at 2, two go on; second of three at 4: stops there, whatever comes later
+    (0.84, 0.65, 0.3, 0.2),
     (0.7, 0.55, 0.5, 0.5),  # best of five at 2, best of four at 4
     (0.83, 0.1, 0.1, 0.1),  # third of six at 2, three go on; best at 4
     (0.95, 0.1, 0.1, 0.1),  # last at 2
@@ -29,7 +34,9 @@ STOPPED = {2: 2, 3: 4, 6: 2}  # trial -> the epoch that it stops at
 
 
 def stopped(curves: Sequence[Sequence[float]], study: optuna.Study) -> dict[int, int]:
-    """Run trials one after another on these curves; return which the study's pruner stops, and when."""
+    """Run trials one after another on these curves; return which the study's pruner stops, and
+    when.
+    """
     found = {}
     for number, curve in enumerate(curves):
         trial = study.ask()
@@ -44,11 +51,15 @@ def stopped(curves: Sequence[Sequence[float]], study: optuna.Study) -> dict[int,
     return found
 
 
-def asha(curves: Sequence[Sequence[float]], *, smallest: int, factor: int) -> Iterator[tuple[int, int]]:
-    """Asynchronous successive halving (Li et al. 2020, algorithm 2), which stops a trial where the paper would pause it.
+def asha(
+    curves: Sequence[Sequence[float]], *, smallest: int, factor: int
+) -> Iterator[tuple[int, int]]:
+    """Asynchronous successive halving (Li et al. 2020, algorithm 2), which stops a trial where the
+    paper would pause it.
 
-    At rung k, ``smallest * factor**k`` epochs, a trial is promoted if it is in the top ``1 / factor`` of those that reached it.
-    The paper promotes nobody while fewer than ``factor`` are there; stopping, the best so far goes on instead.
+    At rung k, ``smallest * factor**k`` epochs, a trial is promoted if it is in the top ``1 /
+    factor`` of those that reached it. The paper promotes nobody while fewer than ``factor`` are
+    there; stopping, the best so far goes on instead.
     """
     rungs: dict[int, list[float]] = {}
     for number, curve in enumerate(curves):
@@ -74,8 +85,13 @@ def test_successive_halving_stops_exactly_the_trials_of_a_table() -> None:
 @pytest.mark.parametrize("factor", [2, 3, 4])
 @pytest.mark.parametrize("objective", ["tune/nll", "tune/accuracy"])
 def test_successive_halving_stops_what_the_paper_stops(factor: int, objective: str) -> None:
-    curves = np.random.default_rng(factor).uniform(0.5, 1.5, (60, 10)).cumsum(axis=1) * -0.1 + 2.0  # falling, and crossing
-    study = study_of("pruner=successive_halving", f"pruner.reduction_factor={factor}", f"sweep.objective={objective}")
+    # falling, and crossing
+    curves = np.random.default_rng(factor).uniform(0.5, 1.5, (60, 10)).cumsum(axis=1) * -0.1 + 2.0
+    study = study_of(
+        "pruner=successive_halving",
+        f"pruner.reduction_factor={factor}",
+        f"sweep.objective={objective}",
+    )
     expected = dict(asha(curves.tolist(), smallest=2, factor=factor))
     assert stopped(curves if objective == "tune/nll" else -curves, study) == expected
     assert 60 * 0.3 < len(expected) < 60

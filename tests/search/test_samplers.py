@@ -25,12 +25,22 @@ def spaces(*words: str) -> Space:
 def suggestions(n: int, *words: str) -> list[Params]:
     """What trials suggest, each asked in a study of its own that has no other."""
     config, space = compose(words), spaces(*words)
-    return [space.suggest(optuna.create_study(sampler=factory.make_sampler(config, number, space)).ask()) for number in range(n)]
+    return [
+        space.suggest(
+            optuna.create_study(sampler=factory.make_sampler(config, number, space)).ask()
+        )
+        for number in range(n)
+    ]
 
 
 def test_the_default_starts_with_the_configuration_as_it_stands() -> None:
     first, *others = suggestions(10, "+sweep=smoothing")
-    assert first == {"loss": "smoothed_cross_entropy", "label_smoothing": 0.1, "learning_rate": 3e-3, "warmup": 0.1}
+    assert first == {
+        "loss": "smoothed_cross_entropy",
+        "label_smoothing": 0.1,
+        "learning_rate": 3e-3,
+        "warmup": 0.1,
+    }
     assert spaces("+sweep=smoothing").settings(first) == {}
     assert {params["loss"] for params in others} == {"smoothed_cross_entropy", "focal"}
 
@@ -38,7 +48,12 @@ def test_the_default_starts_with_the_configuration_as_it_stands() -> None:
 def test_the_default_goes_on_with_what_a_published_recipe_has_inside_the_space() -> None:
     words = ("+sweep=smoothing", "train=finetune")
     second = suggestions(2, *words)[1]
-    assert second == {"loss": "smoothed_cross_entropy", "label_smoothing": 0.1, "learning_rate": 5e-5, "warmup": 0.25}
+    assert second == {
+        "loss": "smoothed_cross_entropy",
+        "label_smoothing": 0.1,
+        "learning_rate": 5e-5,
+        "warmup": 0.25,
+    }
     # the head's range has no rate as low as the recipe's, so the rate stays ours
     assert suggestions(2, "+sweep=smoothing")[1] == {**second, "learning_rate": 3e-3}
     assert suggestions(2, *words, "sampler.recipe=null")[1] != second
@@ -51,7 +66,11 @@ def test_a_chosen_recipe_is_where_the_default_starts() -> None:
 
 
 def test_a_start_outside_the_space_is_moved_to_its_end() -> None:
-    words = ("+sweep=smoothing", "sweep.space.warmup.values='interval(0.2, 0.22)'", "sweep.space.loss.values='choice(focal)'")
+    words = (
+        "+sweep=smoothing",
+        "sweep.space.warmup.values='interval(0.2, 0.22)'",
+        "sweep.space.loss.values='choice(focal)'",
+    )
     (first,) = suggestions(1, *words)
     assert first["warmup"] == 0.2
     assert "label_smoothing" not in first
@@ -71,7 +90,11 @@ def test_the_quasi_random_points_of_a_study_are_more_even_than_random_ones() -> 
             "learning_rate": lambda value: (math.log(value) - low) / (high - low),
             "warmup": lambda value: value / 0.25,
         }
-        return float(discrepancy([[share[p.name](point[p.name]) for p in space.parameters] for point in drawn]))
+        return float(
+            discrepancy(
+                [[share[p.name](point[p.name]) for p in space.parameters] for point in drawn]
+            )
+        )
 
     assert unevenness("qmc") < unevenness("random") / 2
 
@@ -104,7 +127,10 @@ def test_cma_es_wants_numbers_that_every_trial_has() -> None:
 
 def test_cma_es_finds_what_chance_does_not() -> None:
     pytest.importorskip("cmaes")
-    entries = {name: f"+sweep.space.{name}={{path: augment.{name}, values: 'interval(0, 0.5)'}}" for name in ("hue", "shift", "zoom")}
+    entries = {
+        name: f"+sweep.space.{name}={{path: augment.{name}, values: 'interval(0, 0.5)'}}"
+        for name in ("hue", "shift", "zoom")
+    }
     words = ("+sweep=quick", "augment=light", *entries.values())
     space, found = spaces(*words), {}
     for sampler in ("cma_es", "random"):
@@ -112,7 +138,11 @@ def test_cma_es_finds_what_chance_does_not() -> None:
         study = optuna_study.rebuild_study([], space, config)
         for number in range(70):
             trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
-            study.tell(trial, sum((params[name] - 0.2) ** 2 for name in entries) + (math.log(params["learning_rate"]) + 5) ** 2 / 20)
+            study.tell(
+                trial,
+                sum((params[name] - 0.2) ** 2 for name in entries)
+                + (math.log(params["learning_rate"]) + 5) ** 2 / 20,
+            )
         found[sampler] = study.best_value
     assert found["cma_es"] < found["random"] / 4
 
@@ -133,8 +163,13 @@ def test_shares_of_a_distribution_are_its_values(values: str, expected: tuple[An
     made = parse_distribution("x", values)
     assert tuple(transforms.ppf(made, share) for share in (0.0, 0.5, 1.0)) == expected
     if "choice" not in values:
-        assert [transforms.ppf(made, transforms.cdf(made, value)) for value in expected] == pytest.approx(expected)
-    assert all(made._contains(made.to_internal_repr(transforms.ppf(made, share))) for share in np.linspace(0, 1, 200))
+        assert [
+            transforms.ppf(made, transforms.cdf(made, value)) for value in expected
+        ] == pytest.approx(expected)
+    assert all(
+        made._contains(made.to_internal_repr(transforms.ppf(made, share)))
+        for share in np.linspace(0, 1, 200)
+    )
 
 
 NEAREST = [

@@ -27,7 +27,9 @@ SHORT = "warmup <= 0.1 * (1 + learning_rate / 0.05) / 4"  # a quarter of the spa
 
 def wanting(*constraints: str, words: tuple[str, ...] = ()) -> Space:
     config = compose(line := ("+sweep=smoothing", *words))
-    return build_space(replace(config, sweep=replace(config.sweep, constraints=[*constraints])), line, parse(line))
+    return build_space(
+        replace(config, sweep=replace(config.sweep, constraints=[*constraints])), line, parse(line)
+    )
 
 
 def words_of(*constraints: str) -> str:
@@ -38,7 +40,8 @@ POINT: Params = {"loss": "focal", "gamma": 2.0, "learning_rate": 0.01, "warmup":
 HOLDS = {
     "warmup <= 0.2": True,
     "warmup < 0.2": False,
-    "schedule.warmup <= 0.02 * train.epochs": True,  # by its path, beside a key that is not searched
+    # by its path, beside a key that is not searched
+    "schedule.warmup <= 0.02 * train.epochs": True,
     "0.1 < warmup < 0.15": False,
     "not warmup > 0.1": False,
     "warmup < 0.1 or gamma ** 2 + 1 == 5": True,
@@ -85,11 +88,22 @@ def test_a_parameter_that_the_command_line_fixed_counts_with_its_value() -> None
     assert designs.feasible_share(space) == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_space_of_which_nothing_is_left_is_refused_before_any_work(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["+sweep=smoothing", "sampler=qmc", "tracking.enabled=false", *TINY, words_of("warmup > 0.2", "warmup < 0.1")]
+def test_a_space_of_which_nothing_is_left_is_refused_before_any_work(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "+sweep=smoothing",
+        "sampler=qmc",
+        "tracking.enabled=false",
+        *TINY,
+        words_of("warmup > 0.2", "warmup < 0.1"),
+    ]
     for verb in ([], ["plan"]):
         assert main([*verb, *words]) == 1
-        assert re.search(r"leave nothing: none of 2048 .*'warmup > 0.2' is met by 0.2 of them.*Relax one", capsys.readouterr().err)
+        assert re.search(
+            r"leave nothing: none of 2048 .*'warmup > 0.2' is met by 0.2 of them.*Relax one",
+            capsys.readouterr().err,
+        )
     assert not list(project.rglob("journal.jsonl"))
 
 
@@ -102,7 +116,12 @@ def test_the_plan_says_how_much_of_the_space_is_left() -> None:
 
 def suggested(sampler: str, trials: int, *, rebuild: bool = False) -> list[Params]:
     """Run a sweep with a constraint on made-up curves; return what was suggested."""
-    words = ("+sweep=smoothing", f"sampler={sampler}", words_of(SHORT), *(["sampler.steps=8"] if sampler == "grid" else []))
+    words = (
+        "+sweep=smoothing",
+        f"sampler={sampler}",
+        words_of(SHORT),
+        *(["sampler.steps=8"] if sampler == "grid" else []),
+    )
     config = replace(compose(words), train=replace(compose(words).train, epochs=8))
     space = build_space(config, words, parse(words))
     found = [params for params, *_ in play(config, space, trials, rebuild=rebuild)]
@@ -111,7 +130,9 @@ def suggested(sampler: str, trials: int, *, rebuild: bool = False) -> list[Param
 
 
 @pytest.mark.parametrize("sampler", ["default", "tpe", "cma_es", "qmc", "grid", "random"])
-def test_no_sampler_suggests_what_is_not_wanted_and_a_rebuilt_study_suggests_the_same(sampler: str) -> None:
+def test_no_sampler_suggests_what_is_not_wanted_and_a_rebuilt_study_suggests_the_same(
+    sampler: str,
+) -> None:
     if sampler == "cma_es":
         pytest.importorskip("cmaes")
     kept, rebuilt = (suggested(sampler, 16, rebuild=rebuild) for rebuild in (False, True))
@@ -120,16 +141,27 @@ def test_no_sampler_suggests_what_is_not_wanted_and_a_rebuilt_study_suggests_the
 
 
 def test_what_is_left_of_the_space_is_covered_evenly() -> None:
-    """Against the conditional distribution: the warm-up's ceiling grows with the rate, so high rates come more often."""
+    """Against the conditional distribution: the warm-up's ceiling grows with the rate, so high
+    rates come more often.
+    """
     space = wanting(SHORT)
-    drawn = list(filter(space.feasible, (designs.quasi_random(wanting(), n, 5) for n in range(400))))
+    drawn = list(
+        filter(space.feasible, (designs.quasi_random(wanting(), n, 5) for n in range(400)))
+    )
     for sampler in ("random", "qmc"):
         config = compose(["+sweep=smoothing", f"sampler={sampler}"])
-        asked = [optuna.create_study(sampler=factory.make_sampler(config, number, space)).ask() for number in range(60)]
+        asked = [
+            optuna.create_study(sampler=factory.make_sampler(config, number, space)).ask()
+            for number in range(60)
+        ]
         points_of = [space.suggest(trial) for trial in asked]
         for name in ("learning_rate", "warmup"):
-            expected, found = (np.array([each[name] for each in many]) for many in (drawn, points_of))
-            assert found.mean() == pytest.approx(expected.mean(), abs=4 * expected.std() / np.sqrt(60))
+            expected, found = (
+                np.array([each[name] for each in many]) for many in (drawn, points_of)
+            )
+            assert found.mean() == pytest.approx(
+                expected.mean(), abs=4 * expected.std() / np.sqrt(60)
+            )
 
 
 def test_a_suggestion_that_cannot_be_had_is_moved_to_the_edge() -> None:

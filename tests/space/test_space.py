@@ -71,8 +71,16 @@ def test_a_parameter_becomes_an_override_of_its_path() -> None:
     config = space.config({"loss": "focal", "gamma": 3.0, "learning_rate": 0.002, "warmup": 0.2})
     assert config.loss["name"] == "focal"
     assert config.loss["label_smoothing"] == 0.0
-    assert (config.loss["gamma"], config.train.learning_rate, config.schedule["warmup"]) == (3.0, 0.002, 0.2)
-    assert space.settings({"loss": "focal", "gamma": 3.0}) == {"loss.name": "focal", "loss.gamma": 3.0, "loss.label_smoothing": 0.0}
+    assert (config.loss["gamma"], config.train.learning_rate, config.schedule["warmup"]) == (
+        3.0,
+        0.002,
+        0.2,
+    )
+    assert space.settings({"loss": "focal", "gamma": 3.0}) == {
+        "loss.name": "focal",
+        "loss.gamma": 3.0,
+        "loss.label_smoothing": 0.0,
+    }
 
 
 def test_a_parameter_fixed_on_the_command_line_leaves_the_space() -> None:
@@ -103,7 +111,10 @@ def test_a_condition_on_an_unknown_parameter_is_refused() -> None:
 def test_a_condition_may_name_what_is_not_searched() -> None:
     for stage, there in (("frozen", False), ("finetune", True)):
         for name in ("train", "train.name"):
-            entry = f"+sweep.space.rate={{path: train.backbone_lr_multiplier, values: 'interval(0.1, 1)', when: {{{name}: finetune}}}}"
+            entry = (
+                f"+sweep.space.rate={{path: train.backbone_lr_multiplier, values: 'interval(0.1, "
+                f"1)', when: {{{name}: finetune}}}}"
+            )
             space = smoothing(f"train={stage}", entry)
             assert ("rate" in {parameter.name for parameter in space.parameters}) == there
             assert all(("rate" in params) == there for params in sampled(space))
@@ -121,14 +132,25 @@ def test_mixing_has_its_numbers_only_where_there_is_any() -> None:
         assert ("mixup_alpha" in params) == (params.get("cutmix_share") in (0.0, 0.5))
         assert ("cutmix_alpha" in params) == (params.get("cutmix_share") in (0.5, 1.0))
     assert len({tuple(params) for params in points}) == 2 * 2 * 4
-    assert not {"mix_probability", "rotation", "backbone_lr_multiplier", "cutmix_share", "mixup_alpha"} & {*sampled(recipe())[0]}
+    assert not {
+        "mix_probability",
+        "rotation",
+        "backbone_lr_multiplier",
+        "cutmix_share",
+        "mixup_alpha",
+    } & {*sampled(recipe())[0]}
 
 
 def test_a_parameter_of_a_group_that_was_replaced_drops_out() -> None:
-    entry = "+sweep.space.half_life={path: schedule.half_life, values: 'interval(0.1, 0.5)', when: {schedule: exponential}}"
+    entry = (
+        "+sweep.space.half_life={path: schedule.half_life, values: 'interval(0.1, 0.5)', when: "
+        "{schedule: exponential}}"
+    )
     group = "+sweep.space.schedule={path: schedule, values: 'choice(exponential, constant)'}"
     assert "half_life" in {parameter.name for parameter in smoothing(group, entry).parameters}
-    assert "half_life" not in {parameter.name for parameter in smoothing(group, entry, "schedule=constant").parameters}
+    assert "half_life" not in {
+        parameter.name for parameter in smoothing(group, entry, "schedule=constant").parameters
+    }
 
 
 def test_a_sweep_of_which_everything_is_fixed_is_refused() -> None:

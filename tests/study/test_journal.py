@@ -17,7 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowersweep.errors import StudyError
-from flowersweep.study.events import KINDS, Epoch, Event, ImportedTrial, MachineSampled, StudyStopped, TrialEnded, from_json, to_json
+from flowersweep.study.events import (
+    KINDS,
+    Epoch,
+    Event,
+    ImportedTrial,
+    MachineSampled,
+    StudyStopped,
+    TrialEnded,
+    from_json,
+    to_json,
+)
 from flowersweep.study.journal import Journal, lock_holder, read_events
 from tests.events import append
 
@@ -41,7 +51,8 @@ def test_a_torn_last_line_is_cut_off_and_the_rest_kept(path: Path) -> None:
     with Journal(path) as journal:
         stop(journal, "one")
         stop(journal, "two")
-    for torn in (b'{"event":"thr', b"\x00\x00", b'{"event":"three"}'):  # the last has no end of line: it may be half a number
+    # the last has no end of line: it may be half a number
+    for torn in (b'{"event":"thr', b"\x00\x00", b'{"event":"three"}'):
         with path.open("ab") as file:
             file.write(torn)
         assert names(path) == ["one", "two"]
@@ -54,7 +65,9 @@ def test_a_torn_last_line_is_cut_off_and_the_rest_kept(path: Path) -> None:
 
 def test_a_broken_line_in_the_middle_is_an_error(path: Path) -> None:
     path.parent.mkdir()
-    path.write_text('{"event": "study_started", "format": 1}\n{"event\n{"event": "study_stopped"}\n')
+    path.write_text(
+        '{"event": "study_started", "format": 1}\n{"event\n{"event": "study_stopped"}\n'
+    )
     with pytest.raises(StudyError, match="is damaged"):
         read_events(path)
 
@@ -71,7 +84,13 @@ def test_a_long_journal_is_read_in_pieces_of_whole_events(path: Path) -> None:
     with Journal(path) as journal:
         append(journal, "study_started")
         for number in range(20):
-            append(journal, "trial_ended", trial=number, state="failed", reason="x" * (1 + 97 * (number % 3)))
+            append(
+                journal,
+                "trial_ended",
+                trial=number,
+                state="failed",
+                reason="x" * (1 + 97 * (number % 3)),
+            )
     found, offset = [], 0
     while events_and_offset := read_events(path, offset, 250):
         events, offset = events_and_offset
@@ -109,7 +128,9 @@ def test_a_full_disk_is_said_and_costs_nothing(path: Path, monkeypatch: pytest.M
     with Journal(path) as journal:
         stop(journal, "one")
         monkeypatch.setattr(os, "pwrite", full)
-        with pytest.raises(StudyError, match=r"No space left on device. Make room and run the same command again"):
+        with pytest.raises(
+            StudyError, match=r"No space left on device. Make room and run the same command again"
+        ):
             stop(journal, "two")
         monkeypatch.undo()
         assert names(path) == ["one"]
@@ -141,7 +162,9 @@ def test_who_only_looks_at_the_lock_never_refuses_a_writer(path: Path) -> None:
     with Journal(path) as journal:
         stop(journal, "one")
     looking = threading.Event()
-    reader = threading.Thread(target=lambda: [lock_holder(path.parent) for _ in iter(lambda: looking.is_set(), True)])
+    reader = threading.Thread(
+        target=lambda: [lock_holder(path.parent) for _ in iter(lambda: looking.is_set(), True)]
+    )
     reader.start()
     try:
         for _ in range(200):
@@ -159,7 +182,9 @@ def test_who_only_looks_at_the_lock_never_refuses_a_writer(path: Path) -> None:
         ({"event": "study_started", "format": 2}, "pip install -U flowersweep"),
     ],
 )
-def test_a_journal_of_another_format_is_refused_with_what_to_do(path: Path, line: dict[str, Any], told: str) -> None:
+def test_a_journal_of_another_format_is_refused_with_what_to_do(
+    path: Path, line: dict[str, Any], told: str
+) -> None:
     path.parent.mkdir()
     path.write_text(json.dumps(line) + "\n")
     with pytest.raises(StudyError, match=told):
@@ -171,7 +196,10 @@ def test_an_event_that_this_version_does_not_know_is_refused(path: Path) -> None
         stop(journal, "one")
     with path.open("a") as file:
         file.write('{"event": "trial_dreamt", "trial": 0}\n')
-    with pytest.raises(StudyError, match=r"'trial_dreamt' that this version does not know.*pip install -U flowersweep"):
+    with pytest.raises(
+        StudyError,
+        match=r"'trial_dreamt' that this version does not know.*pip install -U flowersweep",
+    ):
         read_events(path)
 
 
@@ -179,8 +207,15 @@ texts, numbers = st.text(max_size=20), st.floats(allow_nan=False, allow_infinity
 metrics = st.dictionaries(texts, numbers, max_size=3)
 maybe = partial(st.one_of, st.none())
 epochs = st.lists(st.builds(Epoch, st.integers(1, 99), numbers, metrics), max_size=3)
-imported = st.lists(st.builds(ImportedTrial, texts, metrics, texts, numbers, metrics, st.dictionaries(texts, numbers)), max_size=2)
-plain = st.dictionaries(texts, st.one_of(texts, numbers, st.booleans(), st.integers(), st.none()), max_size=3)
+imported = st.lists(
+    st.builds(
+        ImportedTrial, texts, metrics, texts, numbers, metrics, st.dictionaries(texts, numbers)
+    ),
+    max_size=2,
+)
+plain = st.dictionaries(
+    texts, st.one_of(texts, numbers, st.booleans(), st.integers(), st.none()), max_size=3
+)
 FIELDS = {
     "time": numbers,
     "elapsed": numbers,
@@ -190,7 +225,9 @@ FIELDS = {
     "attributes": maybe(plain),
     "overrides": st.lists(texts, max_size=3),
     "direction": st.sampled_from(["minimize", "maximize"]),
-    **dict.fromkeys(("trial", "seed", "n_trials", "trials", "programs", "format"), st.integers(0, 10**6)),
+    **dict.fromkeys(
+        ("trial", "seed", "n_trials", "trials", "programs", "format"), st.integers(0, 10**6)
+    ),
     **dict.fromkeys(("repeats", "logical_time", "worker", "best"), maybe(st.integers(0, 10**6))),
     **dict.fromkeys(("params", "settings", "config", "space", "provenance", "hyperband"), plain),
     **dict.fromkeys(("value", "minutes"), numbers),
@@ -200,8 +237,13 @@ FIELDS = {
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 @given(data=st.data())
-def test_every_event_is_the_same_after_a_line_of_the_journal(kind: type[Event], data: st.DataObject) -> None:
+def test_every_event_is_the_same_after_a_line_of_the_journal(
+    kind: type[Event], data: st.DataObject
+) -> None:
     strategies = {**FIELDS, "attributes": plain} if kind is TrialEnded else FIELDS
-    content = {field.name: data.draw(strategies.get(field.name, texts), label=field.name) for field in fields(kind)}
+    content = {
+        field.name: data.draw(strategies.get(field.name, texts), label=field.name)
+        for field in fields(kind)
+    }
     before = kind(**content)
     assert from_json(json.loads(json.dumps(to_json(before)))) == before

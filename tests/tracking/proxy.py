@@ -1,4 +1,6 @@
-"""What stands between us and a real MLflow server, and makes the trouble that servers and networks make."""
+"""What stands between us and a real MLflow server, and makes the trouble that servers and networks
+make.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ TROUBLES = ("answers 500", "hangs", "hangs up", "loses answers")
 
 
 class Proxy:
-    """Passes requests on to a server on this machine while ``trouble`` is empty; a context manager."""
+    """Context manager: passes requests on to a local server while ``trouble`` is empty."""
 
     def __init__(self, port: int) -> None:
         self.trouble, self.met, self._over = "", 0, threading.Event()
@@ -60,19 +62,28 @@ class Proxy:
         if trouble == "loses answers":  # what was asked for was done
             request.close_connection = True
             return None
-        return _send(request, answer.status, content, answer.headers.get("Content-Type", "application/json"))
+        return _send(
+            request, answer.status, content, answer.headers.get("Content-Type", "application/json")
+        )
 
     def __enter__(self) -> Proxy:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.end()
         self._server.shutdown()
         self._server.server_close()
 
 
-def _send(request: BaseHTTPRequestHandler, status: int, content: bytes, kind: str = "text/html") -> None:
+def _send(
+    request: BaseHTTPRequestHandler, status: int, content: bytes, kind: str = "text/html"
+) -> None:
     request.send_response(status)
     request.send_header("Content-Type", kind)
     request.send_header("Content-Length", str(len(content)))

@@ -17,11 +17,22 @@ def snapshot(dir: Path, tracking: Tracking = LOCAL) -> dict[str, Any]:
     content = {}
     for run in client.search_runs([e.experiment_id for e in client.search_experiments()]):
         history = {
-            key: sorted((m.step, m.timestamp, m.value) for m in client.get_metric_history(run.info.run_id, key)) for key in run.data.metrics
+            key: sorted(
+                (m.step, m.timestamp, m.value)
+                for m in client.get_metric_history(run.info.run_id, key)
+            )
+            for key in run.data.metrics
         }
         files = sorted(files_of(client, run.info.run_id))
         info = (run.info.run_name, run.info.status, run.info.start_time, run.info.end_time)
-        content[run.info.run_id] = (info, run.data.tags, run.data.params, history, files, len(run.inputs.dataset_inputs))
+        content[run.info.run_id] = (
+            info,
+            run.data.tags,
+            run.data.params,
+            history,
+            files,
+            len(run.inputs.dataset_inputs),
+        )
     return content
 
 
@@ -32,7 +43,11 @@ def states(study):
 
 def files_of(client: Any, run: str, path: str | None = None) -> list[str]:
     found = client.list_artifacts(run, path)
-    return [name for item in found for name in (files_of(client, run, item.path) if item.is_dir else [item.path])]
+    return [
+        name
+        for item in found
+        for name in (files_of(client, run, item.path) if item.is_dir else [item.path])
+    ]
 
 
 def artifact(dir: Path, run: str, path: str) -> str:

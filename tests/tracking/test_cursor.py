@@ -40,7 +40,9 @@ def test_a_cursor_is_read_as_it_was_written_less_the_runs_of_trials_that_ended(
     path = journal.with_name("shipped.json")
     Cursor(store, begun(journal), journal.stat().st_size, runs).write(path, running)
     expected = {trial: run for trial, run in runs.items() if trial is None or trial in running}
-    assert read(path, store, journal) == Cursor(store, begun(journal), journal.stat().st_size, expected)
+    assert read(path, store, journal) == Cursor(
+        store, begun(journal), journal.stat().st_size, expected
+    )
     assert read(path, f"{store} of another", journal) == Cursor(f"{store} of another")
 
 

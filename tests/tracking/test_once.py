@@ -22,7 +22,14 @@ from tests.tracking.stored import LOCAL, snapshot
 
 def test_a_run_that_could_not_be_made_at_first_has_the_tags_of_its_trial(study, monkeypatch):
     def asked(journal: Journal) -> Any:
-        return append(journal, "trial_asked", trial=0, params={"gamma": 1.0}, settings={"loss.gamma": 1.0, "seed": 777}, seed=777)
+        return append(
+            journal,
+            "trial_asked",
+            trial=0,
+            params={"gamma": 1.0},
+            settings={"loss.gamma": 1.0, "seed": 777},
+            seed=777,
+        )
 
     study.write(study.begin(), asked, *study.whole(0)[1:])
     whole, tries = MlflowClient.create_run, []
@@ -37,30 +44,51 @@ def test_a_run_that_could_not_be_made_at_first_has_the_tags_of_its_trial(study, 
     with pytest.raises(TrackingError):
         sync(study.path, LOCAL, study.dir)
     sync(study.path, LOCAL, study.dir)
-    tags = store.client(LOCAL, study.dir).get_run(run_ids(study.path, LOCAL, study.dir).trials[0]).data.tags
+    tags = (
+        store.client(LOCAL, study.dir)
+        .get_run(run_ids(study.path, LOCAL, study.dir).trials[0])
+        .data.tags
+    )
     assert (tags["flowersweep.state"], tags["flowersweep.seed"]) == ("complete", "777")
 
 
 @pytest.mark.parametrize("lost", ["nothing", "the cursor", "all but the runs"])
 def test_shipping_again_changes_nothing(study, lost):
-    study.write(study.begin(), *study.whole(0, logits=True), *study.whole(1), study.ask(2), study.report(2, 1), study.stop(best=0))
+    study.write(
+        study.begin(),
+        *study.whole(0, logits=True),
+        *study.whole(1),
+        study.ask(2),
+        study.report(2, 1),
+        study.stop(best=0),
+    )
     sync(study.path, LOCAL, study.dir)
     before = snapshot(study.dir)
     cursor = study.path.with_name("shipped.json")
     if lost == "the cursor":
         cursor.unlink()
-    if lost == "all but the runs":  # killed in the middle of the first batch: the runs are there, the cursor is as before
+    # killed in the middle of the first batch: the runs are there, the cursor is as before
+    if lost == "all but the runs":
         first = len(study.path.read_bytes().splitlines(keepends=True)[0])
-        cursor.write_text(json.dumps(json.loads(cursor.read_text()) | {"offset": first, "runs": {}}))
+        cursor.write_text(
+            json.dumps(json.loads(cursor.read_text()) | {"offset": first, "runs": {}})
+        )
     assert (sync(study.path, LOCAL, study.dir) == 0) == (lost == "nothing")
     assert snapshot(study.dir) == before
     assert len(before) == 4
 
 
-def test_the_cursor_does_not_grow_with_the_study_and_news_of_an_ended_trial_still_find_its_run(study):
-    study.write(study.begin(), *(step for trial in range(5) for step in study.whole(trial)), study.ask(5))
+def test_the_cursor_does_not_grow_with_the_study_and_news_of_an_ended_trial_still_find_its_run(
+    study,
+):
+    study.write(
+        study.begin(), *(step for trial in range(5) for step in study.whole(trial)), study.ask(5)
+    )
     sync(study.path, LOCAL, study.dir)
-    assert json.loads(study.path.with_name("shipped.json").read_text())["runs"].keys() == {"study", "5"}
+    assert json.loads(study.path.with_name("shipped.json").read_text())["runs"].keys() == {
+        "study",
+        "5",
+    }
     study.write(study.report(3, 4))
     assert sync(study.path, LOCAL, study.dir) == 1
     assert len(snapshot(study.dir)) == 7
@@ -79,7 +107,9 @@ def test_a_cursor_of_another_study_of_this_name_is_not_believed(study):
 
 @pytest.mark.parametrize("calls", [1, 4, 7, 11])
 def test_a_process_killed_while_it_ships_leaves_nothing_double_and_nothing_out(study, calls):
-    study.write(study.begin(), *study.whole(0, logits=True), *study.whole(1), *study.whole(2), study.stop())
+    study.write(
+        study.begin(), *study.whole(0, logits=True), *study.whole(1), *study.whole(2), study.stop()
+    )
     code = """
 import os, pathlib, sys
 from flowersweep.config.schema import Tracking
@@ -102,15 +132,25 @@ for name in ("create_run", "log_batch", "set_terminated"):
 LocalArtifactRepository.log_artifacts = counted(LocalArtifactRepository, "log_artifacts")
 shipper.sync(journal, Tracking(), dir)
 """
-    killed = subprocess.run([sys.executable, "-c", code, str(study.dir), str(study.path), str(calls)], capture_output=True, text=True)
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(study.dir), str(study.path), str(calls)],
+        capture_output=True,
+        text=True,
+    )
     assert killed.returncode == -9, killed.stderr
     sync(study.path, LOCAL, study.dir)
     content = snapshot(study.dir)
     assert sorted((info[0], info[1]) for info, *_ in content.values()) == [
-        ("smoothing", "FINISHED"), ("smoothing-0000", "FINISHED"), ("smoothing-0001", "FINISHED"), ("smoothing-0002", "FINISHED")
+        ("smoothing", "FINISHED"),
+    ("smoothing-0000", "FINISHED"),
+    ("smoothing-0001", "FINISHED"),
+    ("smoothing-0002", "FINISHED"),
     ]  # fmt: skip
     trials = [values for values in content.values() if values[0][0] != "smoothing"]
-    assert [[len(history[key]) for key in ("train/loss", "tune/nll", "tune/macro_f1")] for *_, history, _, _ in trials] == [[3, 3, 1]] * 3
+    assert [
+        [len(history[key]) for key in ("train/loss", "tune/nll", "tune/macro_f1")]
+        for *_, history, _, _ in trials
+    ] == [[3, 3, 1]] * 3
     assert sorted(len(files) for *_, files, _ in trials) == [2, 2, 9]
 
 

@@ -11,5 +11,10 @@ def test_a_test_that_asks_for_postgresql_gets_an_empty_database_of_a_real_one(po
     engine = create_engine(postgres)
     with engine.begin() as connection:
         assert "PostgreSQL" in connection.execute(text("SELECT version()")).scalar_one()
-        assert connection.execute(text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")).scalar_one() == 0
+        assert (
+            connection.execute(
+                text("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+            ).scalar_one()
+            == 0
+        )
     engine.dispose()

@@ -24,7 +24,9 @@ def network() -> Any:
     import keras
 
     images = keras.Input((8, 8, 3), name="images")
-    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(images)))
+    pooled = keras.layers.GlobalAveragePooling2D()(
+        keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(images))
+    )
     return keras.Model(images, keras.layers.Dense(4)(pooled))
 
 
@@ -45,29 +47,52 @@ def shipped(study) -> Shipped:
 
 @pytest.fixture
 def promoted(shipped, network) -> Shipped:
-    registry.log_model(shipped.trials[1], network, IMAGES, store.client(LOCAL, shipped.dir), facts={"classes": CLASSES})
+    registry.log_model(
+        shipped.trials[1],
+        network,
+        IMAGES,
+        store.client(LOCAL, shipped.dir),
+        facts={"classes": CLASSES},
+    )
     registry.promote("smoothing", LOCAL, shipped.dir)
     return shipped
 
 
 def test_the_champion_answers_as_the_network_that_was_logged(promoted, network):
     loaded = registry.load(LOCAL, promoted.dir)
-    np.testing.assert_allclose(loaded.predict(IMAGES, verbose=0), network.predict(IMAGES, verbose=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        loaded.predict(IMAGES, verbose=0), network.predict(IMAGES, verbose=0), rtol=1e-6
+    )
     assert registry.model_metadata(LOCAL, promoted.dir, alias="champion")["classes"] == CLASSES
-    same = [registry.load(LOCAL, promoted.dir, version=1), registry.load(LOCAL, promoted.dir, run=promoted.trials[1])]
+    same = [
+        registry.load(LOCAL, promoted.dir, version=1),
+        registry.load(LOCAL, promoted.dir, run=promoted.trials[1]),
+    ]
     assert [model.count_params() for model in same] == [network.count_params()] * 2
 
 
 def test_a_logged_model_says_what_it_takes_gives_and_was_made_with(shipped, network):
     import keras
 
-    info = registry.log_model(shipped.trials[1], network, IMAGES, store.client(LOCAL, shipped.dir), facts={"classes": CLASSES})
+    info = registry.log_model(
+        shipped.trials[1],
+        network,
+        IMAGES,
+        store.client(LOCAL, shipped.dir),
+        facts={"classes": CLASSES},
+    )
     (images,), (logits,) = info.signature.inputs, info.signature.outputs
     assert (images.type, images.shape) == (np.dtype(np.uint8), (-1, 8, 8, 3))
     assert (logits.type, logits.shape) == (np.dtype(np.float32), (-1, 4))
-    assert info.flavors["keras"]["keras_version"] == info.metadata["keras_version"] == keras.version()
+    assert (
+        info.flavors["keras"]["keras_version"] == info.metadata["keras_version"] == keras.version()
+    )
     assert info.saved_input_example_info is not None
-    files = Path(store.client(LOCAL, shipped.dir).get_logged_model(info.model_id).artifact_location.removeprefix("file://"))
+    files = Path(
+        store.client(LOCAL, shipped.dir)
+        .get_logged_model(info.model_id)
+        .artifact_location.removeprefix("file://")
+    )
     assert f"keras=={keras.version()}" in (files / "requirements.txt").read_text()
     assert [path for path in files.rglob("*") if path.suffix in (".pkl", ".pickle")] == []
 
@@ -90,7 +115,11 @@ def test_another_run_becomes_another_version_and_takes_the_alias(promoted, netwo
     registry.log_model(promoted.trials[0], network, IMAGES, store.client(LOCAL, promoted.dir))
     second = registry.promote("smoothing", LOCAL, promoted.dir, run=promoted.trials[0])
     client = store.client(LOCAL, promoted.dir)
-    assert str(client.get_model_version_by_alias("flowersweep", "champion").version) == str(second.version) == "2"
+    assert (
+        str(client.get_model_version_by_alias("flowersweep", "champion").version)
+        == str(second.version)
+        == "2"
+    )
     assert second.run_id == promoted.trials[0]
 
 
@@ -101,7 +130,9 @@ def test_mlflow_can_serve_the_model_by_itself(promoted, network, monkeypatch):
     mlflow.set_tracking_uri(store.address(LOCAL, promoted.dir))
     try:
         served = mlflow.pyfunc.load_model("models:/flowersweep@champion")
-        np.testing.assert_allclose(served.predict(IMAGES), network.predict(IMAGES, verbose=0), rtol=1e-6)
+        np.testing.assert_allclose(
+            served.predict(IMAGES), network.predict(IMAGES, verbose=0), rtol=1e-6
+        )
     finally:
         mlflow.set_tracking_uri(None)
 
@@ -109,7 +140,10 @@ def test_mlflow_can_serve_the_model_by_itself(promoted, network, monkeypatch):
 @pytest.mark.parametrize(
     ("ask", "answer"),
     [
-        (lambda dir: registry.promote("smothing", LOCAL, dir), 'no study "smothing". Studies: smoothing. Did you mean "smoothing"'),
+        (
+            lambda dir: registry.promote("smothing", LOCAL, dir),
+            'no study "smothing". Studies: smoothing. Did you mean "smoothing"',
+        ),
         (lambda dir: registry.promote("smoothing", LOCAL, dir), "has no model in MLflow"),
         (lambda dir: registry.load(LOCAL, dir), 'no model is registered as "flowersweep"'),
         (lambda dir: registry.load(LOCAL, dir, run="0" * 32), 'has no run "0000'),
@@ -123,7 +157,10 @@ def test_what_is_not_there_is_said_with_what_is(shipped, ask, answer):
 
 @pytest.mark.parametrize(
     ("choice", "answer"),
-    [({"alias": "champoin"}, 'Aliases: champion. Did you mean "champion"'), ({"version": 7}, "no version 7. Versions: 1")],
+    [
+        ({"alias": "champoin"}, 'Aliases: champion. Did you mean "champion"'),
+        ({"version": 7}, "no version 7. Versions: 1"),
+    ],
     ids=["alias", "version"],
 )
 def test_unknown_aliases_and_versions_are_named_beside_those_there_are(promoted, choice, answer):
@@ -136,7 +173,9 @@ def test_a_model_that_carries_code_is_not_loaded(shipped):
 
     images = keras.Input((8, 8, 3))
     halved = keras.layers.Lambda(lambda pixels: pixels / 2)(images)
-    carrier = keras.Model(images, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(halved)))
+    carrier = keras.Model(
+        images, keras.layers.Dense(4)(keras.layers.GlobalAveragePooling2D()(halved))
+    )
     registry.log_model(shipped.trials[0], carrier, IMAGES, store.client(LOCAL, shipped.dir))
     with pytest.raises(TrackingError, match="code that is not Keras's own"):
         registry.load(LOCAL, shipped.dir, run=shipped.trials[0])

@@ -46,8 +46,17 @@ class Server:
         if self.process is not None and self.process.poll() is None:
             return
         where = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
-        what = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db", "--artifacts-destination", str(self.folder / "kept")]
-        quiet = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        what = [
+            "--backend-store-uri",
+            f"sqlite:///{self.folder}/server.db",
+            "--artifacts-destination",
+            str(self.folder / "kept"),
+        ]
+        quiet = {
+            **os.environ,
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        }
         with (self.folder / "server.log").open("a") as log:
             self.process = process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *where, *what],
@@ -63,7 +72,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Yield a server that has not been started; starting one takes seconds, so all tests share it."""
+    """Yield a server that is not started yet; starting takes seconds, so all tests share it."""
     folder = tmp_path_factory.mktemp("server")
     shutil.copy(migrated, folder / "server.db")
     with socket.socket() as probe:
@@ -86,7 +95,9 @@ def healthy(address: str, process: subprocess.Popen[bytes]) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_whatever_a_server_does_each_value_arrives_once(trouble, server, mlruns, caplog, monkeypatch):
+def test_whatever_a_server_does_each_value_arrives_once(
+    trouble, server, mlruns, caplog, monkeypatch
+):
     server.start()
     study = Study(mlruns, f"a-server-that-{trouble.replace(' ', '-')}")
     with Proxy(server.port) as proxy:
@@ -114,7 +125,8 @@ def stored(database: Path, study: str) -> Counter[tuple[str, str, int, float]]:
     """Count what a server's database holds: trial, metric, step, value."""
     with closing(sqlite3.connect(database)) as connection:
         rows = connection.execute(
-            "select tags.value, metrics.key, step, metrics.value from metrics join tags using (run_uuid) "
+            "select tags.value, metrics.key, step, metrics.value from metrics join tags using "
+            "(run_uuid) "
             "where tags.key = 'flowersweep.trial' and run_uuid in "
             "(select run_uuid from tags where key = 'flowersweep.study' and value = ?)",
             (study,),
@@ -129,14 +141,22 @@ def journaled(study: Study) -> Counter[tuple[str, str, int, float]]:
     for event in lines(study.path):
         for epoch in event.get("epochs", ()):
             steps[event["trial"]] = epoch["epoch"]
-            found.update((str(event["trial"]), key, epoch["epoch"], value) for key, value in epoch["metrics"].items())
+            found.update(
+                (str(event["trial"]), key, epoch["epoch"], value)
+                for key, value in epoch["metrics"].items()
+            )
         if event["event"] == "trial_ended":
-            found.update((str(event["trial"]), key, steps[event["trial"]], value) for key, value in event["metrics"].items())
+            found.update(
+                (str(event["trial"]), key, steps[event["trial"]], value)
+                for key, value in event["metrics"].items()
+            )
     return found
 
 
 @pytest.mark.slow
-def test_a_server_that_stops_and_starts_again_in_the_middle_of_a_study_gets_all_of_it(server, study, caplog):
+def test_a_server_that_stops_and_starts_again_in_the_middle_of_a_study_gets_all_of_it(
+    server, study, caplog
+):
     import keras
 
     tracking = Tracking(uri=server.address)
@@ -157,19 +177,32 @@ def test_a_server_that_stops_and_starts_again_in_the_middle_of_a_study_gets_all_
     runs = run_ids(study.path, tracking, study.dir)
     client = store.client(tracking, study.dir)
     assert len(client.search_runs([client.get_experiment_by_name("smoothing").experiment_id])) == 4
-    assert [client.get_run(run).info.status for run in (runs.parent, *runs.trials.values())] == ["FINISHED"] * 4
+    assert [client.get_run(run).info.status for run in (runs.parent, *runs.trials.values())] == [
+        "FINISHED"
+    ] * 4
     assert len(client.get_metric_history(runs.trials[1], "train/loss")) == 3
     assert client.get_run(runs.trials[1]).info.artifact_uri.startswith("mlflow-artifacts:")
-    kept = [path for run in runs.trials.values() for path in (server.folder / "kept").rglob(f"{run}/**/logits.npz")]
+    kept = [
+        path
+        for run in runs.trials.values()
+        for path in (server.folder / "kept").rglob(f"{run}/**/logits.npz")
+    ]
     assert len(kept) == 2
     assert not (study.dir / "artifacts").exists()
 
     images = np.zeros((2, 8, 8, 3), np.uint8)
     inputs = keras.Input((8, 8, 3))
     network = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Flatten()(inputs)))
-    registry.log_model(runs.trials[1], network, images, client, facts={"classes": ["a", "b", "c", "d"]})
+    registry.log_model(
+        runs.trials[1], network, images, client, facts={"classes": ["a", "b", "c", "d"]}
+    )
     registry.log_model(runs.trials[1], network, images, client)
-    assert [str(registry.promote("smoothing", tracking, study.dir).version) for _ in range(2)] == ["1", "1"]
+    assert [str(registry.promote("smoothing", tracking, study.dir).version) for _ in range(2)] == [
+        "1",
+        "1",
+    ]
     loaded = registry.load(tracking, study.dir)
-    np.testing.assert_allclose(loaded.predict(images, verbose=0), network.predict(images, verbose=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        loaded.predict(images, verbose=0), network.predict(images, verbose=0), rtol=1e-6
+    )
     assert registry.model_metadata(tracking, study.dir)["classes"] == ["a", "b", "c", "d"]

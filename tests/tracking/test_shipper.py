@@ -1,4 +1,6 @@
-"""The thread that ships beside a study: what is wrong with the store costs a warning, and nothing of the training."""
+"""The thread that ships beside a study: what is wrong with the store costs a warning, and nothing
+of the training.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def test_the_thread_ships_while_the_study_goes_on_and_drains_at_the_end(study):
     assert store.client(LOCAL, study.dir).get_run(parent).info.status == "FINISHED"
 
 
-def test_a_bug_in_shipping_is_logged_once_with_its_traceback_and_loses_nothing(study, monkeypatch, caplog):
+def test_a_bug_in_shipping_is_logged_once_with_its_traceback_and_loses_nothing(
+    study, monkeypatch, caplog
+):
     broken = [ZeroDivisionError("a bug")] * 2
     apply = mlflow_sink.MlflowSink._apply
 
@@ -55,11 +59,17 @@ def test_a_bug_in_shipping_is_logged_once_with_its_traceback_and_loses_nothing(s
     study.write(study.begin(), *study.whole(0))
     with Shipper(MlflowSink(study.path, LOCAL, study.dir)) as shipper:
         assert shipper.drain(30)
-    assert [record.exc_info is not None for record in caplog.records if record.levelno >= logging.WARNING] == [True]
+    assert [
+        record.exc_info is not None
+        for record in caplog.records
+        if record.levelno >= logging.WARNING
+    ] == [True]
     assert len(snapshot(study.dir)) == 2
 
 
-def test_a_store_that_cannot_be_opened_costs_a_warning_and_not_the_training(study, caplog, free_port):
+def test_a_store_that_cannot_be_opened_costs_a_warning_and_not_the_training(
+    study, caplog, free_port
+):
     study.write(study.begin(), *study.whole(0))
     nowhere = Tracking(uri=f"http://me:swordfish@127.0.0.1:{free_port}")
     began = time.monotonic()
@@ -75,9 +85,14 @@ def test_a_store_that_cannot_be_opened_costs_a_warning_and_not_the_training(stud
 
 
 @pytest.mark.slow
-def test_a_database_that_another_process_locks_holds_up_nothing_and_gets_all_of_it(study, caplog, capfd):
+def test_a_database_that_another_process_locks_holds_up_nothing_and_gets_all_of_it(
+    study, caplog, capfd
+):
     study.write(study.begin())
-    code = "import sys, sqlite3; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN EXCLUSIVE'); print(flush=True); sys.stdin.read()"
+    code = (
+        "import sys, sqlite3; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN EXCLUSIVE'); "
+        "print(flush=True); sys.stdin.read()"
+    )
     with Shipper(MlflowSink(study.path, LOCAL, study.dir)) as shipper:
         study.write(*study.whole(0))
         assert shipper.drain(60)
@@ -94,9 +109,15 @@ def test_a_database_that_another_process_locks_holds_up_nothing_and_gets_all_of_
             locker.communicate("")
         study.write(study.stop())
         assert shipper.drain(60)
-    assert states(study) == [(name, "FINISHED") for name in ("smoothing", "smoothing-0000", "smoothing-0001", "smoothing-0002")]
+    assert states(study) == [
+        (name, "FINISHED")
+        for name in ("smoothing", "smoothing-0000", "smoothing-0001", "smoothing-0002")
+    ]
     trials = [values for values in snapshot(study.dir).values() if values[0][0] != "smoothing"]
-    assert [[len(history[key]) for key in ("train/loss", "tune/nll", "tune/macro_f1")] for *_, history, _, _ in trials] == [[3, 3, 1]] * 3
+    assert [
+        [len(history[key]) for key in ("train/loss", "tune/nll", "tune/macro_f1")]
+        for *_, history, _, _ in trials
+    ] == [[3, 3, 1]] * 3
 
 
 def test_two_processes_do_not_ship_one_study_at_once(study):
@@ -115,5 +136,13 @@ def test_an_unknown_study_is_named_beside_those_there_are(study):
 
 
 def test_importing_the_shipper_imports_neither_mlflow_nor_keras():
-    code = "import sys, flowersweep.tracking.shipper; print({'mlflow', 'keras', 'jax', 'pandas'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    code = (
+        "import sys, flowersweep.tracking.shipper; print({'mlflow', 'keras', 'jax', 'pandas'} & "
+        "set(sys.modules))"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        == "set()\n"
+    )

@@ -26,7 +26,10 @@ def test_an_experiment_is_made_once_and_keeps_its_artifacts_in_the_folder(mlruns
     client = store.client(LOCAL, mlruns)
     made = store.experiment(client, "tuesday & more", mlruns)
     assert store.experiment(client, "tuesday & more", mlruns) == made
-    assert client.get_experiment(made).artifact_location == (mlruns / "artifacts" / "tuesday-more").as_uri()
+    assert (
+        client.get_experiment(made).artifact_location
+        == (mlruns / "artifacts" / "tuesday-more").as_uri()
+    )
 
 
 def test_a_deleted_experiment_is_said_to_be_one(mlruns):
@@ -43,13 +46,26 @@ def test_a_store_that_cannot_be_opened_is_named_without_its_password(tmp_path):
 
 @pytest.mark.slow
 def test_processes_that_start_together_make_one_database_and_say_nothing(tmp_path):
-    code = "import sys, pathlib; from flowersweep.config.schema import Tracking; from flowersweep.tracking import store; "
-    code += "dir = pathlib.Path(sys.argv[1]); client = store.client(Tracking(), dir); print(store.experiment(client, 'x', dir))"
+    code = (
+        "import sys, pathlib; from flowersweep.config.schema import Tracking; from "
+        "flowersweep.tracking import store; "
+    )
+    code += (
+        "dir = pathlib.Path(sys.argv[1]); client = store.client(Tracking(), dir); "
+        "print(store.experiment(client, 'x', dir))"
+    )
     begin = [sys.executable, "-c", code, str(tmp_path / "mlruns")]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
-    processes = [subprocess.Popen(begin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
+    processes = [
+        subprocess.Popen(
+            begin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+        for _ in range(3)
+    ]
     said = [process.communicate(timeout=120) for process in processes]
-    assert [(process.returncode, *words) for process, words in zip(processes, said, strict=True)] == [(0, "1\n", "")] * 3
+    assert [
+        (process.returncode, *words) for process, words in zip(processes, said, strict=True)
+    ] == [(0, "1\n", "")] * 3
 
 
 def test_a_database_that_was_left_half_made_is_made_anew(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""`ui` serves MLflow, and optuna-dashboard where it is installed; it says where and nothing else, and leaves nothing running."""
+"""`ui` serves MLflow, and optuna-dashboard where it is installed; it says where and nothing else,
+and leaves nothing running.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,13 @@ def test_one_command_serves_both_says_where_and_ends_both(study, free_port):
     of_all_kinds(name="flowers").write(study.dir / "studies")
     command = [sys.executable, "-m", "flowersweep", "ui", f"port={free_port}", f"dir={study.dir}"]
     process = subprocess.Popen(
-        command, env=environment(), cwd=study.dir, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command,
+        env=environment(),
+        cwd=study.dir,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     said, ports = [], []
     try:
@@ -52,18 +60,24 @@ def test_one_command_serves_both_says_where_and_ends_both(study, free_port):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("optuna_dashboard") is None, reason="optuna-dashboard is not installed")
+@pytest.mark.skipif(
+    importlib.util.find_spec("optuna_dashboard") is None, reason="optuna-dashboard is not installed"
+)
 def test_the_dashboard_has_the_studies_of_the_journals_and_follows_them(study, free_port):
     study.write(lambda journal: None)  # one that has not begun
     folder = of_all_kinds(name="flowers").write(study.dir / "studies")
-    with dashboard([study.path, folder / "journal.jsonl"], free_port) as address, socket.socket() as taken:
+    with (
+        dashboard([study.path, folder / "journal.jsonl"], free_port) as address,
+        socket.socket() as taken,
+    ):
         assert address == f"http://127.0.0.1:{free_port}"
         with urllib.request.urlopen(f"{address}/api/studies", timeout=30) as answer:
             [found] = json.load(answer)["study_summaries"]
         assert found["study_name"] == "flowers"
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        with dashboard([], taken.getsockname()[1]) as other:  # another port than the one that is taken
+        # another port than the one that is taken
+        with dashboard([], taken.getsockname()[1]) as other:
             assert other is not None
             assert not other.endswith(f":{taken.getsockname()[1]}")
 
@@ -75,7 +89,12 @@ def test_a_server_that_cannot_start_is_told_with_its_reason(study, free_port):
 
 
 def test_the_workers_of_a_server_that_was_killed_end_with_it():
-    leader = subprocess.Popen(["sh", "-c", "sleep 300 & echo $!; wait"], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    leader = subprocess.Popen(
+        ["sh", "-c", "sleep 300 & echo $!; wait"],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     assert leader.stdout is not None
     worker = psutil.Process(int(leader.stdout.readline()))
     leader.kill()

@@ -1,4 +1,6 @@
-"""Augmentation against TensorFlow's and SciPy's operations of the same name, and what holds whatever is drawn."""
+"""Augmentation against TensorFlow's and SciPy's operations of the same name, and what holds
+whatever is drawn.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,12 @@ from flowersweep.runtime import compiles
 from flowersweep.training import trial
 from flowersweep.training.augment import augment, grid
 from flowersweep.training.augment.colour import adjust_contrast_brightness, adjust_hue_saturation
-from flowersweep.training.augment.geometry import resample, rotate, slide_by_matrices, slide_by_steps
+from flowersweep.training.augment.geometry import (
+    resample,
+    rotate,
+    slide_by_matrices,
+    slide_by_steps,
+)
 from flowersweep.training.augment.mixing import beta, box
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
@@ -46,22 +53,42 @@ STRENGTHS = {  # each alone: what it takes to see it
     "mixup": {"mix_probability": 1.0, "mixup_alpha": 1.0, "cutmix_share": 0.0},
     "cutmix": {"mix_probability": 1.0, "cutmix_alpha": 1.0, "cutmix_share": 1.0},
 }
-STRONGEST = {"flip": 0.5, "crop": 0.9, "aspect": 2.0, "zoom": 0.5, "shift": 0.5, "rotation": 45.0, "hue": 0.5, "saturation": 1.0}
+STRONGEST = {
+    "flip": 0.5,
+    "crop": 0.9,
+    "aspect": 2.0,
+    "zoom": 0.5,
+    "shift": 0.5,
+    "rotation": 45.0,
+    "hue": 0.5,
+    "saturation": 1.0,
+}
 STRONGEST |= {"contrast": 1.0, "brightness": 0.5, "cutout": 1.0, "mix_probability": 1.0}
 
-OFF = dict.fromkeys(augment.__kwdefaults__, np.float32(0.0)) | {"mixup_alpha": np.float32(1.0), "cutmix_alpha": np.float32(1.0)}
+OFF = dict.fromkeys(augment.__kwdefaults__, np.float32(0.0)) | {
+    "mixup_alpha": np.float32(1.0),
+    "cutmix_alpha": np.float32(1.0),
+}
 _augment = jax.jit(augment)
 
 
 def run(key: jax.Array, images: Any, targets: Any, **strengths: Any) -> tuple[jax.Array, jax.Array]:
     """Augment with the given strengths, all others off: one program for all of them."""
-    return _augment(key, images, targets, **OFF | {name: np.float32(strength) for name, strength in strengths.items()})
+    return _augment(
+        key,
+        images,
+        targets,
+        **OFF | {name: np.float32(strength) for name, strength in strengths.items()},
+    )
 
 
 def flowers(n: int = 4, height: int = 24, width: int = 24) -> np.ndarray:
     """Drawn flowers (n, height, width, 3), float32 in 0..255."""
     side = max(height, width)
-    drawn = [picture(kind, side, np.random.default_rng(seed)) for seed, kind in enumerate(species_of(n, 0))]
+    drawn = [
+        picture(kind, side, np.random.default_rng(seed))
+        for seed, kind in enumerate(species_of(n, 0))
+    ]
     return np.stack(drawn)[:, :height, :width].astype(np.float32)
 
 
@@ -88,30 +115,55 @@ def worst(ours: Any, theirs: Any) -> float:
 def test_a_flip_is_that_of_tensorflow_exactly() -> None:
     images = flowers(width=17)
     scale = jnp.array([[1.0] * 4, [-1.0] * 4])
-    assert worst(resample(images, scale, jnp.zeros((2, 4))), tf.image.flip_left_right(images)) == 0.0
+    assert (
+        worst(resample(images, scale, jnp.zeros((2, 4))), tf.image.flip_left_right(images)) == 0.0
+    )
 
 
 @pytest.mark.parametrize("turns", [-0.5, -0.05, -0.01, 0.0, 0.02, 0.05, 0.3])
 def test_hue_is_that_of_tensorflow(turns: float) -> None:
     images = flowers()
     theirs = tf.image.adjust_hue(images / 255.0, turns) * 255.0
-    assert worst(jax.jit(adjust_hue_saturation)(images, np.full(4, turns, np.float32), np.ones(4, np.float32)), theirs) < 5e-4
+    assert (
+        worst(
+            jax.jit(adjust_hue_saturation)(
+                images, np.full(4, turns, np.float32), np.ones(4, np.float32)
+            ),
+            theirs,
+        )
+        < 5e-4
+    )
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 0.8, 1.0, 1.3, 2.0])
 def test_saturation_is_that_of_tensorflow(factor: float) -> None:
     images = flowers()
     theirs = tf.image.adjust_saturation(images / 255.0, factor) * 255.0
-    assert worst(jax.jit(adjust_hue_saturation)(images, np.zeros(4, np.float32), np.full(4, factor, np.float32)), theirs) < 5e-4
+    assert (
+        worst(
+            jax.jit(adjust_hue_saturation)(
+                images, np.zeros(4, np.float32), np.full(4, factor, np.float32)
+            ),
+            theirs,
+        )
+        < 5e-4
+    )
 
 
 @pytest.mark.parametrize("factor", [0.0, 0.5, 1.0, 1.5])
 @pytest.mark.parametrize("delta", [-0.25, 0.0, 0.1])
 def test_contrast_and_brightness_are_those_of_tensorflow(factor: float, delta: float) -> None:
     images = flowers()
-    theirs = tf.image.adjust_brightness(tf.image.adjust_contrast(images / 255.0, factor), delta) * 255.0
+    theirs = (
+        tf.image.adjust_brightness(tf.image.adjust_contrast(images / 255.0, factor), delta) * 255.0
+    )
     assert (
-        worst(jax.jit(adjust_contrast_brightness)(images, np.full(4, factor, np.float32), np.full(4, 255.0 * delta, np.float32)), theirs)
+        worst(
+            jax.jit(adjust_contrast_brightness)(
+                images, np.full(4, factor, np.float32), np.full(4, 255.0 * delta, np.float32)
+            ),
+            theirs,
+        )
         < 5e-4
     )
 
@@ -119,22 +171,34 @@ def test_contrast_and_brightness_are_those_of_tensorflow(factor: float, delta: f
 def test_the_published_chain_of_colours_is_that_of_tensorflow() -> None:
     images, draws = flowers(), np.random.default_rng(0).uniform(-1, 1, (3, 4)).astype(np.float32)
     ours = adjust_contrast_brightness(
-        adjust_hue_saturation(images, 0.05 * draws[0], np.ones(4, np.float32)), 1.0 + 0.5 * draws[1], 255.0 * 0.25 * draws[2]
+        adjust_hue_saturation(images, 0.05 * draws[0], np.ones(4, np.float32)),
+        1.0 + 0.5 * draws[1],
+        255.0 * 0.25 * draws[2],
     )
     for image, mine, (hue, contrast, brightness) in zip(images / 255.0, ours, draws.T, strict=True):
-        theirs = tf.image.adjust_contrast(tf.image.adjust_hue(image, 0.05 * hue), 1.0 + 0.5 * contrast)
+        theirs = tf.image.adjust_contrast(
+            tf.image.adjust_hue(image, 0.05 * hue), 1.0 + 0.5 * contrast
+        )
         assert worst(mine, tf.image.adjust_brightness(theirs, 0.25 * brightness) * 255.0) < 5e-4
 
 
 @pytest.mark.parametrize(
     ("scale", "offset"),
-    [((0.5, 0.5), (0.0, 0.0)), ((0.8, 0.6), (0.05, -0.1)), ((0.7, -0.7), (-0.1, 0.1)), ((0.1, 0.9), (0.3, 0.0))],
+    [
+        ((0.5, 0.5), (0.0, 0.0)),
+        ((0.8, 0.6), (0.05, -0.1)),
+        ((0.7, -0.7), (-0.1, 0.1)),
+        ((0.1, 0.9), (0.3, 0.0)),
+    ],
     ids=["half", "anywhere", "mirrored", "flat"],
 )
-def test_a_window_is_the_crop_and_resize_of_tensorflow(scale: tuple[float, float], offset: tuple[float, float]) -> None:
+def test_a_window_is_the_crop_and_resize_of_tensorflow(
+    scale: tuple[float, float], offset: tuple[float, float]
+) -> None:
     images = flowers(height=20, width=25)
     sides, of, along = np.array([20, 25]), np.array(scale), np.array(offset)
-    first, last = (0.5 + along + of * (end - 0.5 / sides) for end in (-0.5 + 1 / sides, 0.5))  # centres of the outermost pixels
+    # centres of the outermost pixels
+    first, last = (0.5 + along + of * (end - 0.5 / sides) for end in (-0.5 + 1 / sides, 0.5))
     corners = np.stack([first, last]) * sides - 0.5  # in pixels of the image
     boxes = np.tile((corners / (sides - 1)).ravel(), (4, 1))
     theirs = tf.image.crop_and_resize(images, boxes, np.arange(4), [20, 25])
@@ -144,7 +208,8 @@ def test_a_window_is_the_crop_and_resize_of_tensorflow(scale: tuple[float, float
 
 def test_a_window_is_a_crop_resized_by_tensorflow_but_for_its_rim() -> None:
     images = flowers(height=24, width=32)
-    theirs = tf.image.resize(images[:, 6:18, 8:24], [24, 32])  # sees nothing outside of the crop, where ours sees the neighbours
+    # sees nothing outside of the crop, where ours sees the neighbours
+    theirs = tf.image.resize(images[:, 6:18, 8:24], [24, 32])
     ours = resample(images, jnp.full((2, 4), 0.5), jnp.zeros((2, 4)))
     assert worst(ours[:, 1:-1, 1:-1], theirs[:, 1:-1, 1:-1]) < 1e-3
 
@@ -196,11 +261,17 @@ def test_each_strength_alone_changes_every_image_in_its_own_way(given: dict[str,
         assert all(worst(differences[a], differences[b]) > 1.0 for a in range(4) for b in range(a))
 
 
-@pytest.mark.parametrize("given", [STRONGEST, *map(strengths_of, PRESETS)], ids=["strongest", *PRESETS])
+@pytest.mark.parametrize(
+    "given", [STRONGEST, *map(strengths_of, PRESETS)], ids=["strongest", *PRESETS]
+)
 @pytest.mark.parametrize(("height", "width"), [(24, 24), (17, 30)])
-def test_values_stay_in_range_and_targets_sum_to_one(given: dict[str, float], height: int, width: int) -> None:
+def test_values_stay_in_range_and_targets_sum_to_one(
+    given: dict[str, float], height: int, width: int
+) -> None:
     for seed in range(3):
-        images, targets = run(jax.random.key(seed), flowers(height=height, width=width), one_hot(), **given)
+        images, targets = run(
+            jax.random.key(seed), flowers(height=height, width=width), one_hot(), **given
+        )
         assert images.shape == (4, height, width, 3)
         assert images.dtype == targets.dtype == jnp.float32
         assert 0.0 <= images.min() < images.max() <= 255.0
@@ -209,7 +280,10 @@ def test_values_stay_in_range_and_targets_sum_to_one(given: dict[str, float], he
 
 
 def test_a_key_determines_everything_and_another_key_changes_it() -> None:
-    once, again, other = (run(key, flowers(), one_hot(), **strengths_of("strong"))[0] for key in (KEY, KEY, jax.random.key(2)))
+    once, again, other = (
+        run(key, flowers(), one_hot(), **strengths_of("strong"))[0]
+        for key in (KEY, KEY, jax.random.key(2))
+    )
     assert worst(once, again) == 0.0
     assert worst(once, other) > 10.0
 
@@ -219,7 +293,12 @@ def test_flips_and_mixes_are_as_frequent_as_asked(chance: float) -> None:
     images = np.tile(np.float32([[0.0, 255.0]])[..., None], (1000, 2, 1, 3))
     targets = np.tile(np.eye(2, dtype=np.float32), (500, 1))
     flipped = np.asarray(run(KEY, images, targets, flip=chance)[0])[:, 0, 0, 0] > 100
-    mixed = np.asarray(run(KEY, images, targets, mix_probability=chance, mixup_alpha=5.0, cutmix_share=0.0)[1]).max(axis=1) < 1.0
+    mixed = (
+        np.asarray(
+            run(KEY, images, targets, mix_probability=chance, mixup_alpha=5.0, cutmix_share=0.0)[1]
+        ).max(axis=1)
+        < 1.0
+    )
     assert flipped.mean() == pytest.approx(chance, abs=0.05)
     assert mixed.mean() == pytest.approx(chance, abs=0.05)
 
@@ -227,8 +306,17 @@ def test_flips_and_mixes_are_as_frequent_as_asked(chance: float) -> None:
 @pytest.mark.parametrize("brightness", [0.1, 0.3])
 def test_brightness_is_drawn_evenly_from_both_sides(brightness: float) -> None:
     images = np.full((1000, 2, 2, 3), 127.5, np.float32)
-    found = np.asarray(run(KEY, images, np.ones((1000, 2), np.float32), brightness=brightness)[0])[:, 0, 0, 0] / 255.0 - 0.5
-    assert scipy.stats.kstest(found, scipy.stats.uniform(-brightness, 2 * brightness).cdf).pvalue > 0.01
+    found = (
+        np.asarray(run(KEY, images, np.ones((1000, 2), np.float32), brightness=brightness)[0])[
+            :, 0, 0, 0
+        ]
+        / 255.0
+        - 0.5
+    )
+    assert (
+        scipy.stats.kstest(found, scipy.stats.uniform(-brightness, 2 * brightness).cdf).pvalue
+        > 0.01
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0], ids=["mixup", "both", "cutmix"])
@@ -237,7 +325,12 @@ def test_targets_are_mixed_by_the_share_of_the_pixels(share: float, alpha: float
     black_and_white = np.zeros((32, 11, 14, 3), np.float32)
     black_and_white[1::2] = 255.0
     targets = np.tile(np.eye(2, dtype=np.float32), (16, 1))
-    given = {"mix_probability": 1.0, "mixup_alpha": alpha, "cutmix_alpha": alpha, "cutmix_share": share}
+    given = {
+        "mix_probability": 1.0,
+        "mixup_alpha": alpha,
+        "cutmix_alpha": alpha,
+        "cutmix_share": share,
+    }
     images, mixed = run(KEY, black_and_white, targets, **given)
     np.testing.assert_allclose(np.mean(images / 255.0, axis=(1, 2, 3)), mixed[:, 1], atol=2e-6)
     if share == 1.0:
@@ -247,8 +340,13 @@ def test_targets_are_mixed_by_the_share_of_the_pixels(share: float, alpha: float
 
 
 def test_a_box_covers_the_pixels_whose_centres_lie_in_it() -> None:
-    inside, share = box(np.zeros((3, 10, 20, 3)), jnp.array([[0.5, 0.0, 0.3], [0.5, 1.0, 0.3]]), jnp.array([0.6, 0.4, 0.0]))
-    np.testing.assert_array_equal(inside.sum(axis=(1, 2, 3)), [6 * 12, 2 * 4, 0])  # within, over a corner, nothing
+    inside, share = box(
+        np.zeros((3, 10, 20, 3)),
+        jnp.array([[0.5, 0.0, 0.3], [0.5, 1.0, 0.3]]),
+        jnp.array([0.6, 0.4, 0.0]),
+    )
+    # within, over a corner, nothing
+    np.testing.assert_array_equal(inside.sum(axis=(1, 2, 3)), [6 * 12, 2 * 4, 0])
     np.testing.assert_allclose(share, inside.mean(axis=(1, 2, 3)), rtol=1e-6)
 
 
@@ -256,7 +354,9 @@ def test_a_box_covers_the_pixels_whose_centres_lie_in_it() -> None:
 def test_beta_is_distributed_as_it_should(alpha: float) -> None:
     found = np.asarray(jax.jit(beta)(KEY, np.full(20_000, alpha, np.float32)))
     at = np.array([1e-5, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99, 0.999])
-    np.testing.assert_allclose([np.mean(found <= x) for x in at], scipy.stats.beta(alpha, alpha).cdf(at), atol=0.012)
+    np.testing.assert_allclose(
+        [np.mean(found <= x) for x in at], scipy.stats.beta(alpha, alpha).cdf(at), atol=0.012
+    )
 
 
 # --- as a program
@@ -271,7 +371,9 @@ def test_strengths_compile_nothing_anew() -> None:
 
 @pytest.mark.parametrize("operation", ["gather", "while", "scatter", "sort", "dynamic_slice"])
 def test_the_program_for_tpu_has_none_of_the_slow_operations(operation: str) -> None:
-    text = jax.export.export(jax.jit(augment), platforms=["tpu"])(KEY, flowers(), one_hot(), **strengths_of("strong")).mlir_module()
+    text = jax.export.export(jax.jit(augment), platforms=["tpu"])(
+        KEY, flowers(), one_hot(), **strengths_of("strong")
+    ).mlir_module()
     assert "stablehlo.dot_general" in text
     assert f"stablehlo.{operation}" not in text.replace("all_gather", "")
 
@@ -281,13 +383,19 @@ def test_every_preset_names_every_strength() -> None:
         assert set(strengths_of(preset)) == set(augment.__kwdefaults__)
 
 
-def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(workshop: TrainingContext) -> None:
-    config = tiny(train=Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8))
+def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(
+    workshop: TrainingContext,
+) -> None:
+    config = tiny(
+        train=Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8)
+    )
     losses = {}
     for preset in ("light", "strong"):
         before = compiles()
         changed = with_settings(config, {"augment": preset_of(preset)})
-        losses[preset] = trial.advance(changed, Checkpoint(), 2, workshop)[1][-1].metrics["train/loss"]
+        losses[preset] = trial.advance(changed, Checkpoint(), 2, workshop)[1][-1].metrics[
+            "train/loss"
+        ]
     assert losses["light"] != losses["strong"]
     assert compiles() == before
 

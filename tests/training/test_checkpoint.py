@@ -24,9 +24,13 @@ array = arrays.arrays(
 )
 states = st.builds(State, st.integers(0, 10**6).map(np.int32), *[st.lists(array, max_size=3)] * 4)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-epochs = st.builds(Epoch, st.integers(1, 99), numbers, st.dictionaries(st.text(max_size=9), numbers, max_size=3))
+epochs = st.builds(
+    Epoch, st.integers(1, 99), numbers, st.dictionaries(st.text(max_size=9), numbers, max_size=3)
+)
 losses = st.lists(st.floats(width=32, allow_nan=False).map(np.float32), max_size=4).map(tuple)
-checkpoints = st.builds(Checkpoint, st.integers(0, 99), states, losses, st.lists(epochs, max_size=2).map(tuple))
+checkpoints = st.builds(
+    Checkpoint, st.integers(0, 99), states, losses, st.lists(epochs, max_size=2).map(tuple)
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,9 @@ def test_a_checkpoint_is_read_as_it_was_written(path: Path, checkpoint: Checkpoi
         checkpoint.done,
     )
     assert jax.tree.structure(again.state) == jax.tree.structure(checkpoint.state)
-    for after, before in zip(jax.tree.leaves(again.state), jax.tree.leaves(checkpoint.state), strict=True):
+    for after, before in zip(
+        jax.tree.leaves(again.state), jax.tree.leaves(checkpoint.state), strict=True
+    ):
         assert after.dtype == before.dtype
         np.testing.assert_array_equal(np.asarray(after), before)
     assert not path.with_suffix(".partial").exists()
@@ -57,7 +63,9 @@ def standing() -> Checkpoint:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_checkpoint_that_was_cut_off_is_none_and_is_named(share: float, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_checkpoint_that_was_cut_off_is_none_and_is_named(
+    share: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path = tmp_path / "7.npz"
     standing().save(path)
     os.truncate(path, int(share * path.stat().st_size))
@@ -68,7 +76,9 @@ def test_a_checkpoint_that_was_cut_off_is_none_and_is_named(share: float, tmp_pa
 
 
 @pytest.mark.parametrize("change", ["format", "a leaf less", "another shape", "another dtype"])
-def test_a_checkpoint_of_another_format_or_with_other_arrays_is_refused(change: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_format_or_with_other_arrays_is_refused(
+    change: str, tmp_path: Path
+) -> None:
     path = tmp_path / "7.npz"
     standing().save(path)
     arrays = read_arrays(path)

@@ -23,7 +23,9 @@ def test_a_file_that_was_cut_off_is_computed_again_and_named(
     dataset = replace(dataset, splits={"val": dataset.splits["val"]})
 
     def features() -> np.ndarray:
-        return load_or_compute_features(dataset, classifier, workshop.runtime, tmp_path, progress=lambda *_: None)["val"]
+        return load_or_compute_features(
+            dataset, classifier, workshop.runtime, tmp_path, progress=lambda *_: None
+        )["val"]
 
     before = np.array(features())
     path = feature_dir(dataset, classifier, workshop.runtime, tmp_path) / "val.npy"

@@ -1,4 +1,4 @@
-"""Two hosts with four devices each train as one host with eight does, and each decodes its share."""
+"""Two hosts of four devices train as one host of eight does, and each decodes its share."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ from flowersweep.training.context import TrainingContext
 from tests.data.counting import counted
 from tests.training.test_trial import FINETUNE
 
-folder, coordinator, hosts, host = Path(sys.argv[1]), sys.argv[2] or None, int(sys.argv[3]), int(sys.argv[4])
+folder, coordinator = Path(sys.argv[1]), sys.argv[2] or None
+hosts, host = int(sys.argv[3]), int(sys.argv[4])
 runtime = start(coordinator=coordinator, hosts=hosts, host=host)
 assert (runtime.replicas, runtime.hosts, runtime.host) == (8, hosts, host)
-settings = {"train.batch_per_replica": 2, "train.batch_statistics": True, "train.head_epochs": 2, "data.cache_bytes": 0}
+settings = {"train.batch_per_replica": 2, "train.batch_statistics": True, "train.head_epochs": 2,
+            "data.cache_bytes": 0}
 config = with_settings(FINETUNE, settings)
 workshop = TrainingContext(runtime, folder / str(host), lambda what, done, total: None)
 frozen, begun = trial.advance(config, Checkpoint(), 2, workshop)
@@ -45,7 +47,10 @@ with counted() as decoded:
 print(json.dumps({
     "losses": [epoch.metrics["train/loss"] for epoch in begun + epochs],
     "nll": [epoch.metrics["tune/nll"] for epoch in begun + epochs],
-    "logits": {part: logits.tolist() for part, logits in trial.finish(config, checkpoint, workshop).logits.items()},
+    "logits": {
+        part: logits.tolist()
+        for part, logits in trial.finish(config, checkpoint, workshop).logits.items()
+    },
     "weights": [np.asarray(weight).ravel().tolist() for weight in checkpoint.state.trainable],
     "decoded": len(decoded),
 }))
@@ -64,12 +69,23 @@ def environment(devices: int) -> dict[str, str]:
 
 
 def together(words: list[list[str]], devices: int, folder: Path) -> list[str]:
-    """Run several processes of Python at the same time, which end when this does; return what each printed."""
-    options: dict[str, Any] = {"env": environment(devices), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    """Run several processes of Python at the same time, which end when this does; return what each
+    printed.
+    """
+    options: dict[str, Any] = {
+        "env": environment(devices),
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+    }
     with ExitStack() as stack:
         started = []
         for each in words:
-            started.append(stack.enter_context(subprocess.Popen([sys.executable, *each], cwd=folder, **options)))
+            started.append(
+                stack.enter_context(
+                    subprocess.Popen([sys.executable, *each], cwd=folder, **options)
+                )
+            )
             stack.callback(started[-1].kill)
         ended = [each.communicate(timeout=240) for each in started]
         for each, (_, said) in zip(started, ended, strict=True):
@@ -82,10 +98,16 @@ Told = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Told, list[Told]]:
-    """What was told of one host with eight devices, and by each of two with four, which share no folder."""
+    """What was told of one host with eight devices, and by each of two with four, which share no
+    folder.
+    """
     folder, coordinator = tmp_path_factory.mktemp("hosts"), f"127.0.0.1:{free_port()}"
     alone = together([["-c", TRAIN, str(folder / "alone"), "", "1", "0"]], 8, folder)
-    pair = together([["-c", TRAIN, str(folder / "pair"), coordinator, "2", str(host)] for host in (0, 1)], 4, folder)
+    pair = together(
+        [["-c", TRAIN, str(folder / "pair"), coordinator, "2", str(host)] for host in (0, 1)],
+        4,
+        folder,
+    )
     first, *others = (json.loads(printed.splitlines()[-1]) for printed in alone + pair)
     return first, others
 
@@ -106,7 +128,8 @@ def test_two_hosts_train_as_one_in_both_stages(trained: tuple[Told, list[Told]])
 @pytest.mark.slow
 def test_each_host_decodes_its_share(trained: tuple[Told, list[Told]]) -> None:
     alone, pair = trained
-    # 2 epochs of 2 batches of 16; and the 15 images of tune, all of them in host 0's half of one batch of 256
+    # 2 epochs of 2 batches of 16; and the 15 images of tune, all of them in host 0's half of one
+    # batch of 256
     assert alone["decoded"] == 2 * (32 + 15)
     assert [host["decoded"] for host in pair] == [2 * (16 + 15), 2 * 16]
 
@@ -123,12 +146,20 @@ def test_a_search_on_two_hosts_is_kept_by_the_first(project: Path) -> None:
         "train.batch_per_replica=2",
         "sweep.n_trials=2",
     ]
-    words += ["tracking.enabled=false", "distributed.hosts=2", f"distributed.coordinator=127.0.0.1:{free_port()}"]
-    first, second = together([[*words, f"distributed.host={host}", f"dir=host{host}"] for host in (0, 1)], 4, project)
+    words += [
+        "tracking.enabled=false",
+        "distributed.hosts=2",
+        f"distributed.coordinator=127.0.0.1:{free_port()}",
+    ]
+    first, second = together(
+        [[*words, f"distributed.host={host}", f"dir=host{host}"] for host in (0, 1)], 4, project
+    )
     assert "2 trials: 2 complete" in first
     assert "host 0 has its results" in second
     events = lines(project / "host0" / "studies" / "quick" / "journal.jsonl")
-    assert [event["state"] for event in events if event["event"] == "trial_ended"] == ["complete"] * 2
+    assert [event["state"] for event in events if event["event"] == "trial_ended"] == [
+        "complete"
+    ] * 2
     assert [path.name for path in (project / "host1").iterdir()] == ["cache"]
     assert not (project / "host1" / "cache" / "features").exists()
 
@@ -137,7 +168,10 @@ def test_a_search_on_two_hosts_is_kept_by_the_first(project: Path) -> None:
     ("words", "told"),
     [
         (["distributed.hosts=2"], "several hosts need distributed.coordinator"),
-        (["distributed.coordinator=a:1", "distributed.hosts=2", "distributed.host=2"], "hosts are counted from 0"),
+        (
+            ["distributed.coordinator=a:1", "distributed.hosts=2", "distributed.host=2"],
+            "hosts are counted from 0",
+        ),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused(words: list[str], told: str) -> None:

@@ -1,4 +1,6 @@
-"""Several backbones trained as one network: what each member is taught, and that the whole is a model like any other."""
+"""Several backbones trained as one network: what each member is taught, and that the whole is a
+model like any other.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,14 @@ from tests.tiny import tiny
 
 TINY = {"backbone": {"_target_": "tiny_backbone"}}
 SCALED = {**TINY, "preprocess": {"_target_": "keras.applications.mobilenet_v2.preprocess_input"}}
-JOINT = Model(name="joint", members={"one": TINY, "other": SCALED}, weights="none", ensemble_loss=0.25)
+JOINT = Model(
+    name="joint", members={"one": TINY, "other": SCALED}, weights="none", ensemble_loss=0.25
+)
 FROZEN = tiny(model=JOINT)
-FINETUNE = tiny(model=JOINT, train=Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8))
+FINETUNE = tiny(
+    model=JOINT,
+    train=Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8),
+)
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
 
 
@@ -39,8 +46,14 @@ def trained(config: Config, workshop: TrainingContext) -> Checkpoint:
 
 def test_without_the_ensembles_loss_each_member_is_taught_as_it_would_be_alone() -> None:
     chance = np.random.default_rng(0)
-    features, targets = chance.normal(size=(6, 5)).astype(np.float32), np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]]
-    kernel, bias = chance.normal(size=(5, 3)).astype(np.float32), chance.normal(size=6).astype(np.float32)
+    features, targets = (
+        chance.normal(size=(6, 5)).astype(np.float32),
+        np.eye(3, dtype=np.float32)[[0, 1, 2, 0, 1, 2]],
+    )
+    kernel, bias = (
+        chance.normal(size=(5, 3)).astype(np.float32),
+        chance.normal(size=6).astype(np.float32),
+    )
 
     def loss(logits: Any) -> Any:
         return focal_cross_entropy(logits, targets, label_smoothing=0.1)
@@ -49,18 +62,26 @@ def test_without_the_ensembles_loss_each_member_is_taught_as_it_would_be_alone()
         return joint_loss(loss, heads(features, kernel, bias, (2, 3)), jnp.float32(share))
 
     together = jax.grad(joint, argnums=(0, 1))(kernel, bias, 0.0)
-    first = jax.grad(lambda kernel, bias: loss(features[:, :2] @ kernel + bias), argnums=(0, 1))(kernel[:2], bias[:3])
-    second = jax.grad(lambda kernel, bias: loss(features[:, 2:] @ kernel + bias), argnums=(0, 1))(kernel[2:], bias[3:])
+    first = jax.grad(lambda kernel, bias: loss(features[:, :2] @ kernel + bias), argnums=(0, 1))(
+        kernel[:2], bias[:3]
+    )
+    second = jax.grad(lambda kernel, bias: loss(features[:, 2:] @ kernel + bias), argnums=(0, 1))(
+        kernel[2:], bias[3:]
+    )
     for whole, *parts in zip(together, first, second, strict=True):
         np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-6)
     logits = heads(features, kernel, bias, (2, 3))
     mean = np.mean([jax.nn.softmax(each) for each in logits], axis=0)
     np.testing.assert_allclose(np.exp(mean_log_probs(logits)), mean, atol=1e-6)
-    assert float(joint(kernel, bias, 0.5) - joint(kernel, bias, 0.0)) == pytest.approx(float(0.5 * loss(jnp.log(mean))), rel=1e-4)
+    assert float(joint(kernel, bias, 0.5) - joint(kernel, bias, 0.0)) == pytest.approx(
+        float(0.5 * loss(jnp.log(mean))), rel=1e-4
+    )
 
 
 @BOTH
-def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(config: Config, workshop: TrainingContext, tmp_path: Path) -> None:
+def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(
+    config: Config, workshop: TrainingContext, tmp_path: Path
+) -> None:
     checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)
     assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
     result = trial.finish(config, checkpoint, workshop)
@@ -69,11 +90,15 @@ def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(config: Confi
     dataset = workshop.dataset(config.data)
     images = read_images(dataset.splits["test"], range(len(dataset.splits["test"])))
     np.testing.assert_allclose(model.predict(images, verbose=0), result.logits["test"], atol=1e-4)
-    np.testing.assert_allclose(lower_for_cpu(model).predict(images, verbose=0), result.logits["test"], atol=1e-4)
+    np.testing.assert_allclose(
+        lower_for_cpu(model).predict(images, verbose=0), result.logits["test"], atol=1e-4
+    )
 
 
 @BOTH
-def test_the_share_of_the_ensembles_loss_is_a_number_that_compiles_nothing_and_counts(config: Config, workshop: TrainingContext) -> None:
+def test_the_share_of_the_ensembles_loss_is_a_number_that_compiles_nothing_and_counts(
+    config: Config, workshop: TrainingContext
+) -> None:
     first = trial.finish(config, trained(config, workshop), workshop)
     before = compiles()
     other = with_settings(config, {"model.ensemble_loss": 5.0})
@@ -87,7 +112,9 @@ def test_members_take_the_features_that_each_has_in_the_cache(workshop: Training
     both = workshop.get_shared(FROZEN).features["tune"]
     cached = {*(workshop.cache / "features").iterdir()}
     for place, member in enumerate((TINY, SCALED)):
-        alone = workshop.get_shared(tiny(model=Model(name="alone", weights="none", **member))).features["tune"]
+        alone = workshop.get_shared(
+            tiny(model=Model(name="alone", weights="none", **member))
+        ).features["tune"]
         np.testing.assert_array_equal(both[:, place * 16 : (place + 1) * 16], alone)
     assert {*(workshop.cache / "features").iterdir()} == cached
 

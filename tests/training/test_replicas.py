@@ -1,4 +1,6 @@
-"""Eight devices train as one does: with the same global batch, statistics of normalisation included."""
+"""Eight devices train as one does: with the same global batch, statistics of normalisation
+included.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from tests.training.test_trial import FINETUNE
 
 folder, per_replica = Path(sys.argv[1]), int(sys.argv[2])
 workshop = TrainingContext(start(), folder / "cache", lambda what, done, total: None)
-config = with_settings(FINETUNE, {"train.batch_per_replica": per_replica, "train.batch_statistics": True})
+settings = {"train.batch_per_replica": per_replica, "train.batch_statistics": True}
+config = with_settings(FINETUNE, settings)
 checkpoint, epochs = trial.advance(config, Checkpoint(), 3, workshop)
 assert workshop.batch(config)[0] == 16
 assert trial.finish(config, checkpoint, workshop).logits["tune"].shape == (15, 5)
@@ -36,9 +39,18 @@ checkpoint.save(folder / f"{workshop.runtime.replicas}.npz")
 def test_eight_replicas_give_the_weights_of_one(tmp_path: Path) -> None:
     for replicas in (1, 8):
         flags = f"--xla_force_host_platform_device_count={replicas}"
-        environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+        environment = {
+            **os.environ,
+            "XLA_FLAGS": flags,
+            "PYTHONPATH": str(ROOT),
+            "JAX_PLATFORMS": "cpu",
+        }
         run = subprocess.run(
-            [sys.executable, "-c", TRAIN, str(tmp_path), str(16 // replicas)], env=environment, capture_output=True, text=True, check=False
+            [sys.executable, "-c", TRAIN, str(tmp_path), str(16 // replicas)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert run.returncode == 0, run.stderr
     with np.load(tmp_path / "1.npz") as one, np.load(tmp_path / "8.npz") as eight:

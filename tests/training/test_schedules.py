@@ -7,7 +7,13 @@ import pytest
 
 from flowersweep.training.schedules import constant, cosine, exponential, one_cycle
 
-SHAPE = {"warmup": 0.2, "warmup_start_factor": 0.1, "hold_fraction": 0.1, "half_life": 0.25, "final_factor": 0.05}
+SHAPE = {
+    "warmup": 0.2,
+    "warmup_start_factor": 0.1,
+    "hold_fraction": 0.1,
+    "half_life": 0.25,
+    "final_factor": 0.05,
+}
 
 
 def at(done: float, **changed: float) -> float:
@@ -28,21 +34,37 @@ def test_without_warm_up_it_begins_at_the_maximum() -> None:
 
 
 def test_the_published_decay_is_one_of_these_schedules() -> None:
-    # 20 epochs, 5 of warm-up from 1e-5 to 4e-4, then the distance to 1e-5 shrinks by .8 an epoch: half-life ln 2 / -ln .8 epochs
+    # 20 epochs, 5 of warm-up from 1e-5 to 4e-4, then the distance to 1e-5 shrinks by .8 an epoch:
+    # half-life ln 2 / -ln .8 epochs
     half_life = np.log(2) / -np.log(0.8) / 20
     for epoch in range(5, 20):
         published = (4e-4 - 1e-5) * 0.8 ** (epoch - 5) + 1e-5
-        ours = 4e-4 * at(epoch / 20, warmup=0.25, warmup_start_factor=0.025, hold_fraction=0.0, half_life=half_life, final_factor=0.025)
+        ours = 4e-4 * at(
+            epoch / 20,
+            warmup=0.25,
+            warmup_start_factor=0.025,
+            hold_fraction=0.0,
+            half_life=half_life,
+            final_factor=0.025,
+        )
         assert ours == pytest.approx(published, rel=1e-4)
     for epoch in range(5):
         published = (4e-4 - 1e-5) / 5 * epoch + 1e-5
-        assert 4e-4 * at(epoch / 20, warmup=0.25, warmup_start_factor=0.025) == pytest.approx(published, rel=1e-5)
+        assert 4e-4 * at(epoch / 20, warmup=0.25, warmup_start_factor=0.025) == pytest.approx(
+            published, rel=1e-5
+        )
 
 
 def test_cosine_ends_at_its_minimum_and_constant_stays() -> None:
-    assert float(cosine(np.float32(1.0), warmup=0.1, warmup_start_factor=0.0, final_factor=0.2)) == pytest.approx(0.2, abs=1e-6)
-    assert float(cosine(np.float32(0.55), warmup=0.1, warmup_start_factor=0.0, final_factor=0.0)) == pytest.approx(0.5, abs=1e-6)
-    assert float(constant(np.float32(0.9), warmup=0.1, warmup_start_factor=0.0)) == pytest.approx(1.0)
+    assert float(
+        cosine(np.float32(1.0), warmup=0.1, warmup_start_factor=0.0, final_factor=0.2)
+    ) == pytest.approx(0.2, abs=1e-6)
+    assert float(
+        cosine(np.float32(0.55), warmup=0.1, warmup_start_factor=0.0, final_factor=0.0)
+    ) == pytest.approx(0.5, abs=1e-6)
+    assert float(constant(np.float32(0.9), warmup=0.1, warmup_start_factor=0.0)) == pytest.approx(
+        1.0
+    )
 
 
 def test_one_cycle_rises_and_falls_along_cosines() -> None:

@@ -1,4 +1,6 @@
-"""A trial in segments: the same numbers however it is cut, whatever ran before it, and without compiling again."""
+"""A trial in segments: the same numbers however it is cut, whatever ran before it, and without
+compiling again.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from flowersweep.training.epoch_orders import EPOCH_ORDERS
 from tests.tiny import tiny
 
 FROZEN = tiny()
-FINETUNE = tiny(train=Train(name="finetune", finetune=True, head_epochs=1, epochs=2, batch_per_replica=8))
+FINETUNE = tiny(
+    train=Train(name="finetune", finetune=True, head_epochs=1, epochs=2, batch_per_replica=8)
+)
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
 
 
@@ -49,7 +53,9 @@ def test_a_trial_cut_into_segments_and_moved_through_files_ends_bit_for_bit_the_
     assert pieces == metrics
 
 
-def test_a_fine_tuning_goes_on_from_the_middle_of_an_epoch_bit_for_bit(workshop: TrainingContext, tmp_path: Path) -> None:
+def test_a_fine_tuning_goes_on_from_the_middle_of_an_epoch_bit_for_bit(
+    workshop: TrainingContext, tmp_path: Path
+) -> None:
     config = with_settings(FINETUNE, {"train.ema_half_life": 0.2, "train.batch_statistics": True})
     files: list[Path] = []
 
@@ -58,9 +64,13 @@ def test_a_fine_tuning_goes_on_from_the_middle_of_an_epoch_bit_for_bit(workshop:
         checkpoint.save(files[-1])
 
     whole, epochs = trial.advance(config, Checkpoint(), 3, workshop, keep)
-    assert [path.stem for path in files] == [f"{epoch}-{step}" for epoch in (1, 2) for step in range(1, 6)]
+    assert [path.stem for path in files] == [
+        f"{epoch}-{step}" for epoch in (1, 2) for step in range(1, 6)
+    ]
     for path in files[::3]:
-        rest, again = trial.advance(config, Checkpoint.load(path, workshop.runtime.replicated), 3, workshop)
+        rest, again = trial.advance(
+            config, Checkpoint.load(path, workshop.runtime.replicated), 3, workshop
+        )
         same(whole, rest)
         assert [epoch.metrics for epoch in again] == [epoch.metrics for epoch in epochs], path
 
@@ -74,7 +84,8 @@ def test_features_in_the_order_of_an_epoch_or_as_they_lie_give_the_same_with_the
     owner = id(workshop.get_shared(FROZEN))
     assert EPOCH_ORDERS.epochs(owner, FROZEN.seed) == [*range(FROZEN.train.all_epochs)]
     before = compiles()
-    monkeypatch.setattr(EPOCH_ORDERS, "limit", workshop.get_shared(FROZEN).train[0].nbytes)  # room for the first epoch alone
+    # room for the first epoch alone
+    monkeypatch.setattr(EPOCH_ORDERS, "limit", workshop.get_shared(FROZEN).train[0].nbytes)
     EPOCH_ORDERS.clear()
     other, again = run(FROZEN, workshop)
     assert EPOCH_ORDERS.epochs(owner, FROZEN.seed) == [0]
@@ -83,7 +94,9 @@ def test_features_in_the_order_of_an_epoch_or_as_they_lie_give_the_same_with_the
 
 
 @BOTH
-def test_a_segment_that_is_advanced_again_gives_the_same(config: Config, workshop: TrainingContext) -> None:
+def test_a_segment_that_is_advanced_again_gives_the_same(
+    config: Config, workshop: TrainingContext
+) -> None:
     first, _ = trial.advance(config, Checkpoint(), 2, workshop)
     once, _ = trial.advance(config, first, 3, workshop)
     again, _ = trial.advance(config, first, 3, workshop)
@@ -91,7 +104,9 @@ def test_a_segment_that_is_advanced_again_gives_the_same(config: Config, worksho
 
 
 @BOTH
-def test_trials_with_other_numbers_compile_nothing(config: Config, workshop: TrainingContext) -> None:
+def test_trials_with_other_numbers_compile_nothing(
+    config: Config, workshop: TrainingContext
+) -> None:
     trial.finish(config, run(config, workshop)[0], workshop)
     before = compiles()
     for settings in (
@@ -124,12 +139,19 @@ def test_every_hyperparameter_changes_the_training(workshop: TrainingContext) ->
 
 
 def test_training_learns(workshop: TrainingContext) -> None:
-    _, metrics = run(with_settings(FROZEN, {"train.epochs": 60, "train.learning_rate": 0.1, "model.dropout": 0.0}), workshop)
+    _, metrics = run(
+        with_settings(
+            FROZEN, {"train.epochs": 60, "train.learning_rate": 0.1, "model.dropout": 0.0}
+        ),
+        workshop,
+    )
     assert metrics[-1]["train/loss"] < metrics[0]["train/loss"] * 0.8
     assert metrics[-1]["tune/nll"] < metrics[0]["tune/nll"]
 
 
-def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_backbone(workshop: TrainingContext) -> None:
+def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_backbone(
+    workshop: TrainingContext,
+) -> None:
     frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, workshop)
     begun = workshop.main_stage(FINETUNE).begin(frozen.state, 0)
     assert frozen.state is not None
@@ -138,18 +160,28 @@ def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_back
     assert tuned.state is not None
     assert not np.array_equal(tuned.state.trainable[0], begun.trainable[0])
     np.testing.assert_array_equal(tuned.state.non_trainable[0], begun.non_trainable[0])
-    moved, _ = trial.advance(with_settings(FINETUNE, {"train.batch_statistics": True}), frozen, 3, workshop)
+    moved, _ = trial.advance(
+        with_settings(FINETUNE, {"train.batch_statistics": True}), frozen, 3, workshop
+    )
     assert moved.state is not None
-    assert not np.array_equal(moved.state.non_trainable[0], begun.non_trainable[0])  # the statistics of the batches
+    # the statistics of the batches
+    assert not np.array_equal(moved.state.non_trainable[0], begun.non_trainable[0])
 
 
-def test_a_loss_that_is_not_finite_fails_the_trial_with_its_reason(workshop: TrainingContext) -> None:
+def test_a_loss_that_is_not_finite_fails_the_trial_with_its_reason(
+    workshop: TrainingContext,
+) -> None:
     with pytest.raises(TrialFailed, match=r"train/loss is (nan|inf).* after epoch \d"):
-        run(with_settings(FROZEN, {"train.learning_rate": 1e38, "train.weight_decay": 1e38}), workshop)
+        run(
+            with_settings(FROZEN, {"train.learning_rate": 1e38, "train.weight_decay": 1e38}),
+            workshop,
+        )
 
 
 @BOTH
-def test_the_exported_model_gives_the_logits_of_the_trial(config: Config, workshop: TrainingContext) -> None:
+def test_the_exported_model_gives_the_logits_of_the_trial(
+    config: Config, workshop: TrainingContext
+) -> None:
     from flowersweep.data.pipeline import in_order
 
     checkpoint, _ = run(config, workshop)
@@ -157,13 +189,21 @@ def test_the_exported_model_gives_the_logits_of_the_trial(config: Config, worksh
     model = trial.build_keras_model(config, checkpoint, workshop)
     dataset = workshop.dataset(config.data)
     images = np.concatenate(list(in_order(dataset.splits["val"], dataset.image_size, 16)))
-    np.testing.assert_allclose(model.predict(images, verbose=0)[dataset.tune], result.logits["tune"], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0)[dataset.tune], result.logits["tune"], rtol=1e-3, atol=1e-4
+    )
 
 
 def test_report_and_tune_are_scored_apart(workshop: TrainingContext) -> None:
     result = trial.finish(FROZEN, run(FROZEN, workshop)[0], workshop)
-    assert {"tune/macro_f1", "holdout/macro_f1", "tune/calibrated_nll", "holdout/accuracy"} <= set(result.metrics)
-    assert {part: len(logits) for part, logits in result.logits.items()} == {"tune": 15, "holdout": 15, "test": 10}
+    assert {"tune/macro_f1", "holdout/macro_f1", "tune/calibrated_nll", "holdout/accuracy"} <= set(
+        result.metrics
+    )
+    assert {part: len(logits) for part, logits in result.logits.items()} == {
+        "tune": 15,
+        "holdout": 15,
+        "test": 10,
+    }
 
 
 def test_a_batch_that_the_images_do_not_fill_is_refused(workshop: TrainingContext) -> None:
@@ -178,7 +218,10 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
 
 def test_a_batch_in_parts_trains_as_the_whole_batch(workshop: TrainingContext) -> None:
     still = with_settings(FROZEN, {"model.dropout": 0.0})
-    whole, parts = (run(with_settings(still, {"train.gradient_accumulation_steps": n}), workshop)[0].state for n in (1, 4))
+    whole, parts = (
+        run(with_settings(still, {"train.gradient_accumulation_steps": n}), workshop)[0].state
+        for n in (1, 4)
+    )
     assert whole is not None
     assert parts is not None
     np.testing.assert_allclose(whole.trainable[0], parts.trainable[0], rtol=1e-4, atol=1e-6)
@@ -190,16 +233,22 @@ def test_the_average_follows_the_weights_by_its_half_life(workshop: TrainingCont
     plain = run(FROZEN, workshop)[0].state
     assert state is not None
     assert plain is not None
-    np.testing.assert_array_equal(state.trainable[0], plain.trainable[0])  # averaging does not disturb the training
+    # averaging does not disturb the training
+    np.testing.assert_array_equal(state.trainable[0], plain.trainable[0])
     assert not np.array_equal(state.average[0], state.trainable[0])
     quick = run(with_settings(averaged, {"train.ema_half_life": 1e-4}), workshop)[0].state
     assert quick is not None
     np.testing.assert_allclose(quick.average[0], quick.trainable[0], rtol=1e-5)
 
 
-def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_one_slows(workshop: TrainingContext) -> None:
+def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_one_slows(
+    workshop: TrainingContext,
+) -> None:
     sgd = replace(FROZEN, optimizer={"_target_": "keras.optimizers.SGD", "name": "sgd"})
-    free, loose, tight = (run(with_settings(sgd, {"train.gradient_clip_norm": norm}), workshop)[0].state for norm in (None, 1e6, 1e-3))
+    free, loose, tight = (
+        run(with_settings(sgd, {"train.gradient_clip_norm": norm}), workshop)[0].state
+        for norm in (None, 1e6, 1e-3)
+    )
     assert free is not None
     assert loose is not None
     assert tight is not None
@@ -210,7 +259,9 @@ def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_o
 
 def test_the_backbone_has_a_rate_of_its_own(workshop: TrainingContext) -> None:
     frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, workshop)
-    still, _ = trial.advance(with_settings(FINETUNE, {"train.backbone_lr_multiplier": 0.0}), frozen, 3, workshop)
+    still, _ = trial.advance(
+        with_settings(FINETUNE, {"train.backbone_lr_multiplier": 0.0}), frozen, 3, workshop
+    )
     begun = workshop.main_stage(FINETUNE).begin(frozen.state, 0)
     assert still.state is not None
     for before, after in zip(begun.trainable[:-2], still.state.trainable[:-2], strict=True):
@@ -224,18 +275,28 @@ def test_steps_per_epoch_bounds_the_main_stage_alone() -> None:
     assert [trial.steps_at(FINETUNE, epoch, 5) for epoch in range(3)] == [5, 5, 5]
 
 
-def counting(logits: jax.Array, targets: jax.Array, *, class_counts: jax.Array, scale: jax.Array) -> jax.Array:
+def counting(
+    logits: jax.Array, targets: jax.Array, *, class_counts: jax.Array, scale: jax.Array
+) -> jax.Array:
     """A loss of one's own that asks for the training images of each class."""
     return scale * class_counts.sum() + 0.0 * logits.sum()
 
 
-def test_a_loss_with_a_parameter_for_them_is_given_the_images_of_each_class(workshop: TrainingContext) -> None:
-    own = replace(FROZEN, loss={"_target_": f"{__name__}.counting", "name": "counting", "scale": 0.5})
-    trusting = TrainingContext(workshop.runtime, workshop.cache, workshop.progress, trusted=("tests",))
+def test_a_loss_with_a_parameter_for_them_is_given_the_images_of_each_class(
+    workshop: TrainingContext,
+) -> None:
+    own = replace(
+        FROZEN, loss={"_target_": f"{__name__}.counting", "name": "counting", "scale": 0.5}
+    )
+    trusting = TrainingContext(
+        workshop.runtime, workshop.cache, workshop.progress, trusted=("tests",)
+    )
     assert run(own, trusting)[1][-1]["train/loss"] == 0.5 * 40
 
 
-def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(workshop: TrainingContext) -> None:
+def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(
+    workshop: TrainingContext,
+) -> None:
     config = with_settings(FINETUNE, {"train.head_epochs": 0})
     whole, epochs = trial.advance(config, Checkpoint(), 2, workshop)
     assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]

@@ -28,7 +28,12 @@ def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Pat
 def test_a_reader_sees_one_whole_file_while_many_write(tmp_path: Path) -> None:
     path, contents = tmp_path / "file", [bytes([65 + n]) * 10_000 for n in range(4)]
     write_bytes(path, contents[0])
-    writers = [threading.Thread(target=lambda own=own: [write_bytes(path, own, durable=False) for _ in range(50)]) for own in contents]
+    writers = [
+        threading.Thread(
+            target=lambda own=own: [write_bytes(path, own, durable=False) for _ in range(50)]
+        )
+        for own in contents
+    ]
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):
@@ -41,14 +46,19 @@ def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path: Path) -> None:
     write_bytes(path, b"before")
     script = (
         "import os, pathlib, signal, sys\nfrom flowersweep.util.files import atomic_write\n"
-        "with atomic_write(pathlib.Path(sys.argv[1])) as file:\n    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+        "with atomic_write(pathlib.Path(sys.argv[1])) as file:\n    file.write(b'half'); "
+        "file.flush(); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    run = subprocess.run([sys.executable, "-c", script, str(path)], env=environment(), timeout=60, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(path)], env=environment(), timeout=60, check=False
+    )
     assert run.returncode == -signal.SIGKILL
     assert path.read_bytes() == b"before"
 
 
-def test_file_and_folder_are_on_disk_before_a_write_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_and_folder_are_on_disk_before_a_write_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced: list[str] = []
     sync = os.fsync
 
@@ -63,7 +73,10 @@ def test_file_and_folder_are_on_disk_before_a_write_returns(tmp_path: Path, monk
     (tmp_path / "made" / "inner").write_bytes(b"content")
     synced.clear()
     move(tmp_path / "made", tmp_path / "moved")
-    assert (sorted(synced), (tmp_path / "moved" / "inner").read_bytes()) == (["file", "folder", "folder"], b"content")
+    assert (sorted(synced), (tmp_path / "moved" / "inner").read_bytes()) == (
+        ["file", "folder", "folder"],
+        b"content",
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])

@@ -10,7 +10,15 @@ from flowersweep.util.text import bytes_text, duration, number
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(None, ""), (0.123456, "0.1235"), (1e-7, "1e-07"), (123456, "123456"), (True, "True"), ("adam", "adam")]
+    ("value", "text"),
+    [
+        (None, ""),
+        (0.123456, "0.1235"),
+        (1e-7, "1e-07"),
+        (123456, "123456"),
+        (True, "True"),
+        ("adam", "adam"),
+    ],
 )
 def test_a_number_has_four_significant_digits(value: Any, text: str) -> None:
     assert number(value) == text
@@ -33,6 +41,9 @@ def test_a_length_of_time_has_the_largest_unit_that_fits(seconds: float, text: s
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (999, "999 B"), (2304, "2.3 kB"), (5e6, "5 MB"), (7.5e12, "7.5e+03 GB")])
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (2304, "2.3 kB"), (5e6, "5 MB"), (7.5e12, "7.5e+03 GB")],
+)
 def test_bytes_have_the_largest_unit_that_fits(count: float, text: str) -> None:
     assert bytes_text(count) == text

@@ -1,4 +1,6 @@
-"""The path of a user, with the real MLflow: sweep, look, promote, predict; and a kill in the middle."""
+"""The path of a user, with the real MLflow: sweep, look, promote, predict; and a kill in the
+middle.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,24 @@ from tests.waiting import wait_for
 WORDS = ["+sweep=smoothing", "sweep.n_trials=6", *TINY]
 
 
-def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Path, command: Command) -> None:
+def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(
+    project: Path, command: Command
+) -> None:
     journal = project / "mlruns" / "studies" / "smoothing" / "journal.jsonl"
     process = subprocess.Popen(
-        [sys.executable, "-m", "flowersweep", *WORDS], cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "flowersweep", *WORDS],
+        cwd=project,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    wait_for(lambda: process.poll() is not None or (journal.exists() and journal.read_text().count('"trial_ended"') >= 2), 300)
+    wait_for(
+        lambda: (
+            process.poll() is not None
+            or (journal.exists() and journal.read_text().count('"trial_ended"') >= 2)
+        ),
+        300,
+    )
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     swept = command(*WORDS)
@@ -36,7 +50,8 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Pa
     assert "promote study=smoothing" in swept.stdout
     page = (journal.parent / "report.html").read_text()
     assert "read the report:     mlruns/studies/smoothing/report.html" in swept.stdout
-    assert str(escape(shlex.quote(TINY[0]))) in page  # words with spaces stand in quotes in the command to copy
+    # words with spaces stand in quotes in the command to copy
+    assert str(escape(shlex.quote(TINY[0]))) in page
 
     runs = tracked(project)
     trials = [run for run in runs if "flowersweep.trial" in run.data.tags]
@@ -49,13 +64,20 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Pa
         assert "learning_rate" in run.data.params
     complete = [run for run in trials if run.data.tags["flowersweep.state"] == "complete"]
     assert complete
-    assert all({"tune/macro_f1", "holdout/macro_f1", "train/loss"} <= set(run.data.metrics) for run in complete)
+    assert all(
+        {"tune/macro_f1", "holdout/macro_f1", "train/loss"} <= set(run.data.metrics)
+        for run in complete
+    )
 
-    promoted = command("promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false")
+    promoted = command(
+        "promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false"
+    )
     assert promoted.returncode == 0, promoted.stderr
     assert "flowersweep version 1 is now champion" in promoted.stdout
     assert "of the study smoothing; the seeds here are fresh" in promoted.stdout
-    again = command("promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false")
+    again = command(
+        "promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false"
+    )
     assert "flowersweep version 1 is the champion already" in again.stdout
 
     predicted = command("predict", "alias=champion", "split=test")
@@ -65,7 +87,9 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(project: Pa
     assert heading == ["id", "label"]
     assert len(rows) == len({row[0] for row in rows}) == 10
     assert {int(label) for _, label in rows} <= set(range(5))
-    evidence = json.loads(next(project.glob("mlruns/artifacts/*/*/artifacts/promotion/evidence.json")).read_text())
+    evidence = json.loads(
+        next(project.glob("mlruns/artifacts/*/*/artifacts/promotion/evidence.json")).read_text()
+    )
     anew = next(project.glob("mlruns/studies/smoothing-promotion-*"))
     with np.load(anew / "trials" / str(evidence["trial"]) / "logits.npz") as kept:
         assert [int(label) for _, label in rows] == kept["test"].argmax(axis=1).tolist()
@@ -98,7 +122,15 @@ def test_one_training_is_a_run_of_its_own_and_is_not_done_twice(project: Path, f
 
 def test_fine_tuning_trains_the_backbone_too(project: Path, fork: Fork) -> None:
     run = fork(
-        project, ["train=finetune", *TINY, "train.head_epochs=1", "train.epochs=1", "train.steps_per_epoch=2", "tracking.enabled=false"]
+        project,
+        [
+            "train=finetune",
+            *TINY,
+            "train.head_epochs=1",
+            "train.epochs=1",
+            "train.steps_per_epoch=2",
+            "tracking.enabled=false",
+        ],
     )
     assert run.returncode == 0, run.stderr
     assert "1 trial: 1 complete" in run.stdout
@@ -107,7 +139,8 @@ def test_fine_tuning_trains_the_backbone_too(project: Path, fork: Fork) -> None:
 def test_a_failing_trial_has_its_reason_and_the_study_goes_on(project: Path, fork: Fork) -> None:
     (project / "sweeps").mkdir()
     (project / "sweeps" / "steep.yaml").write_text(
-        "sweep: {n_trials: 4, space: {rate: {path: train.learning_rate, values: 'choice(0.001, 3e38)'}}}\n"
+        "sweep: {n_trials: 4, space: {rate: {path: train.learning_rate, values: 'choice(0.001, "
+        "3e38)'}}}\n"
         "defaults: [override /sampler: random, override /pruner: none]\n"
     )
     run = fork(project, ["+sweep=steep", *TINY, "tracking.enabled=false", "seed=3"])
@@ -120,11 +153,15 @@ def test_a_failing_trial_has_its_reason_and_the_study_goes_on(project: Path, for
 def test_data_says_what_is_there(project: Path, fork: Fork) -> None:
     run = fork(project, ["data", *TINY])
     assert run.returncode == 0, run.stderr
-    assert "5 classes, 32x32 pixels, train 40, val 30, test 10 (val: tune 15, report 15)" in run.stdout
+    assert (
+        "5 classes, 32x32 pixels, train 40, val 30, test 10 (val: tune 15, report 15)" in run.stdout
+    )
 
 
 @pytest.mark.parametrize("damage", ["truncate", "rename"])
-def test_a_damaged_file_stops_before_training_and_is_named(damage: str, project: Path, fork: Fork) -> None:
+def test_a_damaged_file_stops_before_training_and_is_named(
+    damage: str, project: Path, fork: Fork
+) -> None:
     from flowersweep.data.synthetic.dataset import write
 
     folder = write(project / "images", classes=3, train=4, val=4, test=1, image_size=32)

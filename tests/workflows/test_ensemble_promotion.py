@@ -1,4 +1,6 @@
-"""An ensemble as one model: made of its members' own networks, promoted with fresh ones, and it predicts what the pool says."""
+"""An ensemble as one model: made of its members' own networks, promoted with fresh ones, and it
+predicts what the pool says.
+"""
 
 from __future__ import annotations
 
@@ -33,21 +35,32 @@ from tests.ensemble.test_ensemble_sweep import IMAGES, QUIET, run
 from tests.events import fold, lines, story
 from tests.kills import Fork, until_it_ends
 
-SWEEP = ["+sweep=ensemble", "ensemble.members=[one,small:0]", "ensemble.top=2", "sweep.n_trials=3", "study=both", "progress=false"]
+SWEEP = [
+    "+sweep=ensemble",
+    "ensemble.members=[one,small:0]",
+    "ensemble.top=2",
+    "sweep.n_trials=3",
+    "study=both",
+    "progress=false",
+]
 STUDIES = Path("mlruns/studies")
 MODELS = ("efficientnet_lite0", "efficientnet_b7", "joint")
 
 
 @pytest.fixture(scope="module")
 def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two studies, one of smaller images, and a study of the ensemble whose model was logged."""
+    """A folder with two studies, one of smaller images, and a study of the ensemble whose model was
+    logged.
+    """
     folder = tmp_path_factory.mktemp("pooled")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         tiny_model(folder)
         images = [*TINY[1:], IMAGES.replace("test: 2", "test: 8")]
         run("+sweep=smoothing", "sweep.n_trials=3", *images, *QUIET, "study=one")
-        run("+sweep=quick", "sweep.n_trials=1", *images, *QUIET, "study=small", "data.image_size=24")
+        run(
+            "+sweep=quick", "sweep.n_trials=1", *images, *QUIET, "study=small", "data.image_size=24"
+        )
         run_sweep(compose(SWEEP), SWEEP)
     return folder
 
@@ -56,8 +69,16 @@ def went_on(study: Path) -> None:
     """Give a study a further trial, better than all before."""
     number = len(read_study(study).trials)
     with Journal(study / "journal.jsonl") as journal:
-        for old in [old for old in journal.events if isinstance(old, TrialAsked | TrialEnded) and old.trial == 0]:
-            journal.append(replace(old, trial=number, value=-1.0) if isinstance(old, TrialEnded) else replace(old, trial=number))
+        for old in [
+            old
+            for old in journal.events
+            if isinstance(old, TrialAsked | TrialEnded) and old.trial == 0
+        ]:
+            journal.append(
+                replace(old, trial=number, value=-1.0)
+                if isinstance(old, TrialEnded)
+                else replace(old, trial=number)
+            )
     shutil.copytree(study / "trials" / "0", study / "trials" / str(number))
 
 
@@ -69,20 +90,35 @@ def words(pooled: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_a_trials_configuration_is_read_from_its_journal_alone(words: list[str]) -> None:
     events = lines(STUDIES / "one" / "journal.jsonl")
-    space = build_space(compose(events[0]["overrides"]), events[0]["overrides"], parse(events[0]["overrides"]))
+    space = build_space(
+        compose(events[0]["overrides"]), events[0]["overrides"], parse(events[0]["overrides"])
+    )
     asked = [event for event in events if event["event"] == "trial_asked"]
     assert len({event["settings"].get("loss.name") for event in asked}) > 1
     for event in asked:
-        assert config_from_dict(merged(events[0]["config"], event["settings"])).experiment == space.config(event["params"]).experiment
+        assert (
+            config_from_dict(merged(events[0]["config"], event["settings"])).experiment
+            == space.config(event["params"]).experiment
+        )
 
 
 @pytest.mark.parametrize("base", MODELS)
-def test_a_trial_whose_network_has_other_keys_than_the_studys_is_read_from_its_journal(base: str) -> None:
+def test_a_trial_whose_network_has_other_keys_than_the_studys_is_read_from_its_journal(
+    base: str,
+) -> None:
     configs = {model: compose([f"model={model}"]) for model in MODELS}
     begun = json.loads(json.dumps({"config": asdict(configs[base])}))
     for config in configs.values():
-        settings = {path: new for path, (_, new) in differences(dict(flatten(configs[base])), dict(flatten(config))).items()}
-        assert config_from_dict(merged(begun["config"], json.loads(json.dumps(settings)))).experiment == config.experiment
+        settings = {
+            path: new
+            for path, (_, new) in differences(
+                dict(flatten(configs[base])), dict(flatten(config))
+            ).items()
+        }
+        assert (
+            config_from_dict(merged(begun["config"], json.loads(json.dumps(settings)))).experiment
+            == config.experiment
+        )
 
 
 def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:
@@ -90,30 +126,51 @@ def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:
     logged = next(event for event in events if event["event"] == "model_logged")
     kept = np.load(STUDIES / "both" / "trials" / str(logged["trial"]) / "logits.npz")
     model = registry.load(Tracking(), Path("mlruns"), run=logged["run"])
-    assert model.input_shape == (None, 32, 32, 3)  # as stored: the smaller member's are resized in the model
+    # as stored: the smaller member's are resized in the model
+    assert model.input_shape == (None, 32, 32, 3)
     members = load_members(compose(words))
     assert members is not None
     dataset = open_dataset(members.data, Path("mlruns/cache"))
     images = np.concatenate(list(in_order(dataset.splits["test"], (32, 32), 64)))
     # the logits are kept in half precision
-    np.testing.assert_allclose(probabilities(model.predict(images, verbose=0)), probabilities(kept["test"]), atol=3e-3)
+    np.testing.assert_allclose(
+        probabilities(model.predict(images, verbose=0)), probabilities(kept["test"]), atol=3e-3
+    )
 
 
-def test_a_member_that_is_not_what_it_was_is_refused(words: list[str], workshop: TrainingContext) -> None:
+def test_a_member_that_is_not_what_it_was_is_refused(
+    words: list[str], workshop: TrainingContext
+) -> None:
     config = compose(words)
     members = load_members(config)
     assert members is not None
-    with pytest.raises(StudyError, match=r"one:\d, (read from|trained again).* is not the network whose logits it stored: a probability"):
-        rebuild_member(replace(config, data=members.data), members.names[1], members.logits["tune"][0][::-1], workshop)
+    with pytest.raises(
+        StudyError,
+        match=r"one:\d, (read from|trained again).* is not "
+        r"the network whose logits it stored: a probability",
+    ):
+        rebuild_member(
+            replace(config, data=members.data),
+            members.names[1],
+            members.logits["tune"][0][::-1],
+            workshop,
+        )
     with pytest.raises(StudyError, match=r"both:0 is an ensemble itself, .* name its members"):
         configured(config, "both:0")
 
 
-def test_a_member_that_cannot_be_rebuilt_costs_the_model_alone(words: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    journals = {path: path.read_text() for path in (STUDIES / name / "journal.jsonl" for name in ("one", "small"))}
+def test_a_member_that_cannot_be_rebuilt_costs_the_model_alone(
+    words: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    journals = {
+        path: path.read_text()
+        for path in (STUDIES / name / "journal.jsonl" for name in ("one", "small"))
+    }
     try:
         for path, text in journals.items():
-            path.write_text(text.replace('"focal_cross_entropy"', '"own.losses.focal_cross_entropy"'))
+            path.write_text(
+                text.replace('"focal_cross_entropy"', '"own.losses.focal_cross_entropy"')
+            )
         outcome = run(*words, "study=unlogged")
     finally:
         for path, text in journals.items():
@@ -122,7 +179,9 @@ def test_a_member_that_cannot_be_rebuilt_costs_the_model_alone(words: list[str],
     assert "no model was logged: " in caplog.text
 
 
-def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_say(words: list[str]) -> None:
+def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_say(
+    words: list[str],
+) -> None:
     members = load_members(compose(words))
     assert members is not None
     went_on(STUDIES / "one")
@@ -137,8 +196,12 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     assert names[:round_] == names[round_:]
     assert names[3:5] == ["best single", "uniform"]
     assert all(trial.state == "complete" for trial in trials)
-    assert [trial.seed for trial in trials[:3]] != [trial.seed for trial in trials[round_ : round_ + 3]]
-    told = json.loads(next(Path().glob("mlruns/artifacts/*/*/artifacts/promotion/evidence.json")).read_text())
+    assert [trial.seed for trial in trials[:3]] != [
+        trial.seed for trial in trials[round_ : round_ + 3]
+    ]
+    told = json.loads(
+        next(Path().glob("mlruns/artifacts/*/*/artifacts/promotion/evidence.json")).read_text()
+    )
     assert [each["name"] for each in told["members"]] == names[:3]
     holder = registry.holder(Tracking(), Path("mlruns"))
     assert holder is not None
@@ -151,7 +214,8 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     with Path("submission.csv").open() as file:
         labels = [int(label) for _, label in list(csv.reader(file))[1:]]
     chances = probabilities(wanted)
-    clear = np.sort(chances, axis=1)[:, -1] - np.sort(chances, axis=1)[:, -2] > 6e-3  # the two best are told apart in half precision
+    # the two best are told apart in half precision
+    clear = np.sort(chances, axis=1)[:, -1] - np.sort(chances, axis=1)[:, -2] > 6e-3
     assert clear.sum() > len(labels) / 2
     np.testing.assert_array_equal(np.array(labels)[clear], chances.argmax(axis=1)[clear])
     again = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
@@ -160,10 +224,16 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
 
 
 @pytest.mark.slow
-def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_not(words: list[str], fork: Fork, kill_seed: int) -> None:
+def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_not(
+    words: list[str], fork: Fork, kill_seed: int
+) -> None:
     def trained(folder: Path) -> dict[str, bytes]:
         kept = {str(file): np.load(file) for file in sorted(folder.glob("trials/*/logits.npz"))}
-        return {f"{file} {part}": each[part].tobytes() for file, each in kept.items() for part in ("tune", "holdout", "test")}
+        return {
+            f"{file} {part}": each[part].tobytes()
+            for file, each in kept.items()
+            for part in ("tune", "holdout", "test")
+        }
 
     asked = ["promote", "study=both", "promotion.seeds=2", "progress=false"]
     for old in STUDIES.glob("both-promotion-*"):
@@ -174,6 +244,8 @@ def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_
     told, logits = story(folder), trained(folder)
     assert len(logits) == 3 * sum(event["event"] == "trial_ended" for event in told) >= 30
     shutil.rmtree(folder)
-    kills, _ = until_it_ends(fork, Path.cwd(), "event", 20, [*asked, "tracking.registered_model=killed"], kill_seed)
+    kills, _ = until_it_ends(
+        fork, Path.cwd(), "event", 20, [*asked, "tracking.registered_model=killed"], kill_seed
+    )
     assert story(folder) == told, f"after kills at (event, share of its line) {kills}"
     assert trained(folder) == logits

@@ -1,4 +1,6 @@
-"""A sweep that is killed at each kind of moment that there is, and resumed, is the sweep that was never killed; in MLflow too."""
+"""A sweep that is killed at each kind of moment that there is, and resumed, is the sweep that was
+never killed; in MLflow too.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ from tests.conftest import TINY, tiny_model
 from tests.events import story
 from tests.kills import Fork
 
-WORDS = ["+sweep=smoothing", "sweep.n_trials=5", "sampler.n_startup_trials=3", "train.checkpoint_interval_s=0", *TINY]
+WORDS = [
+    "+sweep=smoothing",
+    "sweep.n_trials=5",
+    "sampler.n_startup_trials=3",
+    "train.checkpoint_interval_s=0",
+    *TINY,
+]
 Run = Callable[..., tuple[int, str]]
 
 
@@ -31,7 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, fork: Fork) -> Run:
-    """Run the sweep under a name of its own, to its end or to a moment; return its exit code and what it printed."""
+    """Run the sweep under a name of its own, to its end or to a moment; return its exit code and
+    what it printed.
+    """
 
     def one(study: str, moment: str | None = None) -> tuple[int, str]:
         ended = fork(folder, [*WORDS, f"study={study}"], moment)
@@ -80,11 +90,17 @@ def half_checkpoint(study: Path, shipped: dict[int | None, Any]) -> bool:
 
 
 def told_not_shipped(study: Path, shipped: dict[int | None, Any]) -> bool:
-    return last_is("trial_ended", 1, study, shipped) and (1 not in shipped or shipped[1].info.status == "RUNNING")
+    return last_is("trial_ended", 1, study, shipped) and (
+        1 not in shipped or shipped[1].info.status == "RUNNING"
+    )
 
 
 def model_not_noted(study: Path, shipped: dict[int | None, Any]) -> bool:
-    return ("trial_ended", 4) in events(study) and all(event != "model_logged" for event, _ in events(study)) and len(shipped) == 6
+    return (
+        ("trial_ended", 4) in events(study)
+        and all(event != "model_logged" for event, _ in events(study))
+        and len(shipped) == 6
+    )
 
 
 def half_page(study: Path, shipped: dict[int | None, Any]) -> bool:
@@ -107,13 +123,17 @@ MOMENTS: dict[str, Callable[[Path, dict[int | None, Any]], bool]] = {
 def scores(metrics: dict[str, float]) -> dict[str, float]:
     """Metrics without those that a clock or the process that trained decides."""
     return {
-        name: value for name, value in metrics.items() if name not in ("images_per_second", "compiles") and not name.startswith("system/")
+        name: value
+        for name, value in metrics.items()
+        if name not in ("images_per_second", "compiles") and not name.startswith("system/")
     }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_killed_at_a_moment_and_resumed_equals_never_killed(moment: str, run: Run, whole: str, folder: Path) -> None:
+def test_killed_at_a_moment_and_resumed_equals_never_killed(
+    moment: str, run: Run, whole: str, folder: Path
+) -> None:
     name = moment.replace(" ", "-")
     studies = folder / "mlruns" / "studies"
     code, printed = run(name, moment)
@@ -122,13 +142,24 @@ def test_killed_at_a_moment_and_resumed_equals_never_killed(moment: str, run: Ru
     code, printed = run(name)
     assert code == 0, printed
 
-    assert story(studies / name) == story(studies / "whole")  # numbers, suggestions, values, and what was pruned
-    assert [event["trial"] for event in story(studies / name) if event["event"] == "trial_ended"] == [0, 1, 2, 3, 4]
+    # numbers, suggestions, values, and what was pruned
+    assert story(studies / name) == story(studies / "whole")
+    assert [
+        event["trial"] for event in story(studies / name) if event["event"] == "trial_ended"
+    ] == [0, 1, 2, 3, 4]
     for said in ("trial ", *"01234", "best:"):  # the table, and the best of it
-        assert [row for row in printed.splitlines() if row.startswith(said)] == [row for row in whole.splitlines() if row.startswith(said)]
+        assert [row for row in printed.splitlines() if row.startswith(said)] == [
+            row for row in whole.splitlines() if row.startswith(said)
+        ]
     for path in studies.glob("whole/trials/*/*.npz"):
-        with np.load(path) as one, np.load(studies / name / path.relative_to(studies / "whole")) as other:
-            assert all((one[leaf] == other[leaf]).all() for leaf in one.files if leaf != "about"), path  # which holds times
+        with (
+            np.load(path) as one,
+            np.load(studies / name / path.relative_to(studies / "whole")) as other,
+        ):
+            # which holds times
+            assert all((one[leaf] == other[leaf]).all() for leaf in one.files if leaf != "about"), (
+                path
+            )
     assert (studies / name / "report.html").stat().st_size > 10_000
     assert not list((studies / name).rglob("*.partial"))
 
@@ -138,4 +169,6 @@ def test_killed_at_a_moment_and_resumed_equals_never_killed(moment: str, run: Ru
         assert mine[trial].info.status == others[trial].info.status != "RUNNING"
         assert scores(mine[trial].data.metrics) == scores(others[trial].data.metrics)
         assert mine[trial].data.params == others[trial].data.params
-        assert len(mine[trial].outputs.model_outputs) == len(others[trial].outputs.model_outputs), trial
+        assert len(mine[trial].outputs.model_outputs) == len(others[trial].outputs.model_outputs), (
+            trial
+        )

@@ -32,7 +32,9 @@ def network() -> Any:
 
     keras.utils.set_random_seed(0)
     images = keras.Input((32, 32, 3), name="images")
-    maps = keras.layers.Conv2D(8, 5, strides=4, activation="relu")(keras.layers.Rescaling(1 / 255)(images))
+    maps = keras.layers.Conv2D(8, 5, strides=4, activation="relu")(
+        keras.layers.Rescaling(1 / 255)(images)
+    )
     return keras.Model(images, keras.layers.Dense(4)(keras.layers.Flatten()(maps)))
 
 
@@ -43,7 +45,13 @@ def champion(study, network) -> Config:
     run = run_ids(study.path, LOCAL, study.dir).trials[0]
     classes = open_dataset(DATA, study.dir / "cache").classes
     facts = {"classes": list(classes), "data": asdict(DATA)}
-    registry.log_model(run, network, np.zeros((1, 32, 32, 3), np.uint8), store.client(LOCAL, study.dir), facts=facts)
+    registry.log_model(
+        run,
+        network,
+        np.zeros((1, 32, 32, 3), np.uint8),
+        store.client(LOCAL, study.dir),
+        facts=facts,
+    )
     registry.promote(study.name, LOCAL, study.dir)
     return Config(alias="champion", dir=str(study.dir), output=str(study.dir / "submission.csv"))
 
@@ -64,7 +72,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
-def test_one_view_is_the_plain_prediction_and_two_the_mean_with_the_mirror_image(champion: Config, network: Any) -> None:
+def test_one_view_is_the_plain_prediction_and_two_the_mean_with_the_mirror_image(
+    champion: Config, network: Any
+) -> None:
     images = pictures(champion)
     straight, mirrored = (network.predict(seen, verbose=0) for seen in (images, images[:, :, ::-1]))
     one = predict(champion, [])
@@ -76,10 +86,15 @@ def test_one_view_is_the_plain_prediction_and_two_the_mean_with_the_mirror_image
     assert two.changed == (wanted != straight.argmax(axis=1)).sum() > 0
 
 
-def test_a_version_that_is_named_predicts_in_place_of_the_champion(champion: Config, network: Any) -> None:
+def test_a_version_that_is_named_predicts_in_place_of_the_champion(
+    champion: Config, network: Any
+) -> None:
     asked = replace(champion, alias=None, version=1)
     predict(asked, [])
-    assert submitted(champion) == network.predict(pictures(champion), verbose=0).argmax(axis=1).tolist()
+    assert (
+        submitted(champion)
+        == network.predict(pictures(champion), verbose=0).argmax(axis=1).tolist()
+    )
     with pytest.raises(TrackingError, match=r"has no version 7\. Versions: 1"):
         predict(replace(asked, version=7), [])
     with pytest.raises(ConfigError, match="version=1 names a model, and so does alias"):
@@ -89,15 +104,25 @@ def test_a_version_that_is_named_predicts_in_place_of_the_champion(champion: Con
 @pytest.mark.parametrize("count", [2, 4, 6])
 def test_mirrored_images_are_predicted_alike_from_both_sides(count: int, network: Any) -> None:
     images = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
-    straight, mirrored = ([label for label, _ in labels(network, iter([seen]), count)] for seen in (images, images[:, :, ::-1]))
-    plain = [[label for label, _ in labels(network, iter([seen]), 1)] for seen in (images, images[:, :, ::-1])]
+    straight, mirrored = (
+        [label for label, _ in labels(network, iter([seen]), count)]
+        for seen in (images, images[:, :, ::-1])
+    )
+    plain = [
+        [label for label, _ in labels(network, iter([seen]), 1)]
+        for seen in (images, images[:, :, ::-1])
+    ]
     assert straight == mirrored
     assert plain[0] != plain[1]  # which one view of them does not give
 
 
 def test_further_views_are_closer_about_the_centre_in_pairs() -> None:
     down, across = np.mgrid[0:64, 0:64].astype(np.float32)
-    images = np.stack([down, across, np.full_like(down, 7)], axis=-1)[None].repeat(2, axis=0).astype(np.uint8)
+    images = (
+        np.stack([down, across, np.full_like(down, 7)], axis=-1)[None]
+        .repeat(2, axis=0)
+        .astype(np.uint8)
+    )
     seen = list(tta_views(images, 6))
     assert {(view.shape, view.dtype) for view in seen} == {(images.shape, np.dtype(np.uint8))}
     np.testing.assert_array_equal(seen[0], images)

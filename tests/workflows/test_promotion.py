@@ -1,4 +1,6 @@
-"""From a study to a champion through the real registry: fresh seeds, the gate, its exit codes, and a kill in the middle."""
+"""From a study to a champion through the real registry: fresh seeds, the gate, its exit codes, and
+a kill in the middle.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ FEW = ["promotion.top=1", "promotion.seeds=2", "progress=false"]
 
 
 @pytest.mark.slow
-def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_champion(project: Path, command: Command) -> None:
+def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_champion(
+    project: Path, command: Command
+) -> None:
     good = ["+sweep=quick", "sweep.n_trials=2", "study=good", *TINY, "train.epochs=8"]
     bad = [
         "+sweep=quick",
@@ -34,20 +38,33 @@ def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_cham
 
     whole = project / "mlruns" / "studies"
     line = [sys.executable, str(DIE_AT_WRITE), "event", "9", "0.5", "promote", "study=good", *FEW]
-    killed = subprocess.run(line, cwd=project, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    killed = subprocess.run(
+        line,
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     first = command("promote", "study=good", *FEW)
     assert first.returncode == 0, first.stderr
     assert "There was no champion to compare with." in first.stdout
     assert "flowersweep version 1 is now champion" in first.stdout
-    asked = [event for event in story(next(whole.glob("good-promotion-*"))) if event["event"] == "trial_asked"]
+    asked = [
+        event
+        for event in story(next(whole.glob("good-promotion-*")))
+        if event["event"] == "trial_asked"
+    ]
     names = [event["params"]["candidate"] for event in asked]
     assert len(names) == 2 * len({*names})
     assert "default" in names
     seeds = [event["settings"]["seed"] for event in asked]
     assert len({*seeds}) > len(seeds) / 2
     assert 0 not in seeds  # the seed of the sweep
-    assert len([event for event in story(whole / "good") if event["event"] == "trial_ended"]) == 2  # the sweep itself is as it was
+    # the sweep itself is as it was
+    assert len([event for event in story(whole / "good") if event["event"] == "trial_ended"]) == 2
 
     refused = command("promote", "study=bad", *FEW)
     assert refused.returncode == 3, refused.stderr
@@ -58,15 +75,28 @@ def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_cham
     assert holder is not None
     assert holder.version == 1
     found = project.glob("mlruns/artifacts/*/*/artifacts/promotion/*")
-    assert sorted(path.name for path in found) == ["evidence.html", "evidence.html", "evidence.json", "evidence.json"]
-    told = json.loads(next(project.glob("mlruns/artifacts/bad/*/artifacts/promotion/evidence.json")).read_text())
+    assert sorted(path.name for path in found) == [
+        "evidence.html",
+        "evidence.html",
+        "evidence.json",
+        "evidence.json",
+    ]
+    told = json.loads(
+        next(project.glob("mlruns/artifacts/bad/*/artifacts/promotion/evidence.json")).read_text()
+    )
     assert told["champion"]["version"] == 1
-    assert (told["against_champion"]["comparison"], told["against_champion"]["confidence"]) == (1, 0.95)
+    assert (told["against_champion"]["comparison"], told["against_champion"]["confidence"]) == (
+        1,
+        0.95,
+    )
     assert told["picked_from"] == 2
     low, high = told["promoted"]["interval"]
     assert low < told["promoted"]["holdout/accuracy"] < high
     test = told["promoted"]["mcnemar"]
-    alone = f"right on {test['only_first']} images, the champion alone on {test['only_second']} (McNemar's p {test['mid_p']:.3f})"
+    alone = (
+        f"right on {test['only_first']} images, the champion alone on {test['only_second']} "
+        f"(McNemar's p {test['mid_p']:.3f})"
+    )
     assert alone in refused.stdout
     assert "| candidate |" in str(holder.description)
 

@@ -15,7 +15,11 @@ from flowersweep.machine import MachineMonitor, describe_machine
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "losses.py").write_text("SLOPE = 1\n")
-    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "begin"]):
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "begin"],
+    ):
         subprocess.run(["git", *words], check=True, capture_output=True)
     return tmp_path
 
@@ -42,14 +46,18 @@ def test_long_changes_are_cut_and_say_so(checkout: Path) -> None:
     assert "# cut off after" in text
 
 
-def test_outside_a_checkout_there_is_no_diff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_checkout_there_is_no_diff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert provenance.diff() is None
     assert provenance.commit() is None
 
 
-def test_the_digest_of_the_code_covers_the_users_own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digest_of_the_code_covers_the_users_own_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "my_own_losses.py").write_text("SLOPE = 1\n")
     digests = [provenance.code(), provenance.code(["my_own_losses"])]
@@ -67,8 +75,17 @@ def test_the_code_that_trains_is_all_that_a_trial_imports() -> None:
         room = left.pop()
         seen.add(room)
         files = [*(package / room).rglob("*.py")] or [package / f"{room}.py"]
-        named = [node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ImportFrom)]
-        rooms = {node.module.split(".")[1] for node in named if (node.module or "").startswith("flowersweep.")}
+        named = [
+            node
+            for file in files
+            for node in ast.walk(ast.parse(file.read_text()))
+            if isinstance(node, ast.ImportFrom)
+        ]
+        rooms = {
+            node.module.split(".")[1]
+            for node in named
+            if (node.module or "").startswith("flowersweep.")
+        }
         left += sorted(rooms - seen - {*left})
     # these carry messages and events; what they say decides no number
     assert seen - {"execution", "space", "study", "signals"} <= {*provenance.TRIAL}

@@ -1,4 +1,6 @@
-"""A run is trained again from MLflow alone, digit for digit; other images and other code are refused with the reason."""
+"""A run is trained again from MLflow alone, digit for digit; other images and other code are
+refused with the reason.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,10 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def runs(folder: Path) -> dict[str, Any]:
     store = client(Tracking(), folder / "mlruns")
-    return {run.info.run_name: run for run in store.search_runs([each.experiment_id for each in store.search_experiments()])}
+    return {
+        run.info.run_name: run
+        for run in store.search_runs([each.experiment_id for each in store.search_experiments()])
+    }
 
 
 def artifacts(run: Any) -> Path:
@@ -57,7 +62,9 @@ def replay(run: Any, *words: str) -> int:
 
 
 @pytest.mark.parametrize("name", ["losses-0000", "losses-0001", "losses"])
-def test_every_digit_of_a_run_agrees_without_its_journal(name: str, swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_digit_of_a_run_agrees_without_its_journal(
+    name: str, swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = runs(swept)[name]
     assert replay(run) == 0
     said = capsys.readouterr().out
@@ -71,7 +78,9 @@ def test_every_digit_of_a_run_agrees_without_its_journal(name: str, swept: Path,
     assert json.loads(told.read_text())["metrics"]["holdout/macro_f1"]["digits"] == ALL
 
 
-def test_digits_that_do_not_agree_are_counted_and_end_in_code_3(swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_digits_that_do_not_agree_are_counted_and_end_in_code_3(
+    swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = runs(swept)["losses-0000"]
     store, metric = client(Tracking(), swept / "mlruns"), "holdout/nll"
     before = run.data.metrics[metric]
@@ -83,7 +92,10 @@ def test_digits_that_do_not_agree_are_counted_and_end_in_code_3(swept: Path, cap
         kept = config.read_text()
         config.write_text(kept.replace("workers: 1", "workers: 2"))
         assert replay(run) == 0
-        assert "3 are enough, since it was trained by one of several workers" in capsys.readouterr().out
+        assert (
+            "3 are enough, since it was trained by one of several workers"
+            in capsys.readouterr().out
+        )
         config.write_text(kept)
     finally:
         store.log_metric(run.info.run_id, metric, before, step=10)
@@ -106,7 +118,11 @@ def test_other_code_is_refused_with_how_to_get_it_unless_forced(
     said = capsys.readouterr().err
     assert "the code is another" in said
     assert "force=true" in said
-    store, key, known = client(Tracking(), swept / "mlruns"), "flowersweep.code", run.data.tags["flowersweep.code"]
+    store, key, known = (
+        client(Tracking(), swept / "mlruns"),
+        "flowersweep.code",
+        run.data.tags["flowersweep.code"],
+    )
     store.set_tag(run.info.run_id, key, "1" * 16)
     assert replay(run) == 1
     assert "went on with other code before this run" in capsys.readouterr().err
@@ -120,10 +136,21 @@ def test_other_code_is_refused_with_how_to_get_it_unless_forced(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"), [(["seed=4"], "seed: a replay trains what the run was"), (["run=unknown"], 'no run "unknown"'), ([], "which run?")]
+    ("words", "told"),
+    [
+        (["seed=4"], "seed: a replay trains what the run was"),
+        (["run=unknown"], 'no run "unknown"'),
+        ([], "which run?"),
+    ],
 )
-def test_what_cannot_be_replayed_is_said(words: list[str], told: str, swept: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = [] if "run=unknown" in words or not words else [f"run={runs(swept)['losses-0000'].info.run_id}"]
+def test_what_cannot_be_replayed_is_said(
+    words: list[str], told: str, swept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = (
+        []
+        if "run=unknown" in words or not words
+        else [f"run={runs(swept)['losses-0000'].info.run_id}"]
+    )
     assert main(["replay", *run, *words]) == 1
     assert told in capsys.readouterr().err
 
@@ -149,7 +176,10 @@ def test_a_sweep_leaves_its_page_and_the_mistakes_of_its_best_trial_in_mlflow(sw
     assert (artifacts(found["losses"]) / "report.html").stat().st_size > 1_000_000
     best = f"losses-{int(found['losses'].data.tags['flowersweep.best_trial']):04d}"
     assert (artifacts(found[best]) / "mistakes.jpg").read_bytes()[:2] == b"\xff\xd8"
-    assert found["losses"].data.metrics.keys() >= {"system/disk_usage_percentage", "holdout/macro_f1"}
+    assert found["losses"].data.metrics.keys() >= {
+        "system/disk_usage_percentage",
+        "holdout/macro_f1",
+    }
     assert found["losses-0000"].data.metrics["images_per_second"] > 0
     assert found["losses-0000"].data.metrics["compiles"] > 0
 
@@ -167,9 +197,19 @@ def test_a_group_that_another_option_replaces_leaves_no_key_behind() -> None:
         "model": {"name": "m", "preprocess": {"_target_": "f"}},
         "train": {"gradient_clip_norm": 1.0},
     }
-    settings = {"loss.name": "b", "loss.tau": 2, "loss.gamma": None, "model.name": "n", "model.preprocess._target_": None}
+    settings = {
+        "loss.name": "b",
+        "loss.tau": 2,
+        "loss.gamma": None,
+        "model.name": "n",
+        "model.preprocess._target_": None,
+    }
     found = merged(base, {**settings, "train.gradient_clip_norm": None})
-    assert found == {"loss": {"name": "b", "tau": 2}, "model": {"name": "n", "preprocess": None}, "train": {"gradient_clip_norm": None}}
+    assert found == {
+        "loss": {"name": "b", "tau": 2},
+        "model": {"name": "n", "preprocess": None},
+        "train": {"gradient_clip_norm": None},
+    }
 
 
 def test_of_members_that_another_option_does_not_have_no_shell_is_left() -> None:

@@ -1,4 +1,6 @@
-"""The same network in operations that XLA compiles well for a CPU: its depthwise and 1x1 convolutions are slow there."""
+"""The same network in operations that XLA compiles well for a CPU: its depthwise and 1x1
+convolutions are slow there.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ from flowersweep.models.cpu.shifted import depthwise, patches
 
 
 class ShiftedDepthwiseConv2D(layers.DepthwiseConv2D):  # type: ignore[misc]
-    """A depthwise convolution as kernel-size-squared shifted multiply-adds; weights and result are `DepthwiseConv2D`'s."""
+    """A depthwise convolution as kernel-size-squared shifted multiply-adds; weights and result are
+    `DepthwiseConv2D`'s.
+    """
 
     def call(self, inputs: Any) -> Any:
         kernel = keras.ops.convert_to_tensor(self.kernel)[..., 0]
@@ -32,18 +36,24 @@ class MatmulConv2D(layers.Conv2D):  # type: ignore[misc]
 
 
 class PatchesConv2D(layers.Conv2D):  # type: ignore[misc]
-    """A convolution on an image's few channels as a matrix product of patches; weights and result are `Conv2D`'s."""
+    """A convolution on an image's few channels as a matrix product of patches; weights and result
+    are `Conv2D`'s.
+    """
 
     def call(self, inputs: Any) -> Any:
         kernel = keras.ops.convert_to_tensor(self.kernel)
-        return _finish(self, patches(inputs, kernel, self.strides, self.padding, self.dilation_rate))
+        return _finish(
+            self, patches(inputs, kernel, self.strides, self.padding, self.dilation_rate)
+        )
 
 
 def lower_for_cpu(model: keras.Model) -> keras.Model:
-    """Return a copy of a Functional model, nested models included, whose slow convolutions are lowered.
+    """Return a copy of a Functional model, nested models included, whose slow convolutions are
+    lowered.
 
-    The weights are copied and keep their order, so either model's weights may be given to the other. Layers with a form that is not
-    lowered (channels first, a depth multiplier, groups) are copied as they are. Only for running: what is saved is the plain model.
+    The weights are copied and keep their order, so either model's weights may be given to the
+    other. Layers with a form that is not lowered (channels first, a depth multiplier, groups) are
+    copied as they are. Only for running: what is saved is the plain model.
     """
     lowered = keras.models.clone_model(model, clone_function=_lower, recursive=True)
     lowered.set_weights(model.get_weights())
@@ -52,7 +62,8 @@ def lower_for_cpu(model: keras.Model) -> keras.Model:
 
 def _lower(layer: keras.Layer) -> keras.Layer:
     copy: keras.Layer = _lowered_class(layer).from_config(layer.get_config())
-    if isinstance(layer, keras.Layer):  # else one of Keras' bare operations, such as a division in the preprocessing
+    # else one of Keras' bare operations, such as a division in the preprocessing
+    if isinstance(layer, keras.Layer):
         copy.trainable = layer.trainable
     return copy
 

@@ -1,4 +1,6 @@
-"""What charts are made of, as plotly.js has it: plain data, so that nothing heavy is imported; colours of text and grid are the page's."""
+"""What charts are made of, as plotly.js has it: plain data, so that nothing heavy is imported;
+colours of text and grid are the page's.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,19 @@ Figure = dict[str, Any]
 Trace = dict[str, Any]
 
 # middle tones, readable on light and dark; shapes say the same as colours
-COLOURS = {"complete": "#2b7bd6", "pruned": "#8f959c", "failed": "#d6455d", "running": "#2f9e6e", "best": "#e07b00"}
-SYMBOLS = {"complete": "circle", "pruned": "x-thin-open", "failed": "triangle-up", "running": "circle-open"}
+COLOURS = {
+    "complete": "#2b7bd6",
+    "pruned": "#8f959c",
+    "failed": "#d6455d",
+    "running": "#2f9e6e",
+    "best": "#e07b00",
+}
+SYMBOLS = {
+    "complete": "circle",
+    "pruned": "x-thin-open",
+    "failed": "triangle-up",
+    "running": "circle-open",
+}
 LOG = {"type": "log", "nticks": 5, "tickformat": "~g"}
 STATES = ("pruned", "failed", "running", "complete")  # the later is drawn over the earlier
 
@@ -42,7 +55,9 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 
 def value_axis(study: StudyView) -> dict[str, Any]:
-    """Return the axis of the objective: likelihoods that differ by much are shown by their logarithm."""
+    """Return the axis of the objective: likelihoods that differ by much are shown by their
+    logarithm.
+    """
     values = [r.value for r in study.records if r.value is not None]
     wide = bool(values) and study.objective.endswith("nll") and 0 < min(values) * 4 < max(values)
     return axis(study.objective, **(LOG if wide else {}))
@@ -53,7 +68,9 @@ def scatter(x: Sequence[Any], y: Sequence[Any], **more: Any) -> Trace:
     return {"type": "scatter", "x": [*x], "y": [*y], **more}
 
 
-def state_trace(state: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[str], **more: Any) -> Trace:
+def state_trace(
+    state: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[str], **more: Any
+) -> Trace:
     """Return the points of trials that ended in one way."""
     size = 8 if len(x) <= 200 else 5
     marker = {
@@ -63,14 +80,25 @@ def state_trace(state: str, x: Sequence[Any], y: Sequence[Any], text: Sequence[s
         "opacity": 0.9,
         "line": {"width": 1.5, "color": COLOURS[state]},
     }
-    return scatter(x, y, mode="markers", name=state, text=[*text], hovertemplate="%{text}<extra></extra>", marker=marker, **more)
+    return scatter(
+        x,
+        y,
+        mode="markers",
+        name=state,
+        text=[*text],
+        hovertemplate="%{text}<extra></extra>",
+        marker=marker,
+        **more,
+    )
 
 
 def best_marker(best: TrialRecord, x: Any) -> Trace:
     """Return the mark of the best trial."""
     marker = {"symbol": "star", "size": 15, "color": COLOURS["best"]}
     text = f"best: trial {best.number}, {best.value:.4g}<extra></extra>"
-    return scatter([x], [best.value], mode="markers", name="best", marker=marker, hovertemplate=text)
+    return scatter(
+        [x], [best.value], mode="markers", name="best", marker=marker, hovertemplate=text
+    )
 
 
 def hover_text(record: TrialRecord) -> str:
@@ -82,4 +110,6 @@ def hover_text(record: TrialRecord) -> str:
 
 def conditions(when: Mapping[str, Iterable[Any]]) -> str:
     """Say on which values a parameter depends."""
-    return " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in when.items())
+    return " and ".join(
+        f"{name} is {' or '.join(map(str, values))}" for name, values in when.items()
+    )

@@ -1,4 +1,6 @@
-"""Charts of what a trained network predicts on the held-out half: which classes it confuses, and how far its confidence can be believed."""
+"""Charts of what a trained network predicts on the held-out half: which classes it confuses, and
+how far its confidence can be believed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ WRITTEN = 24  # classes at most whose names stand beside the matrix
 
 
 def matrix(kept: Predictions, names: Sequence[str]) -> Chart:
-    """The share of each true class that was predicted as each class; what is right, the diagonal, is left out of the scale."""
+    """The share of each true class that was predicted as each class; what is right, the diagonal,
+    is left out of the scale.
+    """
     counts = confusion(kept.holdout, kept.holdout_labels)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     wrong = shares - np.diag(np.diag(shares))
@@ -26,7 +30,10 @@ def matrix(kept: Predictions, names: Sequence[str]) -> Chart:
         "mode": "markers",
         "x": [p for _, p in pairs],
         "y": [t for t, _ in pairs],
-        "text": [f"{names[t]} taken for {names[p]}: {counts[t, p]} of {counts[t].sum()}" for t, p in pairs],
+        "text": [
+            f"{names[t]} taken for {names[p]}: {counts[t, p]} of {counts[t].sum()}"
+            for t, p in pairs
+        ],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
             "symbol": "square",
@@ -41,14 +48,30 @@ def matrix(kept: Predictions, names: Sequence[str]) -> Chart:
     }
     ends = [-0.5, len(names) - 0.5]
     line = scatter(
-        ends, ends, mode="lines", line={"color": COLOURS["pruned"], "width": 1, "dash": "dot"}, hoverinfo="skip", showlegend=False
+        ends,
+        ends,
+        mode="lines",
+        line={"color": COLOURS["pruned"], "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
     )
     ticks = {} if many else {"tickvals": [*range(len(names))], "ticktext": [*names]}
     across = axis("predicted class", range=ends, **ticks)
     down = axis("true class", range=ends[::-1], **ticks)
-    note = "Each square is a pair of classes, the darker the more of the true class were mistaken. On the dotted line lies what is right."
-    said = f"confusion of {len(names)} classes, {int(counts.sum() - np.trace(counts))} of {int(counts.sum())} images wrong"
-    return Chart("confusion", {"data": [line, dots], "layout": {"xaxis": across, "yaxis": down, "height": 460}}, said, note)
+    note = (
+        "Each square is a pair of classes, the darker the more of the true class were mistaken. "
+        "On the dotted line lies what is right."
+    )
+    said = (
+        f"confusion of {len(names)} classes, {int(counts.sum() - np.trace(counts))} of "
+        f"{int(counts.sum())} images wrong"
+    )
+    return Chart(
+        "confusion",
+        {"data": [line, dots], "layout": {"xaxis": across, "yaxis": down, "height": 460}},
+        said,
+        note,
+    )
 
 
 def calibration(kept: Predictions) -> Chart:
@@ -62,10 +85,19 @@ def calibration(kept: Predictions) -> Chart:
         _bins("as it is", plain, COLOURS["complete"], "circle"),
         _bins(f"temperature {fitted:.2f}", scaled, COLOURS["best"], "diamond"),
     ]
-    layout = {"xaxis": axis("confidence", range=[0, 1.04], tickformat=".0%"), "yaxis": axis("right", range=[0, 1.04], tickformat=".0%")}
-    note = f"Expected calibration error {plain.error:.3f} as it is, {scaled.error:.3f} at the temperature that tune asks for. Size: images."
+    layout = {
+        "xaxis": axis("confidence", range=[0, 1.04], tickformat=".0%"),
+        "yaxis": axis("right", range=[0, 1.04], tickformat=".0%"),
+    }
+    note = (
+        f"Expected calibration error {plain.error:.3f} as it is, {scaled.error:.3f} at the "
+        "temperature that tune asks for. Size: images."
+    )
     return Chart(
-        "calibration", {"data": traces, "layout": {**layout, "height": 360}}, "how often predictions are right by confidence", note
+        "calibration",
+        {"data": traces, "layout": {**layout, "height": 360}},
+        "how often predictions are right by confidence",
+        note,
     )
 
 
@@ -73,7 +105,13 @@ def _bins(name: str, found: Reliability, colour: str, symbol: str) -> Trace:
     there = found.images > 0
     sizes = (6 + 12 * np.sqrt(found.images[there] / found.images.sum())).tolist()
     text = [f"{name}: {count} images" for count in found.images[there].tolist()]
-    marker = {"color": colour, "symbol": symbol, "size": sizes, "line": {"width": 0}, "opacity": 0.85}
+    marker = {
+        "color": colour,
+        "symbol": symbol,
+        "size": sizes,
+        "line": {"width": 0},
+        "opacity": 0.85,
+    }
     hover = "%{text}, confidence %{x:.0%}, right %{y:.0%}<extra></extra>"
     more = {
         "name": name,
@@ -83,4 +121,9 @@ def _bins(name: str, found: Reliability, colour: str, symbol: str) -> Trace:
         "line": {"color": colour, "width": 1},
         "cliponaxis": False,
     }
-    return scatter(found.confidence[there].tolist(), found.accuracy[there].tolist(), mode="lines+markers", **more)
+    return scatter(
+        found.confidence[there].tolist(),
+        found.accuracy[there].tolist(),
+        mode="lines+markers",
+        **more,
+    )

@@ -1,1 +1,3 @@
-"""What a study must admit of itself: noise, importances, leaked images, what a plain search would have found."""
+"""What a study must admit of itself: noise, importances, leaked images, what a plain search would
+have found.
+"""

@@ -1,4 +1,6 @@
-"""What a study must admit of itself: what it cannot tell apart, where its ranges ended too early, what failed."""
+"""What a study must admit of itself: what it cannot tell apart, where its ranges ended too early,
+what failed.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ NEAR = 0.05  # of a range, on its own scale
 
 @dataclass(frozen=True)
 class AuditItem:
-    """One thing to know before the best trial is believed; ``words`` can be added to the next command."""
+    """One thing to know before the best trial is believed; ``words`` can be added to the next
+    command.
+    """
 
     kind: Literal["warning", "note"]
     title: str
@@ -33,7 +37,9 @@ class AuditItem:
 
 @dataclass(frozen=True)
 class BoundaryOptimum:
-    """The best value of a parameter lies at an end of its range; ``values`` is a wider range in the grammar of sweeps."""
+    """The best value of a parameter lies at an end of its range; ``values`` is a wider range in the
+    grammar of sweeps.
+    """
 
     parameter: Parameter
     value: float
@@ -43,8 +49,12 @@ class BoundaryOptimum:
     of: int
 
 
-def audit(study: StudyView, differences: Mapping[int, Difference], optimism: float | None) -> list[AuditItem]:
-    """Return what is doubtful about a study; ``differences``: best minus another trial, by the other's number."""
+def audit(
+    study: StudyView, differences: Mapping[int, Difference], optimism: float | None
+) -> list[AuditItem]:
+    """Return what is doubtful about a study; ``differences``: best minus another trial, by the
+    other's number.
+    """
     items = [
         _resolution(study, differences),
         *(_boundary(optimum) for optimum in boundary_optima(study)),
@@ -64,14 +74,23 @@ def _resolution(study: StudyView, differences: Mapping[int, Difference]) -> Audi
     gap = f"On the held-out half it is {abs(difference.value):.4f} macro F1 {side} trial {second}, "
     gap += f"with a paired standard error of {difference.standard_error:.4f}"
     if difference.resolved and difference.value > 0:
-        return AuditItem("note", f"Trial {best} is better than its runner-up, trial {second}", f"{gap}.")
+        return AuditItem(
+            "note", f"Trial {best} is better than its runner-up, trial {second}", f"{gap}."
+        )
     if difference.resolved:
         title = f"Trial {best} is best on tune, but worse than trial {second} on the held-out half"
         return AuditItem("warning", title, f"{gap}.")
     tied = sum(not other.resolved for other in differences.values())
     same = difference.value == difference.standard_error == 0
-    seen = "On the held-out half both score the same" if same else f"{gap}, and less than two of them decide nothing"
-    text = f"{seen}. Of the {len(differences)} next best trials, {tied} cannot be told from trial {best}."
+    seen = (
+        "On the held-out half both score the same"
+        if same
+        else f"{gap}, and less than two of them decide nothing"
+    )
+    text = (
+        f"{seen}. Of the {len(differences)} next best trials, {tied} cannot be told from trial "
+        f"{best}."
+    )
     return AuditItem(
         "warning",
         f"Unresolved: is trial {best} better than trial {second}?",
@@ -88,14 +107,23 @@ def boundary_optima(study: StudyView) -> list[BoundaryOptimum]:
     return [optimum for p in searched if (optimum := _boundary_optimum(p, best, study.complete))]
 
 
-def _boundary_optimum(parameter: Parameter, best: TrialRecord, ranked: list[TrialRecord]) -> BoundaryOptimum | None:
+def _boundary_optimum(
+    parameter: Parameter, best: TrialRecord, ranked: list[TrialRecord]
+) -> BoundaryOptimum | None:
     end = _end(parameter, best.params[parameter.name])
     values = wider(parameter, end) if end else None
     if end is None or values is None:
         return None
-    few = [r.params[parameter.name] for r in ranked if parameter.name in r.params][: max(5, len(ranked) // 10)]
+    few = [r.params[parameter.name] for r in ranked if parameter.name in r.params][
+        : max(5, len(ranked) // 10)
+    ]
     return BoundaryOptimum(
-        parameter, float(best.params[parameter.name]), end, values, sum(_end(parameter, value) == end for value in few), len(few)
+        parameter,
+        float(best.params[parameter.name]),
+        end,
+        values,
+        sum(_end(parameter, value) == end for value in few),
+        len(few),
     )
 
 
@@ -116,7 +144,9 @@ def unit_position(parameter: Parameter, value: float) -> float | None:
 
 
 def wider(parameter: Parameter, end: Literal["lower", "upper"]) -> str | None:
-    """Return a range half as wide again beyond one end, in the grammar of sweeps; None where values cannot go further."""
+    """Return a range half as wide again beyond one end, in the grammar of sweeps; None where values
+    cannot go further.
+    """
     ranged = parameter.distribution
     assert isinstance(ranged, FloatDistribution | IntDistribution)
     low, high = float(ranged.low), float(ranged.high)
@@ -144,7 +174,8 @@ def _boundary(optimum: BoundaryOptimum) -> AuditItem:
     name, ranged = optimum.parameter.name, optimum.parameter.distribution
     assert isinstance(ranged, FloatDistribution | IntDistribution)
     text = (
-        f"{name} = {optimum.value:.4g} of {ranged.low:g} to {ranged.high:g}; {optimum.near} of the {optimum.of} best trials lie there. "
+        f"{name} = {optimum.value:.4g} of {ranged.low:g} to {ranged.high:g}; {optimum.near} of "
+        f"the {optimum.of} best trials lie there. "
         "Nothing beyond it was tried. Widen the range in a new study:"
     )
     word = shlex.quote(f"sweep.space.{name}.values='{optimum.values}'")
@@ -153,19 +184,31 @@ def _boundary(optimum: BoundaryOptimum) -> AuditItem:
 
 def _trials(study: StudyView, optimism: float | None) -> AuditItem:
     states = Counter(record.state for record in study.records)
-    counted = ", ".join(f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running") if states[s])
-    text = f"{counted or 'none'}. The search saw the tune half alone. The headline score is on the held-out half."
+    counted = ", ".join(
+        f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running") if states[s]
+    )
+    text = (
+        f"{counted or 'none'}. The search saw the tune half alone. The headline score is on the "
+        "held-out half."
+    )
     if optimism is not None:
         text += (
-            f" If all {states['complete']} complete trials were equally good, the best would still look about {optimism:.2g} better "
+            f" If all {states['complete']} complete trials were equally good, the best would "
+            f"still look about {optimism:.2g} better "
             f"in {study.objective} than it is, by luck."
         )
     return AuditItem("note", f"Picked from {len(study.records)} trials", text)
 
 
 def _failures(study: StudyView) -> AuditItem | None:
-    reasons = Counter(masked_text(str(r.ended.reason)) for r in study.records if r.ended and r.state == "failed")
+    reasons = Counter(
+        masked_text(str(r.ended.reason)) for r in study.records if r.ended and r.state == "failed"
+    )
     if not reasons:
         return None
-    text = "; ".join(f"{reason} ({count}x)" if count > 1 else reason for reason, count in reasons.most_common(8))
-    return AuditItem("warning", f"{sum(reasons.values())} of {len(study.records)} trials failed", text)
+    text = "; ".join(
+        f"{reason} ({count}x)" if count > 1 else reason for reason, count in reasons.most_common(8)
+    )
+    return AuditItem(
+        "warning", f"{sum(reasons.values())} of {len(study.records)} trials failed", text
+    )

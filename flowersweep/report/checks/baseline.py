@@ -28,11 +28,22 @@ PLAIN = ("qmc", "random", "grid")  # samplers that follow nothing themselves
 
 
 def baseline(study: StudyView) -> AuditItem | None:
-    """Compare the best trial with the best of as many quasi-random ones; None where nothing can be said, or the search was plain itself."""
-    best, ended = study.best, [r for r in study.records if r.state in ("complete", "pruned") and r.value is not None]
+    """Compare the best trial with the best of as many quasi-random ones; None where nothing can be
+    said, or the search was plain itself.
+    """
+    best, ended = (
+        study.best,
+        [r for r in study.records if r.state in ("complete", "pruned") and r.value is not None],
+    )
     ranged = tuple(p for p in study.parameters if not p.distribution.single() and p.path != "seed")
     named = study.started.config.get("sampler", {}).get("name")
-    if best is None or named in PLAIN or not ranged or len(study.complete) < FEWEST or len(ended) > MOST:
+    if (
+        best is None
+        or named in PLAIN
+        or not ranged
+        or len(study.complete) < FEWEST
+        or len(ended) > MOST
+    ):
         return None
     maximize = direction(study.objective) == "maximize"
     values = np.array([_worth(record, study, maximize=maximize) for record in ended])
@@ -42,7 +53,10 @@ def baseline(study: StudyView) -> AuditItem | None:
         return None
     logged = not maximize and bool((values > 0).all())  # a likelihood can be many times another
     space, count = Space(study.parameters, _fixed(study), (), frozenset(), wanted), len(ended)
-    drawn = [islice(filter(space.feasible, quasi_random_sequence(space, seed)), count) for seed in range(SETS)]
+    drawn = [
+        islice(filter(space.feasible, quasi_random_sequence(space, seed)), count)
+        for seed in range(SETS)
+    ]
     others = [np.array([_coordinates(ranged, point) for point in points]) for points in drawn]
     points = np.array([_coordinates(ranged, record.params) for record in ended])
     found = best_of_points(points, np.log(values) if logged else values, others, maximize=maximize)
@@ -51,16 +65,25 @@ def baseline(study: StudyView) -> AuditItem | None:
     surer = best.value > high if maximize else best.value < low
     title = f"{'Better than' if surer else 'Not surely better than'} {count} quasi-random trials"
     text = (
-        f"The best trial has {study.objective} {best.value:.4g}; the best of {count} quasi-random trials would have about {value:.4g} "
-        f"(95 % interval {low:.4g} to {high:.4g}). A Gaussian process over these trials estimates it. It assumes that the objective "
-        "changes smoothly with the parameters, and that pruned trials are no better than the worst complete one."
+        f"The best trial has {study.objective} {best.value:.4g}; the best of {count} quasi-random "
+        f"trials would have about {value:.4g} "
+        f"(95 % interval {low:.4g} to {high:.4g}). A Gaussian process over these trials estimates "
+        "it. It assumes that the objective "
+        "changes smoothly with the parameters, and that pruned trials are no better than the "
+        "worst complete one."
     )
     return AuditItem("note", title, text)
 
 
 def _worth(record: TrialRecord, study: StudyView, *, maximize: bool) -> float:
     value, worst = float(record.value or 0.0), float(study.complete[-1].value or 0.0)
-    return value if record.state == "complete" else min(value, worst) if maximize else max(value, worst)
+    return (
+        value
+        if record.state == "complete"
+        else min(value, worst)
+        if maximize
+        else max(value, worst)
+    )
 
 
 def _wanted(study: StudyView) -> tuple[Constraint, ...]:
@@ -68,19 +91,36 @@ def _wanted(study: StudyView) -> tuple[Constraint, ...]:
     config = study.started.config
     names = {known: p.name for p in study.parameters for known in (p.name, p.path)}
     settings = dict(flatten(config))
-    settings |= {path.removesuffix(".name"): value for path, value in settings.items() if path.endswith(".name")}
+    settings |= {
+        path.removesuffix(".name"): value
+        for path, value in settings.items()
+        if path.endswith(".name")
+    }
     searched = config.get("sweep", {}).get("space", {})
-    settings |= {name: settings.get(entry["path"]) for name, entry in searched.items() if name not in names}
-    return tuple(constraint(text, names, settings, ()) for text in config.get("sweep", {}).get("constraints") or ())
+    settings |= {
+        name: settings.get(entry["path"]) for name, entry in searched.items() if name not in names
+    }
+    return tuple(
+        constraint(text, names, settings, ())
+        for text in config.get("sweep", {}).get("constraints") or ()
+    )
 
 
 def _fixed(study: StudyView) -> dict[str, Any]:
-    """What conditions may depend on that is not searched: the names of the options that were chosen."""
-    return {group: each["name"] for group, each in study.started.config.items() if isinstance(each, Mapping) and "name" in each}
+    """What conditions may depend on that is not searched: the names of the options that were
+    chosen.
+    """
+    return {
+        group: each["name"]
+        for group, each in study.started.config.items()
+        if isinstance(each, Mapping) and "name" in each
+    }
 
 
 def _coordinates(parameters: tuple[Parameter, ...], params: Mapping[str, Any]) -> Reals:
-    """Return a point in the unit cube: a number by its share of the range, a choice by one coordinate each, inactive ones 0.5."""
+    """Return a point in the unit cube: a number by its share of the range, a choice by one
+    coordinate each, inactive ones 0.5.
+    """
     point: list[float] = []
     for parameter in parameters:
         value, ranged = params.get(parameter.name), parameter.distribution

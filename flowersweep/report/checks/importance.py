@@ -1,4 +1,6 @@
-"""Which parameters decided whether a trial was among the best: PED-ANOVA with intervals over trials."""
+"""Which parameters decided whether a trial was among the best: PED-ANOVA with intervals over
+trials.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ from flowersweep.report.study_view import StudyView
 
 FEWEST = 10  # trials, below which an importance says nothing
 SAMPLES = 30
-MOST = 1000  # trials that are looked at: more change little, and each half of them is given to Optuna again
+# trials that are looked at: more change little, and each half of them is given to Optuna again
+MOST = 1000
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,13 @@ class Importance:
 
 
 def importances(study: StudyView, seed: int = 0) -> list[Importance]:
-    """Return the parameters by importance (Watanabe et al. 2023, with conditional ones as in Optuna); empty below ten trials.
+    """Return the parameters by importance (Watanabe et al. 2023, with conditional ones as in
+    Optuna); empty below ten trials.
 
-    A pruned trial counts as no better than the worst complete one: it was stopped because others were better. The interval is from
-    halves of the trials drawn at random, whose spread is that of the whole (Shao & Wu 1989): drawing with replacement would repeat
-    trials, which the density estimate takes for peaks.
+    A pruned trial counts as no better than the worst complete one: it was stopped because others
+    were better. The interval is from halves of the trials drawn at random, whose spread is that of
+    the whole (Shao & Wu 1989): drawing with replacement would repeat trials, which the density
+    estimate takes for peaks.
     """
     trials = _trials(study)
     if len(trials) < FEWEST:
@@ -54,7 +59,8 @@ def importances(study: StudyView, seed: int = 0) -> list[Importance]:
 
 
 def top_fraction(trials: int) -> float:
-    """Return which share of so many trials counts as good: a tenth, or five trials, as PED-ANOVA's authors ask.
+    """Return which share of so many trials counts as good: a tenth, or five trials, as PED-ANOVA's
+    authors ask.
 
     The share of a half of the trials is that of the whole too: another would be another quantity.
     """
@@ -73,20 +79,27 @@ def _trials(study: StudyView) -> list[FrozenTrial]:
         value = record.value
         if record.state == "pruned":
             value = max(value, worst) if larger_is_worse else min(value, worst)
-        distributions = {p.name: p.distribution for p in study.parameters if p.name in record.params}
+        distributions = {
+            p.name: p.distribution for p in study.parameters if p.name in record.params
+        }
         params = {name: record.params[name] for name in distributions}
         with contextlib.suppress(ValueError):  # a value given by hand, outside the range
-            trials.append(optuna.trial.create_trial(value=value, params=params, distributions=distributions))
+            trials.append(
+                optuna.trial.create_trial(value=value, params=params, distributions=distributions)
+            )
     return trials
 
 
 def _shares(trials: Sequence[FrozenTrial], study: StudyView, top: float) -> dict[str, float]:
-    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # half a second
+    # half a second
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     rebuilt = optuna.create_study(direction=study.started.direction)
     rebuilt.add_trials(trials)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few trials in a branch: the interval says so
-        shares: dict[str, float] = get_param_importances(rebuilt, evaluator=PedAnovaImportanceEvaluator(target_quantile=top))
+        shares: dict[str, float] = get_param_importances(
+            rebuilt, evaluator=PedAnovaImportanceEvaluator(target_quantile=top)
+        )
     return shares

@@ -1,4 +1,6 @@
-"""Whether held-out images were held out: near-duplicates between the parts of the data, and what they do to the score."""
+"""Whether held-out images were held out: near-duplicates between the parts of the data, and what
+they do to the score.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,12 @@ from flowersweep.report.study_view import Predictions, StudyView
 if TYPE_CHECKING:
     from flowersweep.data.duplicates import Duplicates
 
-LARGEST = 50_000  # images that are read for a page alone, at a millisecond each; `data` reads any number
+# images that are read for a page alone, at a millisecond each; `data` reads any number
+LARGEST = 50_000
 
 
 def leakage(study: StudyView, kept: Predictions | None) -> AuditItem | None:
-    """Return what near-duplicates mean for a study; None where it does not say which images it saw."""
+    """Return what near-duplicates mean for a study; None if it does not say which images it saw."""
     data = study.started.provenance.get("data", {})
     if not data.get("dir"):
         return None
@@ -28,7 +31,9 @@ def leakage(study: StudyView, kept: Predictions | None) -> AuditItem | None:
     if Path(data["dir"]).is_dir():
         from flowersweep.data.duplicates import of_folder  # TensorFlow: seconds
 
-        found = of_folder(data["dir"], str(data.get("digest")), cache, split_seed=seed, largest=LARGEST)
+        found = of_folder(
+            data["dir"], str(data.get("digest")), cache, split_seed=seed, largest=LARGEST
+        )
     if found is None:
         return AuditItem(
             "note",
@@ -44,15 +49,24 @@ def finding(found: Duplicates, kept: Predictions | None) -> AuditItem:
 
     leaked, rest = found.leaked(), describe(found)
     if not leaked.any():
-        return AuditItem("note", "No held-out image is nearly the same as one of train or tune", f"By hash; {rest}.")
-    title = f"{leaked.sum()} of {len(leaked)} held-out images are nearly the same as one of train or tune"
+        return AuditItem(
+            "note",
+            "No held-out image is nearly the same as one of train or tune",
+            f"By hash; {rest}.",
+        )
+    title = (
+        f"{leaked.sum()} of {len(leaked)} held-out images are nearly the same as one of train or "
+        "tune"
+    )
     text = ""
     if kept is not None and len(kept.holdout_labels) == len(leaked):
         scores = [
-            macro_f1(kept.holdout[rows], kept.holdout_labels[rows], kept.holdout.shape[1]) for rows in (np.ones_like(leaked), ~leaked)
+            macro_f1(kept.holdout[rows], kept.holdout_labels[rows], kept.holdout.shape[1])
+            for rows in (np.ones_like(leaked), ~leaked)
         ]
         text = (
-            f"The best trial has a macro F1 of {scores[0]:.4f} on all {len(leaked)} images and of {scores[1]:.4f} on the "
+            f"The best trial has a macro F1 of {scores[0]:.4f} on all {len(leaked)} images and of "
+            f"{scores[1]:.4f} on the "
             f"{(~leaked).sum()} that are new: {scores[0] - scores[1]:+.4f} comes from the others. "
         )
     return AuditItem("warning", title, f"{text}By hash; {rest}.")

@@ -1,4 +1,6 @@
-"""How much of a difference is chance: standard errors from the images, paired where two models saw the same ones."""
+"""How much of a difference is chance: standard errors from the images, paired where two models saw
+the same ones.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,18 @@ SAMPLES = 500
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """The standard error of a difference between two trials in the objective, and where it comes from."""
+    """The standard error of a difference between two trials in the objective, and where it comes
+    from.
+    """
 
     error: float
     source: str
 
 
 def paired(first: Predictions, second: Predictions) -> Difference:
-    """Return how much higher the macro F1 of the first is on the holdout, both resampled with the same images."""
+    """Return how much higher the macro F1 of the first is on the holdout, both resampled with the
+    same images.
+    """
     return compare(first.holdout, second.holdout, first.holdout_labels, samples=SAMPLES)["macro_f1"]
 
 
@@ -42,40 +48,65 @@ def paired_objective_error(objective: str, first: Predictions, second: Predictio
     """Return the standard error of the difference of two models' objectives on the tune half."""
     labels = first.tune_labels
     if objective.endswith("macro_f1"):
-        return float(np.std(_macro_f1_samples(first.tune, labels) - _macro_f1_samples(second.tune, labels)))
+        return float(
+            np.std(_macro_f1_samples(first.tune, labels) - _macro_f1_samples(second.tune, labels))
+        )
     one, two = (_each(objective, each.tune, labels) for each in (first, second))
     return float(np.std(one - two) / np.sqrt(len(labels)))
 
 
 def _macro_f1_samples(logits: Logits, labels: Labels) -> Reals:
-    return macro_f1_of(logits.argmax(axis=1), labels, logits.shape[1])(resampled(labels, SAMPLES, 0))
+    return macro_f1_of(logits.argmax(axis=1), labels, logits.shape[1])(
+        resampled(labels, SAMPLES, 0)
+    )
 
 
 def _each(objective: str, logits: Logits, labels: Labels) -> Reals:
-    """What each image (n,) adds to the mean that the objective is: its loss in nats, or whether it was a hit."""
+    """What each image (n,) adds to the mean that the objective is: its loss in nats, or whether it
+    was a hit.
+    """
     if objective.endswith("accuracy"):
         hits: Reals = (logits.argmax(axis=1) == labels).astype(np.float64)
         return hits
     # the temperature is fitted, so a small change of it changes nothing in first order
-    return -log_likelihoods(logits, labels, temperature(logits, labels) if objective.endswith("calibrated_nll") else 1.0)
+    return -log_likelihoods(
+        logits, labels, temperature(logits, labels) if objective.endswith("calibrated_nll") else 1.0
+    )
 
 
 def noise_level(study: StudyView, errors: Sequence[float]) -> NoiseLevel | None:
-    """Return how much trials differ by chance: from replicas of one configuration, else from the images of tune.
+    """Return how much trials differ by chance: from replicas of one configuration, else from the
+    images of tune.
 
-    ``errors``: standard errors of differences between trials on the same images, where two trials left their predictions.
+    ``errors``: standard errors of differences between trials on the same images, where two trials
+    left their predictions.
     """
     values = _replicas(study)
     freedom = sum(len(group) - 1 for group in values)
     if freedom >= 2:
         error = np.sqrt(2 * sum(np.var(group) * len(group) for group in values) / freedom)
-        return NoiseLevel(float(error), f"{freedom + len(values)} trainings of configurations that were trained with several seeds")
-    images = "the images of the tune half; no configuration was trained with several seeds, which would add to it"
+        return NoiseLevel(
+            float(error),
+            (
+                f"{freedom + len(values)} trainings of configurations that were trained with "
+                "several seeds"
+            ),
+        )
+    images = (
+        "the images of the tune half; no configuration was trained with several seeds, which "
+        "would add to it"
+    )
     if errors:
-        return NoiseLevel(float(np.median(errors)), f"a paired comparison of the best trials on {images}")
+        return NoiseLevel(
+            float(np.median(errors)), f"a paired comparison of the best trials on {images}"
+        )
     best = study.best
     kept = study.predictions(best.number) if best else None
-    return NoiseLevel(objective_error(study.objective, kept.tune, kept.tune_labels), images) if kept else None
+    return (
+        NoiseLevel(objective_error(study.objective, kept.tune, kept.tune_labels), images)
+        if kept
+        else None
+    )
 
 
 def _replicas(study: StudyView) -> list[list[float]]:
@@ -93,15 +124,23 @@ def _replicas(study: StudyView) -> list[list[float]]:
 
 
 def _training(record: TrialRecord, seeds: set[str]) -> str:
-    """Return what a trial trained but for its seed; a seed that is searched is part of its identity."""
+    """Return what a trial trained but for its seed; a seed that is searched is part of its
+    identity.
+    """
     if record.identity is not None and not seeds & record.params.keys():
         return record.identity
     return repr(sorted((name, value) for name, value in record.params.items() if name not in seeds))
 
 
 def optimism(study: StudyView, errors: Sequence[float]) -> float | None:
-    """Return by how much the best value of the objective flatters, were all complete trials equally good.
+    """Return by how much the best value of the objective flatters, were all complete trials equally
+    good.
 
-    ``errors``: standard errors of differences between trials on the same images. One trial alone varies by 1/sqrt(2) of that.
+    ``errors``: standard errors of differences between trials on the same images. One trial alone
+    varies by 1/sqrt(2) of that.
     """
-    return selection.expected_max_bias(len(study.complete), float(np.median(errors) / np.sqrt(2))) if errors else None
+    return (
+        selection.expected_max_bias(len(study.complete), float(np.median(errors) / np.sqrt(2)))
+        if errors
+        else None
+    )

@@ -1,4 +1,6 @@
-"""The programs of a training and the shapes of their arguments, without the images: to be compiled or exported, not run."""
+"""The programs of a training and the shapes of their arguments, without the images: to be compiled
+or exported, not run.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,28 @@ class LoweredProgram:
 
 
 class AbstractContext(TrainingContext):
-    """A workshop whose stages have the programs of a real run: the backbone has random weights, and there are no features."""
+    """A workshop whose stages have the programs of a real run: the backbone has random weights, and
+    there are no features.
+    """
 
     def __init__(self, config: Config, dataset: Dataset, runtime: Runtime) -> None:
-        super().__init__(runtime, Path(config.dir) / "cache", lambda what, done, total: None, config.trusted_modules)
-        unread = replace(config.model, weights="none")  # no weight changes a program: none is downloaded
+        super().__init__(
+            runtime,
+            Path(config.dir) / "cache",
+            lambda what, done, total: None,
+            config.trusted_modules,
+        )
+        # no weight changes a program: none is downloaded
+        unread = replace(config.model, weights="none")
         size, classes = dataset.image_size, len(dataset.classes)
-        classifier = build(unread, image_size=size, classes=classes, lower=False, trusted=self.trusted, precision=runtime.precision)
+        classifier = build(
+            unread,
+            image_size=size,
+            classes=classes,
+            lower=False,
+            trusted=self.trusted,
+            precision=runtime.precision,
+        )
         nothing: Any = None
         self._only = SharedArrays(runtime, dataset, classifier, nothing, {})
 
@@ -61,41 +78,74 @@ class AbstractContext(TrainingContext):
         """Return the program that computes features, and its images a batch."""
         network = self._only.classifier.features
         batch = max(EXTRACTED, self.runtime.replicas)
-        weights = [v.value for v in network.trainable_variables], [v.value for v in network.non_trainable_variables]
+        weights = (
+            [v.value for v in network.trainable_variables],
+            [v.value for v in network.non_trainable_variables],
+        )
 
         def run(trainable: Any, non_trainable: Any, images: Any) -> Any:
-            return network.stateless_call(trainable, non_trainable, images.astype(np.float32), training=False)[0]
+            return network.stateless_call(
+                trainable, non_trainable, images.astype(np.float32), training=False
+            )[0]
 
-        return LoweredProgram(jax.jit(run), (*self._everywhere(weights), self._images(batch))), batch
+        return LoweredProgram(
+            jax.jit(run), (*self._everywhere(weights), self._images(batch))
+        ), batch
 
-    def epoch(self, config: Experiment, hyperparameters: Hyperparameters, *, main: bool) -> tuple[LoweredProgram, int]:
+    def epoch(
+        self, config: Experiment, hyperparameters: Hyperparameters, *, main: bool
+    ) -> tuple[LoweredProgram, int]:
         """Return the program of an epoch of the frozen stage, and its images a step."""
         stage = cast(HeadStage, self.main_stage(config) if main else self.head_stage(config))
         batch, steps = self.batch(config)
         images = len(self._only.dataset.splits["train"])
         state = stage.program.init([np.zeros(shape, np.float32) for shape in stage.shapes], [])
-        rows = np.empty((images, sum(stage.widths)), np.float32), np.empty(images, np.int32), np.empty((steps, batch), np.int32)
+        rows = (
+            np.empty((images, sum(stage.widths)), np.float32),
+            np.empty(images, np.int32),
+            np.empty((steps, batch), np.int32),
+        )
         return LoweredProgram(
-            stage._scan, self._everywhere((state, hyperparameters, *rows)), loops=config.train.gradient_accumulation_steps
+            stage._scan,
+            self._everywhere((state, hyperparameters, *rows)),
+            loops=config.train.gradient_accumulation_steps,
         ), batch
 
-    def step(self, config: Experiment, hyperparameters: Hyperparameters) -> tuple[LoweredProgram, int]:
+    def step(
+        self, config: Experiment, hyperparameters: Hyperparameters
+    ) -> tuple[LoweredProgram, int]:
         """Return the program of a fine-tuning step, and its images."""
         stage = cast(FinetuneStage, self.main_stage(config))
-        network, widths, (batch, _) = self._only.classifier.features, self._only.classifier.widths, self.batch(config)
+        network, widths, (batch, _) = (
+            self._only.classifier.features,
+            self._only.classifier.widths,
+            self.batch(config),
+        )
         classes = len(self._only.dataset.classes)
-        head = [np.zeros(shape, np.float32) for shape in ((sum(widths), classes), (classes * len(widths),))]
+        head = [
+            np.zeros(shape, np.float32)
+            for shape in ((sum(widths), classes), (classes * len(widths),))
+        ]
         trainable = [*(v.value for v in network.trainable_variables), *head]
         state = stage.program.init(trainable, [v.value for v in network.non_trainable_variables])
         labels = jax.ShapeDtypeStruct((batch,), np.int32, sharding=self.runtime.batch_sharding)
         features = 4 * len(self._only.dataset.splits["train"]) * sum(widths)
-        kept = features + sum(x.nbytes for x in jax.tree.leaves(state))  # the state before the epoch stays for who gave it
+        # the state before the epoch stays for who gave it
+        kept = features + sum(x.nbytes for x in jax.tree.leaves(state))
         shapes = *self._everywhere((state, hyperparameters)), self._images(batch), labels
-        return LoweredProgram(stage._step, shapes, kept, config.train.gradient_accumulation_steps), batch
+        return LoweredProgram(
+            stage._step, shapes, kept, config.train.gradient_accumulation_steps
+        ), batch
 
     def _images(self, batch: int) -> Any:
-        return jax.ShapeDtypeStruct((batch, *self._only.dataset.image_size, 3), np.uint8, sharding=self.runtime.batch_sharding)
+        return jax.ShapeDtypeStruct(
+            (batch, *self._only.dataset.image_size, 3),
+            np.uint8,
+            sharding=self.runtime.batch_sharding,
+        )
 
     def _everywhere(self, tree: Any) -> Any:
         """Put shapes in the place of arrays that every replica holds."""
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.runtime.replicated), tree)
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.runtime.replicated), tree
+        )

@@ -1,4 +1,6 @@
-"""Augmentation on the device: the host only decodes, and every strength is a traced number that a sweep may vary."""
+"""Augmentation on the device: the host only decodes, and every strength is a traced number that a
+sweep may vary.
+"""
 
 from __future__ import annotations
 
@@ -39,21 +41,38 @@ def augment(
     cutmix_alpha: Scalar = 1.0,
     cutmix_share: Scalar = 0.5,
 ) -> tuple[Array, Array]:
-    """Return images (n, H, W, 3) in 0..255, each changed by random numbers of its own, and their targets (n, K).
+    """Return images (n, H, W, 3) in 0..255, each changed by random numbers of its own, and their
+    targets (n, K).
 
-    A strength of 0 leaves its kind of change out. Each is the most that is drawn, uniformly, from both sides where there are two:
+    A strength of 0 leaves its kind of change out. Each is the most that is drawn, uniformly, from
+    both sides where there are two:
 
     - ``flip``: the probability that left and right change places
-    - ``crop``: share of the image's area that a random window leaves out; ``aspect``: by how much its sides' ratio exceeds 1
-    - ``zoom``, ``shift``: of the window's side, of the image's side; ``rotation``: degrees, at most 45
-    - ``hue``: turns around the circle; ``saturation``, ``contrast``: their factor's distance from 1; ``brightness``: of the range 0..255
+    - ``crop``: share of the image's area that a random window leaves out; ``aspect``: by how much
+    its sides' ratio exceeds 1
+    - ``zoom``, ``shift``: of the window's side, of the image's side; ``rotation``: degrees, at most
+    45
+    - ``hue``: turns around the circle; ``saturation``, ``contrast``: their factor's distance from
+    1; ``brightness``: of the range 0..255
     - ``cutout``: side of a hidden square, of the image's side
-    - ``mix_probability``: the probability that an image is mixed with another, and its target with it: by CutMix in ``cutmix_share``
+    - ``mix_probability``: the probability that an image is mixed with another, and its target with
+    it: by CutMix in ``cutmix_share``
       of the cases, else by MixUp, with a share drawn from Beta(alpha, alpha)
     """
     moved, coloured, hidden, mixed = jax.random.split(key, 4)
-    images = random_affine(moved, images, flip=flip, crop=crop, aspect=aspect, zoom=zoom, shift=shift, rotation=rotation)
-    images = recolour(coloured, images, hue=hue, saturation=saturation, contrast=contrast, brightness=brightness)
+    images = random_affine(
+        moved,
+        images,
+        flip=flip,
+        crop=crop,
+        aspect=aspect,
+        zoom=zoom,
+        shift=shift,
+        rotation=rotation,
+    )
+    images = recolour(
+        coloured, images, hue=hue, saturation=saturation, contrast=contrast, brightness=brightness
+    )
     images = apply_cutout(hidden, images, cutout=cutout)
     images, targets = mix(
         mixed,
@@ -74,15 +93,32 @@ def grid(
     rows: int,
     change: Callable[..., tuple[Array, Array]] = augment,
 ) -> npt.NDArray[np.uint8]:
-    """Return one picture for people: the images (n, H, W, 3) side by side, and under them ``rows`` draws of what a network sees.
+    """Return one picture for people: the images (n, H, W, 3) side by side, and under them ``rows``
+    draws of what a network sees.
 
-    ``change`` is the augmentation; it compiles once for images of a size, whatever its ``strengths``.
+    ``change`` is the augmentation; it compiles once for images of a size, whatever its
+    ``strengths``.
     """
     shown = np.asarray(images, np.float32)
-    drawn = [np.asarray(_drawn(change, np.uint32(seed), np.uint32(row), shown, dict(strengths))) for row in range(rows)]
-    return np.concatenate([np.concatenate(list(row), axis=1) for row in (shown, *drawn)]).round().astype(np.uint8)
+    drawn = [
+        np.asarray(_drawn(change, np.uint32(seed), np.uint32(row), shown, dict(strengths)))
+        for row in range(rows)
+    ]
+    return (
+        np.concatenate([np.concatenate(list(row), axis=1) for row in (shown, *drawn)])
+        .round()
+        .astype(np.uint8)
+    )
 
 
 @partial(jax.jit, static_argnums=0)
-def _drawn(change: Callable[..., tuple[Array, Array]], seed: Array, row: Array, images: Array, strengths: dict[str, Scalar]) -> Array:
-    return change(jax.random.fold_in(jax.random.key(seed), row), images, jnp.eye(len(images)), **strengths)[0]
+def _drawn(
+    change: Callable[..., tuple[Array, Array]],
+    seed: Array,
+    row: Array,
+    images: Array,
+    strengths: dict[str, Scalar],
+) -> Array:
+    return change(
+        jax.random.fold_in(jax.random.key(seed), row), images, jnp.eye(len(images)), **strengths
+    )[0]

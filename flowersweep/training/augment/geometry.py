@@ -1,6 +1,8 @@
-"""Move pixels without gathers, which a TPU does one by one: windows and shears as products with small interpolation matrices.
+"""Move pixels without gathers, which a TPU does one by one: windows and shears as products with
+small interpolation matrices.
 
-Images are float (n, H, W, C), H and W at least 2. What lies outside of them is their mirror image about the outermost pixels.
+Images are float (n, H, W, C), H and W at least 2. What lies outside of them is their mirror image
+about the outermost pixels.
 """
 
 from __future__ import annotations
@@ -15,13 +17,24 @@ from jax import Array
 Scalar = Array | float
 
 STEEPEST = 45.0  # degrees that `rotate` can turn
-PRECISION = "high"  # in one pass of bfloat16, a TPU's default, the weights of a pixel would not add up to 1
+# in one pass of bfloat16, a TPU's default, the weights of a pixel would not add up to 1
+PRECISION = "high"
 
 
 def random_affine(
-    key: Array, images: Array, *, flip: Scalar, crop: Scalar, aspect: Scalar, zoom: Scalar, shift: Scalar, rotation: Scalar
+    key: Array,
+    images: Array,
+    *,
+    flip: Scalar,
+    crop: Scalar,
+    aspect: Scalar,
+    zoom: Scalar,
+    shift: Scalar,
+    rotation: Scalar,
 ) -> Array:
-    """Look at each image through a window of its own, then turn it; the strengths are those of `augment`."""
+    """Look at each image through a window of its own, then turn it; the strengths are those of
+    `augment`.
+    """
     chance = jax.random.uniform(key, (9, len(images)), minval=-1.0, maxval=1.0)
     mirrored, area, ratio, size, turn = chance[:5]
     place, drift = chance[5:7], chance[7:9]
@@ -36,8 +49,8 @@ def random_affine(
 def resample(images: Array, scale: Array, offset: Array) -> Array:
     """Stretch a window of each image over the whole of it, bilinearly.
 
-    ``scale`` (2, n) is the window's height and width, ``offset`` (2, n) how far its centre lies down and right of the image's,
-    all in sides of the image. A negative scale mirrors.
+    ``scale`` (2, n) is the window's height and width, ``offset`` (2, n) how far its centre lies
+    down and right of the image's, all in sides of the image. A negative scale mirrors.
     """
     rows, columns = (
         _weights(of[:, None] * _centred(side) + along[:, None] * side, side)
@@ -48,38 +61,57 @@ def resample(images: Array, scale: Array, offset: Array) -> Array:
 
 
 def rotate(images: Array, degrees: Array) -> Array:
-    """Turn each image about its centre, counter-clockwise as seen, by ``degrees`` (n,), at most 45 either way.
+    """Turn each image about its centre, counter-clockwise as seen, by ``degrees`` (n,), at most 45
+    either way.
 
     Three shears make a rotation (Paeth 1986): along the rows, along the columns, along the rows.
     """
     radians = jnp.radians(jnp.clip(degrees, -STEEPEST, STEEPEST))
-    along_rows = partial(_shear, slope=-jnp.tan(radians / 2.0), steepest=math.tan(math.radians(STEEPEST) / 2.0))
-    along_columns = partial(_shear, slope=jnp.sin(radians), steepest=math.sin(math.radians(STEEPEST)))
+    along_rows = partial(
+        _shear, slope=-jnp.tan(radians / 2.0), steepest=math.tan(math.radians(STEEPEST) / 2.0)
+    )
+    along_columns = partial(
+        _shear, slope=jnp.sin(radians), steepest=math.sin(math.radians(STEEPEST))
+    )
     return along_rows(along_columns(along_rows(images).swapaxes(1, 2)).swapaxes(1, 2))
 
 
 def _shear(images: Array, slope: Array, steepest: float) -> Array:
-    """Return ``out[n, y, x] = images[n, y, x + slope[n] * (y - centre)]``, linear between pixels; ``steepest`` bounds the slopes."""
+    """Return ``out[n, y, x] = images[n, y, x + slope[n] * (y - centre)]``, linear between pixels;
+    ``steepest`` bounds the slopes.
+    """
     by = slope[:, None] * _centred(images.shape[1])
     reach = math.ceil(steepest * (images.shape[1] - 1) / 2.0)
-    # XLA makes the matrices of the rows inside of the product on a TPU; elsewhere it would first write n H W W numbers to memory
-    slid: Array = jax.lax.platform_dependent(images, by, tpu=slide_by_matrices, default=partial(slide_by_steps, reach=reach))
+    # XLA makes the matrices of the rows inside of the product on a TPU; elsewhere it would first
+    # write n H W W numbers to memory
+    slid: Array = jax.lax.platform_dependent(
+        images, by, tpu=slide_by_matrices, default=partial(slide_by_steps, reach=reach)
+    )
     return slid
 
 
 def slide_by_matrices(images: Array, by: Array) -> Array:
     """Return ``out[n, y, x] = images[n, y, x + by[n, y]]`` as a product with one matrix a row."""
     width = images.shape[2]
-    return jnp.einsum("nyjq,nyqc->nyjc", _weights(by[:, :, None] + _centred(width), width), images, precision=PRECISION)
+    return jnp.einsum(
+        "nyjq,nyqc->nyjc",
+        _weights(by[:, :, None] + _centred(width), width),
+        images,
+        precision=PRECISION,
+    )
 
 
 def slide_by_steps(images: Array, by: Array, reach: int) -> Array:
-    """Return the same for ``by`` between -reach and reach: any whole number of pixels is a sum of a few fixed slides, each taken or not."""
+    """Return the same for ``by`` between -reach and reach: any whole number of pixels is a sum of a
+    few fixed slides, each taken or not.
+    """
     width, steps, most = images.shape[2], [], 2 * reach
     while most:  # what is left to slide by is at most this
         steps.append(most // 2 + 1)
         most //= 2
-    images = jnp.pad(images, ((0, 0), (0, 0), (reach, sum(steps) - reach + 1), (0, 0)), mode="reflect")
+    images = jnp.pad(
+        images, ((0, 0), (0, 0), (reach, sum(steps) - reach + 1), (0, 0)), mode="reflect"
+    )
     left, part = jnp.divmod(by + reach, 1.0)
     for step in steps:
         taken = left >= step
@@ -95,7 +127,9 @@ def _centred(side: int) -> Array:
 
 
 def _weights(at: Array, side: int) -> Array:
-    """Return how much each pixel of a side (last axis) counts at the places ``at``, in pixels from its centre."""
+    """Return how much each pixel of a side (last axis) counts at the places ``at``, in pixels from
+    its centre.
+    """
     at = jnp.mod(at + (side - 1) / 2.0, 2.0 * (side - 1))
     at = jnp.minimum(at, 2.0 * (side - 1) - at)
     return jnp.maximum(1.0 - jnp.abs(at[..., None] - jnp.arange(side)), 0.0)

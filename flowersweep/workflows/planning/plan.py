@@ -1,4 +1,6 @@
-"""What a sweep is going to do and cost, before it does anything: its space, samples of it, its compile groups, minutes and bytes."""
+"""What a sweep is going to do and cost, before it does anything: its space, samples of it, its
+compile groups, minutes and bytes.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ Say = Callable[[str], None]
 
 
 def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
-    """Say what a sweep will do and cost; return whether that is within its budget. It journals nothing, and trains only to time it.
+    """Say what a sweep will do and cost; return whether that is within its budget.
+
+    It journals nothing, and trains only to time it.
 
     Raises ConfigError or DataError as the sweep itself would.
     """
@@ -38,7 +42,9 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     require(config, space, parse(overrides))
     space.require_possible()
     require_step(config)
-    workshop = ProfilingContext(start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules)
+    workshop = ProfilingContext(
+        start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules
+    )
     workshop.batch(config)
     workshop.classifier(config)
     study = read_study(Path(config.dir) / "studies" / str(config.study))
@@ -46,12 +52,18 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     left = max(0, config.sweep.n_trials - ended)
     _describe(config, space, say)
     groups = _groups(config, space, workshop)
-    say(f"\ncompile groups: {len(groups)}, of {sum(groups.values())} sampled trials" + "".join(f"\n  {name}" for name in groups if name))
+    say(
+        f"\ncompile groups: {len(groups)}, of {sum(groups.values())} sampled trials"
+        + "".join(f"\n  {name}" for name in groups if name)
+    )
     found, missing = profile_trial(config, workshop), workshop.missing(config)
     forecast = make_forecast(config, found, left, len(groups), missing)
     _costs(config, found, missing, say)
     done = f"{ended} of them ended, in {duration(study.seconds)}; " if ended else ""
-    say(f"\n{config.sweep.n_trials} trials: {done}{span(forecast.least, forecast.most)} to go{_saving(config, forecast)}")
+    say(
+        f"\n{config.sweep.n_trials} trials: {done}{span(forecast.least, forecast.most)} to "
+        f"go{_saving(config, forecast)}"
+    )
     features = bytes_text(4 * sum(workshop.classifier(config).widths) * missing)
     least, most = bytes_text(forecast.least_bytes), bytes_text(forecast.most_bytes)
     say(f"disk: {most} for the study, {least} at the least; {features} for features to come")
@@ -61,9 +73,14 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
 
 
 def _describe(config: Config, space: Space, say: Say) -> None:
-    say(f"study {config.study}: {config.sweep.n_trials} trials, {config.sweep.objective}, {len(space.parameters)} parameters")
+    say(
+        f"study {config.study}: {config.sweep.n_trials} trials, {config.sweep.objective}, "
+        f"{len(space.parameters)} parameters"
+    )
     for p in space.parameters:
-        when = " and ".join(f"{name} is {' or '.join(map(str, values))}" for name, values in p.when.items())
+        when = " and ".join(
+            f"{name} is {' or '.join(map(str, values))}" for name, values in p.when.items()
+        )
         say(f"  {p.name}: {p.path} = {_range(p.distribution)}" + (f", if {when}" if when else ""))
     for name, value in space.fixed.items():
         say(f"  {name}: fixed, {value}")
@@ -72,10 +89,15 @@ def _describe(config: Config, space: Space, say: Say) -> None:
     if space.constraints:
         say(f"  {feasible_share(space):.2g} of the space meets that")
     if space.parameters:
-        before = ", had it no trials of other studies to learn from" if config.sweep.import_from else ""
+        before = (
+            ", had it no trials of other studies to learn from" if config.sweep.import_from else ""
+        )
         say(f"\n{SAMPLES} samples, as the sampler would begin{before}:")
     for position, params in enumerate(_samples(config, space)):
-        say(f"  {position}: " + ", ".join(f"{path}={number(value)}" for path, value in space.settings(params).items()))
+        say(
+            f"  {position}: "
+            + ", ".join(f"{path}={number(value)}" for path, value in space.settings(params).items())
+        )
 
 
 def _samples(config: Config, space: Space) -> list[Params]:
@@ -86,14 +108,26 @@ def _samples(config: Config, space: Space) -> list[Params]:
 
 
 def _groups(config: Experiment, space: Space, workshop: TrainingContext) -> Counter[str]:
-    """Count sampled trials by their compile groups, every combination of choices among them, named by the choices that make them differ."""
-    choices = {p.name: p.distribution.choices for p in space.parameters if isinstance(p.distribution, CategoricalDistribution)}
+    """Count sampled trials by their compile groups, every combination of choices among them, named
+    by the choices that make them differ.
+    """
+    choices = {
+        p.name: p.distribution.choices
+        for p in space.parameters
+        if isinstance(p.distribution, CategoricalDistribution)
+    }
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=config.seed))
     for values in islice(product(*choices.values()), COMBINATIONS):
         study.enqueue_trial(dict(zip(choices, values, strict=True)))
-    drawn = max(min(config.sweep.n_trials, COMBINATIONS), len(study.trials)) if space.parameters else 1
+    drawn = (
+        max(min(config.sweep.n_trials, COMBINATIONS), len(study.trials)) if space.parameters else 1
+    )
     if space.constraints:  # a combination may have been enqueued with numbers that it must not have
-        study.sampler = RejectionSampler(lambda attempt: optuna.samplers.RandomSampler(seed=config.seed + attempt), space, config.seed)
+        study.sampler = RejectionSampler(
+            lambda attempt: optuna.samplers.RandomSampler(seed=config.seed + attempt),
+            space,
+            config.seed,
+        )
         drawn += COMBINATIONS
     members: dict[tuple[str, ...], list[Params]] = {}
     for _ in range(drawn):
@@ -102,12 +136,19 @@ def _groups(config: Experiment, space: Space, workshop: TrainingContext) -> Coun
             members.setdefault(workshop.compile_group_keys(space.config(params)), []).append(params)
     if len(members) == 1:
         return Counter({"": sum(map(len, members.values()))})
-    return Counter({f"{n}: {_name(params, choices)}": len(params) for n, params in enumerate(members.values(), 1)})
+    return Counter(
+        {
+            f"{n}: {_name(params, choices)}": len(params)
+            for n, params in enumerate(members.values(), 1)
+        }
+    )
 
 
 def _name(members: list[Params], choices: Iterable[str]) -> str:
     same = {name: {params.get(name) for params in members} for name in choices}
-    return ", ".join(f"{name}={next(iter(values))}" for name, values in same.items() if len(values) == 1)
+    return ", ".join(
+        f"{name}={next(iter(values))}" for name, values in same.items() if len(values) == 1
+    )
 
 
 def _costs(config: Config, found: TrialProfile, missing: int, say: Say) -> None:
@@ -115,20 +156,39 @@ def _costs(config: Config, found: TrialProfile, missing: int, say: Say) -> None:
         say(f"\nfeatures of {missing} images: {duration(found.image * missing)}, once")
     head = f", {found.head:.3g} s for one of the frozen stage before it" if found.head else ""
     if config.sweep.workers > trials_at_a_time(config):
-        say(f"\nsweep.workers={config.sweep.workers} share the cores of this machine: the minutes are those of one trial after the other")
+        say(
+            f"\nsweep.workers={config.sweep.workers} share the cores of this machine: the "
+            "minutes are those of one trial after the other"
+        )
     elif config.sweep.workers > 1:
-        say(f"\nsweep.workers={config.sweep.workers}: the minutes are right if each is as fast as this machine, and none slows another")
+        say(
+            f"\nsweep.workers={config.sweep.workers}: the minutes are right if each is as "
+            "fast as this machine, and none slows another"
+        )
     main = f"{found.main:.3g} s an epoch"
-    say(f"timed here: {main}{head}, {found.finish:.3g} s at a trial's end; {found.compiling:.3g} s to compile or load")
+    say(
+        f"timed here: {main}{head}, {found.finish:.3g} s at a trial's end; "
+        f"{found.compiling:.3g} s to compile or load"
+    )
 
 
 def _saving(config: Experiment, forecast: Forecast) -> str:
-    return "" if forecast.most == forecast.least else f" (the pruner saves at most {duration(60 * (forecast.most - forecast.least))})"
+    return (
+        ""
+        if forecast.most == forecast.least
+        else f" (the pruner saves at most {duration(60 * (forecast.most - forecast.least))})"
+    )
 
 
 def _range(distribution: BaseDistribution) -> str:
     if isinstance(distribution, CategoricalDistribution):
         return " | ".join(map(str, distribution.choices))
     low, high, step = (getattr(distribution, name) for name in ("low", "high", "step"))
-    scale = ", logarithmic" if getattr(distribution, "log", False) else f", in steps of {step:g}" if step and step != 1 else ""
+    scale = (
+        ", logarithmic"
+        if getattr(distribution, "log", False)
+        else f", in steps of {step:g}"
+        if step and step != 1
+        else ""
+    )
     return f"{low:g} to {high:g}{scale}{', whole' if isinstance(low, int) else ''}"

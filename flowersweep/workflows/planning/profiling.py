@@ -1,4 +1,6 @@
-"""What a trial of the base configuration costs on this machine: a few real steps of each stage, timed apart from compiling."""
+"""What a trial of the base configuration costs on this machine: a few real steps of each stage,
+timed apart from compiling.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ from flowersweep.training.context import TrainingContext, part_names
 from flowersweep.training.features import extractor, feature_dir
 from flowersweep.training.stages import EpochPlan
 
-BATCH, BATCHES, STEPS = 64, 3, 3  # images a batch and batches of the features, steps of fine-tuning, that are timed
+# images a batch and batches of the features, steps of fine-tuning, that are timed
+BATCH, BATCHES, STEPS = 64, 3, 3
 
 T = TypeVar("T")
 
@@ -45,48 +48,85 @@ class TrialProfile:
 
 
 class ProfilingContext(TrainingContext):
-    """A workshop in which features that are not there yet are random numbers: as fast to train on, and never kept."""
+    """A workshop in which features that are not there yet are random numbers: as fast to train on,
+    and never kept.
+    """
 
     def missing(self, config: Experiment) -> int:
         """Return how many images have no features yet."""
         dataset, classifier = self.dataset(config.data), self.classifier(config)
         networks = classifier.members or (classifier,)
-        folders = [feature_dir(dataset, each, self.runtime, self.cache / "features") for each in networks]
-        missing = sum(len(split) for name, split in dataset.splits.items() for folder in folders if not (folder / f"{name}.npy").exists())
+        folders = [
+            feature_dir(dataset, each, self.runtime, self.cache / "features") for each in networks
+        ]
+        missing = sum(
+            len(split)
+            for name, split in dataset.splits.items()
+            for folder in folders
+            if not (folder / f"{name}.npy").exists()
+        )
         return missing // len(networks)
 
     def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
-        folder, chance = feature_dir(dataset, classifier, self.runtime, self.cache / "features"), np.random.default_rng(0)
+        folder, chance = (
+            feature_dir(dataset, classifier, self.runtime, self.cache / "features"),
+            np.random.default_rng(0),
+        )
         found = {}
         for name, split in dataset.splits.items():
             path = folder / f"{name}.npy"
             shape = (len(split), sum(classifier.widths))
-            found[name] = np.load(path, mmap_mode="r") if path.exists() else chance.standard_normal(shape, np.float32)
+            found[name] = (
+                np.load(path, mmap_mode="r")
+                if path.exists()
+                else chance.standard_normal(shape, np.float32)
+            )
         return found
 
 
 def profile_trial(config: Config, workshop: ProfilingContext) -> TrialProfile:
-    """Train a few steps of each stage and time them. Raises TrialFailed or ConfigError if the machine cannot."""
-    dataset, kept = workshop.dataset(config.data), Path(config.dir) / "cache" / "plans" / f"{key_of(config, workshop)}.json"
+    """Train a few steps of each stage and time them.
+
+    Raises TrialFailed or ConfigError if the machine cannot.
+    """
+    dataset, kept = (
+        workshop.dataset(config.data),
+        Path(config.dir) / "cache" / "plans" / f"{key_of(config, workshop)}.json",
+    )
     needed = config.train.finetune or workshop.missing(config) > 0
     compiling_image, image = _image(config, workshop) if needed else (0.0, 0.0)
-    (first, seconds), head = _frozen(config, workshop) if _has_head(config) else ((0.0, 0.0), Checkpoint())
+    (first, seconds), head = (
+        _frozen(config, workshop) if _has_head(config) else ((0.0, 0.0), Checkpoint())
+    )
     if config.train.finetune:
         (second, main), trained = _finetune(config, config.train.head_epochs, workshop, head, image)
-        finish = image * sum(len(dataset.splits[name]) for name in part_names(dataset) if name in dataset.splits)
+        finish = image * sum(
+            len(dataset.splits[name]) for name in part_names(dataset) if name in dataset.splits
+        )
         finish += image * len(dataset.splits["val"]) * 2  # tune and holdout read all of val, each
     else:
         (second, main), trained = _frozen(config, workshop)
         finish = _timed(lambda: trial.finish(config, trained, workshop))[0]
     compiling = first + second + compiling_image
-    found = TrialProfile(compiling, seconds, main, finish, image, _logits(dataset), _weights(trained).nbytes, trained.nbytes)
+    found = TrialProfile(
+        compiling,
+        seconds,
+        main,
+        finish,
+        image,
+        _logits(dataset),
+        _weights(trained).nbytes,
+        trained.nbytes,
+    )
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(json.dumps(asdict(found)))
     return found
 
 
 def load_profile(config: Config, workshop: TrainingContext) -> TrialProfile | None:
-    """Return what was last measured for this configuration on a device of this kind; None if it never was."""
+    """Return what was last measured for this configuration on a device of this kind; None if it
+    never was.
+    """
     path = Path(config.dir) / "cache" / "plans" / f"{key_of(config, workshop)}.json"
     try:
         return TrialProfile(**json.loads(path.read_text()))
@@ -97,7 +137,12 @@ def load_profile(config: Config, workshop: TrainingContext) -> TrialProfile | No
 def key_of(config: Experiment, workshop: TrainingContext) -> str:
     """Return a name for what the seconds of a trial depend on."""
     settings = settings_with_role(replace(config, seed=0), TRAINED)
-    facts = [settings, workshop.dataset(config.data).digest, workshop.runtime.device_kind, workshop.runtime.replicas]
+    facts = [
+        settings,
+        workshop.dataset(config.data).digest,
+        workshop.runtime.device_kind,
+        workshop.runtime.replicas,
+    ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -126,8 +171,12 @@ def _image(config: Experiment, workshop: ProfilingContext) -> tuple[float, float
     return compiling, seconds / images
 
 
-def _frozen(config: Experiment, workshop: ProfilingContext) -> tuple[tuple[float, float], Checkpoint]:
-    """Time one epoch of a frozen stage, twice; return the seconds of compiling and those of an epoch, and what was trained."""
+def _frozen(
+    config: Experiment, workshop: ProfilingContext
+) -> tuple[tuple[float, float], Checkpoint]:
+    """Time one epoch of a frozen stage, twice; return the seconds of compiling and those of an
+    epoch, and what was trained.
+    """
     first, _ = _timed(lambda: trial.advance(config, Checkpoint(), 1, workshop))
     again, (trained, _) = _timed(lambda: trial.advance(config, Checkpoint(), 1, workshop))
     return (max(0.0, first - again), again), trained
@@ -140,10 +189,21 @@ def _finetune(
     batch, full = workshop.batch(config)
     stage, _ = trial.stage_at(config, epoch, workshop)
     steps = trial.steps_at(config, epoch, full)
-    numbers, begun = trial.hyperparameters(config, epoch, steps, workshop.runtime.replicas), stage.begin(head.state, config.seed)
+    numbers, begun = (
+        trial.hyperparameters(config, epoch, steps, workshop.runtime.replicas),
+        stage.begin(head.state, config.seed),
+    )
 
     def some(count: int) -> Checkpoint:
-        return Checkpoint(epoch, stage.epoch(begun, numbers, EpochPlan(config.seed, epoch, count, batch), lambda state, losses: None)[0])
+        return Checkpoint(
+            epoch,
+            stage.epoch(
+                begun,
+                numbers,
+                EpochPlan(config.seed, epoch, count, batch),
+                lambda state, losses: None,
+            )[0],
+        )
 
     try:
         first, trained = _timed(lambda: some(1))
@@ -152,7 +212,8 @@ def _finetune(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise ConfigError(
-            f"out of memory with a batch of {batch}: lower train.batch_per_replica, or raise train.gradient_accumulation_steps"
+            f"out of memory with a batch of {batch}: lower train.batch_per_replica, or raise "
+            "train.gradient_accumulation_steps"
         ) from error
     step = seconds / min(STEPS, steps)
     scoring = image * len(workshop.dataset(config.data).splits["val"])
@@ -161,7 +222,9 @@ def _finetune(
 
 def _logits(dataset: Dataset) -> int:
     """Bytes of the logits of a trial in float16, with the labels of val."""
-    val, test = (len(dataset.splits[name]) if name in dataset.splits else 0 for name in ("val", "test"))
+    val, test = (
+        len(dataset.splits[name]) if name in dataset.splits else 0 for name in ("val", "test")
+    )
     return (val + test) * len(dataset.classes) * 2 + val * 4
 
 

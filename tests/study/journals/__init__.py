@@ -1,4 +1,5 @@
-"""Journals that were written by a real program, one of each format there ever was; they must open for ever.
+"""Journals that were written by a real program, one of each format there ever was; they must open
+for ever.
 
 When ``flowersweep.study.events`` gets a new format number, write one more::
 

@@ -1,4 +1,4 @@
-"""Write the journal of a tiny study beside this file, with nothing in it of the machine it ran on."""
+"""Write the journal of a tiny study into this folder, with nothing in it of the machine."""
 
 from __future__ import annotations
 
