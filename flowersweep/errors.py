@@ -21,7 +21,7 @@ class DataError(FlowersweepError):
 
 
 class StudyError(FlowersweepError):
-    """A study does not exist, is held by another process, or was begun with other settings."""
+    """A study does not exist, is held by another process, or was started with other settings."""
 
 
 class TrackingError(FlowersweepError):

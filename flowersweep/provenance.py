@@ -57,7 +57,7 @@ def provenance(
     trusted: Sequence[str] = (),
     changes: str | None = None,
 ) -> dict[str, Any]:
-    """Describe what a study was begun with.
+    """Describe what a study was started with.
 
     Git facts are None outside a checkout; ``changes`` are those that `diff` returns.
     """
@@ -99,7 +99,7 @@ def commit() -> str | None:
 
 
 def code(trusted: Sequence[str] = ()) -> str:
-    """Return a digest of the code that trains, the user's modules that it was told to trust among
+    """Return a digest of the code that trains, the user's modules that it trusts among
     it: 16 hex digits.
     """
     digest = hashlib.sha256()
@@ -112,19 +112,14 @@ def code(trusted: Sequence[str] = ()) -> str:
 
 
 def _sources(module: str) -> Iterator[tuple[str, Path]]:
-    found = importlib.util.find_spec(module)
-    for folder in sorted(found.submodule_search_locations or []) if found else []:
+    spec = importlib.util.find_spec(module)
+    for folder in sorted(spec.submodule_search_locations or []) if spec else []:
         yield from (
             (path.relative_to(Path(folder).parent).as_posix(), path)
             for path in sorted(Path(folder).rglob("*.py"))
         )
-    if (
-        found
-        and found.origin
-        and not found.submodule_search_locations
-        and found.origin.endswith(".py")
-    ):
-        yield f"{module}.py", Path(found.origin)
+    if spec and spec.origin and not spec.submodule_search_locations and spec.origin.endswith(".py"):
+        yield f"{module}.py", Path(spec.origin)
 
 
 def diff() -> str | None:

@@ -88,8 +88,8 @@ class Runtime:
 
         if array.is_fully_addressable or array.is_fully_replicated:
             return np.asarray(array)
-        found: np.ndarray = multihost_utils.process_allgather(array, tiled=True)
-        return found
+        gathered: np.ndarray = multihost_utils.process_allgather(array, tiled=True)
+        return gathered
 
     def broadcast_bytes(self, message: bytes | None) -> bytes:
         """Return the message of host 0; what the others give does not count."""
@@ -208,10 +208,10 @@ def _join(coordinator: str, hosts: int, host: int) -> None:
             if coordinator == "auto"
             else f"host {host} of {hosts}"
         )
-        told = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0]
         raise ConfigError(
             f"distributed.coordinator={coordinator} ({where}): the hosts do not find each "
-            f"other: {told}"
+            f"other: {reason}"
         ) from error
 
 
@@ -280,11 +280,9 @@ def device_memory() -> dict[str, float]:
     """
     import jax
 
-    found = {}
+    used = {}
     for number, device in enumerate(jax.local_devices()):
         stats = device.memory_stats() if device.platform != "cpu" else None
         if stats and "bytes_in_use" in stats:
-            found[f"{device.platform}_{number}_memory_usage_megabytes"] = (
-                stats["bytes_in_use"] / 1e6
-            )
-    return found
+            used[f"{device.platform}_{number}_memory_usage_megabytes"] = stats["bytes_in_use"] / 1e6
+    return used

@@ -165,7 +165,7 @@ def _compiled(programs: Mapping[int, int]) -> str:
     return counts + f", 0 in the {rest} others" * (rest > 0)
 
 
-def findings_text(found: EnsembleAnalysis) -> str:
+def findings_text(analysis: EnsembleAnalysis) -> str:
     """Return the gain of an ensemble over its best member on holdout.
 
     The text also has the weights with their intervals and a comparison with the published method.
@@ -173,24 +173,24 @@ def findings_text(found: EnsembleAnalysis) -> str:
     scores = ["holdout/nll", "holdout/accuracy", "holdout/macro_f1"]
     gains = ["macro F1 gained (95 % interval)", "NLL gained"]
     ways = [["fitted on tune", "pools", "tune/nll", *scores, *gains]]
-    for way in found.pooling_results:
+    for way in analysis.pooling_results:
         values = map(number, (way.tune_nll, way.nll, way.accuracy, way.macro_f1))
         single = max(way.weights) == 1
         differences = ["" if single else gained(way.gain[name]) for name in ("macro_f1", "nll")]
         ways.append([way.name, way.pooling, *values, *differences])
     chosen, solver = (
-        next(way for way in found.pooling_results if way.name.startswith(name))
+        next(way for way in analysis.pooling_results if way.name.startswith(name))
         for name in ("trial", "solver")
     )
     weights = [f"weight in {chosen.name}", "solver's (95 % interval)"]
     members = [["member", "tune/nll alone", "temperature", *weights]]
     for name, nll, temperature, weight, best, ends in zip(
-        found.members,
-        found.single_members,
-        found.temperatures,
+        analysis.members,
+        analysis.single_members,
+        analysis.temperatures,
         chosen.weights,
         solver.weights,
-        found.weights,
+        analysis.weights,
         strict=True,
     ):
         interval = f"{best:.3f} ({ends.low:.3f} to {ends.high:.3f})"

@@ -125,6 +125,6 @@ def sync(config: Config, overrides: Sequence[str]) -> None:
                 + did_you_mean(name, studies(config), "Studies")
             )
         if not config.study and (running := lock_holder(journal.parent)):
-            print(f"{name}: left to {running}; to send it beside that: sync study={name}")
+            print(f"{name}: left to {running}; to send it at the same time: sync study={name}")
             continue
         print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")

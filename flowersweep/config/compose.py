@@ -297,7 +297,7 @@ def _explained(error: Exception, parsed: Sequence[Override]) -> ConfigError:
 
 
 def _known_keys(parsed: Sequence[Override]) -> Mapping[str, Any]:
-    """The keys that exist beside the groups that were chosen."""
+    """The keys that exist in addition to the chosen groups."""
     chosen = tuple(
         o.input_line for o in parsed if o.input_line and o.key_or_group in (*group_names(), "sweep")
     )

@@ -21,7 +21,7 @@ class Role(Enum):
 
     TRAINED = "trained"  # changes what a trial is: hashed into its identity, compared on resume
     SEARCH = "search"  # what a study searches, and how: compared on resume
-    LABEL = "label"  # what the settings beside it are called: compared on resume, never hashed
+    LABEL = "label"  # the name of its group's settings: compared on resume, never hashed
     PLACE = "place"  # where the things of a training lie, and how often they are kept: free
     BUDGET = "budget"  # how much a study does, and who does it: free
     COMMAND = "command"  # an argument of one command: free, and never in a journal
@@ -95,7 +95,7 @@ class Model:
     dropout: float = setting(0.2, low=0, high=0.95, role=TRAINED)
     # name -> model: several backbones side by side, each with a head, in place of one
     members: Any = setting(None, role=TRAINED)
-    # how much the loss of the members' mean probabilities counts beside the loss of each member
+    # the weight of the loss of the members' mean probabilities, next to each member's loss
     ensemble_loss: float | None = setting(None, low=0, high=10, role=TRAINED)
 
 
@@ -198,7 +198,7 @@ class Ensemble:
 class Promotion:
     """How much is trained anew before a model may become the champion."""
 
-    # of the study's best trials, beside the default configuration
+    # of the study's best trials, in addition to the default configuration
     top: int = setting(3, low=0, role=COMMAND)
     # that each is trained with; a single seed says nothing of what others give
     seeds: int = setting(3, low=2, role=COMMAND)
@@ -285,7 +285,7 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Command:
-    """What one command is told: which verb, on what, and where things are. No journal holds it."""
+    """What one command does: which verb, on what, and where things are. No journal holds it."""
 
     verb: Any = setting(None, role=COMMAND)
     study: str | None = setting(None, role=COMMAND)

@@ -30,7 +30,7 @@ NETWORKS = "keras.applications"
 UNFIT = {  # of the right class, and yet not for a study
     "optuna.samplers.CmaEsSampler": "it reads pickles from the notes of trials. Use "
     "`sampler=cma_es`.",
-    "keras_tuner.oracles.GridSearchOracle": "it cannot be told of trials. A grid is sampler=grid.",
+    "keras_tuner.oracles.GridSearchOracle": "it cannot be given trials. A grid is sampler=grid.",
 }
 EXAMPLES = {
     "optimizer": "keras.optimizers.Adam",
@@ -43,8 +43,8 @@ EXAMPLES = {
 
 
 def resolve(spec: Mapping[str, Any], slot: str, trusted: Iterable[str] = ()) -> Callable[..., Any]:
-    """Return what ``spec["_target_"]`` names, which fits ``slot`` and takes the arguments that
-    stand beside it; call nothing.
+    """Return what ``spec["_target_"]`` names, which fits ``slot`` and takes the arguments in
+    ``spec``; call nothing.
 
     ``trusted`` are the user's own modules. Raises ConfigError, before anything of an untrusted
     module is imported, for what the slot does not take, what does not exist, and arguments that are
@@ -112,9 +112,9 @@ def _load_library(target: str, slot: str) -> Callable[..., Any]:
     if target in UNFIT:
         raise ConfigError(f"{_named(slot, target)}: {UNFIT[target]}")
     if slot in BASES and module == BASES[slot][0]:
-        found = _load(module, name, slot, target)
-        if isinstance(found, type) and issubclass(found, _base(slot)):
-            return found
+        loaded = _load(module, name, slot, target)
+        if isinstance(loaded, type) and issubclass(loaded, _base(slot)):
+            return loaded
     elif slot == "backbone" and module.startswith(NETWORKS):
         public = _load(NETWORKS, name, slot, target)
         if inspect.isfunction(public) and module in (NETWORKS, *_families()):
@@ -134,28 +134,28 @@ def _load_own(target: str, slot: str, trusted: tuple[str, ...]) -> Callable[...,
             f"{_named(slot, target)}: this slot takes {_taken(slot)}. If the module is your "
             f"own: trusted_modules=[{root}]"
         )
-    found = _load(module, target.rpartition(".")[2], slot, target)
-    if isinstance(found, type) and slot in BASES and not issubclass(found, _base(slot)):
+    loaded = _load(module, target.rpartition(".")[2], slot, target)
+    if isinstance(loaded, type) and slot in BASES and not issubclass(loaded, _base(slot)):
         raise ConfigError(
             f"{_named(slot, target)}: it must be a subclass of {'.'.join(BASES[slot][1:])}"
         )
-    home = str(getattr(found, "__module__", None))
-    if home.split(".")[0] != root and not isinstance(found, functools.partial):
+    home = str(getattr(loaded, "__module__", None))
+    if home.split(".")[0] != root and not isinstance(loaded, functools.partial):
         raise ConfigError(
             f"{_named(slot, target)}: {module} only imports it, from {home}. Write a "
             f"function of {module} that calls it"
         )
-    return found
+    return loaded
 
 
 def _load(module: str, name: str, slot: str, target: str) -> Callable[..., Any]:
     try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+        loaded: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{_named(slot, target)} cannot be imported: {error}") from error
-    if not callable(found):
+    if not callable(loaded):
         raise ConfigError(f"{_named(slot, target)} is not callable")
-    return found
+    return loaded
 
 
 def _base(slot: str) -> type:
@@ -174,7 +174,7 @@ def _families() -> list[str]:
 
 
 def _taken(slot: str) -> str:
-    """Say what a slot takes beside code of the user's own."""
+    """Say what a slot takes besides the user's own code."""
     taken = [f"a name ({', '.join(sorted(REGISTRY[slot]))})"] if REGISTRY[slot] else []
     if slot in BASES:
         taken.append(

@@ -64,7 +64,7 @@ def never_prunes(config: Config) -> bool:
 
 
 def uses_threads(config: Experiment) -> bool:
-    """Say whether several trials are trained beside each other in this process."""
+    """Say whether several trials are trained at the same time in this process."""
     return config.sweep.workers > 1 and config.executor.get("_target_") == "threads"
 
 

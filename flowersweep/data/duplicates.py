@@ -195,11 +195,11 @@ def hashes(images: Tiny) -> Hashes:
     return packed
 
 
-def near(found: Hashes, images: Tiny) -> Rows:
+def near(hashes: Hashes, images: Tiny) -> Rows:
     """Return the pairs (m, 2) with close hashes and correlated images, the smaller index first."""
     pairs = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(found), BLOCK):
-        block, rest = found[start : start + BLOCK, np.newaxis], found[np.newaxis, start:]
+    for start in range(0, len(hashes), BLOCK):
+        block, rest = hashes[start : start + BLOCK, np.newaxis], hashes[np.newaxis, start:]
         apart = np.bitwise_count(block[..., 0] ^ rest[..., 0])
         apart += np.bitwise_count(block[..., 1] ^ rest[..., 1])
         one, other = np.nonzero(apart <= REACH)
@@ -227,11 +227,11 @@ def _cells(count: int) -> npt.NDArray[np.float32]:
     return shares
 
 
-def describe(found: Duplicates, examples: int = 2) -> str:
+def describe(duplicates: Duplicates, examples: int = 2) -> str:
     """Describe how many pairs each two parts have in common, with some examples."""
     parts = []
     for first, second in [(a, b) for n, a in enumerate(PARTS) for b in PARTS[n:]]:
-        pairs = found.between(first, second)
+        pairs = duplicates.between(first, second)
         where = f"within {first}" if first == second else f"between {first} and {second}"
         some = ", ".join(f"{one} = {other}" for one, other in pairs[:examples])
         if pairs:

@@ -1,5 +1,5 @@
-"""What an ensemble gains: its weights fitted on tune in the usual ways, each told on holdout beside
-the best member.
+"""What an ensemble gains: its weights fitted on tune in the usual ways, each reported on holdout
+next to the best member.
 """
 
 from __future__ import annotations

@@ -99,9 +99,9 @@ def load_members(config: Config) -> Members | None:
         raise ConfigError("sweep.objectives: an ensemble takes no time of training: leave time out")
     chosen = list(
         dict.fromkeys(
-            found
+            member
             for asked in config.ensemble.members
-            for found in _trials(studies, str(asked), config.ensemble.top)
+            for member in _trials(studies, str(asked), config.ensemble.top)
         )
     )
     if len(chosen) < 2:
@@ -138,7 +138,7 @@ def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
     record = _load_study(studies, study)
     trials = record.trials
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    kept = [
+    with_logits = [
         trial
         for trial in complete
         if (studies / study / "trials" / str(trial.number) / "logits.npz").exists()
@@ -147,7 +147,7 @@ def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
         sign = 1 if record.started.direction == "minimize" else -1
         return [
             (study, trial.number)
-            for trial in sorted(kept, key=lambda trial: sign * (trial.value or 0.0))[:top]
+            for trial in sorted(with_logits, key=lambda trial: sign * (trial.value or 0.0))[:top]
         ]
     known = {str(trial.number) for trial in complete}
     if number not in known:
@@ -155,7 +155,7 @@ def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
             f'study "{study}" has no complete trial {number}. '
             + did_you_mean(number, known, "Complete trials")
         )
-    if number not in {str(trial.number) for trial in kept}:
+    if number not in {str(trial.number) for trial in with_logits}:
         why = (
             "it took the result of another trial"
             if trials[int(number)].reused is not None
@@ -163,7 +163,7 @@ def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
         )
         raise StudyError(
             f"{study}:{number} has no logits any more ({why}). With logits: "
-            f"{', '.join(str(trial.number) for trial in kept)}"
+            f"{', '.join(str(trial.number) for trial in with_logits)}"
         )
     return [(study, int(number))]
 
@@ -203,12 +203,12 @@ def _images(studies: Path, names: Mapping[str, None]) -> tuple[Data, str]:
         for name, first in started.items()
     }
     if len(set(seen.values())) > 1:
-        told = "; ".join(
+        folders = "; ".join(
             f"{name}: digest {digest}, data.split_seed={seed}"
             for name, (digest, seed) in seen.items()
         )
         raise StudyError(
-            f"the members saw other images, or other halves of val ({told}): pool trials "
+            f"the members saw other images, or other halves of val ({folders}): pool trials "
             "that saw the same"
         )
     first = next(iter(started.values()))

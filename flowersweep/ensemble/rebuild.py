@@ -80,8 +80,8 @@ def rebuild_member(
     )
     stage, _ = trial.stage_at(own, trained.epoch - 1, workshop)
     assert trained.state is not None
-    found = stage.logits(trained.state, "tune")
-    apart = float(np.abs(probabilities(found) - probabilities(tune.astype(np.float32))).max())
+    logits = stage.logits(trained.state, "tune")
+    apart = float(np.abs(probabilities(logits) - probabilities(tune.astype(np.float32))).max())
     if not apart < ALIKE:
         how = f"read from {path}" if path else "trained again"
         raise StudyError(

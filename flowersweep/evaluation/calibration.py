@@ -25,7 +25,7 @@ from flowersweep.evaluation.scores import (
 Reals32 = npt.NDArray[np.float32]
 
 COLDEST, HOTTEST = 0.05, 20.0
-# as in Guo et al.: the error depends on their number, so that it is told only together with it
+# as in Guo et al.: the error depends on their number, so that it is reported only together with it
 BINS = 15
 
 
@@ -149,7 +149,7 @@ def _slope(below: Reals32, scratch: Reals32, right: float, inverse: float) -> tu
     was taken.
 
     float32 is enough: the largest logit adds exactly 0 to both moments, so nothing small is lost
-    beside it.
+    next to it.
     """
     weights = np.exp(np.multiply(below, np.float32(inverse), out=scratch), out=scratch)
     total = weights.sum(axis=1)

@@ -1,5 +1,5 @@
-"""How the predictions of several models are best put together, fitted on one set of images and told
-on another.
+"""How the predictions of several models are best put together, fitted on one set of images and
+reported on another.
 
 Each member gets a temperature of its own first: pooled as they are, the boldest would outvote the
 others.

@@ -58,8 +58,8 @@ def wilson(right: int, images: int, *, confidence: float = 0.95) -> Interval:
     """Return the interval of an accuracy of ``right`` of ``images`` (Wilson 1927): it holds near 1,
     where that of Wald does not.
     """
-    found = stats.binomtest(right, images).proportion_ci(confidence, method="wilson")
-    return Interval(float(found.low), float(found.high))
+    interval = stats.binomtest(right, images).proportion_ci(confidence, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
 
 
 def macro_f1_interval(

@@ -104,7 +104,7 @@ def _on_the_simplex(loss: Callable[[Reals], tuple[float, Reals]], members: int) 
     """Return where a convex loss, given with its gradient, is smallest among weights of at least 0
     with sum 1.
     """
-    found = minimize(
+    solution = minimize(
         loss,
         np.full(members, 1 / members),
         jac=True,
@@ -113,6 +113,6 @@ def _on_the_simplex(loss: Callable[[Reals], tuple[float, Reals]], members: int) 
         constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1, "jac": np.ones_like},
         options={"ftol": 1e-12, "maxiter": 500},
     )
-    weights: Reals = np.where(found.x < 1e-9, 0, found.x)
+    weights: Reals = np.where(solution.x < 1e-9, 0, solution.x)
     weights /= weights.sum()
     return weights

@@ -168,7 +168,7 @@ def require_room(
     if room == 0:
         asked = ", ".join(f"{name}: {amount:g}" for name, amount in wanted.items())
         there = (
-            "; ".join(f"{told} ({times} x)" for told, times in Counter(map(_named, nodes)).items())
+            "; ".join(f"{name} ({times} x)" for name, times in Counter(map(_named, nodes)).items())
             or "none"
         )
         raise ConfigError(

@@ -47,7 +47,7 @@ class Threads:
         self._trainer, self._warm, self._first = trainer, set[Any](), threading.Lock()
         self._tasks: list[SimpleQueue[Task | None]] = [SimpleQueue() for _ in range(slots)]
         self._slot_of: dict[int, int] = {}  # trial -> its thread
-        self._reached: dict[int, int] = {}  # trial -> epochs that it was told to train
+        self._reached: dict[int, int] = {}  # trial -> epochs that it was asked to train
         self._due: dict[int, int] = {}  # trial -> the logical time of its next answer
         self._answers: dict[int, Message] = {}  # that have come before their turn
         self._inbox: SimpleQueue[Message | BaseException | None] = SimpleQueue()

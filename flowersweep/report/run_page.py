@@ -40,7 +40,7 @@ def write_run_report(run: RecordedRun, path: Path, cache: Path) -> Path:
     at hand.
     """
     predicted = _predictions(run.file("evaluation/logits.npz"))
-    started = float(run.tags.get("flowersweep.begun", 0)) / 1000
+    started = float(run.tags.get("flowersweep.started", 0)) / 1000
     sections = [
         _run(run),
         _training(run),

@@ -1,4 +1,4 @@
-"""How far a study is, read beside whoever runs it: one screen, or one line a study."""
+"""How far a study is, read while it may still run: one screen, or one line a study."""
 
 from __future__ import annotations
 
@@ -64,48 +64,48 @@ def status(folder: Path) -> Status:
     )
 
 
-def screen(found: Status) -> str:
+def screen(status: Status) -> str:
     """Return what is said of one study."""
     now = (
-        f"run by {found.holder}"
-        if found.holder
-        else f"nobody runs it; last event {_ago(time.time() - found.newest)}"
+        f"run by {status.holder}"
+        if status.holder
+        else f"nobody runs it; last event {_ago(time.time() - status.newest)}"
     )
     lines = [
-        f'study "{found.name}": {now}',
-        f"trials:     {found.counts}; {found.wanted} are wanted",
+        f'study "{status.name}": {now}',
+        f"trials:     {status.counts}; {status.wanted} are wanted",
     ]
-    if found.best is not None:
+    if status.best is not None:
         lines.append(
-            f"best:       trial {found.best.number}, {found.objective} "
-            f"{found.best.value:.4f}, {_params(found.best)}"
+            f"best:       trial {status.best.number}, {status.objective} "
+            f"{status.best.value:.4f}, {_params(status.best)}"
         )
-    if found.rate:
+    if status.rate:
         lines.append(
-            f"rate:       {found.rate:.3g} trials a minute"
-            + (f", about {duration(60 * found.left)} left" if found.left else "")
+            f"rate:       {status.rate:.3g} trials a minute"
+            + (f", about {duration(60 * status.left)} left" if status.left else "")
         )
-    open_ = "in flight:  " if found.holder else "to go on:   "
+    open_ = "in flight:  " if status.holder else "to go on:   "
     lines += [
         f"{open_}trial {r.number}{_epoch(r)}, {_params(r)}"
-        for r in found.records
+        for r in status.records
         if r.ended is None
     ][:8]
-    failed = [r for r in found.records if r.ended and r.state == "failed"]
+    failed = [r for r in status.records if r.ended and r.state == "failed"]
     lines += [f"failed:     trial {r.number}: {r.ended.reason}" for r in failed[-3:] if r.ended]
     return "\n".join(lines)
 
 
-def line(found: Status) -> str:
+def line(status: Status) -> str:
     """Return what is said of one study among others."""
-    told = (
-        f"best {found.best.value:.4f} (trial {found.best.number})"
-        if found.best
+    score = (
+        f"best {status.best.value:.4f} (trial {status.best.number})"
+        if status.best
         else "nothing complete"
     )
-    left = f", {duration(60 * found.left)} left" if found.left else ""
-    now = f"running{left}" if found.holder else _ago(time.time() - found.newest)
-    return f"{found.name:24} {found.counts:36} {told:26} {now}"
+    left = f", {duration(60 * status.left)} left" if status.left else ""
+    now = f"running{left}" if status.holder else _ago(time.time() - status.newest)
+    return f"{status.name:24} {status.counts:36} {score:26} {now}"
 
 
 def _params(record: TrialRecord) -> str:

@@ -121,9 +121,9 @@ class StudyView:
         if not path.exists():
             return None
         try:
-            kept = read_arrays(path)
+            arrays = read_arrays(path)
             return Predictions(
-                *(kept[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels"))
+                *(arrays[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels"))
             )
         except (StudyError, KeyError) as error:
             log.warning("predictions are left out of the report: %s", error)

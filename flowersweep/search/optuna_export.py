@@ -118,14 +118,14 @@ class OptunaExporter:
                 f'sweep.optuna_storage holds the study "{started.study}" by another objective: '
                 "delete it there, or mirror it elsewhere"
             )
-        if study.user_attrs.get("begun", started.time) != started.time or (
-            study.trials and "begun" not in study.user_attrs
+        if study.user_attrs.get("started", started.time) != started.time or (
+            study.trials and "started" not in study.user_attrs
         ):
             raise StudyError(
                 f'sweep.optuna_storage holds another study "{started.study}": delete it there, or '
                 "name this one otherwise (study=NAME)"
             )
-        study.set_user_attr("begun", started.time)
+        study.set_user_attr("started", started.time)
         study.set_user_attr("objectives", self._names)
         self._study = study._study_id
         for trial in self._storage.get_all_trials(self._study, deepcopy=False):

@@ -103,11 +103,11 @@ def _write_evaluation(target: Path, path: Path, classes: Sequence[str] | None) -
                 ["class", "precision", "recall", "f1", "support"],
                 _class_rows(names, logits, labels),
             )
-            found = reliability(logits, labels)
+            bins = reliability(logits, labels)
             _write_table(
                 target / f"calibration_{split}.csv",
                 ["confidence up to", "images", "confidence", "accuracy"],
-                _bins(found),
+                _bins(bins),
             )
     (target / "logits.npz").symlink_to(
         path.resolve()

@@ -19,7 +19,7 @@ class Cursor:
     """What the store has: a number of bytes of the journal, and the runs made from them."""
 
     store: str
-    begun: float = 0.0  # time of the study's first event; it tells studies of one name apart
+    started: float = 0.0  # time of the study's first event; it tells studies of one name apart
     offset: int = 0  # bytes of whole events
     runs: dict[int | None, str] = field(default_factory=dict)  # by trial; None: the study's own
 
@@ -34,7 +34,12 @@ class Cursor:
             for trial, run in self.runs.items()
             if trial is None or trial in open_
         }
-        content = {"store": self.store, "begun": self.begun, "offset": self.offset, "runs": runs}
+        content = {
+            "store": self.store,
+            "started": self.started,
+            "offset": self.offset,
+            "runs": runs,
+        }
         write_bytes(path, json.dumps(content).encode(), durable=False)  # it only saves work
 
 
@@ -49,7 +54,7 @@ def read(path: Path, store: str, journal: Path) -> Cursor:
             None if trial == "study" else int(trial): str(run)
             for trial, run in stored["runs"].items()
         }
-        cursor = Cursor(stored["store"], float(stored["begun"]), int(stored["offset"]), runs)
+        cursor = Cursor(stored["store"], float(stored["started"]), int(stored["offset"]), runs)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Cursor(store)
     return cursor if cursor.store == store and _of(cursor, journal) else Cursor(store)
@@ -60,7 +65,7 @@ def _of(cursor: Cursor, journal: Path) -> bool:
     events, _ = journals.read_events(journal, most=1)
     if (
         not events
-        or events[0].time != cursor.begun
+        or events[0].time != cursor.started
         or not 0 < cursor.offset <= journal.stat().st_size
     ):
         return False

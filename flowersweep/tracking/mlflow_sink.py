@@ -71,7 +71,7 @@ class MlflowSink:
                 self._begin(cursor.Cursor(self._cursor.store))
             raise
         shipped, self._folded = self._folded, 0
-        self._cursor.begun, self._cursor.offset = self._fold.study.time, self._offset
+        self._cursor.started, self._cursor.offset = self._fold.study.time, self._offset
         self._cursor.write(self.journal.with_name("shipped.json"), self._fold.open)
         return shipped
 

@@ -106,7 +106,7 @@ class MlflowProjection:
         """Return the tags that tell this study's runs from an earlier study of its name."""
         return {
             "flowersweep.study": self.study.study,
-            "flowersweep.begun": str(_milliseconds(self.study.time)),
+            "flowersweep.started": str(_milliseconds(self.study.time)),
         }
 
     def _take(self, event: Event, changes: dict[int | None, RunUpdate]) -> None:

@@ -87,7 +87,7 @@ def load_run(run: str, tracking: Tracking, dir: Path, into: Path) -> RecordedRun
     missing = [name for name in ("config.yaml", "provenance.json") if not (files / name).exists()]
     if missing:
         raise TrackingError(
-            f"the run {run} has no {' and no '.join(missing)}: it was not ended, or not begun by "
+            f"the run {run} has no {' and no '.join(missing)}: it was not ended, or not started by "
             "flowersweep"
         )
     return RecordedRun(
@@ -150,7 +150,7 @@ def attach_files(runs_files: Mapping[str, list[Path]], tracking: Tracking, dir: 
         raise store.unreachable(store.address(tracking, dir), error) from error
 
 
-def changes(found: RecordedRun, tracking: Tracking, dir: Path, into: Path) -> Path | None:
+def changes(recorded: RecordedRun, tracking: Tracking, dir: Path, into: Path) -> Path | None:
     """Return the path of the diff of a run's code against its git commit; None if there is none.
 
     Raises:
@@ -158,7 +158,7 @@ def changes(found: RecordedRun, tracking: Tracking, dir: Path, into: Path) -> Pa
     """
     from mlflow.exceptions import MlflowException
 
-    client, run = store.client(tracking, dir), str(found.parent or found.run)
+    client, run = store.client(tracking, dir), str(recorded.parent or recorded.run)
     try:
         if not any(file.path == "code.diff" for file in client.list_artifacts(run)):
             return None
@@ -184,7 +184,7 @@ def _trial(client: MlflowClient, run: str) -> Run:
             "yet: name a trial's run"
         )
     tags = {
-        key: mlflow_run.data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")
+        key: mlflow_run.data.tags[key] for key in ("flowersweep.study", "flowersweep.started")
     } | {"flowersweep.trial": best}
     trials = runs.search(client, [mlflow_run.info.experiment_id], tags)
     if not trials:

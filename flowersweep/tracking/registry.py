@@ -237,7 +237,7 @@ def _best_run(store: MlflowClient, study: str) -> str:
         raise TrackingError(
             f'the study "{study}" has no best trial yet: let it finish, or name a run: run=ID'
         )
-    tags = {key: matches[0].data.tags[key] for key in ("flowersweep.study", "flowersweep.begun")}
+    tags = {key: matches[0].data.tags[key] for key in ("flowersweep.study", "flowersweep.started")}
     trials = runs.search(store, experiments, tags | {"flowersweep.trial": best})
     if not trials:
         raise TrackingError(

@@ -125,7 +125,7 @@ class TrainingContext:
         return SharedArrays(self.runtime, dataset, classifier, train, parts)
 
     def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
-        if classifier.members:  # each has its own in the cache, alone or beside others
+        if classifier.members:  # each has its own in the cache, alone or with others
             each = [self._features(dataset, member) for member in classifier.members]
             return {
                 name: np.concatenate([features[name] for features in each], axis=1)
@@ -236,7 +236,7 @@ def _head() -> tuple[type[HeadStage | FinetuneStage], Any]:
 
 
 def _static(config: Experiment) -> dict[str, Any]:
-    """What a step is made of beside its callables."""
+    """What a step is made of besides its callables."""
     train = config.train
     return {
         "averaging": train.ema_half_life > 0,

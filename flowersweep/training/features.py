@@ -48,14 +48,14 @@ def load_or_compute_features(
     """
     folder = feature_dir(dataset, classifier, runtime, cache)
     extract = extractor(classifier, runtime)
-    found = {}
+    features = {}
     for name, split in dataset.splits.items():
         path, rows = (
             folder / f"{name}.npy",
             _rows(split, dataset, extract, max(batch, runtime.replicas), progress),
         )
-        found[name] = _local(path, rows) if runtime.hosts == 1 else _common(path, rows, runtime)
-    return found
+        features[name] = _local(path, rows) if runtime.hosts == 1 else _common(path, rows, runtime)
+    return features
 
 
 def feature_dir(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
@@ -73,8 +73,8 @@ def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
     with _alone(path):
         if (stored := _stored(path)) is None:
             _keep(path, np.concatenate(list(rows)))
-    kept: np.ndarray = np.load(path, mmap_mode="r") if stored is None else stored
-    return kept
+    features: np.ndarray = np.load(path, mmap_mode="r") if stored is None else stored
+    return features
 
 
 def _common(path: Path, rows: Iterator[np.ndarray], runtime: Runtime) -> np.ndarray:
@@ -83,8 +83,8 @@ def _common(path: Path, rows: Iterator[np.ndarray], runtime: Runtime) -> np.ndar
     """
     if runtime.broadcast_bytes(b"kept" if _stored(path) is not None else b""):
         sent = io.BytesIO(runtime.broadcast_bytes(path.read_bytes() if runtime.host == 0 else None))
-        kept: np.ndarray = np.load(sent)
-        return kept
+        features: np.ndarray = np.load(sent)
+        return features
     computed = np.concatenate(list(rows))
     if runtime.host == 0:
         _keep(path, computed)

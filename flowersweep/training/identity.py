@@ -1,4 +1,4 @@
-"""When two configurations are one and the same training: what does not count beside which values,
+"""When two configurations are one and the same training: which values make another key irrelevant,
 and the identity that is left.
 """
 
@@ -51,7 +51,7 @@ def identity(config: Experiment, replicas: int, images: str = "") -> str:
 
 def canonical(config: Experiment, replicas: int) -> Settings:
     """Return the settings that count, by dotted path: no labels, and nothing that has no effect
-    beside the others.
+    given the others.
 
     A focal loss with gamma 0 is cross entropy, since only the name tells them apart.
     """

@@ -1,7 +1,7 @@
 """Several hosts, one study: host 0 asks, tells and writes; the others compute what it computes,
 order by order.
 
-A computation that needs all devices is begun by all processes, with the same calls in the same
+A computation that needs all devices is started by all processes, with the same calls in the same
 order. Host 0 names each one to the others before it begins it. What fails a trial, a loss that is
 not finite, does so on all of them; any other error ends them all.
 """

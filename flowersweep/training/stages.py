@@ -59,7 +59,7 @@ class EpochPlan:
     losses: Sequence[Any] = ()  # of the steps that are done
 
 
-# is told the state and the losses after each step that can be gone on from
+# receives the state and the losses after each step that can be gone on from
 OnStep = Callable[[State, Sequence[Any]], None]
 
 
@@ -259,8 +259,8 @@ class FinetuneStage:
             np.ascontiguousarray(kernel.T),
             bias,
         ]
-        begun = self.program.init(trainable, [v.value for v in network.non_trainable_variables])
-        state: State = self.shared.runtime.replicate(begun)
+        fresh = self.program.init(trainable, [v.value for v in network.non_trainable_variables])
+        state: State = self.shared.runtime.replicate(fresh)
         return state
 
     def epoch(
@@ -287,10 +287,10 @@ class FinetuneStage:
         batches = padded(
             dataset.splits[split], dataset.image_size, 32 * runtime.replicas, rows, keep=True
         )
-        found = [
+        batches_of_logits = [
             runtime.gather(self._predict(state, runtime.shard_batch(images))) for images in batches
         ]
-        return np.concatenate(found)[: len(rows)]
+        return np.concatenate(batches_of_logits)[: len(rows)]
 
     @staticmethod
     def head(state: State) -> tuple[np.ndarray, np.ndarray]:

@@ -213,8 +213,8 @@ def mean_log_probs(logits: Array) -> Array:
 
 def _clipped(gradients: list[Array], norm: Array) -> list[Array]:
     """Scale the gradients down to a global norm (Pascanu et al. 2013, algorithm 1)."""
-    found = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))
-    return [g * jnp.minimum(1.0, norm / jnp.maximum(found, 1e-12)) for g in gradients]
+    total_norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))
+    return [g * jnp.minimum(1.0, norm / jnp.maximum(total_norm, 1e-12)) for g in gradients]
 
 
 def _updated(

@@ -48,7 +48,7 @@ def advance(
     each epoch of the segment gave.
 
     A pure function of its arguments: advanced again, in this process or another, it returns the
-    same numbers. ``keep`` is told of every checkpoint on the way that the segment can be gone on
+    same numbers. ``keep`` receives every checkpoint on the way that the segment can be gone on
     from. Raises TrialFailed if a loss or a score is not finite, or the memory of the device is not
     enough.
     """

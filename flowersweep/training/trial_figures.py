@@ -1,4 +1,4 @@
-"""The pictures that a trial leaves beside its logits: how its learning rate ran, and what
+"""The pictures that a trial saves with its logits: how its learning rate ran, and what
 augmentation showed the network.
 
 Both are made where the trial is trained and lie in its folder, since the shipper knows the journal
@@ -46,10 +46,10 @@ def draw_figures(config: Experiment, workshop: TrainingContext, *, best: bool) -
     """Return the pictures of a trial by name: the schedule and, if it is the best so far, the
     augmentation.
     """
-    found = {SCHEDULE: schedule(stage_schedules(config, workshop)).encode()}
+    figures = {SCHEDULE: schedule(stage_schedules(config, workshop)).encode()}
     if best and (sheet := augmentation(config, workshop)) is not None:
-        found[AUGMENTATION] = compress(sheet)
-    return found
+        figures[AUGMENTATION] = compress(sheet)
+    return figures
 
 
 def stage_schedules(config: Experiment, workshop: TrainingContext) -> list[StageSchedule]:
@@ -57,7 +57,7 @@ def stage_schedules(config: Experiment, workshop: TrainingContext) -> list[Stage
     the step.
     """
     whole, head = config.train.all_epochs, config.train.all_epochs - config.train.epochs
-    found = []
+    curves = []
     for begin, end in pairwise(sorted({0, head, whole})):
         stage, _ = trial.stage_at(config, begin, workshop)
         numbers = trial.hyperparameters(config, begin, 1, workshop.runtime.replicas)
@@ -65,8 +65,8 @@ def stage_schedules(config: Experiment, workshop: TrainingContext) -> list[Stage
         rates = numbers["train"]["learning_rate"] * curve(
             stage.program.recipe.schedule, numbers["schedule"]
         )
-        found.append(StageSchedule(title, begin, end, rates))
-    return found
+        curves.append(StageSchedule(title, begin, end, rates))
+    return curves
 
 
 def schedule(stages: Sequence[StageSchedule]) -> str:
@@ -118,8 +118,8 @@ def _panel(stage: StageSchedule, left: float, right: float) -> Iterator[str]:
         yield f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{bottom}" y2="{bottom + 4}" stroke="#333"/>'
         yield f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle">{epoch}</text>'
     yield f'<text x="{(left + right) / 2:.1f}" y="{HEIGHT - 8}" text-anchor="middle">epoch</text>'
-    beside = f"translate({left - LEFT + 12:.1f} {(TOP + bottom) / 2:.1f}) rotate(-90)"
-    yield f'<text transform="{beside}" text-anchor="middle">learning rate</text>'
+    transform = f"translate({left - LEFT + 12:.1f} {(TOP + bottom) / 2:.1f}) rotate(-90)"
+    yield f'<text transform="{transform}" text-anchor="middle">learning rate</text>'
     points = " ".join(
         f"{x:.1f},{y:.1f}" for x, y in zip(across.tolist(), down.tolist(), strict=True)
     )

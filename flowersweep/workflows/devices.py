@@ -59,7 +59,7 @@ def _with_workers(config: Config, pool: WorkerPool | None, journal: Journal) -> 
     on it.
     """
     runtime = start_runtime(config, platform="cpu")
-    if pool is None:  # there is nothing to train: what the study was begun on
+    if pool is None:  # there is nothing to train: what the study was started on
         settings = StudyRecord(journal.events[:1]).started.settings if journal.events else {}
         return replace(runtime, replicas=settings.get("replicas", runtime.replicas))
     facts = pool.wait_until_ready()

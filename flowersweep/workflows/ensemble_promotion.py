@@ -107,13 +107,13 @@ def run_ensemble_promotion(
         watch=watch,
     )
     require_all(outcome, count)
-    told = {
+    evidence = {
         "study": config.study,
         "picked_from": len(study.trials),
         "members": _weights(known, entries),
         "weighed": list(entries)[-1],
     }
-    return decide(again, rounds, outcome.trials[:count], against, told)
+    return decide(again, rounds, outcome.trials[:count], against, evidence)
 
 
 def is_ensemble_study(config: Config) -> bool:
@@ -136,15 +136,15 @@ def _entries(
         name: {"weights": ways[name][0].tolist(), "pooling": ways[name][1]}
         for name in (SINGLE, UNIFORM)
     }
-    found = {
+    pool = {
         "weights": [weight / sum(weights) for weight in weights],
         "pooling": chosen.params.get("pooling", fixed),
     }
     known = [
-        np.allclose(found["weights"], each["weights"]) and found["pooling"] == each["pooling"]
+        np.allclose(pool["weights"], each["weights"]) and pool["pooling"] == each["pooling"]
         for each in entries.values()
     ]
-    return entries if any(known) else {**entries, f"trial {chosen.number}": found}
+    return entries if any(known) else {**entries, f"trial {chosen.number}": pool}
 
 
 def _weights(members: Members, entries: Mapping[str, Params]) -> list[dict[str, Any]]:

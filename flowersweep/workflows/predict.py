@@ -135,12 +135,12 @@ def labels(model: Any, batches: Iterator[np.ndarray], count: int) -> Iterator[tu
             [model.predict_on_batch(view)[: len(images)] for view in tta_views(full, count)]
         )
         plain = logits[0].argmax(axis=1)
-        found = (
+        labels = (
             plain
             if count == 1
             else np.mean([probabilities(view) for view in logits], axis=0).argmax(axis=1)
         )
-        yield from zip(found.tolist(), plain.tolist(), strict=True)
+        yield from zip(labels.tolist(), plain.tolist(), strict=True)
 
 
 def _require_fit(dataset: Dataset, facts: dict[str, Any], split: str) -> None:

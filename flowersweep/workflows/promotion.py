@@ -1,7 +1,7 @@
 """From a study to a champion: its best configurations are trained anew with fresh seeds, and the
 gate decides.
 
-What is trained is a study of its own beside the first, ``NAME-promotion-...``, with the same
+What is trained is a study of its own next to the first, ``NAME-promotion-...``, with the same
 coordinator, journal and tracking: killed, it goes on, and asked again it trains nothing.
 """
 
@@ -232,7 +232,7 @@ def run_promotion(
 
 
 def journal_words(overrides: Sequence[str]) -> list[str]:
-    """Return the words that a study was begun with, less those that a journal, which may be
+    """Return the words that a study was started with, less those that a journal, which may be
     somebody else's, must not say.
 
     Which modules and which cluster are trusted, and where else configurations lie, is for the
@@ -253,7 +253,7 @@ def retraining_config(
     ``config`` names the first study.
     """
     # logits are never removed, or asking for fewer seeds would remove what was trained
-    kept: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "n_trials": count,
         "save_predictions_of_best": KEEP_ALL,
         "space": {},
@@ -267,7 +267,7 @@ def retraining_config(
         engine="optuna",
         sampler={"_target_": "optuna.samplers.RandomSampler", "name": "random"},
         pruner={"_target_": "optuna.pruners.NopPruner", "name": "none"},
-        sweep=replace(base.sweep, **kept, **of_sweep),
+        sweep=replace(base.sweep, **settings, **of_sweep),
     )
 
 
@@ -339,12 +339,12 @@ def promotion_evidence(config: Config) -> dict[str, str]:
     """
     folder = study_folder(config)
     study = read_study(folder)
-    told = (
+    best = (
         describe_best(folder, study.best, len(study.trials), study.started.objective)
         if study
         else None
     )
-    return {"flowersweep.claim": told} if told else {}
+    return {"flowersweep.claim": best} if best else {}
 
 
 def _require_same(started: StudyStarted, now: Config) -> None:
@@ -355,7 +355,7 @@ def _require_same(started: StudyStarted, now: Config) -> None:
     new = json.loads(json.dumps(settings_with_role(now, TRAINED)))
     if changed := describe_changes(old, new):
         raise StudyError(
-            "the study was begun with other settings than its words mean now "
+            "the study was started with other settings than its words mean now "
             f"({'; '.join(changed)}): take the changes back"
         )
 
@@ -378,16 +378,16 @@ def decide(
     complete = {
         name: [trial for trial in of if trial.state == "complete"] for name, of in by_name.items()
     }
-    kept = {name: [_kept(folder, trial) for trial in of] for name, of in complete.items() if of}
-    if all(len(of) < 2 for of in kept.values()):
+    logits = {name: [_kept(folder, trial) for trial in of] for name, of in complete.items() if of}
+    if all(len(of) < 2 for of in logits.values()):
         raise StudyError(
             f"too few trainings of {config.study} were completed to decide; the reasons: "
             f"status study={config.study}"
         )
-    found = [_candidate(name, complete[name], kept[name], points) for name in kept]
-    chosen = found[select_one_se(found, maximize=maximize)]
+    candidates = [_candidate(name, complete[name], logits[name], points) for name in logits]
+    chosen = candidates[select_one_se(candidates, maximize=maximize)]
     best = (max if maximize else min)(complete[chosen.name], key=lambda trial: trial.value or 0.0)
-    labels = kept[chosen.name][0]["holdout_labels"]
+    labels = logits[chosen.name][0]["holdout_labels"]
     workshop = TrainingContext(
         start(Path(config.dir) / "cache" / "compiled"),
         Path(config.dir) / "cache",
@@ -405,7 +405,7 @@ def decide(
         challenger = f"run {run}, of {len(trials)} trainings"
         # itself is no challenger
         comparison = 1 if run == against.run else against.count_comparison(challenger=challenger)
-        seeds = [each.holdout for each in found]
+        seeds = [each.holdout for each in candidates]
         verdict = compare_with_champion(
             chosen.holdout, against.logits, labels, seeds, comparison=comparison
         )
@@ -419,10 +419,10 @@ def decide(
             f"{len(chosen.tune)} seeds on tune"
         ),
         "objective": config.sweep.objective,
-        "candidates": [_told(each, complete[each.name]) for each in found],
-        "images": {"tune": len(kept[chosen.name][0]["tune_labels"]), "holdout": len(labels)},
+        "candidates": [_told(each, complete[each.name]) for each in candidates],
+        "images": {"tune": len(logits[chosen.name][0]["tune_labels"]), "holdout": len(labels)},
         "promoted": _promoted(
-            kept[chosen.name][complete[chosen.name].index(best)],
+            logits[chosen.name][complete[chosen.name].index(best)],
             None if against is None else against.logits,
         ),
         "against_champion": None
@@ -435,22 +435,22 @@ def decide(
 def _candidate(
     name: str,
     trials: Sequence[TrialRecord],
-    kept: Sequence[Mapping[str, np.ndarray]],
+    logits: Sequence[Mapping[str, np.ndarray]],
     points: Retrained,
 ) -> Candidate:
     return Candidate(
         name,
         points.changes(name),
         [trial.value or 0.0 for trial in trials],
-        [each["holdout"].astype(np.float32) for each in kept],
+        [each["holdout"].astype(np.float32) for each in logits],
     )
 
 
-def _promoted(kept: Mapping[str, np.ndarray], against: np.ndarray | None) -> dict[str, Any]:
+def _promoted(arrays: Mapping[str, np.ndarray], against: np.ndarray | None) -> dict[str, Any]:
     """What the one model that is registered has on holdout: its accuracy with Wilson's interval,
     and McNemar's test with the champion.
     """
-    logits, labels = kept["holdout"].astype(np.float32), kept["holdout_labels"]
+    logits, labels = arrays["holdout"].astype(np.float32), arrays["holdout_labels"]
     right = accuracy(logits, labels)
     test = (
         None

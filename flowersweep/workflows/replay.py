@@ -79,7 +79,7 @@ def agreeing(a: float, b: float) -> int:
 
 
 def replay(
-    found: RecordedRun,
+    run: RecordedRun,
     config: Config,
     overrides: Sequence[str],
     *,
@@ -92,9 +92,9 @@ def replay(
     the commit are put into the folder ``refused``), DataError if the images are, and ConfigError if
     the command says what is to be trained.
     """
-    trained = _configured(found, config, overrides)
+    trained = _configured(run, config, overrides)
     runtime = start(Path(config.dir) / "cache" / "compiled")
-    elsewhere = _required(found, runtime, config, refused)
+    elsewhere = _required(run, runtime, config, refused)
     if uses_workers(trained):
         elsewhere.append("it was trained by one of several workers, whose cores are not known")
     workshop = TrainingContext(
@@ -102,7 +102,7 @@ def replay(
     )
     now, then = (
         workshop.dataset(trained.data).digest,
-        found.provenance.get("data", {}).get("digest"),
+        run.provenance.get("data", {}).get("digest"),
     )
     if now != then:
         where = workshop.dataset(trained.data).dir
@@ -110,23 +110,23 @@ def replay(
             f"{where} holds other images (digest {now}) than the run was trained on (digest "
             f"{then}): name theirs, data.dir=PATH"
         )
-    last = trained.train.all_epochs if found.state == "complete" else found.epochs
+    last = trained.train.all_epochs if run.state == "complete" else run.epochs
     checkpoint, epochs = trial.advance(trained, Checkpoint(), last, workshop)
     again = {
         name: {each.epoch: each.metrics[name] for each in epochs} for name in epochs[0].metrics
     }
     curves = [
-        _worst(name, curve, again[name]) for name, curve in found.curves.items() if name in again
+        _worst(name, curve, again[name]) for name, curve in run.curves.items() if name in again
     ]
-    if found.state != "complete":
-        return Replayed(found.run, last, [], curves, None, elsewhere)
+    if run.state != "complete":
+        return Replayed(run.run, last, [], curves, None, elsewhere)
     result = trial.finish(trained, checkpoint, workshop)
     metrics = [
         Compared(name, value, result.metrics[name])
-        for name, value in sorted(found.metrics.items())
+        for name, value in sorted(run.metrics.items())
         if name in result.metrics
     ]
-    return Replayed(found.run, last, metrics, curves, _logits(found, result.logits), elsewhere)
+    return Replayed(run.run, last, metrics, curves, _logits(run, result.logits), elsewhere)
 
 
 def record(result: Replayed) -> dict[str, Any]:
@@ -183,7 +183,7 @@ def verdict(result: Replayed) -> str:
     return f"at least {fewest} digits agree{allowed}"
 
 
-def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) -> Config:
+def _configured(run: RecordedRun, config: Config, overrides: Sequence[str]) -> Config:
     """Return what the run was trained with; where its images are may be said anew."""
     # data.fetch may be another: the digest says whether it gives the same images
     if other := [
@@ -195,17 +195,15 @@ def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) ->
             f"{', '.join(other)}: a replay trains what the run was, and nothing else. For "
             "another training: train"
         )
-    if found.state not in ("complete", "pruned", "interrupted") or not (
-        found.epochs or found.state == "complete"
+    if run.state not in ("complete", "pruned", "interrupted") or not (
+        run.epochs or run.state == "complete"
     ):
+        raise TrackingError(f"the run {run.name} is {run.state}: there is nothing to compare with")
+    if run.config.get("ensemble", {}).get("members"):
         raise TrackingError(
-            f"the run {found.name} is {found.state}: there is nothing to compare with"
+            f"the run {run.name} pools the logits of other runs and trained nothing: replay those"
         )
-    if found.config.get("ensemble", {}).get("members"):
-        raise TrackingError(
-            f"the run {found.name} pools the logits of other runs and trained nothing: replay those"
-        )
-    was = config.with_experiment(config_from_dict(found.config).experiment)
+    was = config.with_experiment(config_from_dict(run.config).experiment)
     was = with_settings(
         was,
         {
@@ -216,7 +214,7 @@ def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) ->
     )
     if says(overrides, "data.dir", "data.fetch"):
         return replace(was, data=replace(was.data, dir=config.data.dir, fetch=config.data.fetch))
-    known = found.provenance.get("data", {}).get("dir")
+    known = run.provenance.get("data", {}).get("dir")
     if known and was.data.dir is None and Path(known).is_dir():
         return replace(was, data=replace(was.data, dir=known))
     if (
@@ -230,12 +228,12 @@ def _configured(found: RecordedRun, config: Config, overrides: Sequence[str]) ->
     return was
 
 
-def _required(found: RecordedRun, runtime: Runtime, config: Config, folder: Path) -> list[str]:
+def _required(run: RecordedRun, runtime: Runtime, config: Config, folder: Path) -> list[str]:
     """Return how machine and code differ from the run's; raise StudyError if the code does and that
     was not forced.
     """
-    known = found.provenance
-    code = _other_code(found, config.trusted_modules)
+    known = run.provenance
+    code = _other_code(run, config.trusted_modules)
     was, now = known.get("versions", {}), provenance.versions()
     code += [
         f"{name} is {now.get(name)} and was {was.get(name)}"
@@ -249,7 +247,7 @@ def _required(found: RecordedRun, runtime: Runtime, config: Config, folder: Path
         )
     if code and not config.force:
         raise StudyError(
-            f"{'; '.join(code)}. {_how(found, config, folder)}; or train in spite of it: force=true"
+            f"{'; '.join(code)}. {_how(run, config, folder)}; or train in spite of it: force=true"
         )
     machine = {
         "device": (known.get("device_kind"), runtime.device_kind),
@@ -263,9 +261,9 @@ def _required(found: RecordedRun, runtime: Runtime, config: Config, folder: Path
     ]
 
 
-def _other_code(found: RecordedRun, trusted: Sequence[str]) -> list[str]:
-    known = found.provenance
-    digest, now = found.tags.get("flowersweep.code", known.get("code")), provenance.code(trusted)
+def _other_code(run: RecordedRun, trusted: Sequence[str]) -> list[str]:
+    known = run.provenance
+    digest, now = run.tags.get("flowersweep.code", known.get("code")), provenance.code(trusted)
     if digest is not None:
         return [] if digest == now else [f"the code is another (digest {now}, the run's {digest})"]
     here, was = provenance.commit(), known.get("git_commit")
@@ -274,22 +272,22 @@ def _other_code(found: RecordedRun, trusted: Sequence[str]) -> list[str]:
     return [] if here == was and was else [f"the code is of commit {here}, the run's of {was}"]
 
 
-def _how(found: RecordedRun, config: Config, folder: Path) -> str:
+def _how(run: RecordedRun, config: Config, folder: Path) -> str:
     """Say how the code of a run is had again."""
-    commit, known = found.provenance.get("git_commit"), found.provenance
-    if found.tags.get("flowersweep.code", known.get("code")) != known.get("code"):
+    commit, known = run.provenance.get("git_commit"), run.provenance
+    if run.tags.get("flowersweep.code", known.get("code")) != known.get("code"):
         return (
-            f"Its study was begun at commit {commit} and went on with other code before this "
+            f"Its study was started at commit {commit} and went on with other code before this "
             "run, of which only the digest is kept"
         )
     if not commit:
         return (
-            "The run was not begun in a git checkout; flowersweep was "
+            "The run was not started in a git checkout; flowersweep was "
             f"{known.get('versions', {}).get('flowersweep', 'not installed')}"
         )
     steps = [f"git worktree add --detach ../replay {commit}", "cd ../replay"]
     diff = (
-        changes(found, config.tracking, Path(config.dir), folder) if known.get("git_diff") else None
+        changes(run, config.tracking, Path(config.dir), folder) if known.get("git_diff") else None
     )
     return "To have its code: " + " && ".join(
         [*steps, *([f"git apply {diff.resolve()}"] if diff else [])]
@@ -305,11 +303,11 @@ def _worst(name: str, logged: dict[int, float], again: dict[int, float]) -> Comp
     return min(pairs, key=lambda each: each.digits)
 
 
-def _logits(found: RecordedRun, logits: dict[str, np.ndarray]) -> float | None:
-    kept = found.file("evaluation/logits.npz")
-    if kept is None:
+def _logits(run: RecordedRun, logits: dict[str, np.ndarray]) -> float | None:
+    stored = run.file("evaluation/logits.npz")
+    if stored is None:
         return None
-    with np.load(kept, allow_pickle=False) as file:
+    with np.load(stored, allow_pickle=False) as file:
         parts = [
             (file[name], logits[name].astype(np.float16))
             for name in FLOAT16

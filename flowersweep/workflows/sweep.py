@@ -213,7 +213,7 @@ def _require_networks(
 def _provenance(
     journal: Journal, config: Config, overrides: Sequence[str], context: TrainingContext
 ) -> dict[str, Any]:
-    """Return where the numbers of a new study come from; keep the changes of the code beside it."""
+    """Return where the numbers of a new study come from; keep the changes of the code with it."""
     changes = diff()
     if changes is not None:
         (journal.path.parent / "code.diff").write_text(changes)

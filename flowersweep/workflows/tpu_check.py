@@ -105,13 +105,13 @@ def _step_told(config: Experiment, blueprint: AbstractContext, chip: Chip, say: 
     if isinstance(outcome, Cost):
         return True
     unit = parts * max(1, asked // (PARTS * parts))
-    found = unit * largest(
+    batch = unit * largest(
         lambda units: compiled(units * unit), asked // unit, outcome, chip.memory
     )
     least = "use smaller images, or more of train.gradient_accumulation_steps"
     say(
-        f"the largest that fits, in steps of {unit}: train.batch_per_replica={found}"
-        if found
+        f"the largest that fits, in steps of {unit}: train.batch_per_replica={batch}"
+        if batch
         else f"no smaller batch fits: {least}"
     )
     return False

@@ -25,7 +25,7 @@ def titles(found: StudySummary) -> str:
 def test_the_best_trial_and_its_twin_are_unresolved(found: StudySummary) -> None:
     assert "Unresolved: is trial 3 better than trial 0?" in titles(found)
     [finding] = [each for each in found.audit_items if "Unresolved" in each.title]
-    assert "Of the 2 next best trials, 1 cannot be told from trial 3" in finding.text
+    assert "Of the 2 next best trials, 1 cannot be distinguished from trial 3" in finding.text
 
 
 def test_failed_trials_are_listed_with_their_reasons(found: StudySummary) -> None:

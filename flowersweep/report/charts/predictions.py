@@ -13,14 +13,14 @@ from flowersweep.evaluation.scores import confusion
 from flowersweep.report.charts.plotting import COLOURS, Chart, Trace, axis, scatter
 from flowersweep.report.study_view import Predictions
 
-WRITTEN = 24  # classes at most whose names stand beside the matrix
+WRITTEN = 24  # classes at most whose names stand at the matrix
 
 
-def matrix(kept: Predictions, names: Sequence[str]) -> Chart:
+def matrix(predictions: Predictions, names: Sequence[str]) -> Chart:
     """The share of each true class that was predicted as each class; what is right, the diagonal,
     is left out of the scale.
     """
-    counts = confusion(kept.holdout, kept.holdout_labels)
+    counts = confusion(predictions.holdout, predictions.holdout_labels)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     wrong = shares - np.diag(np.diag(shares))
     pairs = [(int(t), int(p)) for t, p in np.argwhere(wrong > 0)]
@@ -74,11 +74,11 @@ def matrix(kept: Predictions, names: Sequence[str]) -> Chart:
     )
 
 
-def calibration(kept: Predictions) -> Chart:
+def calibration(predictions: Predictions) -> Chart:
     """How often the network is right by how sure it is, as it is and at the temperature of tune."""
-    fitted = temperature(kept.tune, kept.tune_labels)
-    plain = reliability(kept.holdout, kept.holdout_labels)
-    scaled = reliability(kept.holdout, kept.holdout_labels, temperature=fitted)
+    fitted = temperature(predictions.tune, predictions.tune_labels)
+    plain = reliability(predictions.holdout, predictions.holdout_labels)
+    scaled = reliability(predictions.holdout, predictions.holdout_labels, temperature=fitted)
     line = {"color": COLOURS["pruned"], "dash": "dot", "width": 1.5}
     traces = [
         scatter([0, 1], [0, 1], mode="lines", line=line, hoverinfo="skip", showlegend=False),
@@ -101,10 +101,10 @@ def calibration(kept: Predictions) -> Chart:
     )
 
 
-def _bins(name: str, found: Reliability, colour: str, symbol: str) -> Trace:
-    there = found.images > 0
-    sizes = (6 + 12 * np.sqrt(found.images[there] / found.images.sum())).tolist()
-    text = [f"{name}: {count} images" for count in found.images[there].tolist()]
+def _bins(name: str, reliability: Reliability, colour: str, symbol: str) -> Trace:
+    there = reliability.images > 0
+    sizes = (6 + 12 * np.sqrt(reliability.images[there] / reliability.images.sum())).tolist()
+    text = [f"{name}: {count} images" for count in reliability.images[there].tolist()]
     marker = {
         "color": colour,
         "symbol": symbol,
@@ -122,8 +122,8 @@ def _bins(name: str, found: Reliability, colour: str, symbol: str) -> Trace:
         "cliponaxis": False,
     }
     return scatter(
-        found.confidence[there].tolist(),
-        found.accuracy[there].tolist(),
+        reliability.confidence[there].tolist(),
+        reliability.accuracy[there].tolist(),
         mode="lines+markers",
         **more,
     )

@@ -17,13 +17,13 @@ def curves(study: StudyView) -> Chart | None:
     drawn = {r.number: r for r in study.records if len(study.curves.get(r.number, ())) > 0}
     if not drawn:
         return None
-    kept = _some(
+    shown = _some(
         [n for n in dict.fromkeys([*(r.number for r in study.complete), *drawn]) if n in drawn]
     )
     traces = []
     for state, opacity in (("pruned", 0.35), ("failed", 0.6), ("running", 0.8), ("complete", 0.55)):
         numbers = [
-            n for n in kept if drawn[n].state == state and (best is None or n != best.number)
+            n for n in shown if drawn[n].state == state and (best is None or n != best.number)
         ]
         if numbers:
             traces.append(
@@ -47,7 +47,7 @@ def curves(study: StudyView) -> Chart | None:
     layout = {"xaxis": axis("epochs done"), "yaxis": value_axis_of_curves(study), "height": 400}
     note = (
         f"The best {MOST_CURVES} and as many of the {len(drawn) - MOST_CURVES} others."
-        if len(kept) < len(drawn)
+        if len(shown) < len(drawn)
         else ""
     )
     return Chart(

@@ -88,7 +88,8 @@ def _resolution(study: StudyView, differences: Mapping[int, Difference]) -> Audi
         else f"{gap}, and less than two of them decide nothing"
     )
     text = (
-        f"{seen}. Of the {len(differences)} next best trials, {tied} cannot be told from trial "
+        f"{seen}. Of the {len(differences)} next best trials, {tied} cannot be distinguished from "
+        "trial "
         f"{best}."
     )
     return AuditItem(

@@ -59,8 +59,10 @@ def baseline(study: StudyView) -> AuditItem | None:
     ]
     others = [np.array([_coordinates(ranged, point) for point in points]) for points in drawn]
     points = np.array([_coordinates(ranged, record.params) for record in ended])
-    found = best_of_points(points, np.log(values) if logged else values, others, maximize=maximize)
-    value, low, high = (float(np.exp(each)) if logged else each for each in found)
+    estimates = best_of_points(
+        points, np.log(values) if logged else values, others, maximize=maximize
+    )
+    value, low, high = (float(np.exp(each)) if logged else each for each in estimates)
     assert best.value is not None
     surer = best.value > high if maximize else best.value < low
     title = f"{'Better than' if surer else 'Not surely better than'} {count} quasi-random trials"

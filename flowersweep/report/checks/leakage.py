@@ -20,34 +20,34 @@ if TYPE_CHECKING:
 LARGEST = 50_000
 
 
-def leakage(study: StudyView, kept: Predictions | None) -> AuditItem | None:
+def leakage(study: StudyView, predictions: Predictions | None) -> AuditItem | None:
     """Return what near-duplicates mean for a study; None if it does not say which images it saw."""
     data = study.started.provenance.get("data", {})
     if not data.get("dir"):
         return None
     seed = int(study.started.settings.get("data.split_seed", 0))
     cache = study.folder.resolve().parents[1] / "cache"
-    found = None
+    duplicates = None
     if Path(data["dir"]).is_dir():
         from flowersweep.data.duplicates import of_folder  # TensorFlow: seconds
 
-        found = of_folder(
+        duplicates = of_folder(
             data["dir"], str(data.get("digest")), cache, split_seed=seed, largest=LARGEST
         )
-    if found is None:
+    if duplicates is None:
         return AuditItem(
             "note",
             "Near-duplicate images were not searched for",
             f"The images of this study are not in {data['dir']}, or too many to read.",
         )
-    return finding(found, kept)
+    return finding(duplicates, predictions)
 
 
-def finding(found: Duplicates, kept: Predictions | None) -> AuditItem:
+def finding(duplicates: Duplicates, predictions: Predictions | None) -> AuditItem:
     """Say what was found, and what the best trial scores without the images that leaked."""
     from flowersweep.data.duplicates import describe
 
-    leaked, rest = found.leaked(), describe(found)
+    leaked, rest = duplicates.leaked(), describe(duplicates)
     if not leaked.any():
         return AuditItem(
             "note",
@@ -59,9 +59,13 @@ def finding(found: Duplicates, kept: Predictions | None) -> AuditItem:
         "tune"
     )
     text = ""
-    if kept is not None and len(kept.holdout_labels) == len(leaked):
+    if predictions is not None and len(predictions.holdout_labels) == len(leaked):
         scores = [
-            macro_f1(kept.holdout[rows], kept.holdout_labels[rows], kept.holdout.shape[1])
+            macro_f1(
+                predictions.holdout[rows],
+                predictions.holdout_labels[rows],
+                predictions.holdout.shape[1],
+            )
             for rows in (np.ones_like(leaked), ~leaked)
         ]
         text = (

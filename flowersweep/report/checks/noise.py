@@ -101,10 +101,12 @@ def noise_level(study: StudyView, errors: Sequence[float]) -> NoiseLevel | None:
             float(np.median(errors)), f"a paired comparison of the best trials on {images}"
         )
     best = study.best
-    kept = study.predictions(best.number) if best else None
+    predictions = study.predictions(best.number) if best else None
     return (
-        NoiseLevel(objective_error(study.objective, kept.tune, kept.tune_labels), images)
-        if kept
+        NoiseLevel(
+            objective_error(study.objective, predictions.tune, predictions.tune_labels), images
+        )
+        if predictions
         else None
     )
 

@@ -28,7 +28,7 @@ class LoweredProgram:
 
     function: Any
     arguments: tuple[Any, ...]  # shapes, and how they lie on the devices
-    held: int = 0  # bytes that a run keeps on each device beside the arguments
+    held: int = 0  # bytes that a run keeps on each device besides the arguments
     loops: int = 1  # how often a step runs the loop that most of it is
 
     def lowered(self) -> Any:
@@ -131,10 +131,10 @@ class AbstractContext(TrainingContext):
         labels = jax.ShapeDtypeStruct((batch,), np.int32, sharding=self.runtime.batch_sharding)
         features = 4 * len(self._only.dataset.splits["train"]) * sum(widths)
         # the state before the epoch stays for who gave it
-        kept = features + sum(x.nbytes for x in jax.tree.leaves(state))
+        resident = features + sum(x.nbytes for x in jax.tree.leaves(state))
         shapes = *self._everywhere((state, hyperparameters)), self._images(batch), labels
         return LoweredProgram(
-            stage._step, shapes, kept, config.train.gradient_accumulation_steps
+            stage._step, shapes, resident, config.train.gradient_accumulation_steps
         ), batch
 
     def _images(self, batch: int) -> Any:

@@ -63,7 +63,7 @@ class Cost:
 
     seconds: float  # of compiling
     # bytes of the chip's memory: arguments, results, temporaries, the program, and what the run
-    # keeps beside them
+    # keeps besides them
     peak: float
     flops: float
     bytes: float  # between the chip and its memory
@@ -194,7 +194,7 @@ def compiled(lowered: Any, *, held: float, memory: float) -> Cost | TooLarge:
     """Compile a lowered function for the devices that its arguments' shapes name; return what it
     costs on each of them.
 
-    ``held`` are the bytes that the run keeps on the chip beside the function's own, ``memory``
+    ``held`` are the bytes that the run keeps on the chip besides the function's own, ``memory``
     those that the chip has.
     """
     start = time.monotonic()
@@ -214,7 +214,7 @@ def compiled(lowered: Any, *, held: float, memory: float) -> Cost | TooLarge:
             seconds,
             peak,
             (
-                f"{peak / GIB:.2f} GiB with what the run keeps beside the step, of "
+                f"{peak / GIB:.2f} GiB with what the run keeps besides the step, of "
                 f"{memory / GIB:g} GiB"
             ),
         )
@@ -253,5 +253,5 @@ def count(text: str, *operations: str) -> int:
 
 def _needed(message: str) -> float | None:
     """Read the first amount of memory in the compiler's complaint, in bytes."""
-    found = re.search(r"([\d.]+)([KMGT])\b", message)
-    return float(found[1]) * 1024 ** (1 + "KMGT".index(found[2])) if found else None
+    amount = re.search(r"([\d.]+)([KMGT])\b", message)
+    return float(amount[1]) * 1024 ** (1 + "KMGT".index(amount[2])) if amount else None

@@ -50,29 +50,30 @@ class Forecast:
 
 
 def make_forecast(
-    config: Config, found: TrialProfile, trials: int, groups: int, missing: int
+    config: Config, profile: TrialProfile, trials: int, groups: int, missing: int
 ) -> Forecast:
     """Return what so many trials cost that are like the one that was timed."""
     train, last = config.train, config.train.all_epochs
     head = last - train.epochs
-    whole = head * found.head + train.epochs * found.main + found.finish
+    whole = head * profile.head + train.epochs * profile.main + profile.finish
     full, first = _first_decision(config)
-    short = min(first, head) * found.head + max(0, first - head) * found.main
-    certain = found.compiling * groups + found.image * missing
-    beside = max(1, min(trials_at_a_time(config), trials))
-    most = certain + -(-trials // beside) * whole
+    short = min(first, head) * profile.head + max(0, first - head) * profile.main
+    certain = profile.compiling * groups + profile.image * missing
+    at_a_time = max(1, min(trials_at_a_time(config), trials))
+    most = certain + -(-trials // at_a_time) * whole
     least = (
-        certain + (min(trials, full) * whole + max(0, trials - full) * min(short, whole)) / beside
+        certain
+        + (min(trials, full) * whole + max(0, trials - full) * min(short, whole)) / at_a_time
     )
     # while one is written, the one before is there
-    running = 2 * (found.weights + found.checkpoint) + JOURNAL
+    running = 2 * (profile.weights + profile.checkpoint) + JOURNAL
     journal = config.sweep.n_trials * (LINE + EPOCH_LINE * last)
-    kept = min(config.sweep.n_trials, config.sweep.save_predictions_of_best)
+    saved = min(config.sweep.n_trials, config.sweep.save_predictions_of_best)
     return Forecast(
         least / 60,
         most / 60,
-        running + journal + 2 * found.logits,
-        running + journal + (kept + 1) * found.logits,
+        running + journal + 2 * profile.logits,
+        running + journal + (saved + 1) * profile.logits,
     )
 
 
@@ -91,17 +92,17 @@ def trials_at_a_time(config: Config) -> int:
 
 
 def known_refusal(config: Config, workshop: TrainingContext) -> str | None:
-    """Say why a sweep that has not begun cannot end within its budget, if a plan has timed its
+    """Say why a sweep that has not started cannot end within its budget, if a plan has timed its
     trials; None if nothing says so.
     """
-    found = (
+    profile = (
         load_profile(config, workshop)
         if config.sweep.budget.minutes is not None or config.sweep.budget.bytes is not None
         else None
     )
     return (
-        make_forecast(config, found, config.sweep.n_trials, 0, 0).refusal(config, 0.0)
-        if found
+        make_forecast(config, profile, config.sweep.n_trials, 0, 0).refusal(config, 0.0)
+        if profile
         else None
     )
 

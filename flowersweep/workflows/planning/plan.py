@@ -101,10 +101,10 @@ def _describe(config: Config, space: Space, say: Say) -> None:
 
 
 def _samples(config: Config, space: Space) -> list[Params]:
-    study, found = optuna_study.rebuild_study([], space, config), []
+    study, suggestions = optuna_study.rebuild_study([], space, config), []
     for position in range(min(SAMPLES, config.sweep.n_trials) if space.parameters else 0):
-        found.append(optuna_study.ask_trial(study, position, space=space, config=config)[1])
-    return found
+        suggestions.append(optuna_study.ask_trial(study, position, space=space, config=config)[1])
+    return suggestions
 
 
 def _groups(config: Experiment, space: Space, workshop: TrainingContext) -> Counter[str]:
@@ -151,10 +151,10 @@ def _name(members: list[Params], choices: Iterable[str]) -> str:
     )
 
 
-def _costs(config: Config, found: TrialProfile, missing: int, say: Say) -> None:
+def _costs(config: Config, profile: TrialProfile, missing: int, say: Say) -> None:
     if missing:
-        say(f"\nfeatures of {missing} images: {duration(found.image * missing)}, once")
-    head = f", {found.head:.3g} s for one of the frozen stage before it" if found.head else ""
+        say(f"\nfeatures of {missing} images: {duration(profile.image * missing)}, once")
+    head = f", {profile.head:.3g} s for one of the frozen stage before it" if profile.head else ""
     if config.sweep.workers > trials_at_a_time(config):
         say(
             f"\nsweep.workers={config.sweep.workers} share the cores of this machine: the "
@@ -165,10 +165,10 @@ def _costs(config: Config, found: TrialProfile, missing: int, say: Say) -> None:
             f"\nsweep.workers={config.sweep.workers}: the minutes are right if each is as "
             "fast as this machine, and none slows another"
         )
-    main = f"{found.main:.3g} s an epoch"
+    main = f"{profile.main:.3g} s an epoch"
     say(
-        f"timed here: {main}{head}, {found.finish:.3g} s at a trial's end; "
-        f"{found.compiling:.3g} s to compile or load"
+        f"timed here: {main}{head}, {profile.finish:.3g} s at a trial's end; "
+        f"{profile.compiling:.3g} s to compile or load"
     )
 
 

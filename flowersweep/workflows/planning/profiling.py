@@ -72,16 +72,16 @@ class ProfilingContext(TrainingContext):
             feature_dir(dataset, classifier, self.runtime, self.cache / "features"),
             np.random.default_rng(0),
         )
-        found = {}
+        features = {}
         for name, split in dataset.splits.items():
             path = folder / f"{name}.npy"
             shape = (len(split), sum(classifier.widths))
-            found[name] = (
+            features[name] = (
                 np.load(path, mmap_mode="r")
                 if path.exists()
                 else chance.standard_normal(shape, np.float32)
             )
-        return found
+        return features
 
 
 def profile_trial(config: Config, workshop: ProfilingContext) -> TrialProfile:
@@ -89,7 +89,7 @@ def profile_trial(config: Config, workshop: ProfilingContext) -> TrialProfile:
 
     Raises TrialFailed or ConfigError if the machine cannot.
     """
-    dataset, kept = (
+    dataset, cached = (
         workshop.dataset(config.data),
         Path(config.dir) / "cache" / "plans" / f"{key_of(config, workshop)}.json",
     )
@@ -108,7 +108,7 @@ def profile_trial(config: Config, workshop: ProfilingContext) -> TrialProfile:
         (second, main), trained = _frozen(config, workshop)
         finish = _timed(lambda: trial.finish(config, trained, workshop))[0]
     compiling = first + second + compiling_image
-    found = TrialProfile(
+    profile = TrialProfile(
         compiling,
         seconds,
         main,
@@ -118,9 +118,9 @@ def profile_trial(config: Config, workshop: ProfilingContext) -> TrialProfile:
         _weights(trained).nbytes,
         trained.nbytes,
     )
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps(asdict(found)))
-    return found
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    cached.write_text(json.dumps(asdict(profile)))
+    return profile
 
 
 def load_profile(config: Config, workshop: TrainingContext) -> TrialProfile | None:
@@ -151,9 +151,9 @@ def _has_head(config: Experiment) -> bool:
 
 
 def _timed(run: Callable[[], T]) -> tuple[float, T]:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     result = run()
-    return time.perf_counter() - begun, result
+    return time.perf_counter() - start, result
 
 
 def _image(config: Experiment, workshop: ProfilingContext) -> tuple[float, float]:
@@ -189,7 +189,7 @@ def _finetune(
     batch, full = workshop.batch(config)
     stage, _ = trial.stage_at(config, epoch, workshop)
     steps = trial.steps_at(config, epoch, full)
-    numbers, begun = (
+    numbers, initial = (
         trial.hyperparameters(config, epoch, steps, workshop.runtime.replicas),
         stage.begin(head.state, config.seed),
     )
@@ -198,7 +198,7 @@ def _finetune(
         return Checkpoint(
             epoch,
             stage.epoch(
-                begun,
+                initial,
                 numbers,
                 EpochPlan(config.seed, epoch, count, batch),
                 lambda state, losses: None,

@@ -169,7 +169,7 @@ def make_oracle(config: Config, space: Space, seed: int, direction: str = "min")
         or issubclass(kind, keras_tuner.oracles.GridSearchOracle)
     ):
         raise ConfigError(
-            f"oracle={config.oracle.get('name')}: {config.oracle['_target_']} cannot be told of "
+            f"oracle={config.oracle.get('name')}: {config.oracle['_target_']} cannot be given "
             "trials. A grid is sampler=grid; "
             "an oracle of your own is a subclass of keras_tuner.Oracle with a populate_space"
         )
