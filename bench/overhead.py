@@ -71,7 +71,7 @@ def advance(
     config: Config,
     checkpoint: Checkpoint,
     until: int,
-    workshop: TrainingContext,
+    context: TrainingContext,
     keep: one.OnCheckpoint,
 ) -> tuple[Checkpoint, list[Epoch]]:
     """Train nothing."""
@@ -80,7 +80,7 @@ def advance(
     ]
 
 
-def finish(config: Config, checkpoint: Checkpoint, workshop: TrainingContext) -> one.Result:
+def finish(config: Config, checkpoint: Checkpoint, context: TrainingContext) -> one.Result:
     """Evaluate nothing."""
     return one.Result(
         metrics(), {"tune": HALF, "holdout": HALF}, {"tune": LABELS, "holdout": LABELS}
@@ -185,7 +185,7 @@ def untrained(watch: Stopwatch) -> Iterator[None]:
 
 
 def ours(
-    words: list[str], workshop: TrainingContext, trials: int, dir: Path
+    words: list[str], context: TrainingContext, trials: int, dir: Path
 ) -> tuple[float, float, float]:
     """Return milliseconds a trial beside the sampler, how many of them the processor computed, and
     those of the sampler.
@@ -196,7 +196,7 @@ def ours(
     filled(path, config, space, trials)
     spent, computed, sampled = [], [], []
     with Journal(path) as journal, untrained(watch):
-        trainer = ImageTrainer(workshop)
+        trainer = ImageTrainer(context)
         study = Study(config, space, journal, trainer, executor=InProcess(trainer))
         loop = TrialLoop(study, TrainTrial())
         loop.run_trial(*study.ask(trials))  # what is imported and composed once
@@ -262,13 +262,13 @@ def main() -> None:
             f"dir={dir}",
             *TINY,
         ]
-        workshop = TrainingContext(start(), dir / "cache", lambda what, done, total: None)
-        workshop.get_shared(compose(line))
+        context = TrainingContext(start(), dir / "cache", lambda what, done, total: None)
+        context.get_shared(compose(line))
         hand = by_hand(line, dir)
         print(f"by hand, Optuna on SQLite and MLflow: {hand:.1f} ms a trial", flush=True)
         for sampler in ("random", "tpe"):
             for trials in AT:
-                rest, computed, sampled = ours([*line, f"sampler={sampler}"], workshop, trials, dir)
+                rest, computed, sampled = ours([*line, f"sampler={sampler}"], context, trials, dir)
                 told = (
                     f"{sampler}, trial {trials}: {rest:.1f} ms ({computed:.1f} of them on the "
                     "processor, the rest waiting for the disk)"

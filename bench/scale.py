@@ -202,14 +202,14 @@ def resume(dir: Path) -> Callable[[], Any]:
 
     words = [*WORDS, f"dir={dir}", "study=scale"]
     config = compose(words)
-    space, workshop = (
+    space, context = (
         build_space(config, words, parse(words)),
         TrainingContext(start(), dir / "cache", lambda what, done, total: None),
     )
 
     def run() -> None:
         with Journal(dir / "studies" / "scale" / "journal.jsonl") as journal:
-            trainer = ImageTrainer(workshop)
+            trainer = ImageTrainer(context)
             study = Study(config, space, journal, trainer, executor=InProcess(trainer))
             optuna_study.ask_trial(study.optuna, len(study.trials), space=space, config=config)
 

@@ -50,8 +50,8 @@ Train = Callable[[Config], None]
 def main(rounds: int) -> None:
     """Measure both in turn, then the start of a second configuration."""
     config = compose(WORDS)
-    workshop = TrainingContext(start(CACHE / "compiled"), CACHE, lambda what, done, total: None)
-    ours, theirs = flowersweep(config, workshop), by_hand(workshop, config)
+    context = TrainingContext(start(CACHE / "compiled"), CACHE, lambda what, done, total: None)
+    ours, theirs = flowersweep(config, context), by_hand(context, config)
     seconds(ours, config)
     seconds(theirs, config)
     pairs = [(seconds(ours, config), seconds(theirs, config)) for _ in range(rounds)]
@@ -81,27 +81,27 @@ def seconds(train: Train, config: Config) -> float:
     return time.perf_counter() - before
 
 
-def flowersweep(config: Config, workshop: TrainingContext) -> Train:
+def flowersweep(config: Config, context: TrainingContext) -> Train:
     """Return a function that trains one epoch of the fine-tune stage."""
-    state = workshop.main_stage(config).begin(workshop.head_stage(config).begin(None, 0), 0)
+    state = context.main_stage(config).begin(context.head_stage(config).begin(None, 0), 0)
     # Model.fit below takes the memory of the network's variables for its own
     state = jax.tree.map(np.array, state)
     epoch = config.train.all_epochs - 1
 
     def train(config: Config) -> None:
         rates = trial.hyperparameters(config, epoch, STEPS)
-        workshop.main_stage(config).epoch(
+        context.main_stage(config).epoch(
             state, rates, EpochPlan(0, 0, STEPS, BATCH), lambda state, losses: None
         )
 
     return train
 
 
-def by_hand(workshop: TrainingContext, config: Config) -> Train:
+def by_hand(context: TrainingContext, config: Config) -> Train:
     """Return a function that trains one epoch with `keras.Model.fit`."""
     import keras  # after flowersweep has chosen its backend
 
-    dataset = workshop.dataset(config.data)
+    dataset = context.dataset(config.data)
     batches = [
         *islice(
             shuffled(dataset.splits["train"], dataset.image_size, BATCH, seed=0, epoch=0), STEPS
@@ -110,7 +110,7 @@ def by_hand(workshop: TrainingContext, config: Config) -> Train:
     classes = len(dataset.classes)
     images = np.concatenate([each for each, _ in batches])
     targets = keras.utils.to_categorical(np.concatenate([labels for _, labels in batches]), classes)
-    features = workshop.classifier(config).features
+    features = context.classifier(config).features
     pixels = keras.Input(images.shape[1:])
     model = keras.Model(
         pixels,

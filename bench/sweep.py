@@ -171,8 +171,8 @@ def main() -> None:
     """Measure both in turn and print the ratio of each round."""
     data = ["data=tfrecords", f"data.dir={sys.argv[1]}"] if len(sys.argv) > 1 else []
     config = compose(words("mlruns", "bench", data))
-    workshop = TrainingContext(start(CACHE / "compiled"), CACHE, lambda what, done, total: None)
-    shared = workshop.get_shared(config)  # the features, for both
+    context = TrainingContext(start(CACHE / "compiled"), CACHE, lambda what, done, total: None)
+    shared = context.get_shared(config)  # the features, for both
     dataset = shared.dataset
     val, train = dataset.splits["val"].labels, dataset.splits["train"].labels
     assert val is not None

@@ -184,21 +184,21 @@ def record(name: str, data: Sequence[str], folder: Path = FOLDER) -> None:
     table.
     """
     config, space = composed(name, "data=tfrecords", *data)
-    levels, workshop = RECORDED[name][1], _workshop(config)
+    levels, context = RECORDED[name][1], _workshop(config)
     found: dict[str, Any] = {}
     for n, (chosen, _, corners) in enumerate(lattice(space, levels)):
         rows = [
-            _trained(space, workshop, params, {}) for params in _told(corners, f"{name} {chosen}")
+            _trained(space, context, params, {}) for params in _told(corners, f"{name} {chosen}")
         ]
         found[f"corners{n}"] = rows
     points = [quasi_random(space, number, 1) for number in range(BETWEEN)]
     found["checks"] = [
-        [_trained(space, workshop, params, {"seed": seed}) for seed in range(SEEDS)]
+        [_trained(space, context, params, {"seed": seed}) for seed in range(SEEDS)]
         for params in _told(points, f"{name} between")
     ]
     if name in SMALLER:
         found["smaller"] = smaller(name, data)
-    about = {"levels": levels, "between": points, "images": workshop.dataset(config.data).digest}
+    about = {"levels": levels, "between": points, "images": context.dataset(config.data).digest}
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {key: np.array(rows, np.float32) for key, rows in found.items()}
     np.savez_compressed(folder / f"{name}.npz", about=json.dumps(about), **arrays)
@@ -209,11 +209,11 @@ def smaller(name: str, data: Sequence[str]) -> np.ndarray:
     are read: (points, segments + 1).
     """
     config, space = composed(name, "data=tfrecords", *data)
-    workshop = _workshop(config)
-    size = {"data.image_size": workshop.dataset(config.data).image_size[0] // 2}
+    context = _workshop(config)
+    size = {"data.image_size": context.dataset(config.data).image_size[0] // 2}
     points = [quasi_random(space, number, 1) for number in range(BETWEEN)]
     return np.array(
-        [_trained(space, workshop, params, size) for params in _told(points, f"{name} smaller")],
+        [_trained(space, context, params, size) for params in _told(points, f"{name} smaller")],
         np.float32,
     )
 
@@ -223,11 +223,9 @@ def _workshop(config: Config) -> TrainingContext:
     return TrainingContext(start(cache / "compiled"), cache, lambda what, done, total: None)
 
 
-def _trained(
-    space: Space, workshop: TrainingContext, params: Params, more: Settings
-) -> list[float]:
+def _trained(space: Space, context: TrainingContext, params: Params, more: Settings) -> list[float]:
     config = with_settings(space.config(params), more)
-    checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)
+    checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, context)
     length = config.sweep.report_interval_epochs
     curve = [
         each.metrics[config.sweep.objective]
@@ -236,7 +234,7 @@ def _trained(
     ]
     return [
         *(round(value, 5) for value in curve),
-        round(trial.finish(config, checkpoint, workshop).metrics["holdout/macro_f1"], 5),
+        round(trial.finish(config, checkpoint, context).metrics["holdout/macro_f1"], 5),
     ]
 
 

@@ -101,7 +101,7 @@ def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
+def context(tmp_path_factory: pytest.TempPathFactory) -> TrainingContext:
     """What the trainings of one process share, with a cache of its own."""
     from flowersweep.runtime import start
     from flowersweep.training.context import TrainingContext

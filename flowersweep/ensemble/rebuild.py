@@ -65,7 +65,7 @@ def weights(config: Config, member: str) -> Path | None:
 
 
 def rebuild_member(
-    config: Config, member: str, tune: np.ndarray, workshop: TrainingContext
+    config: Config, member: str, tune: np.ndarray, context: TrainingContext
 ) -> Trained:
     """Return a member's configuration and its trained state, which must give the logits ``tune``
     (n, K) that it has stored.
@@ -76,9 +76,9 @@ def rebuild_member(
     trained = (
         Checkpoint.load(path)
         if path
-        else trial.advance(own, Checkpoint(), own.train.all_epochs, workshop)[0]
+        else trial.advance(own, Checkpoint(), own.train.all_epochs, context)[0]
     )
-    stage, _ = trial.stage_at(own, trained.epoch - 1, workshop)
+    stage, _ = trial.stage_at(own, trained.epoch - 1, context)
     assert trained.state is not None
     logits = stage.logits(trained.state, "tune")
     apart = float(np.abs(probabilities(logits) - probabilities(tune.astype(np.float32))).max())
@@ -91,7 +91,7 @@ def rebuild_member(
     return own, trained
 
 
-def build_ensemble(members: Mapping[int, Trained], pool: Pool, workshop: TrainingContext) -> Any:
+def build_ensemble(members: Mapping[int, Trained], pool: Pool, context: TrainingContext) -> Any:
     """Return one Keras model of standard layers, images (n, H, W, 3) to the pool's logits (n, K).
 
     ``members`` are those that the pool gives a weight, by their place in it. Members whose
@@ -103,7 +103,7 @@ def build_ensemble(members: Mapping[int, Trained], pool: Pool, workshop: Trainin
     used = sorted(members)
     for n in used:
         config, trained = members[n]
-        made = trial.build_trained_classifier(config, trained, workshop)
+        made = trial.build_trained_classifier(config, trained, context)
         key = digest(made.backbone, config.model), made.backbone.input_shape
         whole = made.model if made.members else made.backbone
         # names must differ in one model
@@ -112,7 +112,7 @@ def build_ensemble(members: Mapping[int, Trained], pool: Pool, workshop: Trainin
         parts.append((network, None if made.members else made.heads[0]))
     sizes = {network.input_shape[1:3] for network, _ in parts}
     stored = (
-        workshop.dataset(replace(members[used[0]][0].data, image_size=None)).image_size
+        context.dataset(replace(members[used[0]][0].data, image_size=None)).image_size
         if len(sizes) > 1
         else None
     )

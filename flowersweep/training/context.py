@@ -254,7 +254,7 @@ def make_loss(config: Experiment, dataset: Dataset, trusted: Sequence[str]) -> C
     if "class_counts" not in inspect.signature(loss).parameters:
         return loss
     train, classes = dataset.splits["train"], len(dataset.classes)
-    # a blueprint may know their number alone
+    # an AbstractContext may know their number alone
     labels = np.arange(len(train)) % classes if train.labels is None else train.labels
     return partial(loss, class_counts=np.bincount(labels, minlength=classes).astype(np.float32))
 

@@ -40,24 +40,24 @@ def broadcast_command(
     runtime.broadcast_bytes(json.dumps([what, params, until, seed]).encode())
 
 
-def run_follower(space: Space, workshop: TrainingContext) -> None:
+def run_follower(space: Space, context: TrainingContext) -> None:
     """Compute what host 0 orders, until it says that the study has ended."""
     checkpoint = Checkpoint()
     while True:
-        what, params, until, seed = json.loads(workshop.runtime.broadcast_bytes(None))
+        what, params, until, seed = json.loads(context.runtime.broadcast_bytes(None))
         if what == END:
             return
         config = space.config(params)
         config = config if seed is None else replace(config, seed=seed)
         with contextlib.suppress(TrialFailed):  # host 0 has it too, and tells it
             if what == SHARE:
-                workshop.precompute_features(config)
+                context.precompute_features(config)
             elif what == LOAD:
-                checkpoint = load_checkpoint(None, workshop.runtime)
+                checkpoint = load_checkpoint(None, context.runtime)
             elif what == ADVANCE:
-                checkpoint, _ = trial.advance(config, checkpoint, until, workshop)
+                checkpoint, _ = trial.advance(config, checkpoint, until, context)
             elif what == FINISH:
-                trial.finish(config, checkpoint, workshop)
+                trial.finish(config, checkpoint, context)
 
 
 def load_checkpoint(source: Path | bytes | None, runtime: Runtime) -> Checkpoint:

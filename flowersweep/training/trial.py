@@ -41,7 +41,7 @@ def advance(
     config: Experiment,
     checkpoint: Checkpoint,
     until: int,
-    workshop: TrainingContext,
+    context: TrainingContext,
     keep: OnCheckpoint = lambda checkpoint: None,
 ) -> tuple[Checkpoint, list[Epoch]]:
     """Train from the checkpoint until ``until`` epochs are done; return the new checkpoint and what
@@ -53,19 +53,19 @@ def advance(
     enough.
     """
     state, losses, done = checkpoint.state, checkpoint.losses, [*checkpoint.done]
-    batch, full = workshop.batch(config)
+    batch, full = context.batch(config)
     try:
         for epoch in range(checkpoint.epoch, until):
-            stage, first = stage_at(config, epoch, workshop)
+            stage, first = stage_at(config, epoch, context)
             steps = steps_at(config, epoch, full)
             state = stage.begin(state, config.seed) if epoch == first and not losses else state
             assert state is not None
-            rates = hyperparameters(config, epoch, steps, workshop.runtime.replicas)
+            rates = hyperparameters(config, epoch, steps, context.runtime.replicas)
             here = partial(_checkpoint_midway, keep, epoch, tuple(done))
             state, loss = stage.epoch(
                 state, rates, EpochPlan(config.seed, epoch, steps, batch, losses), here
             )
-            logits, labels = stage.logits(state, "tune"), part_labels(workshop, config, "tune")
+            logits, labels = stage.logits(state, "tune"), part_labels(context, config, "tune")
             metrics = {
                 "train/loss": loss,
                 **score_part("tune", logits, labels, temperature(logits, labels)),
@@ -75,7 +75,7 @@ def advance(
             losses = ()
     except jax.errors.JaxRuntimeError as error:
         # of which the other hosts would not know
-        if "RESOURCE_EXHAUSTED" not in str(error) or workshop.runtime.hosts > 1:
+        if "RESOURCE_EXHAUSTED" not in str(error) or context.runtime.hosts > 1:
             raise
         raise TrialFailed(
             f"out of memory with a batch of {batch}: {str(error).splitlines()[0]}"
@@ -89,37 +89,37 @@ def _checkpoint_midway(
     keep(Checkpoint(epoch, state, losses, done))
 
 
-def finish(config: Experiment, checkpoint: Checkpoint, workshop: TrainingContext) -> Result:
+def finish(config: Experiment, checkpoint: Checkpoint, context: TrainingContext) -> Result:
     """Score a trained trial on tune and on the held-out holdout; return that with the logits of
     every part.
     """
     assert checkpoint.state is not None
-    dataset = workshop.dataset(config.data)
-    stage, _ = stage_at(config, checkpoint.epoch - 1, workshop)
+    dataset = context.dataset(config.data)
+    stage, _ = stage_at(config, checkpoint.epoch - 1, context)
     logits = {part: stage.logits(checkpoint.state, part) for part in part_names(dataset)}
-    labels = {part: part_labels(workshop, config, part) for part in ("tune", "holdout")}
+    labels = {part: part_labels(context, config, part) for part in ("tune", "holdout")}
     metrics = final_scores(logits, labels)
     _require_finite(metrics, checkpoint.epoch)
     return Result(metrics, logits, labels)
 
 
 def build_keras_model(
-    config: Experiment, trained: Checkpoint, workshop: TrainingContext
+    config: Experiment, trained: Checkpoint, context: TrainingContext
 ) -> keras.Model:
     """Return the trained classifier as a Keras model of standard layers: images (n, H, W, 3) in
     0..255 to float32 logits (n, K).
     """
-    return build_trained_classifier(config, trained, workshop).model
+    return build_trained_classifier(config, trained, context).model
 
 
 def build_trained_classifier(
-    config: Experiment, trained: Checkpoint, workshop: TrainingContext
+    config: Experiment, trained: Checkpoint, context: TrainingContext
 ) -> Classifier:
     """Return the trained classifier and its parts, in Keras' own layers."""
     assert trained.state is not None
     dataset, classifier = (
-        workshop.dataset(config.data),
-        workshop.classifier(config),
+        context.dataset(config.data),
+        context.classifier(config),
     )  # and no features: this may not be where it was trained
     size, classes = dataset.image_size, len(dataset.classes)
     made = build(
@@ -127,7 +127,7 @@ def build_trained_classifier(
         image_size=size,
         classes=classes,
         lower=False,
-        trusted=workshop.trusted,
+        trusted=context.trusted,
     )
     made.backbone.set_weights(classifier.backbone.get_weights())
     tuned = config.train.finetune and trained.epoch > config.train.head_epochs
@@ -140,10 +140,10 @@ def build_trained_classifier(
     return made
 
 
-def stage_at(config: Experiment, epoch: int, workshop: TrainingContext) -> tuple[Stage, int]:
+def stage_at(config: Experiment, epoch: int, context: TrainingContext) -> tuple[Stage, int]:
     """Return the stage that trains this epoch, and the epoch that the stage begins with."""
     head = config.train.all_epochs - config.train.epochs
-    return (workshop.head_stage(config), 0) if epoch < head else (workshop.main_stage(config), head)
+    return (context.head_stage(config), 0) if epoch < head else (context.main_stage(config), head)
 
 
 def steps_at(config: Experiment, epoch: int, full: int) -> int:
@@ -180,9 +180,9 @@ def hyperparameters(
     return scalars  # type: ignore[no-any-return]
 
 
-def part_labels(workshop: TrainingContext, config: Experiment, part: str) -> np.ndarray:
+def part_labels(context: TrainingContext, config: Experiment, part: str) -> np.ndarray:
     """Return the int32 labels (n,) of tune or report."""
-    dataset = workshop.dataset(config.data)
+    dataset = context.dataset(config.data)
     split, rows = split_and_rows(dataset, part)
     labels = dataset.splits[split].labels
     assert labels is not None

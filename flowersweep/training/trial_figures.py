@@ -42,25 +42,25 @@ class StageSchedule:
     rates: np.ndarray  # at even distances from begin to end
 
 
-def draw_figures(config: Experiment, workshop: TrainingContext, *, best: bool) -> dict[str, bytes]:
+def draw_figures(config: Experiment, context: TrainingContext, *, best: bool) -> dict[str, bytes]:
     """Return the pictures of a trial by name: the schedule and, if it is the best so far, the
     augmentation.
     """
-    figures = {SCHEDULE: schedule(stage_schedules(config, workshop)).encode()}
-    if best and (sheet := augmentation(config, workshop)) is not None:
+    figures = {SCHEDULE: schedule(stage_schedules(config, context)).encode()}
+    if best and (sheet := augmentation(config, context)) is not None:
         figures[AUGMENTATION] = compress(sheet)
     return figures
 
 
-def stage_schedules(config: Experiment, workshop: TrainingContext) -> list[StageSchedule]:
+def stage_schedules(config: Experiment, context: TrainingContext) -> list[StageSchedule]:
     """Return the course of the learning rate stage by stage, from the very functions and numbers of
     the step.
     """
     whole, head = config.train.all_epochs, config.train.all_epochs - config.train.epochs
     curves = []
     for begin, end in pairwise(sorted({0, head, whole})):
-        stage, _ = trial.stage_at(config, begin, workshop)
-        numbers = trial.hyperparameters(config, begin, 1, workshop.runtime.replicas)
+        stage, _ = trial.stage_at(config, begin, context)
+        numbers = trial.hyperparameters(config, begin, 1, context.runtime.replicas)
         title = "all layers" if config.train.finetune and begin == head else "head, frozen backbone"
         rates = numbers["train"]["learning_rate"] * curve(
             stage.program.recipe.schedule, numbers["schedule"]
@@ -126,14 +126,14 @@ def _panel(stage: StageSchedule, left: float, right: float) -> Iterator[str]:
     yield f'<polyline points="{points}" fill="none" stroke="#1f77b4" stroke-width="2"/>'
 
 
-def augmentation(config: Experiment, workshop: TrainingContext) -> Images | None:
+def augmentation(config: Experiment, context: TrainingContext) -> Images | None:
     """Return training images of several classes, and under each how a trial's augmentation changed
     it; None if it trained on none such.
     """
-    change = workshop.main_stage(config).program.recipe.augment
+    change = context.main_stage(config).program.recipe.augment
     if change is None:
         return None
-    dataset = workshop.dataset(config.data)
+    dataset = context.dataset(config.data)
     train, scale = (
         dataset.splits["train"],
         min(1.0, SIDE / max(dataset.image_size)) if change is augment else 1.0,

@@ -60,9 +60,9 @@ def log_best(study: Study, context: TrainingContext, members: Members | None) ->
     study.write(ModelLogged(trial=best.number, run=run, store=store))
 
 
-def log_network(config: Config, trial: int, model: Any, workshop: TrainingContext) -> str:
+def log_network(config: Config, trial: int, model: Any, context: TrainingContext) -> str:
     """Log a Keras model to the MLflow run of a trial; return the run's id."""
-    dataset = workshop.dataset(config.data)
+    dataset = context.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], model.input_shape[1:3])
     run = run_ids(study_folder(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[
         trial

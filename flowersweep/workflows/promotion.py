@@ -388,7 +388,7 @@ def decide(
     chosen = candidates[select_one_se(candidates, maximize=maximize)]
     best = (max if maximize else min)(complete[chosen.name], key=lambda trial: trial.value or 0.0)
     labels = logits[chosen.name][0]["holdout_labels"]
-    workshop = TrainingContext(
+    context = TrainingContext(
         start(Path(config.dir) / "cache" / "compiled"),
         Path(config.dir) / "cache",
         lambda *_: None,
@@ -397,8 +397,8 @@ def decide(
     run = log_network(
         replace(points.trained_config(best), study=config.study),
         best.number,
-        points.build_model(best, folder, workshop),
-        workshop,
+        points.build_model(best, folder, context),
+        context,
     )
     verdict = None
     if against is not None:

@@ -97,21 +97,19 @@ def replay(
     elsewhere = _required(run, runtime, config, refused)
     if uses_workers(trained):
         elsewhere.append("it was trained by one of several workers, whose cores are not known")
-    workshop = TrainingContext(
-        runtime, Path(config.dir) / "cache", features, config.trusted_modules
-    )
+    context = TrainingContext(runtime, Path(config.dir) / "cache", features, config.trusted_modules)
     now, then = (
-        workshop.dataset(trained.data).digest,
+        context.dataset(trained.data).digest,
         run.provenance.get("data", {}).get("digest"),
     )
     if now != then:
-        where = workshop.dataset(trained.data).dir
+        where = context.dataset(trained.data).dir
         raise DataError(
             f"{where} holds other images (digest {now}) than the run was trained on (digest "
             f"{then}): name theirs, data.dir=PATH"
         )
     last = trained.train.all_epochs if run.state == "complete" else run.epochs
-    checkpoint, epochs = trial.advance(trained, Checkpoint(), last, workshop)
+    checkpoint, epochs = trial.advance(trained, Checkpoint(), last, context)
     again = {
         name: {each.epoch: each.metrics[name] for each in epochs} for name in epochs[0].metrics
     }
@@ -120,7 +118,7 @@ def replay(
     ]
     if run.state != "complete":
         return Replayed(run.run, last, [], curves, None, elsewhere)
-    result = trial.finish(trained, checkpoint, workshop)
+    result = trial.finish(trained, checkpoint, context)
     metrics = [
         Compared(name, value, result.metrics[name])
         for name, value in sorted(run.metrics.items())

@@ -34,7 +34,7 @@ def run_tpu_check(config: Config, say: Say) -> bool:
     chip = tpu.chip_of(config.topology)
     runtime = tpu.slice_of(str(config.topology))
     dataset = dataset_of(config, runtime.replicas)
-    blueprint = AbstractContext(config, dataset, runtime)
+    abstract = AbstractContext(config, dataset, runtime)
     size = "x".join(map(str, dataset.image_size))
     say(
         f"{config.topology}: {runtime.replicas} chips ({runtime.device_kind}) with "
@@ -44,13 +44,13 @@ def run_tpu_check(config: Config, say: Say) -> bool:
         f"{config.model.name}, {size} pixels, {len(dataset.classes)} classes; backbone "
         f"{runtime.precision}, head and loss float32"
     )
-    fit = isinstance(_told("features", *blueprint.extraction(), chip, say), Cost)
+    fit = isinstance(_told("features", *abstract.extraction(), chip, say), Cost)
     if not config.train.finetune or config.train.head_epochs:
         numbers = hyperparameters(config, 0, 1)
-        epoch = blueprint.epoch(config, numbers, main=not config.train.finetune)
+        epoch = abstract.epoch(config, numbers, main=not config.train.finetune)
         fit &= isinstance(_told("frozen step", *epoch, chip, say), Cost)
     if config.train.finetune:
-        fit &= _step_told(config, blueprint, chip, say)
+        fit &= _step_told(config, abstract, chip, say)
     doubt = (
         (
             " when compiled quickly, which takes more memory; to be sure, set "
@@ -92,13 +92,13 @@ def _told(name: str, program: LoweredProgram, batch: int, chip: Chip, say: Say) 
     return outcome
 
 
-def _step_told(config: Experiment, blueprint: AbstractContext, chip: Chip, say: Say) -> bool:
+def _step_told(config: Experiment, abstract: AbstractContext, chip: Chip, say: Say) -> bool:
     """Compile the fine-tuning step; where it does not fit, look for a batch that does."""
     numbers = hyperparameters(config, config.train.all_epochs - 1, 1)
 
     def compiled(per_replica: int) -> Cost | TooLarge:
         changed = replace(config, train=replace(config.train, batch_per_replica=per_replica))
-        return _told("fine-tuning step", *blueprint.step(changed, numbers), chip, say)
+        return _told("fine-tuning step", *abstract.step(changed, numbers), chip, say)
 
     asked, parts = config.train.batch_per_replica, config.train.gradient_accumulation_steps
     outcome = compiled(asked)

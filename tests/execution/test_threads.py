@@ -115,7 +115,7 @@ def test_every_pruner_ends_trials_that_run_beside_each_other(
 
 
 def test_answers_come_in_logical_order_however_long_they_take(
-    workshop: TrainingContext, monkeypatch: pytest.MonkeyPatch
+    context: TrainingContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = TrialRunner.run
 
@@ -125,7 +125,7 @@ def test_answers_come_in_logical_order_however_long_they_take(
         run(runner, task)
 
     monkeypatch.setattr(TrialRunner, "run", slowly)
-    with Threads(ImageTrainer(workshop), 2, StudyRecord()) as executor:
+    with Threads(ImageTrainer(context), 2, StudyRecord()) as executor:
         for number in (0, 1):
             executor.submit(number, StartTrial(job(number), None))
         order = []
@@ -139,10 +139,10 @@ def test_answers_come_in_logical_order_however_long_they_take(
 
 
 def test_a_trial_resumed_at_its_last_epoch_is_scored_at_the_logical_time_at_which_it_was(
-    workshop: TrainingContext, tmp_path: Path
+    context: TrainingContext, tmp_path: Path
 ) -> None:
     path = tmp_path / "checkpoint"
-    runner = TrialRunner(ImageTrainer(workshop), lambda message: None, lambda: False)
+    runner = TrialRunner(ImageTrainer(context), lambda message: None, lambda: False)
     runner.run(StartTrial(job(0), None))
     runner.run(TrainUntil(2))
     runner.checkpoint.save(path)
@@ -158,7 +158,7 @@ def test_a_trial_resumed_at_its_last_epoch_is_scored_at_the_logical_time_at_whic
             },
         ]
     )
-    with Threads(ImageTrainer(workshop), 2, record) as executor:
+    with Threads(ImageTrainer(context), 2, record) as executor:
         executor.submit(0, StartTrial(job(0), path))
         assert answered(executor) == TaskDone(0, 2)
         executor.submit(0, Evaluate())
@@ -167,9 +167,9 @@ def test_a_trial_resumed_at_its_last_epoch_is_scored_at_the_logical_time_at_whic
 
 
 def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_received(
-    workshop: TrainingContext,
+    context: TrainingContext,
 ) -> None:
-    with Threads(ImageTrainer(workshop), 2, StudyRecord()) as executor:
+    with Threads(ImageTrainer(context), 2, StudyRecord()) as executor:
         executor.submit(0, StartTrial(job(0, learning_rate=1e38, weight_decay=1e38), None))
         executor.submit(1, StartTrial(job(1, batch_per_replica=100000), None))
         assert {answered(executor).trial, answered(executor).trial} == {0, 1}
@@ -180,9 +180,9 @@ def test_a_failure_is_the_trials_alone_and_an_error_is_raised_where_it_is_receiv
             answered(executor)
 
 
-def test_a_training_that_must_stop_is_paused_at_its_checkpoint(workshop: TrainingContext) -> None:
+def test_a_training_that_must_stop_is_paused_at_its_checkpoint(context: TrainingContext) -> None:
     saved: list[int] = []
-    with Threads(ImageTrainer(workshop), 2, StudyRecord()) as executor:
+    with Threads(ImageTrainer(context), 2, StudyRecord()) as executor:
         executor.submit(4, StartTrial(job(4, epochs=3), None))
         assert answered(executor) == TaskDone(4, 0)
         executor.submit(4, TrainUntil(1))

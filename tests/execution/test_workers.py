@@ -225,8 +225,8 @@ def answered(executor: Executor, task: Task, checkpoints: list[Checkpoint]) -> A
 def test_another_worker_goes_on_from_the_checkpoint_and_gives_the_same(project: Path) -> None:
     config = compose([*TINY, "train.checkpoint_interval_s=0"])
     cache = project / "mlruns" / "cache"
-    workshop = TrainingContext(start(cache / "compiled"), cache, lambda what, done, total: None)
-    trainer = ImageTrainer(workshop)
+    context = TrainingContext(start(cache / "compiled"), cache, lambda what, done, total: None)
+    trainer = ImageTrainer(context)
     job = TrialSpec(0, config, {}, None, trainer.fingerprint(config))
     whole: Executor = InProcess(trainer)
     kept: list[Checkpoint] = []

@@ -384,7 +384,7 @@ def test_every_preset_names_every_strength() -> None:
 
 
 def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(
-    workshop: TrainingContext,
+    context: TrainingContext,
 ) -> None:
     config = tiny(
         train=Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8)
@@ -393,7 +393,7 @@ def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(
     for preset in ("light", "strong"):
         before = compiles()
         changed = with_settings(config, {"augment": preset_of(preset)})
-        losses[preset] = trial.advance(changed, Checkpoint(), 2, workshop)[1][-1].metrics[
+        losses[preset] = trial.advance(changed, Checkpoint(), 2, context)[1][-1].metrics[
             "train/loss"
         ]
     assert losses["light"] != losses["strong"]

@@ -16,19 +16,19 @@ from tests.tiny import tiny
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
 def test_a_file_that_was_cut_off_is_computed_again_and_named(
-    share: float, workshop: TrainingContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    share: float, context: TrainingContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = tiny()
-    dataset, classifier = workshop.dataset(config.data), workshop.classifier(config)
+    dataset, classifier = context.dataset(config.data), context.classifier(config)
     dataset = replace(dataset, splits={"val": dataset.splits["val"]})
 
     def features() -> np.ndarray:
         return load_or_compute_features(
-            dataset, classifier, workshop.runtime, tmp_path, progress=lambda *_: None
+            dataset, classifier, context.runtime, tmp_path, progress=lambda *_: None
         )["val"]
 
     before = np.array(features())
-    path = feature_dir(dataset, classifier, workshop.runtime, tmp_path) / "val.npy"
+    path = feature_dir(dataset, classifier, context.runtime, tmp_path) / "val.npy"
     os.truncate(path, int(share * path.stat().st_size))
     np.testing.assert_array_equal(features(), before)
     assert f"{path} cannot be read" in caplog.text

@@ -40,16 +40,16 @@ assert (runtime.replicas, runtime.hosts, runtime.host) == (8, hosts, host)
 settings = {"train.batch_per_replica": 2, "train.batch_statistics": True, "train.head_epochs": 2,
             "data.cache_bytes": 0}
 config = with_settings(FINETUNE, settings)
-workshop = TrainingContext(runtime, folder / str(host), lambda what, done, total: None)
-frozen, begun = trial.advance(config, Checkpoint(), 2, workshop)
+context = TrainingContext(runtime, folder / str(host), lambda what, done, total: None)
+frozen, begun = trial.advance(config, Checkpoint(), 2, context)
 with counted() as decoded:
-    checkpoint, epochs = trial.advance(config, frozen, 4, workshop)
+    checkpoint, epochs = trial.advance(config, frozen, 4, context)
 print(json.dumps({
     "losses": [epoch.metrics["train/loss"] for epoch in begun + epochs],
     "nll": [epoch.metrics["tune/nll"] for epoch in begun + epochs],
     "logits": {
         part: logits.tolist()
-        for part, logits in trial.finish(config, checkpoint, workshop).logits.items()
+        for part, logits in trial.finish(config, checkpoint, context).logits.items()
     },
     "weights": [np.asarray(weight).ravel().tolist() for weight in checkpoint.state.trainable],
     "decoded": len(decoded),

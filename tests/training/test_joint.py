@@ -40,8 +40,8 @@ FINETUNE = tiny(
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
 
 
-def trained(config: Config, workshop: TrainingContext) -> Checkpoint:
-    return trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)[0]
+def trained(config: Config, context: TrainingContext) -> Checkpoint:
+    return trial.advance(config, Checkpoint(), config.train.all_epochs, context)[0]
 
 
 def test_without_the_ensembles_loss_each_member_is_taught_as_it_would_be_alone() -> None:
@@ -80,14 +80,14 @@ def test_without_the_ensembles_loss_each_member_is_taught_as_it_would_be_alone()
 
 @BOTH
 def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(
-    config: Config, workshop: TrainingContext, tmp_path: Path
+    config: Config, context: TrainingContext, tmp_path: Path
 ) -> None:
-    checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)
+    checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, context)
     assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
-    result = trial.finish(config, checkpoint, workshop)
-    trial.build_keras_model(config, checkpoint, workshop).save(tmp_path / "model.keras")
+    result = trial.finish(config, checkpoint, context)
+    trial.build_keras_model(config, checkpoint, context).save(tmp_path / "model.keras")
     model = keras.models.load_model(tmp_path / "model.keras", compile=False, safe_mode=True)
-    dataset = workshop.dataset(config.data)
+    dataset = context.dataset(config.data)
     images = read_images(dataset.splits["test"], range(len(dataset.splits["test"])))
     np.testing.assert_allclose(model.predict(images, verbose=0), result.logits["test"], atol=1e-4)
     np.testing.assert_allclose(
@@ -97,32 +97,32 @@ def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(
 
 @BOTH
 def test_the_share_of_the_ensembles_loss_is_a_number_that_compiles_nothing_and_counts(
-    config: Config, workshop: TrainingContext
+    config: Config, context: TrainingContext
 ) -> None:
-    first = trial.finish(config, trained(config, workshop), workshop)
+    first = trial.finish(config, trained(config, context), context)
     before = compiles()
     other = with_settings(config, {"model.ensemble_loss": 5.0})
-    second = trial.finish(other, trained(other, workshop), workshop)
+    second = trial.finish(other, trained(other, context), context)
     assert compiles() == before
-    assert workshop.compile_group_keys(other) == workshop.compile_group_keys(config)
+    assert context.compile_group_keys(other) == context.compile_group_keys(config)
     assert not np.array_equal(first.logits["tune"], second.logits["tune"])
 
 
-def test_members_take_the_features_that_each_has_in_the_cache(workshop: TrainingContext) -> None:
-    both = workshop.get_shared(FROZEN).features["tune"]
-    cached = {*(workshop.cache / "features").iterdir()}
+def test_members_take_the_features_that_each_has_in_the_cache(context: TrainingContext) -> None:
+    both = context.get_shared(FROZEN).features["tune"]
+    cached = {*(context.cache / "features").iterdir()}
     for place, member in enumerate((TINY, SCALED)):
-        alone = workshop.get_shared(
+        alone = context.get_shared(
             tiny(model=Model(name="alone", weights="none", **member))
         ).features["tune"]
         np.testing.assert_array_equal(both[:, place * 16 : (place + 1) * 16], alone)
-    assert {*(workshop.cache / "features").iterdir()} == cached
+    assert {*(context.cache / "features").iterdir()} == cached
 
 
-def test_a_network_alone_is_trained_as_before(workshop: TrainingContext) -> None:
+def test_a_network_alone_is_trained_as_before(context: TrainingContext) -> None:
     alone = tiny()
     with_share = replace(alone, model=replace(alone.model, ensemble_loss=1.0))
     np.testing.assert_array_equal(
-        trial.finish(alone, trained(alone, workshop), workshop).logits["tune"],
-        trial.finish(with_share, trained(with_share, workshop), workshop).logits["tune"],
+        trial.finish(alone, trained(alone, context), context).logits["tune"],
+        trial.finish(with_share, trained(with_share, context), context).logits["tune"],
     )

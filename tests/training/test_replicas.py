@@ -25,13 +25,13 @@ from flowersweep.training.context import TrainingContext
 from tests.training.test_trial import FINETUNE
 
 folder, per_replica = Path(sys.argv[1]), int(sys.argv[2])
-workshop = TrainingContext(start(), folder / "cache", lambda what, done, total: None)
+context = TrainingContext(start(), folder / "cache", lambda what, done, total: None)
 settings = {"train.batch_per_replica": per_replica, "train.batch_statistics": True}
 config = with_settings(FINETUNE, settings)
-checkpoint, epochs = trial.advance(config, Checkpoint(), 3, workshop)
-assert workshop.batch(config)[0] == 16
-assert trial.finish(config, checkpoint, workshop).logits["tune"].shape == (15, 5)
-checkpoint.save(folder / f"{workshop.runtime.replicas}.npz")
+checkpoint, epochs = trial.advance(config, Checkpoint(), 3, context)
+assert context.batch(config)[0] == 16
+assert trial.finish(config, checkpoint, context).logits["tune"].shape == (15, 5)
+checkpoint.save(folder / f"{context.runtime.replicas}.npz")
 """
 
 

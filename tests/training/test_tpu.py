@@ -31,7 +31,7 @@ FINETUNE = Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_
 TINY = ["model=tiny", "data.image_size=64", "train.batch_per_replica=8"]
 
 
-def blueprint(config: Config) -> AbstractContext:
+def abstract_context(config: Config) -> AbstractContext:
     runtime = replace(start(), platform="tpu")
     return AbstractContext(config, dataset_of(config, runtime.replicas), runtime)
 
@@ -48,7 +48,7 @@ def test_the_fine_tuning_step_is_a_program_for_tpu_without_gathers(augment: str)
         tiny(train=FINETUNE, augment=compose([f"augment={augment}"]).augment),
         data=Data(name="none", image_size=32),
     )
-    program, batch = blueprint(config).step(
+    program, batch = abstract_context(config).step(
         config, hyperparameters(config, config.train.all_epochs - 1, 1)
     )
     text = exported(program)
@@ -60,7 +60,7 @@ def test_the_fine_tuning_step_is_a_program_for_tpu_without_gathers(augment: str)
 
 def test_the_frozen_epoch_and_the_features_are_programs_for_tpu() -> None:
     config = tiny(data=Data(name="none", image_size=32))
-    made = blueprint(config)
+    made = abstract_context(config)
     assert "stablehlo.while" in exported(
         made.epoch(config, hyperparameters(config, 0, 1), main=True)[0]
     )
@@ -70,7 +70,7 @@ def test_the_frozen_epoch_and_the_features_are_programs_for_tpu() -> None:
 def test_a_blueprint_leaves_the_precision_of_other_models_alone() -> None:
     import keras
 
-    blueprint(tiny(data=Data(name="none", image_size=32)))
+    abstract_context(tiny(data=Data(name="none", image_size=32)))
     assert keras.config.dtype_policy().name == "float32"
 
 
@@ -123,7 +123,7 @@ def test_a_step_in_parts_takes_as_many_loops() -> None:
         train=replace(FINETUNE, gradient_accumulation_steps=4),
     )
     assert (
-        blueprint(config)
+        abstract_context(config)
         .step(config, hyperparameters(config, config.train.all_epochs - 1, 1))[0]
         .loops
         == 4

@@ -28,8 +28,8 @@ FINETUNE = tiny(
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
 
 
-def run(config: Config, workshop: TrainingContext) -> tuple[Checkpoint, list[dict[str, float]]]:
-    checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, workshop)
+def run(config: Config, context: TrainingContext) -> tuple[Checkpoint, list[dict[str, float]]]:
+    checkpoint, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, context)
     return checkpoint, [epoch.metrics for epoch in epochs]
 
 
@@ -40,21 +40,21 @@ def same(one: Checkpoint, other: Checkpoint) -> None:
 
 @BOTH
 def test_a_trial_cut_into_segments_and_moved_through_files_ends_bit_for_bit_the_same(
-    config: Config, workshop: TrainingContext, tmp_path: Path
+    config: Config, context: TrainingContext, tmp_path: Path
 ) -> None:
-    whole, metrics = run(config, workshop)
+    whole, metrics = run(config, context)
     checkpoint, pieces = Checkpoint(), []
     for until in range(1, config.train.all_epochs + 1):
-        checkpoint, epochs = trial.advance(config, checkpoint, until, workshop)
+        checkpoint, epochs = trial.advance(config, checkpoint, until, context)
         checkpoint.save(tmp_path / "checkpoint.npz")
-        checkpoint = Checkpoint.load(tmp_path / "checkpoint.npz", workshop.runtime.replicated)
+        checkpoint = Checkpoint.load(tmp_path / "checkpoint.npz", context.runtime.replicated)
         pieces += [epoch.metrics for epoch in epochs]
     same(whole, checkpoint)
     assert pieces == metrics
 
 
 def test_a_fine_tuning_goes_on_from_the_middle_of_an_epoch_bit_for_bit(
-    workshop: TrainingContext, tmp_path: Path
+    context: TrainingContext, tmp_path: Path
 ) -> None:
     config = with_settings(FINETUNE, {"train.ema_half_life": 0.2, "train.batch_statistics": True})
     files: list[Path] = []
@@ -63,31 +63,31 @@ def test_a_fine_tuning_goes_on_from_the_middle_of_an_epoch_bit_for_bit(
         files.append(tmp_path / f"{checkpoint.epoch}-{len(checkpoint.losses)}.npz")
         checkpoint.save(files[-1])
 
-    whole, epochs = trial.advance(config, Checkpoint(), 3, workshop, keep)
+    whole, epochs = trial.advance(config, Checkpoint(), 3, context, keep)
     assert [path.stem for path in files] == [
         f"{epoch}-{step}" for epoch in (1, 2) for step in range(1, 6)
     ]
     for path in files[::3]:
         rest, again = trial.advance(
-            config, Checkpoint.load(path, workshop.runtime.replicated), 3, workshop
+            config, Checkpoint.load(path, context.runtime.replicated), 3, context
         )
         same(whole, rest)
         assert [epoch.metrics for epoch in again] == [epoch.metrics for epoch in epochs], path
 
 
 def test_features_in_the_order_of_an_epoch_or_as_they_lie_give_the_same_with_the_same_program(
-    workshop: TrainingContext, monkeypatch: pytest.MonkeyPatch
+    context: TrainingContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, metrics = run(FROZEN, workshop)
-    stage = workshop.main_stage(FROZEN)
+    whole, metrics = run(FROZEN, context)
+    stage = context.main_stage(FROZEN)
     assert isinstance(stage, stages.HeadStage)
-    owner = id(workshop.get_shared(FROZEN))
+    owner = id(context.get_shared(FROZEN))
     assert EPOCH_ORDERS.epochs(owner, FROZEN.seed) == [*range(FROZEN.train.all_epochs)]
     before = compiles()
     # room for the first epoch alone
-    monkeypatch.setattr(EPOCH_ORDERS, "limit", workshop.get_shared(FROZEN).train[0].nbytes)
+    monkeypatch.setattr(EPOCH_ORDERS, "limit", context.get_shared(FROZEN).train[0].nbytes)
     EPOCH_ORDERS.clear()
-    other, again = run(FROZEN, workshop)
+    other, again = run(FROZEN, context)
     assert EPOCH_ORDERS.epochs(owner, FROZEN.seed) == [0]
     same(whole, other)
     assert (again, compiles()) == (metrics, before)
@@ -95,19 +95,19 @@ def test_features_in_the_order_of_an_epoch_or_as_they_lie_give_the_same_with_the
 
 @BOTH
 def test_a_segment_that_is_advanced_again_gives_the_same(
-    config: Config, workshop: TrainingContext
+    config: Config, context: TrainingContext
 ) -> None:
-    first, _ = trial.advance(config, Checkpoint(), 2, workshop)
-    once, _ = trial.advance(config, first, 3, workshop)
-    again, _ = trial.advance(config, first, 3, workshop)
+    first, _ = trial.advance(config, Checkpoint(), 2, context)
+    once, _ = trial.advance(config, first, 3, context)
+    again, _ = trial.advance(config, first, 3, context)
     same(once, again)
 
 
 @BOTH
 def test_trials_with_other_numbers_compile_nothing(
-    config: Config, workshop: TrainingContext
+    config: Config, context: TrainingContext
 ) -> None:
-    trial.finish(config, run(config, workshop)[0], workshop)
+    trial.finish(config, run(config, context)[0], context)
     before = compiles()
     for settings in (
         {"loss.gamma": 2.0, "loss.label_smoothing": 0.0},
@@ -117,12 +117,12 @@ def test_trials_with_other_numbers_compile_nothing(
         {"train.epochs": 3},
     ):
         other = with_settings(config, settings)
-        trial.finish(other, run(other, workshop)[0], workshop)
+        trial.finish(other, run(other, context)[0], context)
     assert compiles() == before
 
 
-def test_every_hyperparameter_changes_the_training(workshop: TrainingContext) -> None:
-    _, base = run(FROZEN, workshop)
+def test_every_hyperparameter_changes_the_training(context: TrainingContext) -> None:
+    _, base = run(FROZEN, context)
     for path, value in {
         "loss.gamma": 2.0,
         "loss.label_smoothing": 0.3,
@@ -134,34 +134,34 @@ def test_every_hyperparameter_changes_the_training(workshop: TrainingContext) ->
         "model.dropout": 0.6,
         "seed": 1,
     }.items():
-        _, changed = run(with_settings(FROZEN, {path: value}), workshop)
+        _, changed = run(with_settings(FROZEN, {path: value}), context)
         assert changed[-1]["train/loss"] != base[-1]["train/loss"], path
 
 
-def test_training_learns(workshop: TrainingContext) -> None:
+def test_training_learns(context: TrainingContext) -> None:
     _, metrics = run(
         with_settings(
             FROZEN, {"train.epochs": 60, "train.learning_rate": 0.1, "model.dropout": 0.0}
         ),
-        workshop,
+        context,
     )
     assert metrics[-1]["train/loss"] < metrics[0]["train/loss"] * 0.8
     assert metrics[-1]["tune/nll"] < metrics[0]["tune/nll"]
 
 
 def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_backbone(
-    workshop: TrainingContext,
+    context: TrainingContext,
 ) -> None:
-    frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, workshop)
-    begun = workshop.main_stage(FINETUNE).begin(frozen.state, 0)
+    frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, context)
+    begun = context.main_stage(FINETUNE).begin(frozen.state, 0)
     assert frozen.state is not None
     np.testing.assert_array_equal(begun.trainable[-2], frozen.state.trainable[0].T)
-    tuned, _ = trial.advance(FINETUNE, frozen, 3, workshop)
+    tuned, _ = trial.advance(FINETUNE, frozen, 3, context)
     assert tuned.state is not None
     assert not np.array_equal(tuned.state.trainable[0], begun.trainable[0])
     np.testing.assert_array_equal(tuned.state.non_trainable[0], begun.non_trainable[0])
     moved, _ = trial.advance(
-        with_settings(FINETUNE, {"train.batch_statistics": True}), frozen, 3, workshop
+        with_settings(FINETUNE, {"train.batch_statistics": True}), frozen, 3, context
     )
     assert moved.state is not None
     # the statistics of the batches
@@ -169,33 +169,33 @@ def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_back
 
 
 def test_a_loss_that_is_not_finite_fails_the_trial_with_its_reason(
-    workshop: TrainingContext,
+    context: TrainingContext,
 ) -> None:
     with pytest.raises(TrialFailed, match=r"train/loss is (nan|inf).* after epoch \d"):
         run(
             with_settings(FROZEN, {"train.learning_rate": 1e38, "train.weight_decay": 1e38}),
-            workshop,
+            context,
         )
 
 
 @BOTH
 def test_the_exported_model_gives_the_logits_of_the_trial(
-    config: Config, workshop: TrainingContext
+    config: Config, context: TrainingContext
 ) -> None:
     from flowersweep.data.pipeline import in_order
 
-    checkpoint, _ = run(config, workshop)
-    result = trial.finish(config, checkpoint, workshop)
-    model = trial.build_keras_model(config, checkpoint, workshop)
-    dataset = workshop.dataset(config.data)
+    checkpoint, _ = run(config, context)
+    result = trial.finish(config, checkpoint, context)
+    model = trial.build_keras_model(config, checkpoint, context)
+    dataset = context.dataset(config.data)
     images = np.concatenate(list(in_order(dataset.splits["val"], dataset.image_size, 16)))
     np.testing.assert_allclose(
         model.predict(images, verbose=0)[dataset.tune], result.logits["tune"], rtol=1e-3, atol=1e-4
     )
 
 
-def test_report_and_tune_are_scored_apart(workshop: TrainingContext) -> None:
-    result = trial.finish(FROZEN, run(FROZEN, workshop)[0], workshop)
+def test_report_and_tune_are_scored_apart(context: TrainingContext) -> None:
+    result = trial.finish(FROZEN, run(FROZEN, context)[0], context)
     assert {"tune/macro_f1", "holdout/macro_f1", "tune/calibrated_nll", "holdout/accuracy"} <= set(
         result.metrics
     )
@@ -206,9 +206,9 @@ def test_report_and_tune_are_scored_apart(workshop: TrainingContext) -> None:
     }
 
 
-def test_a_batch_that_the_images_do_not_fill_is_refused(workshop: TrainingContext) -> None:
+def test_a_batch_that_the_images_do_not_fill_is_refused(context: TrainingContext) -> None:
     with pytest.raises(ConfigError, match="a batch of 64 is more than the 40 training images"):
-        workshop.batch(replace(FROZEN, train=replace(FROZEN.train, batch_per_replica=64)))
+        context.batch(replace(FROZEN, train=replace(FROZEN.train, batch_per_replica=64)))
 
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
@@ -216,10 +216,10 @@ def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
     assert Checkpoint.resume(tmp_path / "checkpoint.npz") == Checkpoint()
 
 
-def test_a_batch_in_parts_trains_as_the_whole_batch(workshop: TrainingContext) -> None:
+def test_a_batch_in_parts_trains_as_the_whole_batch(context: TrainingContext) -> None:
     still = with_settings(FROZEN, {"model.dropout": 0.0})
     whole, parts = (
-        run(with_settings(still, {"train.gradient_accumulation_steps": n}), workshop)[0].state
+        run(with_settings(still, {"train.gradient_accumulation_steps": n}), context)[0].state
         for n in (1, 4)
     )
     assert whole is not None
@@ -227,42 +227,42 @@ def test_a_batch_in_parts_trains_as_the_whole_batch(workshop: TrainingContext) -
     np.testing.assert_allclose(whole.trainable[0], parts.trainable[0], rtol=1e-4, atol=1e-6)
 
 
-def test_the_average_follows_the_weights_by_its_half_life(workshop: TrainingContext) -> None:
+def test_the_average_follows_the_weights_by_its_half_life(context: TrainingContext) -> None:
     averaged = with_settings(FROZEN, {"train.ema_half_life": 0.1})
-    state = run(averaged, workshop)[0].state
-    plain = run(FROZEN, workshop)[0].state
+    state = run(averaged, context)[0].state
+    plain = run(FROZEN, context)[0].state
     assert state is not None
     assert plain is not None
     # averaging does not disturb the training
     np.testing.assert_array_equal(state.trainable[0], plain.trainable[0])
     assert not np.array_equal(state.average[0], state.trainable[0])
-    quick = run(with_settings(averaged, {"train.ema_half_life": 1e-4}), workshop)[0].state
+    quick = run(with_settings(averaged, {"train.ema_half_life": 1e-4}), context)[0].state
     assert quick is not None
     np.testing.assert_allclose(quick.average[0], quick.trainable[0], rtol=1e-5)
 
 
 def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_one_slows(
-    workshop: TrainingContext,
+    context: TrainingContext,
 ) -> None:
     sgd = replace(FROZEN, optimizer={"_target_": "keras.optimizers.SGD", "name": "sgd"})
     free, loose, tight = (
-        run(with_settings(sgd, {"train.gradient_clip_norm": norm}), workshop)[0].state
+        run(with_settings(sgd, {"train.gradient_clip_norm": norm}), context)[0].state
         for norm in (None, 1e6, 1e-3)
     )
     assert free is not None
     assert loose is not None
     assert tight is not None
     np.testing.assert_allclose(free.trainable[0], loose.trainable[0], rtol=1e-6)
-    begun = workshop.main_stage(sgd).begin(None, 0).trainable[0]
+    begun = context.main_stage(sgd).begin(None, 0).trainable[0]
     assert np.abs(tight.trainable[0] - begun).max() < 0.1 * np.abs(free.trainable[0] - begun).max()
 
 
-def test_the_backbone_has_a_rate_of_its_own(workshop: TrainingContext) -> None:
-    frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, workshop)
+def test_the_backbone_has_a_rate_of_its_own(context: TrainingContext) -> None:
+    frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, context)
     still, _ = trial.advance(
-        with_settings(FINETUNE, {"train.backbone_lr_multiplier": 0.0}), frozen, 3, workshop
+        with_settings(FINETUNE, {"train.backbone_lr_multiplier": 0.0}), frozen, 3, context
     )
-    begun = workshop.main_stage(FINETUNE).begin(frozen.state, 0)
+    begun = context.main_stage(FINETUNE).begin(frozen.state, 0)
     assert still.state is not None
     for before, after in zip(begun.trainable[:-2], still.state.trainable[:-2], strict=True):
         np.testing.assert_array_equal(before, after)
@@ -283,25 +283,23 @@ def counting(
 
 
 def test_a_loss_with_a_parameter_for_them_is_given_the_images_of_each_class(
-    workshop: TrainingContext,
+    context: TrainingContext,
 ) -> None:
     own = replace(
         FROZEN, loss={"_target_": f"{__name__}.counting", "name": "counting", "scale": 0.5}
     )
-    trusting = TrainingContext(
-        workshop.runtime, workshop.cache, workshop.progress, trusted=("tests",)
-    )
+    trusting = TrainingContext(context.runtime, context.cache, context.progress, trusted=("tests",))
     assert run(own, trusting)[1][-1]["train/loss"] == 0.5 * 40
 
 
 def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(
-    workshop: TrainingContext,
+    context: TrainingContext,
 ) -> None:
     config = with_settings(FINETUNE, {"train.head_epochs": 0})
-    whole, epochs = trial.advance(config, Checkpoint(), 2, workshop)
+    whole, epochs = trial.advance(config, Checkpoint(), 2, context)
     assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
-    first, _ = trial.advance(config, Checkpoint(), 1, workshop)
-    resumed, _ = trial.advance(config, first, 2, workshop)
+    first, _ = trial.advance(config, Checkpoint(), 1, context)
+    resumed, _ = trial.advance(config, first, 2, context)
     for one, other in zip(whole.state.weights, resumed.state.weights, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert trial.build_keras_model(config, whole, workshop).output_shape == (None, 5)
+    assert trial.build_keras_model(config, whole, context).output_shape == (None, 5)

@@ -37,9 +37,9 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(
-    config: Config, workshop: TrainingContext, folder: Path, *, best: bool = True
+    config: Config, context: TrainingContext, folder: Path, *, best: bool = True
 ) -> ElementTree.Element:
-    for name, content in trial_figures.draw_figures(config, workshop, best=best).items():
+    for name, content in trial_figures.draw_figures(config, context, best=best).items():
         write_bytes(folder / name, content)
     return ElementTree.fromstring((folder / "schedule.svg").read_text())
 
@@ -54,12 +54,12 @@ def rate_at(polyline: ElementTree.Element, share: float, largest: float) -> floa
 
 
 def test_the_schedule_shows_both_stages_as_they_ran(
-    workshop: TrainingContext, tmp_path: Path
+    context: TrainingContext, tmp_path: Path
 ) -> None:
-    picture = drawn(FINETUNE, workshop, tmp_path)
+    picture = drawn(FINETUNE, context, tmp_path)
     head, main = picture.iter(f"{SVG}polyline")
     assert [rate_at(head, share, 0.01) for share in (0.0, 0.5, 1.0)] == pytest.approx([0.01] * 3)
-    schedule = workshop.main_stage(FINETUNE).program.recipe.schedule
+    schedule = context.main_stage(FINETUNE).program.recipe.schedule
     for step in (0, 20, 36, 70):  # of 18 epochs of 5 steps
         numbers = trial.hyperparameters(FINETUNE, 10, 5)
         wanted = numbers["train"]["learning_rate"] * schedule(
@@ -80,29 +80,29 @@ def test_the_schedule_shows_both_stages_as_they_ran(
 
 
 def test_a_frozen_training_has_one_panel_and_no_sheet(
-    workshop: TrainingContext, tmp_path: Path
+    context: TrainingContext, tmp_path: Path
 ) -> None:
-    picture = drawn(tiny(augment=FINETUNE.augment), workshop, tmp_path)
+    picture = drawn(tiny(augment=FINETUNE.augment), context, tmp_path)
     assert len(list(picture.iter(f"{SVG}polyline"))) == 1
     assert "all layers" not in [text.text for text in picture.iter(f"{SVG}text")]
     assert [path.name for path in tmp_path.iterdir()] == ["schedule.svg"]
 
 
-def test_a_rate_of_zero_can_be_drawn(workshop: TrainingContext, tmp_path: Path) -> None:
+def test_a_rate_of_zero_can_be_drawn(context: TrainingContext, tmp_path: Path) -> None:
     (curve,) = drawn(
-        tiny(train=Train(name="frozen", epochs=1, learning_rate=0.0)), workshop, tmp_path
+        tiny(train=Train(name="frozen", epochs=1, learning_rate=0.0)), context, tmp_path
     ).iter(f"{SVG}polyline")
     assert "nan" not in curve.attrib["points"]
     assert rate_at(curve, 0.5, 1.0) == pytest.approx(0.0)
 
 
 def test_only_the_best_trial_so_far_has_a_sheet_of_what_its_augmentation_does(
-    workshop: TrainingContext, tmp_path: Path
+    context: TrainingContext, tmp_path: Path
 ) -> None:
-    drawn(FINETUNE, workshop, tmp_path, best=False)
-    drawn(replace(FINETUNE, augment={"name": "none"}), workshop, tmp_path)
+    drawn(FINETUNE, context, tmp_path, best=False)
+    drawn(replace(FINETUNE, augment={"name": "none"}), context, tmp_path)
     assert not (tmp_path / "augmentation.jpg").exists()
-    drawn(FINETUNE, workshop, tmp_path)
+    drawn(FINETUNE, context, tmp_path)
     strong = tf.io.decode_jpeg((tmp_path / "augmentation.jpg").read_bytes()).numpy().astype(float)
     # five classes, an image of each
     assert strong.shape == ((1 + trial_figures.ROWS) * 32, 5 * 32, 3)
@@ -121,7 +121,7 @@ def test_only_the_best_trial_so_far_has_a_sheet_of_what_its_augmentation_does(
     }
     drawn(
         with_settings(FINETUNE, {**off, "augment.hue": 0.0, "augment.saturation": 0.0}),
-        workshop,
+        context,
         tmp_path,
     )
     light = tf.io.decode_jpeg((tmp_path / "augmentation.jpg").read_bytes()).numpy().astype(float)
@@ -133,14 +133,14 @@ def test_only_the_best_trial_so_far_has_a_sheet_of_what_its_augmentation_does(
 
 
 def test_the_pictures_of_trials_with_other_numbers_compile_nothing(
-    workshop: TrainingContext, tmp_path: Path
+    context: TrainingContext, tmp_path: Path
 ) -> None:
-    workshop.main_stage(FINETUNE)
-    workshop.head_stage(FINETUNE)
+    context.main_stage(FINETUNE)
+    context.head_stage(FINETUNE)
     before = compiles()
-    drawn(FINETUNE, workshop, tmp_path, best=False)  # not even the first, but for the sheet
+    drawn(FINETUNE, context, tmp_path, best=False)  # not even the first, but for the sheet
     assert compiles() == before
-    drawn(FINETUNE, workshop, tmp_path)
+    drawn(FINETUNE, context, tmp_path)
     before = compiles()
     changed = {
         "schedule.warmup": 0.3,
@@ -149,5 +149,5 @@ def test_the_pictures_of_trials_with_other_numbers_compile_nothing(
         "augment.rotation": 3.0,
         "seed": 4,
     }
-    drawn(with_settings(FINETUNE, changed), workshop, tmp_path)
+    drawn(with_settings(FINETUNE, changed), context, tmp_path)
     assert compiles() == before

@@ -139,7 +139,7 @@ def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:
 
 
 def test_a_member_that_is_not_what_it_was_is_refused(
-    words: list[str], workshop: TrainingContext
+    words: list[str], context: TrainingContext
 ) -> None:
     config = compose(words)
     members = load_members(config)
@@ -153,7 +153,7 @@ def test_a_member_that_is_not_what_it_was_is_refused(
             replace(config, data=members.data),
             members.names[1],
             members.logits["tune"][0][::-1],
-            workshop,
+            context,
         )
     with pytest.raises(StudyError, match=r"both:0 is an ensemble itself, .* name its members"):
         configured(config, "both:0")

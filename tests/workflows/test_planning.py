@@ -108,22 +108,22 @@ GROUPS = {
 
 @pytest.mark.parametrize(("words", "expected"), GROUPS.values(), ids=GROUPS.keys())
 def test_the_compile_groups_of_a_space_are_counted(
-    words: list[str], expected: int, project: Path, workshop: TrainingContext
+    words: list[str], expected: int, project: Path, context: TrainingContext
 ) -> None:
     line = (*WORDS, *words)
     config = compose(line)
-    groups = plan._groups(config, build_space(config, line, parse(line)), workshop)
+    groups = plan._groups(config, build_space(config, line, parse(line)), context)
     assert len(groups) == expected
     if "optimizers" in " ".join(groups):
         assert {"1: loss=smoothed_cross_entropy, optimizer=adam", "2: optimizer=sgd"} & set(groups)
 
 
 def test_trials_of_one_group_compile_once_and_those_of_another_again(
-    workshop: TrainingContext,
+    context: TrainingContext,
 ) -> None:
     def run(config: Config) -> int:
         before = compiles()
-        trial.finish(config, trial.advance(config, Checkpoint(), 1, workshop)[0], workshop)
+        trial.finish(config, trial.advance(config, Checkpoint(), 1, context)[0], context)
         return compiles() - before
 
     base = tiny(seed=3)
@@ -134,7 +134,7 @@ def test_trials_of_one_group_compile_once_and_those_of_another_again(
         {"train.batch_per_replica": 10},
     ):
         other = with_settings(base, settings)
-        assert (workshop.compile_group_keys(other) == workshop.compile_group_keys(base)) == (
+        assert (context.compile_group_keys(other) == context.compile_group_keys(base)) == (
             run(other) == 0
         ), settings
 

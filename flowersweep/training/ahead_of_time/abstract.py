@@ -37,7 +37,7 @@ class LoweredProgram:
 
 
 class AbstractContext(TrainingContext):
-    """A workshop whose stages have the programs of a real run: the backbone has random weights, and
+    """A context whose stages have the programs of a real run: the backbone has random weights, and
     there are no features.
     """
 

@@ -91,12 +91,12 @@ def trials_at_a_time(config: Config) -> int:
     )
 
 
-def known_refusal(config: Config, workshop: TrainingContext) -> str | None:
+def known_refusal(config: Config, context: TrainingContext) -> str | None:
     """Say why a sweep that has not started cannot end within its budget, if a plan has timed its
     trials; None if nothing says so.
     """
     profile = (
-        load_profile(config, workshop)
+        load_profile(config, context)
         if config.sweep.budget.minutes is not None or config.sweep.budget.bytes is not None
         else None
     )

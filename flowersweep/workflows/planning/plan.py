@@ -42,21 +42,21 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     require(config, space, parse(overrides))
     space.require_possible()
     require_step(config)
-    workshop = ProfilingContext(
+    context = ProfilingContext(
         start(cache / "compiled"), cache, lambda what, done, total: None, config.trusted_modules
     )
-    workshop.batch(config)
-    workshop.classifier(config)
+    context.batch(config)
+    context.classifier(config)
     study = read_study(Path(config.dir) / "studies" / str(config.study))
     ended = sum(trial.ended is not None for trial in study.trials)
     left = max(0, config.sweep.n_trials - ended)
     _describe(config, space, say)
-    groups = _groups(config, space, workshop)
+    groups = _groups(config, space, context)
     say(
         f"\ncompile groups: {len(groups)}, of {sum(groups.values())} sampled trials"
         + "".join(f"\n  {name}" for name in groups if name)
     )
-    found, missing = profile_trial(config, workshop), workshop.missing(config)
+    found, missing = profile_trial(config, context), context.missing(config)
     forecast = make_forecast(config, found, left, len(groups), missing)
     _costs(config, found, missing, say)
     done = f"{ended} of them ended, in {duration(study.seconds)}; " if ended else ""
@@ -64,7 +64,7 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
         f"\n{config.sweep.n_trials} trials: {done}{span(forecast.least, forecast.most)} to "
         f"go{_saving(config, forecast)}"
     )
-    features = bytes_text(4 * sum(workshop.classifier(config).widths) * missing)
+    features = bytes_text(4 * sum(context.classifier(config).widths) * missing)
     least, most = bytes_text(forecast.least_bytes), bytes_text(forecast.most_bytes)
     say(f"disk: {most} for the study, {least} at the least; {features} for features to come")
     refusal = forecast.refusal(config, study.seconds / 60)
@@ -107,7 +107,7 @@ def _samples(config: Config, space: Space) -> list[Params]:
     return suggestions
 
 
-def _groups(config: Experiment, space: Space, workshop: TrainingContext) -> Counter[str]:
+def _groups(config: Experiment, space: Space, context: TrainingContext) -> Counter[str]:
     """Count sampled trials by their compile groups, every combination of choices among them, named
     by the choices that make them differ.
     """
@@ -133,7 +133,7 @@ def _groups(config: Experiment, space: Space, workshop: TrainingContext) -> Coun
     for _ in range(drawn):
         params = space.suggest(study.ask()) if space.parameters else {}
         if space.feasible(params):
-            members.setdefault(workshop.compile_group_keys(space.config(params)), []).append(params)
+            members.setdefault(context.compile_group_keys(space.config(params)), []).append(params)
     if len(members) == 1:
         return Counter({"": sum(map(len, members.values()))})
     return Counter(

@@ -48,7 +48,7 @@ class TrialProfile:
 
 
 class ProfilingContext(TrainingContext):
-    """A workshop in which features that are not there yet are random numbers: as fast to train on,
+    """A context in which features that are not there yet are random numbers: as fast to train on,
     and never kept.
     """
 
@@ -84,29 +84,29 @@ class ProfilingContext(TrainingContext):
         return features
 
 
-def profile_trial(config: Config, workshop: ProfilingContext) -> TrialProfile:
+def profile_trial(config: Config, context: ProfilingContext) -> TrialProfile:
     """Train a few steps of each stage and time them.
 
     Raises TrialFailed or ConfigError if the machine cannot.
     """
     dataset, cached = (
-        workshop.dataset(config.data),
-        Path(config.dir) / "cache" / "plans" / f"{key_of(config, workshop)}.json",
+        context.dataset(config.data),
+        Path(config.dir) / "cache" / "plans" / f"{key_of(config, context)}.json",
     )
-    needed = config.train.finetune or workshop.missing(config) > 0
-    compiling_image, image = _image(config, workshop) if needed else (0.0, 0.0)
+    needed = config.train.finetune or context.missing(config) > 0
+    compiling_image, image = _image(config, context) if needed else (0.0, 0.0)
     (first, seconds), head = (
-        _frozen(config, workshop) if _has_head(config) else ((0.0, 0.0), Checkpoint())
+        _frozen(config, context) if _has_head(config) else ((0.0, 0.0), Checkpoint())
     )
     if config.train.finetune:
-        (second, main), trained = _finetune(config, config.train.head_epochs, workshop, head, image)
+        (second, main), trained = _finetune(config, config.train.head_epochs, context, head, image)
         finish = image * sum(
             len(dataset.splits[name]) for name in part_names(dataset) if name in dataset.splits
         )
         finish += image * len(dataset.splits["val"]) * 2  # tune and holdout read all of val, each
     else:
-        (second, main), trained = _frozen(config, workshop)
-        finish = _timed(lambda: trial.finish(config, trained, workshop))[0]
+        (second, main), trained = _frozen(config, context)
+        finish = _timed(lambda: trial.finish(config, trained, context))[0]
     compiling = first + second + compiling_image
     profile = TrialProfile(
         compiling,
@@ -123,25 +123,25 @@ def profile_trial(config: Config, workshop: ProfilingContext) -> TrialProfile:
     return profile
 
 
-def load_profile(config: Config, workshop: TrainingContext) -> TrialProfile | None:
+def load_profile(config: Config, context: TrainingContext) -> TrialProfile | None:
     """Return what was last measured for this configuration on a device of this kind; None if it
     never was.
     """
-    path = Path(config.dir) / "cache" / "plans" / f"{key_of(config, workshop)}.json"
+    path = Path(config.dir) / "cache" / "plans" / f"{key_of(config, context)}.json"
     try:
         return TrialProfile(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
-def key_of(config: Experiment, workshop: TrainingContext) -> str:
+def key_of(config: Experiment, context: TrainingContext) -> str:
     """Return a name for what the seconds of a trial depend on."""
     settings = settings_with_role(replace(config, seed=0), TRAINED)
     facts = [
         settings,
-        workshop.dataset(config.data).digest,
-        workshop.runtime.device_kind,
-        workshop.runtime.replicas,
+        context.dataset(config.data).digest,
+        context.runtime.device_kind,
+        context.runtime.replicas,
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -156,10 +156,10 @@ def _timed(run: Callable[[], T]) -> tuple[float, T]:
     return time.perf_counter() - start, result
 
 
-def _image(config: Experiment, workshop: ProfilingContext) -> tuple[float, float]:
+def _image(config: Experiment, context: ProfilingContext) -> tuple[float, float]:
     """Time a few batches of features; return the seconds of compiling, and those of one image."""
-    dataset = workshop.dataset(config.data)
-    extract = extractor(workshop.classifier(config), workshop.runtime)
+    dataset = context.dataset(config.data)
+    extract = extractor(context.classifier(config), context.runtime)
     size = (BATCH, *dataset.image_size, 3)
     compiling, _ = _timed(lambda: extract(np.zeros(size, np.uint8)))
 
@@ -172,25 +172,25 @@ def _image(config: Experiment, workshop: ProfilingContext) -> tuple[float, float
 
 
 def _frozen(
-    config: Experiment, workshop: ProfilingContext
+    config: Experiment, context: ProfilingContext
 ) -> tuple[tuple[float, float], Checkpoint]:
     """Time one epoch of a frozen stage, twice; return the seconds of compiling and those of an
     epoch, and what was trained.
     """
-    first, _ = _timed(lambda: trial.advance(config, Checkpoint(), 1, workshop))
-    again, (trained, _) = _timed(lambda: trial.advance(config, Checkpoint(), 1, workshop))
+    first, _ = _timed(lambda: trial.advance(config, Checkpoint(), 1, context))
+    again, (trained, _) = _timed(lambda: trial.advance(config, Checkpoint(), 1, context))
     return (max(0.0, first - again), again), trained
 
 
 def _finetune(
-    config: Experiment, epoch: int, workshop: ProfilingContext, head: Checkpoint, image: float
+    config: Experiment, epoch: int, context: ProfilingContext, head: Checkpoint, image: float
 ) -> tuple[tuple[float, float], Checkpoint]:
     """Time a few steps of an epoch of fine-tuning; its scoring is that of so many images."""
-    batch, full = workshop.batch(config)
-    stage, _ = trial.stage_at(config, epoch, workshop)
+    batch, full = context.batch(config)
+    stage, _ = trial.stage_at(config, epoch, context)
     steps = trial.steps_at(config, epoch, full)
     numbers, initial = (
-        trial.hyperparameters(config, epoch, steps, workshop.runtime.replicas),
+        trial.hyperparameters(config, epoch, steps, context.runtime.replicas),
         stage.begin(head.state, config.seed),
     )
 
@@ -216,7 +216,7 @@ def _finetune(
             "train.gradient_accumulation_steps"
         ) from error
     step = seconds / min(STEPS, steps)
-    scoring = image * len(workshop.dataset(config.data).splits["val"])
+    scoring = image * len(context.dataset(config.data).splits["val"])
     return (max(0.0, first - step), step * steps + scoring), trained
 
 
