@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from tests.written_study import Study
 
 
+SIGNAL_HANDLERS = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 LEFT_OUT = pytest.StashKey[int]()  # how many slow tests
 
 
@@ -76,13 +77,21 @@ def pytest_terminal_summary(
         )
 
 
+def _restore_signals() -> None:
+    for number, handler in SIGNAL_HANDLERS.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True)
 def restored_signals() -> Iterator[None]:
-    """Take back the handlers that a command run in this process has installed."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """Take back the handlers that a command run in this process has installed.
+
+    Before a test too: a fixture of its module may have run a command. An interrupt that a test
+    raises would otherwise count as asked for, and end the next sweep in this process.
+    """
+    _restore_signals()
     yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    _restore_signals()
 
 
 @pytest.fixture(scope="session")
