@@ -34,6 +34,7 @@ TINY = [
     "model=tiny",
     "train.epochs=4",
     "train.batch_per_replica=8",
+    "train.min_head_steps=0",
     "progress=false",
 ]
 

@@ -37,6 +37,6 @@ def tiny(**changed: object) -> Config:
         "loss": LOSS,
         "schedule": SCHEDULE,
         "optimizer": {"_target_": "keras.optimizers.Adam", "name": "adam"},
-        "train": Train(name="frozen", epochs=4, batch_per_replica=8),
+        "train": Train(name="frozen", epochs=4, batch_per_replica=8, min_head_steps=0),
     }
     return Config(**{**settings, **changed})  # type: ignore[arg-type]

@@ -91,6 +91,8 @@ class Model:
     # {_target_: callable(images in 0..255) -> tensor}; None: the backbone does it
     preprocess: Any = setting(None, role=TRAINED)
     weights: str = setting("imagenet", role=TRAINED)  # imagenet, none, or a file of Keras weights
+    # the length that the pooled features of an image are brought to, or none
+    feature_scaling: str = setting("unit_length", choices=("none", "unit_length"), role=TRAINED)
     # of the pooled features, while training
     dropout: float = setting(0.2, low=0, high=0.95, role=TRAINED)
     # name -> model: several backbones side by side, each with a head, in place of one
@@ -112,7 +114,10 @@ class Train:
     epochs: int = setting(10, low=1, role=TRAINED)  # of the main stage
     # of the main stage; None: as many as the images fill
     steps_per_epoch: int | None = setting(None, low=1, role=TRAINED)
-    batch_per_replica: int = setting(128, low=1, role=TRAINED)  # images
+    # of the frozen stages together: an epoch goes over few images more than once
+    min_head_steps: int = setting(400, low=0, role=TRAINED)
+    # images; fewer where there are fewer
+    batch_per_replica: int = setting(128, low=1, role=TRAINED)
     learning_rate: float = setting(1e-3, low=0, role=TRAINED)  # the schedule's maximum
     # of the rates, with the number of replicas
     lr_scaling: str = setting("none", choices=(*SCALING,), role=TRAINED)

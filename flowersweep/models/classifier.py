@@ -26,6 +26,8 @@ from flowersweep.models.cpu.lowering import lower_for_cpu
 from flowersweep.models.cpu.microbatch import microbatched
 from flowersweep.models.ensemble_model import build_ensemble_model, concatenated
 
+FEATURE_LENGTH = 20.0  # Euclidean, of an image's scaled features
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -42,6 +44,8 @@ class Classifier:
     # what `backbone` computes, in float32 and as fast as this machine can; weights in the same
     # order
     features: keras.Model
+    # the same before the features are scaled: what is kept on disk
+    pooled: keras.Model
     # where the backbone's weights came from (imagenet, file, none) and their digest as built; a key
     # for what it computes
     pretrained: str
@@ -52,6 +56,14 @@ class Classifier:
     def widths(self) -> tuple[int, ...]:
         """How many of the features (N, D) each head sees, in their order."""
         return tuple(int(head.kernel.shape[0]) for head in self.heads)
+
+    def scale(self, pooled: np.ndarray) -> np.ndarray:
+        """Return what `features` makes of images whose pooled features (n, D) these are."""
+        if self.features is self.pooled:
+            return pooled
+        lengths = np.sqrt(np.maximum(np.square(pooled).sum(axis=1, keepdims=True), 1e-12))
+        scaled: np.ndarray = pooled * (FEATURE_LENGTH / lengths)
+        return scaled
 
     def set_heads(self, kernel: np.ndarray, bias: np.ndarray) -> None:
         """Give the heads their part of a kernel (D, classes) and of biases (heads x classes,)."""
@@ -96,13 +108,21 @@ def build(
             lower=lower,
         )
     with _seeded(0), _computed_in(precision):
-        backbone = _build_backbone(config, image_size, trusted)
+        pooled = _build_backbone(config, image_size, trusted)
+        backbone = _scaled(pooled, config.feature_scaling)
         head = layers.Dense(classes, dtype="float32", name="head")
-        pooled = layers.Dropout(config.dropout, name="dropout")(backbone.output)
-        model = keras.Model(backbone.input, head(pooled), name="classifier")
-    features = microbatched(lower_for_cpu(backbone)) if lower else backbone
+        dropped = layers.Dropout(config.dropout, name="dropout")(backbone.output)
+        model = keras.Model(backbone.input, head(dropped), name="classifier")
+    fast = microbatched(lower_for_cpu(pooled)) if lower else pooled
     source = config.weights if config.weights in ("imagenet", "none") else "file"
-    return Classifier(model, backbone, (head,), features, f"{source}-{digest(backbone, config)}")
+    return Classifier(
+        model,
+        backbone,
+        (head,),
+        _scaled(fast, config.feature_scaling),
+        fast,
+        f"{source}-{digest(pooled, config)}",
+    )
 
 
 def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifier:
@@ -122,9 +142,23 @@ def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifie
         backbone,
         heads,
         features,
+        features,  # never kept: each member's own are
         " ".join(member.pretrained for member in together),
         together,
     )
+
+
+def _scaled(pooled: keras.Model, scaling: str) -> keras.Model:
+    """Return the model with the features of each image brought to FEATURE_LENGTH.
+
+    Heads on features of equal length generalise better from few images, and one learning rate
+    suits all backbones (docs/design.md has the figures).
+    """
+    if scaling == "none":
+        return pooled
+    scaled = layers.UnitNormalization(dtype="float32", name="unit_length")(pooled.output)
+    scaled = layers.Rescaling(FEATURE_LENGTH, dtype="float32", name="scale")(scaled)
+    return keras.Model(pooled.input, scaled, name=pooled.name)
 
 
 @contextmanager

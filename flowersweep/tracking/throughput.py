@@ -7,8 +7,9 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
+from flowersweep.config.batches import global_batch, steps_of_epoch
 from flowersweep.config.keys import is_within, role_of
-from flowersweep.config.schema import LABEL, TRAINED
+from flowersweep.config.schema import LABEL, TRAINED, Train
 from flowersweep.study.events import StudyStarted
 
 
@@ -57,21 +58,18 @@ def images_per_second(
         None if there are too few epochs, or the journal lacks the number of images.
     """
     provenance = study.provenance
-    train = {
-        **study.config.get("train", {}),
-        **{
-            path.removeprefix("train."): value
-            for path, value in settings.items()
-            if is_within(path, "train")
-        },
+    changed = {
+        path.removeprefix("train."): value
+        for path, value in settings.items()
+        if is_within(path, "train")
     }
     images = provenance.get("data", {}).get("counts", {}).get("train")
-    per_replica = train.get("batch_per_replica")
-    if not images or not per_replica:
+    if not images or not study.config.get("train"):
         return None
-    batch = per_replica * provenance.get("replicas", 1)
-    steps = min(images // batch, train.get("steps_per_epoch") or images // batch)
-    head = train.get("head_epochs", 0) if train.get("finetune") else 0
+    train = Train(**{**study.config["train"], **changed})
+    batch = global_batch(train, images, provenance.get("replicas", 1))
+    head = train.all_epochs - train.epochs
+    steps = steps_of_epoch(train, head, images, batch)
     durations = [ends[b] - ends[a] for a, b in pairwise(sorted(ends)) if b == a + 1 and a > head]
     typical = median(durations) if durations else 0.0
     return round(steps * batch / typical, 1) if typical > 0 else None

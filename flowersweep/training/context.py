@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from flowersweep.config.batches import global_batch, steps_of_epoch
 from flowersweep.config.schema import Data, Experiment
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.dataset import Dataset, open_dataset
-from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime
 from flowersweep.training import schedules
@@ -131,7 +131,8 @@ class TrainingContext:
                 name: np.concatenate([features[name] for features in each], axis=1)
                 for name in dataset.splits
             }
-        return self._bank(dataset, classifier)
+        bank = self._bank(dataset, classifier)
+        return {name: classifier.scale(pooled) for name, pooled in bank.items()}
 
     def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
         return load_or_compute_features(
@@ -150,13 +151,13 @@ class TrainingContext:
         """Return the compile groups of a trial, one a stage: trials of the same groups share every
         compiled program.
         """
-        batch, full = self.batch(config)
-        # an epoch of the frozen stage is one program, whose length counts
-        steps = 0 if config.train.finetune else min(full, config.train.steps_per_epoch or full)
+        # an epoch of a frozen stage is one program, whose length counts
+        train, batch = config.train, self.batch(config)
+        steps = 0 if train.finetune else self.steps(config, 0)
         main = [_key(self._group(config, *self._main(config)), batch, steps)]
         head = (
-            [_key(self._group(config, *_head()), batch, full)]
-            if config.train.finetune and config.train.head_epochs
+            [_key(self._group(config, *_head()), batch, self.steps(config, 0))]
+            if train.finetune and train.head_epochs
             else []
         )
         return *head, *main
@@ -210,25 +211,16 @@ class TrainingContext:
             schedules.curve(schedule, numbers)
         return self._stages[key]
 
-    def batch(self, config: Experiment) -> tuple[int, int]:
-        """Return the global batch and the steps an epoch.
+    def batch(self, config: Experiment) -> int:
+        """Return the global batch. Raises ConfigError if the training images do not make one."""
+        return global_batch(config.train, self._train_images(config), self.runtime.replicas)
 
-        Raises ConfigError if the training images do not fill one batch.
-        """
-        images = len(self.dataset(config.data).splits["train"])
-        batch = config.train.batch_per_replica * self.runtime.replicas
-        if batch > images:
-            raise ConfigError(
-                f"a batch of {batch} is more than the {images} training images: lower "
-                "train.batch_per_replica"
-            )
-        if config.train.batch_per_replica % config.train.gradient_accumulation_steps:
-            raise ConfigError(
-                f"train.gradient_accumulation_steps={config.train.gradient_accumulation_steps} "
-                "does not divide "
-                f"train.batch_per_replica={config.train.batch_per_replica}"
-            )
-        return batch, images // batch
+    def steps(self, config: Experiment, epoch: int) -> int:
+        """Return the steps of an epoch, counted from 0."""
+        return steps_of_epoch(config.train, epoch, self._train_images(config), self.batch(config))
+
+    def _train_images(self, config: Experiment) -> int:
+        return len(self.dataset(config.data).splits["train"])
 
 
 def _head() -> tuple[type[HeadStage | FinetuneStage], Any]:

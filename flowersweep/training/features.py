@@ -40,7 +40,7 @@ def load_or_compute_features(
     batch: int = 64,
     progress: Progress,
 ) -> dict[str, np.ndarray]:
-    """Return the features of every split: float32 (n, D) in file order.
+    """Return the pooled features of every split, not scaled: float32 (n, D) in file order.
 
     Only what the ``cache`` of host 0 does not hold is computed.
 
@@ -136,9 +136,9 @@ def _rows(
 
 def extractor(classifier: Classifier, runtime: Runtime) -> Extract:
     """Return a function from this host's part of a batch, uint8 (batch / hosts, H, W, 3), to the
-    features of all of it (batch, D).
+    pooled features of all of it, not scaled (batch, D).
     """
-    model = classifier.features
+    model = classifier.pooled
     weights = (
         [v.value for v in model.trainable_variables],
         [v.value for v in model.non_trainable_variables],

@@ -12,6 +12,7 @@ import jax
 import keras
 import numpy as np
 
+from flowersweep.config.batches import is_main
 from flowersweep.config.schema import SCALING, Experiment
 from flowersweep.config.targets import arguments
 from flowersweep.errors import TrialFailed
@@ -53,11 +54,11 @@ def advance(
     enough.
     """
     state, losses, done = checkpoint.state, checkpoint.losses, [*checkpoint.done]
-    batch, full = context.batch(config)
+    batch = context.batch(config)
     try:
         for epoch in range(checkpoint.epoch, until):
             stage, first = stage_at(config, epoch, context)
-            steps = steps_at(config, epoch, full)
+            steps = context.steps(config, epoch)
             state = stage.begin(state, config.seed) if epoch == first and not losses else state
             assert state is not None
             rates = hyperparameters(config, epoch, steps, context.runtime.replicas)
@@ -146,19 +147,13 @@ def stage_at(config: Experiment, epoch: int, context: TrainingContext) -> tuple[
     return (context.head_stage(config), 0) if epoch < head else (context.main_stage(config), head)
 
 
-def steps_at(config: Experiment, epoch: int, full: int) -> int:
-    """Return the steps of this epoch, of the ``full`` that the images fill."""
-    main = epoch >= config.train.all_epochs - config.train.epochs
-    return min(full, config.train.steps_per_epoch or full) if main else full
-
-
 def hyperparameters(
     config: Experiment, epoch: int, steps: int, replicas: int = 1
 ) -> Hyperparameters:
     """Return the traced numbers of the stage that trains this epoch of ``steps`` steps on so many
     replicas.
     """
-    train, main = config.train, epoch >= config.train.all_epochs - config.train.epochs
+    train, main = config.train, is_main(config.train, epoch)
     values = {
         "loss": arguments(config.loss),
         "augment": arguments(config.augment),

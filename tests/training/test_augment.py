@@ -387,7 +387,14 @@ def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(
     context: TrainingContext,
 ) -> None:
     config = tiny(
-        train=Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8)
+        train=Train(
+            name="finetune",
+            finetune=True,
+            min_head_steps=0,
+            head_epochs=1,
+            epochs=1,
+            batch_per_replica=8,
+        )
     )
     losses = {}
     for preset in ("light", "strong"):

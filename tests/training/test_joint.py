@@ -35,7 +35,14 @@ JOINT = Model(
 FROZEN = tiny(model=JOINT)
 FINETUNE = tiny(
     model=JOINT,
-    train=Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8),
+    train=Train(
+        name="finetune",
+        finetune=True,
+        min_head_steps=0,
+        head_epochs=1,
+        epochs=1,
+        batch_per_replica=8,
+    ),
 )
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
 

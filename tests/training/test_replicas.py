@@ -29,7 +29,7 @@ context = TrainingContext(start(), folder / "cache", lambda what, done, total: N
 settings = {"train.batch_per_replica": per_replica, "train.batch_statistics": True}
 config = with_settings(FINETUNE, settings)
 checkpoint, epochs = trial.advance(config, Checkpoint(), 3, context)
-assert context.batch(config)[0] == 16
+assert context.batch(config) == 16
 assert trial.finish(config, checkpoint, context).logits["tune"].shape == (15, 5)
 checkpoint.save(folder / f"{context.runtime.replicas}.npz")
 """

@@ -27,7 +27,9 @@ needs_libtpu = pytest.mark.skipif(
     find_spec("libtpu") is None,
     reason="libtpu is not installed: pip install 'flowersweep[tpu-check]'",
 )
-FINETUNE = Train(name="finetune", finetune=True, head_epochs=1, epochs=1, batch_per_replica=8)
+FINETUNE = Train(
+    name="finetune", finetune=True, min_head_steps=0, head_epochs=1, epochs=1, batch_per_replica=8
+)
 TINY = ["model=tiny", "data.image_size=64", "train.batch_per_replica=8"]
 
 

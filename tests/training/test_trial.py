@@ -13,7 +13,7 @@ import pytest
 
 from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config, Train
-from flowersweep.errors import ConfigError, TrialFailed
+from flowersweep.errors import TrialFailed
 from flowersweep.runtime import compiles
 from flowersweep.training import stages, trial
 from flowersweep.training.checkpoint import Checkpoint
@@ -23,7 +23,14 @@ from tests.tiny import tiny
 
 FROZEN = tiny()
 FINETUNE = tiny(
-    train=Train(name="finetune", finetune=True, head_epochs=1, epochs=2, batch_per_replica=8)
+    train=Train(
+        name="finetune",
+        finetune=True,
+        min_head_steps=0,
+        head_epochs=1,
+        epochs=2,
+        batch_per_replica=8,
+    )
 )
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
 
@@ -206,9 +213,13 @@ def test_report_and_tune_are_scored_apart(context: TrainingContext) -> None:
     }
 
 
-def test_a_batch_that_the_images_do_not_fill_is_refused(context: TrainingContext) -> None:
-    with pytest.raises(ConfigError, match="a batch of 64 is more than the 40 training images"):
-        context.batch(replace(FROZEN, train=replace(FROZEN.train, batch_per_replica=64)))
+def test_fewer_images_than_a_batch_are_one_smaller_batch(context: TrainingContext) -> None:
+    large = with_settings(FROZEN, {"train.batch_per_replica": 64, "train.min_head_steps": 30})
+    assert context.batch(large) == 40
+    trained, epochs = run(large, context)
+    assert trained.state is not None
+    assert int(trained.state.step) == 30  # 40 images, and as many steps as a head needs
+    assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
 
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
@@ -267,12 +278,6 @@ def test_the_backbone_has_a_rate_of_its_own(context: TrainingContext) -> None:
     for before, after in zip(begun.trainable[:-2], still.state.trainable[:-2], strict=True):
         np.testing.assert_array_equal(before, after)
     assert not np.array_equal(begun.trainable[-2], still.state.trainable[-2])
-
-
-def test_steps_per_epoch_bounds_the_main_stage_alone() -> None:
-    short = with_settings(FINETUNE, {"train.steps_per_epoch": 2})
-    assert [trial.steps_at(short, epoch, 5) for epoch in range(3)] == [5, 2, 2]
-    assert [trial.steps_at(FINETUNE, epoch, 5) for epoch in range(3)] == [5, 5, 5]
 
 
 def counting(

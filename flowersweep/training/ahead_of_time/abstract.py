@@ -76,7 +76,7 @@ class AbstractContext(TrainingContext):
 
     def extraction(self) -> tuple[LoweredProgram, int]:
         """Return the program that computes features, and its images a batch."""
-        network = self._only.classifier.features
+        network = self._only.classifier.pooled
         batch = max(EXTRACTED, self.runtime.replicas)
         weights = (
             [v.value for v in network.trainable_variables],
@@ -97,7 +97,8 @@ class AbstractContext(TrainingContext):
     ) -> tuple[LoweredProgram, int]:
         """Return the program of an epoch of the frozen stage, and its images a step."""
         stage = cast(HeadStage, self.main_stage(config) if main else self.head_stage(config))
-        batch, steps = self.batch(config)
+        epoch = config.train.all_epochs - 1 if main else 0
+        batch, steps = self.batch(config), self.steps(config, epoch)
         images = len(self._only.dataset.splits["train"])
         state = stage.program.init([np.zeros(shape, np.float32) for shape in stage.shapes], [])
         rows = (
@@ -116,7 +117,7 @@ class AbstractContext(TrainingContext):
     ) -> tuple[LoweredProgram, int]:
         """Return the program of a fine-tuning step, and its images."""
         stage = cast(FinetuneStage, self.main_stage(config))
-        network, widths, (batch, _) = (
+        network, widths, batch = (
             self._only.classifier.features,
             self._only.classifier.widths,
             self.batch(config),

@@ -186,9 +186,8 @@ def _finetune(
     config: Experiment, epoch: int, context: ProfilingContext, head: Checkpoint, image: float
 ) -> tuple[tuple[float, float], Checkpoint]:
     """Time a few steps of an epoch of fine-tuning; its scoring is that of so many images."""
-    batch, full = context.batch(config)
+    batch, steps = context.batch(config), context.steps(config, epoch)
     stage, _ = trial.stage_at(config, epoch, context)
-    steps = trial.steps_at(config, epoch, full)
     numbers, initial = (
         trial.hyperparameters(config, epoch, steps, context.runtime.replicas),
         stage.begin(head.state, config.seed),
