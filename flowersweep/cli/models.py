@@ -51,7 +51,7 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
     from flowersweep.tracking import registry
     from flowersweep.workflows.ensemble_promotion import is_ensemble_study, run_ensemble_promotion
     from flowersweep.workflows.predict import predict_holdout
-    from flowersweep.workflows.promotion import Opponent, run_promotion
+    from flowersweep.workflows.promotion import Opponent, refit, run_promotion
 
     folder_of_study(config, str(config.study))
     dir, progress = Path(config.dir), Progress(config.progress)
@@ -59,7 +59,7 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
 
     def opponent(trained: Config, champion_run: str) -> Opponent:
         try:
-            predicted = predict_holdout(trained, alias=registry.CHAMPION)
+            predicted = predict_holdout(trained, run=champion_run)
         except DataError as error:
             another = "promote into a registered model of its own: tracking.registered_model=NAME"
             raise DataError(
@@ -77,13 +77,13 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
         outcome = run_gate(
             config,
             overrides,
-            partial(opponent, champion_run=str(before.run_id)) if before else None,
+            partial(opponent, champion_run=registry.evidence_run(before)) if before else None,
             features=progress.features,
             watch=progress.trial,
         )
     finally:
         progress.close()
-    if before and before.run_id == outcome.run:
+    if before and registry.evidence_run(before) == outcome.run:
         print(f"{before.name} version {before.version} is the champion already")
         return 0
     evidence = {
@@ -92,11 +92,22 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
     }
     print("\n".join([table(rows(evidence)), "", *sentences(evidence)]))
     files = {"evidence.json": json.dumps(evidence, indent=1), "evidence.html": html(evidence)}
-    claim = {"flowersweep.claim": " ".join(sentences(evidence))[:5000]}
+    tags = {"flowersweep.claim": " ".join(sentences(evidence))[:5000]}
+    run = outcome.run
+    if outcome.better and config.promotion.refit and outcome.params is not None:
+        run = refit(
+            config, overrides, outcome.params, features=progress.features, watch=progress.trial
+        )
+        progress.close()
+        print(
+            "the model that is registered was trained once more, on train and val together; its "
+            "evidence is that of the trainings above, which have not seen val"
+        )
+        tags["flowersweep.evidence_run"] = outcome.run
     return _promoted(
         config,
-        outcome.run,
-        claim,
+        run,
+        tags,
         better=outcome.better,
         description=markdown(evidence),
         files=files,
@@ -112,13 +123,13 @@ def _gate_of_run(config: Config) -> int:
 
     dir = Path(config.dir)
     before = registry.holder(config.tracking, dir)
-    if before is None or before.run_id == config.run:
+    if before is None or config.run in (before.run_id, registry.evidence_run(before)):
         return _promoted(config, config.run, {}, better=True)
     trained = replace(
         config, data=Data(**registry.model_metadata(config.tracking, dir, run=config.run)["data"])
     )
     challenger = predict_holdout(trained, run=config.run)
-    champion = predict_holdout(trained, alias=registry.CHAMPION)
+    champion = predict_holdout(trained, run=registry.evidence_run(before))
     comparison = registry.count_comparison(
         config.tracking,
         dir,

@@ -71,6 +71,8 @@ class Data:
     image_size: int | None = setting(None, low=8, high=4096, role=TRAINED)
     # halves val into tune and holdout
     split_seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED)
+    # all: train on val too, as a chosen configuration is refit; its scores are then no evidence
+    train_on: str = setting("train", choices=("train", "all"), role=TRAINED)
     # accept a class that no training image has
     allow_missing_classes: bool = setting(False, role=TRAINED)
     # memory for decoded images; a split that does not fit is decoded every epoch
@@ -207,6 +209,8 @@ class Promotion:
     top: int = setting(3, low=0, role=COMMAND)
     # that each is trained with; a single seed says nothing of what others give
     seeds: int = setting(3, low=2, role=COMMAND)
+    # whether the model that is registered is trained once more, on train and val together
+    refit: bool = setting(True, role=COMMAND)
 
 
 @dataclass(frozen=True)

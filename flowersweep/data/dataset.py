@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +83,7 @@ def open_dataset(
         _check_every_class_is_trained(classes, inventory.splits["train"].labels)
     decoded, digest = cache / "decoded", inventory.digest
     tune, holdout = stratified_halves(inventory.splits["val"].labels, data.split_seed)
-    return Dataset(
+    dataset = Dataset(
         name=data.name,
         dir=folder,
         classes=classes,
@@ -104,6 +104,26 @@ def open_dataset(
         tune=tune,
         holdout=holdout,
     )
+    return dataset if data.train_on == "train" else train_on_all(dataset)
+
+
+def train_on_all(dataset: Dataset) -> Dataset:
+    """Return the data set with the images of val after those of train in its split train."""
+    train, val = dataset.splits["train"], dataset.splits["val"]
+    assert train.labels is not None
+    assert val.labels is not None
+    joined = replace(
+        train,
+        files=train.files + val.files,
+        labels=np.concatenate([train.labels, val.labels]),
+        ids=np.concatenate([train.ids, val.ids]),
+        counts=train.counts + val.counts,
+        budget=replace(
+            train.budget,
+            path=train.budget.path and train.budget.path.with_name(f"{dataset.digest}-all"),
+        ),
+    )
+    return replace(dataset, splits={**dataset.splits, "train": joined})
 
 
 def stratified_halves(

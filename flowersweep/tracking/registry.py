@@ -119,6 +119,14 @@ def holder(tracking: Tracking, dir: Path, alias: str = CHAMPION) -> ModelVersion
         raise unreachable(address(tracking, dir), error) from error
 
 
+def evidence_run(version: ModelVersion) -> str:
+    """Return the run whose model stands for a version on held-out images.
+
+    It is another than the version's own if that was refit on all labelled images.
+    """
+    return str(version.tags.get("flowersweep.evidence_run", version.run_id))
+
+
 def count_comparison(
     tracking: Tracking, dir: Path, *, images: str, challenger: str, champion: str
 ) -> int:

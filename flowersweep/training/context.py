@@ -114,14 +114,16 @@ class TrainingContext:
         self.runtime.require_same(
             "images and weights", f"{dataset.digest} and {classifier.pretrained}"
         )
-        features = self._features(dataset, classifier)
-        train = self.runtime.replicate(
-            (np.asarray(features["train"]), dataset.splits["train"].labels)
-        )
+        # computed and kept split by split, whichever a training takes
+        as_split = replace(config.data, train_on="train")
+        features = self._features(self.dataset(as_split), classifier)
+        trained = ["train"] if config.data == as_split else ["train", "val"]
+        rows = np.concatenate([features[split] for split in trained])
+        train = self.runtime.replicate((rows, dataset.splits["train"].labels))
         parts = {}
         for part in part_names(dataset):
-            split, rows = split_and_rows(dataset, part)
-            parts[part] = self.runtime.replicate(features[split][rows])
+            split, chosen = split_and_rows(dataset, part)
+            parts[part] = self.runtime.replicate(features[split][chosen])
         return SharedArrays(self.runtime, dataset, classifier, train, parts)
 
     def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:

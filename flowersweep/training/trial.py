@@ -100,6 +100,8 @@ def finish(config: Experiment, checkpoint: Checkpoint, context: TrainingContext)
     logits = {part: stage.logits(checkpoint.state, part) for part in part_names(dataset)}
     labels = {part: part_labels(context, config, part) for part in ("tune", "holdout")}
     metrics = final_scores(logits, labels)
+    if config.data.train_on == "all":  # it has seen the holdout: no score of it is evidence
+        metrics = {name: value for name, value in metrics.items() if "holdout/" not in name}
     _require_finite(metrics, checkpoint.epoch)
     return Result(metrics, logits, labels)
 

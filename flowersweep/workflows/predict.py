@@ -112,9 +112,13 @@ def predict_holdout(
     """
     model, dir = load_predictor(config, alias=alias, run=run), Path(config.dir)
     dataset = open_dataset(config.data, dir / "cache", trusted=tuple(config.trusted_modules))
-    _require_fit(
-        dataset, registry.model_metadata(config.tracking, dir, alias=alias, run=run), "val"
-    )
+    facts = registry.model_metadata(config.tracking, dir, alias=alias, run=run)
+    if facts["data"].get("train_on") == "all":
+        raise DataError(
+            "this model was trained on all labelled images, so none is held out to compare it on: "
+            "name the run that is its evidence (tag flowersweep.evidence_run of its version)"
+        )
+    _require_fit(dataset, facts, "val")
     split, size = dataset.splits["val"], model.input_shape[1:3]
     assert split.labels is not None
     batches = padded(split, size, BATCH, dataset.holdout)

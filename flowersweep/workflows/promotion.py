@@ -168,6 +168,7 @@ class Decision:
     candidate: str
     verdict: Verdict | None  # None without a champion
     evidence: dict[str, Any]
+    params: Params | None = None  # of the candidate in its study's space; None: an ensemble's
 
 
 def run_promotion(
@@ -185,19 +186,7 @@ def run_promotion(
     """
     study = load_study(config)
     started, trials = study.started, study.trials
-    words = journal_words(started.overrides)
-    _require_same(started, compose(words))
-    composed = compose([*words, *overrides])
-    # a sweep file may trust, too
-    base = replace(
-        config.with_experiment(composed.experiment), trusted_modules=composed.trusted_modules
-    )
-    searched = started.config["sweep"]["space"]
-    space = (
-        build_space(base, [*words, *overrides], parse(words))
-        if searched
-        else Space((), {}, (*words, *overrides), frozenset())
-    )
+    base, space = _searched(config, started, overrides)
     names = objective_names(base)
     ranked = ranked_for(trials, names, study.objectives)
     entries = candidates(base, space, ranked, config.promotion.top, started.settings["replicas"])
@@ -222,13 +211,79 @@ def run_promotion(
         watch=watch,
     )
     require_all(outcome, count)
-    return decide(
+    decision = decide(
         again,
         points,
         outcome.trials[:count],
         against,
         {"study": config.study, "picked_from": len(trials)},
     )
+    return replace(decision, params=entries[decision.candidate])
+
+
+def refit(
+    config: Config,
+    overrides: Sequence[str],
+    params: Params,
+    *,
+    features: Progress = lambda what, done, total: None,
+    watch: Callable[[Study, TrialRecord | None], None] = lambda study, record: None,
+) -> str:
+    """Train a chosen configuration on train and val together; return the MLflow run of its model.
+
+    The study of this one training goes on after a kill. What the model is worth is known from its
+    siblings alone, which have not seen val.
+
+    Raises:
+        StudyError: The training failed.
+    """
+    started = load_study(config).started
+    base, space = _searched(config, started, [*overrides, "data.train_on=all"])
+    what = hashlib.sha256(
+        json.dumps([started.time, params, "refit"], sort_keys=True).encode()
+    ).hexdigest()
+    again = retraining_config(config, base, what, 1, budget=config.sweep.budget)
+    again = replace(again, study=f"{config.study}-refit-{what[:6]}")
+    points = Candidates(space, {"refit": params}, again.seed, base)
+    outcome = run_study(
+        again,
+        space.overrides,
+        points,
+        TrainTrial(keep_networks=True),
+        experiment=started.experiment,
+        features=features,
+        watch=watch,
+    )
+    require_all(outcome, 1)
+    trial = outcome.trials[0]
+    if trial.state != "complete":
+        raise StudyError(
+            f"the training on all images failed, see `status study={again.study}`; "
+            "promotion.refit=false registers a model of the trainings before it"
+        )
+    context = _context(again)
+    return log_network(
+        replace(points.trained_config(trial), study=again.study),
+        trial.number,
+        points.build_model(trial, study_folder(again), context),
+        context,
+    )
+
+
+def _searched(
+    config: Config, started: StudyStarted, overrides: Sequence[str]
+) -> tuple[Config, Space]:
+    """Return the configuration and the space of a study, with words that come on top."""
+    words = journal_words(started.overrides)
+    _require_same(started, compose(words))
+    composed = compose([*words, *overrides])
+    # a sweep file may trust, too
+    base = replace(
+        config.with_experiment(composed.experiment), trusted_modules=composed.trusted_modules
+    )
+    if not started.config["sweep"]["space"]:
+        return base, Space((), {}, (*words, *overrides), frozenset())
+    return base, build_space(base, [*words, *overrides], parse(words))
 
 
 def journal_words(overrides: Sequence[str]) -> list[str]:
@@ -388,12 +443,7 @@ def decide(
     chosen = candidates[select_one_se(candidates, maximize=maximize)]
     best = (max if maximize else min)(complete[chosen.name], key=lambda trial: trial.value or 0.0)
     labels = logits[chosen.name][0]["holdout_labels"]
-    context = TrainingContext(
-        start(Path(config.dir) / "cache" / "compiled"),
-        Path(config.dir) / "cache",
-        lambda *_: None,
-        config.trusted_modules,
-    )
+    context = _context(config)
     run = log_network(
         replace(points.trained_config(best), study=config.study),
         best.number,
@@ -430,6 +480,12 @@ def decide(
         else {"metric": "holdout/macro_f1", **to_dict(verdict)},
     }
     return Decision(verdict is None or verdict.better, run, chosen.name, verdict, evidence)
+
+
+def _context(config: Config) -> TrainingContext:
+    cache = Path(config.dir) / "cache"
+    runtime = start(cache / "compiled")
+    return TrainingContext(runtime, cache, lambda *_: None, config.trusted_modules)
 
 
 def _candidate(
