@@ -16,6 +16,7 @@ import pytest
 from flowersweep.config.schema import Data
 from flowersweep.data import inventory
 from flowersweep.data.dataset import open_dataset, stratified_halves
+from flowersweep.data.pipeline import in_order
 from flowersweep.data.records import encode
 from flowersweep.errors import ConfigError, DataError
 from tests.data.tiny_records import TRAIN, VAL, jpeg, split
@@ -57,6 +58,20 @@ def test_tune_and_report_are_disjoint_and_together_all_of_val(data: Data, tmp_pa
     assert sorted([*dataset.tune, *dataset.holdout]) == list(range(len(VAL)))
     other = open_dataset(replace(data, split_seed=3), tmp_path / "cache")
     assert not np.array_equal(dataset.tune, other.tune)
+
+
+def test_all_labelled_images_are_trained_on_when_asked(data: Data, tmp_path: Path) -> None:
+    usual = open_dataset(data, tmp_path / "cache")
+    joined = open_dataset(replace(data, train_on="all"), tmp_path / "cache")
+    train, val = usual.splits["train"], usual.splits["val"]
+    together = joined.splits["train"]
+    assert len(together) == len(train) + len(val)
+    np.testing.assert_array_equal(together.labels, [*train.labels, *val.labels])
+    images = list(in_order(together, usual.image_size, 8))
+    straight = [*in_order(train, usual.image_size, 8), *in_order(val, usual.image_size, 8)]
+    np.testing.assert_array_equal(np.concatenate(images), np.concatenate(straight))
+    np.testing.assert_array_equal(joined.tune, usual.tune)
+    assert joined.digest == usual.digest
 
 
 def test_a_second_open_verifies_nothing_again(

@@ -18,6 +18,7 @@ import pytest
 from markupsafe import escape
 
 from tests.conftest import TINY, Command, environment
+from tests.events import story
 from tests.kills import Fork
 from tests.waiting import wait_for
 
@@ -90,9 +91,21 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(
     evidence = json.loads(
         next(project.glob("mlruns/artifacts/*/*/artifacts/promotion/evidence.json")).read_text()
     )
-    anew = next(project.glob("mlruns/studies/smoothing-promotion-*"))
-    with np.load(anew / "trials" / str(evidence["trial"]) / "logits.npz") as kept:
+    assert evidence["images"] == {"tune": 15, "holdout": 15}  # of trainings that have not seen them
+    assert "trained once more, on train and val together" in promoted.stdout
+    refit = next(project.glob("mlruns/studies/smoothing-refit-*"))
+    with np.load(refit / "trials" / "0" / "logits.npz") as kept:
         assert [int(label) for _, label in rows] == kept["test"].argmax(axis=1).tolist()
+
+    [ended] = [event for event in story(refit) if event["event"] == "trial_ended"]
+    assert not [name for name in ended["metrics"] if "holdout" in name]  # it is no evidence
+
+    # the next candidate meets the champion's evidence, not the model that has seen the holdout
+    challenged = command(
+        "promote", "study=smoothing", "promotion.top=2", "promotion.seeds=2", "progress=false"
+    )
+    assert challenged.returncode in (0, 3), challenged.stderr
+    assert "champion already" in challenged.stdout or "Against the champion" in challenged.stdout
 
     unknown = command("predict", "alias=winner")
     assert unknown.returncode == 1
