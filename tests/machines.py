@@ -49,6 +49,7 @@ class Machine:
         addresses = [f"{NETWORK}{number}" for number in range(1, len(names) + 1)]
         self.name, self.address, self.disk = names[place], addresses[place], disks / names[place]
         self.disk.mkdir()
+        self._started: list[subprocess.Popen[str]] = []
         known = zip(["127.0.0.1", *addresses], ["localhost", *names], strict=True)
         (self.disk / "hosts").write_text("".join(f"{where} {who}\n" for where, who in known))
         words = ["unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc"]
@@ -60,7 +61,9 @@ class Machine:
         assert self._process.stdout
         assert self._process.stderr
         if self._process.stdout.readline() != "ready\n":
-            raise OSError(self._process.stderr.read().strip())
+            refused = self._process.stderr.read().strip()
+            self.kill()
+            raise OSError(refused)
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         self.init = int(children.read_text())
 
@@ -81,7 +84,8 @@ class Machine:
         ]
         own = {"HOME": "/mnt", "TMPDIR": "/mnt/tmp", "RAY_ADDRESS": "", "PYTHONUNBUFFERED": "1"}
         options = {"env": {**environment(), **own}, "stdin": subprocess.DEVNULL, **options}
-        return subprocess.Popen([*inside, *words], text=True, **options)
+        self._started.append(subprocess.Popen([*inside, *words], text=True, **options))
+        return self._started[-1]
 
     def run(self, *words: str, **options: Any) -> str:
         """Run a command to its end; return what it printed. Raises AssertionError if it fails."""
@@ -99,6 +103,8 @@ class Machine:
         """Switch it off: all of its processes end at once. Its disk stays."""
         self._process.kill()
         self._process.communicate()
+        for process in self._started:
+            process.wait(30)
 
 
 class Switch:
