@@ -1,7 +1,8 @@
 """A study on machines that are really apart: nothing is lost, doubled or stuck, whatever fails.
 
 The store has PostgreSQL, MLflow's server and the head of a Ray cluster; one and two train. The
-coordinator runs on one. What each failure costs is in docs/workers.md.
+coordinator runs on one. Three takes the place of two when that is cut off for good. What each
+failure costs is in docs/workers.md.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
-TRIALS = 6
+TRIALS = 10
 WORDS = [
     "+sweep=smoothing",
     *TINY,
@@ -65,6 +66,7 @@ class Lab:
     store: Machine
     one: Machine
     two: Machine
+    three: Machine
     switch: Switch
     tracking: str
 
@@ -123,12 +125,13 @@ def start_ray(machine: Machine, *words: str) -> None:
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """The cluster; each link delays every frame by 20 ms and loses one of a hundred."""
     pytest.importorskip("ray")
-    names = "store", "one", "two"
+    names = "store", "one", "two", "three"
     with machines_apart(tmp_path_factory.mktemp("disks"), *names) as (machines, switch):
         lab = Lab(*machines, switch, start_store(machines[0]))
         start_ray(lab.store, "--head", "--port=6379", "--num-cpus=0", "--include-dashboard=false")
-        for machine in (lab.one, lab.two):
+        for machine in machines[1:]:
             tiny_model(machine.disk)
+        for machine in (lab.one, lab.two):
             lab.join_cluster(machine)
         switch.delay_s, switch.loss = 0.02, 0.01
         yield lab
@@ -140,7 +143,7 @@ def wait_for_reports(process: subprocess.Popen[str], machine: Machine, study: st
 
     def reported() -> bool:
         workers = {event["worker"] for event in events(folder) if "worker" in event}
-        return process.poll() is not None or workers >= {1, 2}
+        return process.poll() is not None or len(workers) > 1
 
     wait_for(reported, 150)
     assert process.poll() is None, (machine.disk / f"{study}.log").read_text()
@@ -175,21 +178,21 @@ def test_a_study_ends_whole_whatever_happens_to_its_links_and_workers(
         assert process.wait(240) == 0, (lab.one.disk / f"{study}.log").read_text()
     finally:
         process.kill()
-        lab.switch.cut = set()
     lab.require_whole(lab.one, study)
-    if fail is not cut_for_seconds:  # Ray has given the machine up
-        lab.two.run(*RAY, "stop", "--force")
-        lab.join_cluster(lab.two)
 
 
 def test_another_machine_takes_a_study_up_with_a_copy_of_its_folder(lab: Lab) -> None:
+    lab.two.kill()
+    lab.join_cluster(lab.three)
     process = lab.coordinate(lab.one, "taken")
     wait_for_reports(process, lab.one, "taken")
     lab.one.kill()
     assert process.wait(10)
     before = events(lab.one.disk / "mlruns" / "studies" / "taken")
-    folder = lab.two.disk / "mlruns" / "studies" / "taken"
+    folder = lab.three.disk / "mlruns" / "studies" / "taken"
     shutil.copytree(lab.one.disk / "mlruns" / "studies" / "taken", folder)
-    assert lab.coordinate(lab.two, "taken").wait(240) == 0, (lab.two.disk / "taken.log").read_text()
+    assert lab.coordinate(lab.three, "taken").wait(240) == 0, (
+        lab.three.disk / "taken.log"
+    ).read_text()
     assert events(folder)[: len(before)] == before
-    lab.require_whole(lab.two, "taken")
+    lab.require_whole(lab.three, "taken")
