@@ -27,7 +27,7 @@ def postgres_server() -> Iterator[str]:
     """Start PostgreSQL on 127.0.0.1 and a free port, yield its address without a database, stop it
     at the end.
     """
-    binaries = _binaries()
+    binaries = find_binaries()
     driver = next((name for name in ("psycopg", "psycopg2") if find_spec(name)), None)
     if binaries is None:
         pytest.skip("no PostgreSQL here: apt-get install postgresql")
@@ -95,7 +95,7 @@ def postgres(postgres_server: str, request: pytest.FixtureRequest) -> str:
     return f"{postgres_server}/{name}"
 
 
-def _binaries() -> Path | None:
+def find_binaries() -> Path | None:
     """Return the folder of the newest PostgreSQL: Debian keeps its programs out of PATH."""
     found = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from flowersweep.errors import FlowersweepError, StudyError
+from flowersweep.execution.logical_order import LogicalOrder
 from flowersweep.execution.protocol import (
     POLL_INTERVAL_S,
     CheckpointReached,
@@ -85,14 +86,36 @@ class WorkerBackend(Protocol):
     def local(self) -> bool:
         """Whether workers share the files and the cores of this machine."""
 
+    @property
+    def ordered(self) -> bool:
+        """Whether answers wait for their turn in logical time, so that a study repeats exactly.
+
+        There must then be room for all workers, because an answer waits for trials without one.
+        """
+
 
 class WorkerPool:
-    """An executor of workers. A worker that is gone is replaced, and its trial is `WorkerLost`."""
+    """An executor of workers. A worker that is gone is replaced, and its trial is `WorkerLost`.
 
-    remote, logical_time = True, None
+    Args:
+        slots: Trials at a time.
+        workers: How many start, if fewer trials are left than there are slots.
+        order: Of the answers; None: they are handed over as they come.
+    """
 
-    def __init__(self, backend: WorkerBackend, slots: int, config: WorkerConfig) -> None:
-        self.slots, self.local = slots, backend.local
+    remote = True
+
+    def __init__(
+        self,
+        backend: WorkerBackend,
+        slots: int,
+        config: WorkerConfig,
+        *,
+        workers: int | None = None,
+        order: LogicalOrder | None = None,
+    ) -> None:
+        self.slots, self.local, self._order = slots, backend.local, order
+        self._workers = slots if workers is None else workers
         self.facts: WorkerReady | None = None  # of the first worker; all others must have the same
         self._backend, self._config = backend, config
         self._startup_failures, self._stopping = 0, False
@@ -101,8 +124,12 @@ class WorkerPool:
         self._numbers: dict[WorkerConnection, int] = {}
         self._queue: deque[tuple[int, Task]] = deque()  # trials that wait for a worker
 
+    @property
+    def logical_time(self) -> int | None:
+        return None if self._order is None else self._order.time
+
     def __enter__(self) -> WorkerPool:
-        for _ in range(self.slots):
+        for _ in range(self._workers):
             self._start()
         return self
 
@@ -124,6 +151,8 @@ class WorkerPool:
         return self.facts
 
     def submit(self, trial: int, task: Task) -> None:
+        if self._order is not None:
+            self._order.expect(trial, task)
         if isinstance(task, StartTrial):
             self._queue.append((trial, task))
             self._assign()
@@ -131,11 +160,33 @@ class WorkerPool:
             connection.send(task)  # if it is gone, the next message is WorkerLost
 
     def receive(self, handle: Handle) -> None:
+        if not self._hand_over_next(handle):
+            self._receive(handle)
+            self._hand_over_next(handle)
+
+    def _receive(self, handle: Handle) -> None:
         for connection in self._backend.ready([*self._trials, *self._starting], POLL_INTERVAL_S):
             if (message := self._take(connection)) is not None:
-                handle(message)
+                self._sort(message, handle)
         while self._stopping and self._queue:  # never started here: the checkpoint is what it was
-            handle(Paused(self._queue.popleft()[0]))
+            self._sort(Paused(self._queue.popleft()[0]), handle)
+
+    def _sort(self, message: Message, handle: Handle) -> None:
+        """Pass a message on, or have an answer wait for its turn."""
+        if self._order is None or isinstance(message, Progress | CheckpointReached):
+            handle(message)
+        elif isinstance(message, WorkerLost):
+            self._order.forget(message.trial)
+            handle(message)
+        else:
+            self._order.add(message)
+
+    def _hand_over_next(self, handle: Handle) -> bool:
+        """Pass on one answer, if it is its turn; a new trial may be asked for before the next."""
+        answer = None if self._order is None else self._order.next()
+        if answer is not None:
+            handle(answer)
+        return answer is not None
 
     def release(self, trial: int) -> None:
         if (connection := self._connection_of(trial)) is not None:

@@ -85,11 +85,15 @@ class ProcessBackend:
     """Starts workers on this machine.
 
     Each has as many cores as any other, since a trial may go on in another one.
+
+    Args:
+        ordered: Answers wait for their turn in logical time.
     """
 
     local = True
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, ordered: bool = True) -> None:
+        self.ordered = ordered
         self._shares = shares(usable_cores(), workers)
         self._next = count()
         self._taken: dict[int, ProcessConnection] = {}  # share -> who has it

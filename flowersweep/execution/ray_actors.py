@@ -63,7 +63,9 @@ class RayConnection:
     def receive(self) -> Any:
         try:
             message = self.ray.get(self.awaited)
-        except (self.ray.exceptions.RayActorError, self.ray.exceptions.ObjectLostError) as error:
+        except self.ray.exceptions.RayTaskError:  # a bug of ours, in the actor
+            raise
+        except self.ray.exceptions.RayError as error:  # it died, has no memory, or cannot start
             said = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise EOFError(" ".join(dict.fromkeys([said[0], said[-1]]))) from None
         self.awaited = self.actor.hear.remote()
@@ -80,7 +82,7 @@ class RayBackend:
     Raises ConfigError if Ray or the cluster is not there, or no node has what a worker needs.
     """
 
-    local = False
+    local, ordered = False, False  # a node that is lost would hold up all others
 
     def __init__(
         self,

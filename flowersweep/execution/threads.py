@@ -1,10 +1,8 @@
 """Several trials at a time on threads of this process: they share features and compiled programs.
 
 A head's step leaves a core idle between its products, and all cores while Python scores and
-writes; a second trial fills that. What a sampler or a pruner sees does not depend on who is fast:
-every trial has a logical time, the epochs that were trained by when it was asked for plus its own
-since, and answers are handed over in that order, whenever they come. So a study that is killed and
-resumed equals one that was not.
+writes; a second trial fills that. What a sampler or a pruner sees does not depend on which thread
+is fast: see `LogicalOrder`.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from flowersweep.execution.logical_order import LogicalOrder
 from flowersweep.execution.protocol import (
     POLL_INTERVAL_S,
     CheckpointReached,
@@ -25,7 +24,6 @@ from flowersweep.execution.protocol import (
     Progress,
     StartTrial,
     Task,
-    TaskDone,
     Trainer,
     TrainUntil,
 )
@@ -40,22 +38,20 @@ class Threads:
     remote = False
 
     def __init__(self, trainer: Trainer, slots: int, study: StudyRecord) -> None:
-        self.slots = slots
-        self.logical_time = study.logical_time  # of the answer that was handed over last
-        asked = {trial.number: trial.asked_at for trial in study.trials}
-        self._asked = {number: at for number, at in asked.items() if at is not None}
+        self.slots, self._order = slots, LogicalOrder(study)
         self._trainer, self._warm, self._first = trainer, set[Any](), threading.Lock()
         self._tasks: list[SimpleQueue[Task | None]] = [SimpleQueue() for _ in range(slots)]
         self._slot_of: dict[int, int] = {}  # trial -> its thread
-        self._reached: dict[int, int] = {}  # trial -> epochs that it was asked to train
-        self._due: dict[int, int] = {}  # trial -> the logical time of its next answer
-        self._answers: dict[int, Message] = {}  # that have come before their turn
-        self._inbox: SimpleQueue[Message | BaseException | None] = SimpleQueue()
+        self._inbox: SimpleQueue[Message | BaseException] = SimpleQueue()
         self._stopping = False
         self._threads = [
             threading.Thread(target=self._train, args=(tasks,), daemon=True)
             for tasks in self._tasks
         ]
+
+    @property
+    def logical_time(self) -> int:
+        return self._order.time
 
     def __enter__(self) -> Threads:
         for thread in self._threads:
@@ -78,18 +74,11 @@ class Threads:
         if isinstance(task, StartTrial):
             free = (slot for slot in range(self.slots) if slot not in self._slot_of.values())
             self._slot_of[trial] = next(free)
-            self._asked.setdefault(trial, self.logical_time)
-            self._reached[trial] = 0
-        elif isinstance(task, TrainUntil):
-            self._reached[trial] = task.epoch
-        # to score a trial counts as an epoch: the others train on meanwhile
-        scoring = not isinstance(task, StartTrial | TrainUntil)
-        self._due[trial] = self._asked[trial] + self._reached[trial] + scoring
+        self._order.expect(trial, task)
         self._tasks[self._slot_of[trial]].put(task)
 
     def receive(self, handle: Handle) -> None:
-        trial = min(self._due, key=lambda number: (self._due[number], number))
-        while trial not in self._answers:
+        while (answer := self._order.next()) is None:
             try:
                 message = self._inbox.get(timeout=POLL_INTERVAL_S)
             except Empty:
@@ -98,12 +87,8 @@ class Threads:
                 raise message
             if isinstance(message, Progress | CheckpointReached):
                 handle(message)
-            elif message is not None:
-                self._answers[message.trial] = message
-        self.logical_time = max(self.logical_time, self._due.pop(trial))
-        answer = self._answers.pop(trial)
-        if isinstance(answer, TaskDone) and isinstance(answer.answer, int):
-            self._reached[trial] = answer.answer  # it was started where its checkpoint stands
+            else:
+                self._order.add(message)
         handle(answer)
 
     def release(self, trial: int) -> None:

@@ -96,7 +96,7 @@ class TrialAsked(Event):
     hyperband: dict[str, Any] = field(default_factory=dict)
     # Optuna's system attributes, if other trials ran meanwhile
     attributes: dict[str, Any] | None = None
-    logical_time: int | None = None  # in epochs, where trials run on threads
+    logical_time: int | None = None  # in epochs, where answers are ordered by it
 
 
 @dataclass(frozen=True, kw_only=True)

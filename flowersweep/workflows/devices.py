@@ -16,6 +16,7 @@ from flowersweep.config.schema import Config
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import ConfigError
+from flowersweep.execution.logical_order import LogicalOrder
 from flowersweep.execution.pool import WorkerConfig, WorkerPool
 from flowersweep.execution.protocol import Trainer
 from flowersweep.execution.threads import Threads
@@ -79,16 +80,17 @@ def _make_pool(config: Config, journal: Journal) -> WorkerPool | None:
     """Return the workers that a study needs, which are not there yet; None if it trains in this
     process, or nothing is left to train.
     """
-    left = config.sweep.n_trials - sum(
-        record.ended is not None for record in StudyRecord(journal.events).trials
-    )
+    study = StudyRecord(journal.events)
+    left = config.sweep.n_trials - sum(record.ended is not None for record in study.trials)
     if not uses_workers(config) or left < 1:
         return None
     backend = _executor_of(config)(**arguments(config.executor), workers=config.sweep.workers)
     made_by = f"{make_worker_trainer.__module__}:{make_worker_trainer.__name__}"
     arguments_ = Path(config.dir) / "cache", tuple(config.trusted_modules)
     worker = WorkerConfig(os.getcwd(), (*sys.path,), made_by, arguments_)
-    return WorkerPool(backend, min(config.sweep.workers, left), worker)
+    slots = config.sweep.workers
+    order = LogicalOrder(study) if backend.ordered else None
+    return WorkerPool(backend, slots, worker, workers=min(slots, left), order=order)
 
 
 def _executor_of(config: Config) -> Callable[..., Any]:

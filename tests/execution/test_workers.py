@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.random import Generator
 
 from flowersweep import signals
 from flowersweep.config.compose import compose
@@ -103,25 +104,16 @@ def store(request: pytest.FixtureRequest) -> str:
     return "tracking.enabled=true"
 
 
-@pytest.mark.slow
-def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(
-    project: Path, command: Command, store: str, kill_seed: int
-) -> None:
-    words = [*WORDS, "sweep.workers=2", "sweep.n_trials=8", "study=killed", store]
-    study = project / "mlruns" / "studies" / "killed"
-    chance = np.random.default_rng(kill_seed)
+def run_until_killed(project: Path, study: Path, words: list[str], chance: Generator) -> str:
+    """Run a study; kill one of its workers and then its coordinator; say when."""
+    start = len(events(study))
     # events: the coordinator's last, and the one a worker dies at
-    last, worker = int(chance.integers(9, 18)), int(chance.integers(3, 8))
-    line = [
-        sys.executable,
-        str(DIE_AT_WRITE),
-        "event",
-        str(last),
-        str(chance.choice([0.0, 0.5, 1.0])),
-        *words,
-    ]
+    last, worker = int(chance.integers(9, 18)), int(chance.integers(2, 8))
+    share = str(chance.choice([0.0, 0.5, 1.0]))
+    line = [sys.executable, str(DIE_AT_WRITE), "event", str(last), share, *words]
+    quiet = subprocess.DEVNULL
     process = subprocess.Popen(
-        line, cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        line, cwd=project, env=environment(), start_new_session=True, stdout=quiet, stderr=quiet
     )
     workers: set[int] = set()
 
@@ -129,29 +121,37 @@ def test_workers_and_coordinator_killed_at_random_lose_and_double_nothing(
         """Note the workers while something is waited for."""
         return lambda: workers.update(children(process.pid)) or condition()  # type: ignore[func-returns-value]
 
-    wait_for(
-        watched(lambda: process.poll() is not None or len(events(study)) >= worker), 300, every=0.01
-    )
-    assert process.poll() is None, "it ended before a worker could be killed"
-    os.kill(int(chance.choice(sorted(children(process.pid)))), signal.SIGKILL)
-    wait_for(watched(lambda: process.poll() is not None), 300)
+    def over() -> bool:
+        return process.poll() is not None
+
+    try:
+        wait_for(watched(lambda: over() or len(events(study)) >= start + worker), 300, every=0.01)
+        assert not over(), "it ended before a worker could be killed"
+        os.kill(int(chance.choice(sorted(children(process.pid)))), signal.SIGKILL)
+        wait_for(watched(over), 300)
+    finally:
+        process.kill()
     assert process.returncode == -signal.SIGKILL
     wait_for(lambda: not any(map(alive, workers)))  # they notice by themselves
-    before = [event for event in events(study) if event["event"] == "trial_asked"]
+    return f"a worker at event {worker}, the coordinator at {last}"
 
+
+@pytest.mark.slow
+def test_workers_and_coordinator_killed_at_random_equal_a_study_never_killed(
+    project: Path, command: Command, store: str, kill_seed: int
+) -> None:
+    words = [*WORDS, "sweep.workers=2", "sweep.n_trials=8"]
+    whole = command(*words, "study=whole", "tracking.enabled=false")
+    assert whole.returncode == 0, whole.stderr
+    studies = project / "mlruns" / "studies"
+    study, words = studies / "killed", [*words, "study=killed", store]
+    chance = np.random.default_rng(kill_seed)
+    kills = [run_until_killed(project, study, words, chance) for _ in range(2)]
     again = command(*words)
     assert again.returncode == 0, again.stderr
-    kill = f"a worker at event {worker}, the coordinator at {last}"
-    assert [event for event in events(study) if event["event"] == "trial_asked"][
-        : len(before)
-    ] == before, kill
     tells = require_whole(study, 8)
-    assert {tell["state"] for tell in tells} <= {"complete", "pruned"}, kill
-    assert {event["worker"] for event in events(study) if event["event"] == "epochs_reported"} <= {
-        1,
-        2,
-        3,
-    }
+    assert {tell["state"] for tell in tells} <= {"complete", "pruned"}, kills
+    assert story(study) == story(studies / "whole"), kills
     assert "8 trials: " in again.stdout
     assert not [*study.glob("checkpoints/*")]
 
@@ -329,12 +329,24 @@ def test_a_study_on_a_ray_cluster_survives_the_loss_of_a_node(
     assert {tell["state"] for tell in tells} <= {"complete", "pruned"}
 
 
-def test_what_ray_lost_with_a_node_is_a_worker_that_is_gone() -> None:
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("ActorUnavailableError", ("lost", None)),
+        ("ObjectLostError", ("lost", None, "")),
+        ("OutOfMemoryError", ("lost",)),
+        ("RuntimeEnvSetupError", ("lost",)),
+        ("ActorUnschedulableError", ("lost",)),
+    ],
+)
+def test_whatever_ray_says_of_a_worker_that_is_gone_it_is_lost(
+    name: str, arguments: tuple[Any, ...]
+) -> None:
     exceptions = pytest.importorskip("ray.exceptions")
     from flowersweep.execution.ray_actors import RayConnection
 
     def lost(message: str) -> None:
-        raise exceptions.ObjectLostError(message, None, "")
+        raise getattr(exceptions, name)(*arguments)
 
     actor = SimpleNamespace(hear=SimpleNamespace(remote=lambda: "0" * 56))
     with pytest.raises(EOFError, match="lost"):
