@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from flowersweep.config.compose import group_names, option_names, sweep_files
 
 
@@ -12,7 +14,7 @@ def text() -> str:
         f"  {group}: {', '.join(option_names(group))}" for group in group_names() if group != "verb"
     )
     sweeps = "\n".join(
-        f"  +sweep={name}: {_question(path.read_text())}" for name, path in sweep_files().items()
+        f"  +sweep={name}: {_question(path)}" for name, path in sweep_files().items()
     )
     return f"""python -m flowersweep [VERB] [GROUP=OPTION ...] [KEY=VALUE ...] [+sweep=NAME]
 
@@ -40,7 +42,11 @@ Documentation: docs/
 """
 
 
-def _question(yaml: str) -> str:
+def _question(file: Path) -> str:
     """Return the first sentence of a file's leading comment."""
+    try:
+        yaml = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return "(cannot be read)"
     comment = " ".join(line.lstrip("# ") for line in yaml.splitlines() if line.startswith("#"))
     return comment.partition("? ")[0] + "?" if "? " in comment else comment or "(no comment)"

@@ -5,13 +5,14 @@ message that says what is wrong.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, replace
 from functools import lru_cache
 from pathlib import Path
-from shutil import copytree
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -20,18 +21,19 @@ from hydra import initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import BooleanNode, DictConfig, FloatNode, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config, Data
-from flowersweep.config.validation import validate
+from flowersweep.config.validation import require_options, validate
+from flowersweep.config.words import parse as parse
+from flowersweep.config.words import settings_of, shorten
 from flowersweep.errors import ConfigError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -67,13 +69,23 @@ def frozen_files() -> Iterator[None]:
     with TemporaryDirectory(prefix="flowersweep-conf-") as folder:
         for owner, find in (("ours", config_folder), ("user", user_folder)):
             for name in ("conf", "sweeps"):
-                if find(name).is_dir():
-                    copytree(find(name), Path(folder) / owner / name)
+                for file in _copied_files(find(name)):
+                    copy = Path(folder, owner, name, file.relative_to(find(name)))
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    copyfile(file, copy)
         _snapshot = Path(folder)
         try:
             yield
         finally:
             _snapshot = before
+
+
+def _copied_files(folder: Path) -> Iterator[Path]:
+    """Yield the YAML files of a ``conf`` or ``sweeps``, without hidden and unreadable ones."""
+    for depth in ("*.yaml", "*/*.yaml", "*/*/*.yaml"):
+        for file in sorted(folder.glob(depth)):
+            if file.is_file() and os.access(file, os.R_OK) and not file.name.startswith("."):
+                yield file
 
 
 class UserConf(SearchPathPlugin):
@@ -89,25 +101,63 @@ class UserConf(SearchPathPlugin):
 def sweep_files() -> dict[str, Path]:
     """Return the sweeps there are, by name; those in the user's ``./sweeps`` come last and win."""
     folders = (config_folder("sweeps"), user_folder("sweeps"))
-    return {file.stem: file for each in folders for file in sorted(each.glob("*.yaml"))}
+    return {file.stem: file for each in folders for file in _named(each, "yaml")}
+
+
+def _named(folder: Path, suffix: str) -> list[Path]:
+    """Return what is named ``*.suffix`` in a folder, dangling links too; no hidden files, which
+    macOS writes beside each file on foreign disks.
+    """
+    return sorted(file for file in folder.glob(f"*.{suffix}") if not file.name.startswith("."))
 
 
 def _register_sweeps(asked: Iterable[str]) -> None:
     store = ConfigStore.instance()
     for name, file in sweep_files().items():
         try:
-            node = _loaded(file, file.stat().st_mtime_ns)
-        except (YAMLError, OmegaConfBaseException, OSError) as error:
+            node = _loaded_sweep(file)
+        except ConfigError as error:
             if name in asked:
-                raise ConfigError(f"sweep file {file} cannot be read: {error}") from error
-            log.warning("sweep file %s is left out: %s", file, error)
+                raise
+            if _snapshot is None:  # a study that runs has said so at its start
+                log.warning("%s. It is left out", error)
             continue
-        assert isinstance(node, DictConfig)
         # every sweep is a search, and names its study
         node = node.copy()
-        node["defaults"] = [*node.get("defaults", []), {"override /verb": "search"}, "_self_"]
+        defaults = node.get("defaults") or []
+        node["defaults"] = [*defaults, {"override /verb": "search"}, "_self_"]
         node.setdefault("study", name)
         store.store(group="sweep", name=name, node=node, package="_global_", provider=str(file))
+
+
+def _loaded_sweep(file: Path) -> DictConfig:
+    """Return the content of a sweep's file. Raises ConfigError if it cannot be one."""
+    node = _read(file)
+    if not isinstance(node.get("defaults") or [], list | ListConfig):
+        raise ConfigError(f"{file} is no sweep: its defaults must be a list")
+    if isinstance(study := node.get("study"), float):
+        raise ConfigError(f"{file}: study is the number {study} there; put the name in quotes")
+    if "hydra" in node:
+        raise ConfigError(f"{file} sets hydra, which has no effect here: take it out")
+    return node
+
+
+def _read(file: Path) -> DictConfig:
+    """Return the mapping in a YAML file. Raises ConfigError that names the file."""
+    try:
+        node = _loaded(file, file.stat().st_mtime_ns)
+    except FileNotFoundError:
+        raise ConfigError(f"{file} is a link to a file that is not there") from None
+    except _UNREADABLE as error:
+        text = shorten(" ".join(str(error).split()), 300) or type(error).__name__
+        raise ConfigError(f"{file} cannot be read: {text}") from None
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{file} cannot be read: it must be a mapping of keys to values")
+    return node
+
+
+# what OmegaConf raises for what is no YAML, no text, or not there
+_UNREADABLE = (YAMLError, OmegaConfBaseException, OSError, UnicodeError, RecursionError)
 
 
 @lru_cache  # reading all of them anew was a fifth of a composition
@@ -141,14 +191,21 @@ def compose_unchecked(overrides: tuple[str, ...]) -> Config:
     _register_sweeps(str(o.value()) for o in parsed if o.key_or_group == "sweep")
     GlobalHydra.instance().clear()
     Plugins.instance().register(UserConf)
-    ConfigStore.instance().store(name="schema", node=_schema())
+    store = ConfigStore.instance()
+    store.store(name="flowersweep_schema", node=_schema())
+    # by a name of ours: ./conf may be of another Hydra project, with a config.yaml of its own
+    store.store(name="flowersweep", node=_read(config_folder("conf") / "config.yaml"))
     with initialize_config_dir(str(config_folder("conf")), version_base="1.3"):
         try:
-            node = hydra_compose("config", list(overrides))
+            node = hydra_compose("flowersweep", [str(o.input_line) for o in parsed])
             config = OmegaConf.to_object(node)
-        except (HydraException, OmegaConfBaseException, FrozenInstanceError) as error:
+        except (HydraException, FrozenInstanceError, OverflowError, *_UNREADABLE) as error:
             raise _explained(error, parsed) from None
     assert isinstance(config, Config)
+    try:
+        require_options(config)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{_in_files(_own_files(parsed))}") from None
     return config
 
 
@@ -157,7 +214,14 @@ def compose(overrides: Sequence[str]) -> Config:
 
     Raises ConfigError naming what exists and what to do, before anything else is done.
     """
-    return validate(compose_unchecked(tuple(overrides)))
+    config = compose_unchecked(tuple(overrides))
+    try:
+        return validate(config)
+    except ConfigError as error:
+        own = [
+            file for file in _own_files(parse(overrides)) if f"{file.parent.name}." in str(error)
+        ]
+        raise ConfigError(f"{error}{_in_files(own)}") from None
 
 
 def config_from_dict(content: Mapping[str, Any]) -> Config:
@@ -195,35 +259,27 @@ def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
         yield path, value
 
 
-def require_type(path: str, value: Any) -> None:
-    """Raise ConfigError if the key at a dotted path takes no value of this type; keys of the
-    options of groups take any.
+def typed_value(path: str, value: Any, usual: Any) -> Any:
+    """Return a value as the type of a key: ``yes`` of a switch is True, ``'3'`` of a number 3.
+
+    Args:
+        usual: The value of the configuration. It says the type where the schema has none: in the
+            file of an option.
+
+    Raises:
+        ConfigError: The key takes no such value.
     """
     try:
-        OmegaConf.update(_schema().copy(), path, value, force_add=True)
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{path}={value!r}: {str(error).splitlines()[0]}") from error
-
-
-def parse(overrides: Iterable[str]) -> list[Override]:
-    """Parse words of the command line in Hydra's grammar.
-
-    Raises ConfigError for a word that is none.
-    """
-    parsed = []
-    for word in overrides:
-        try:
-            parsed.append(OverridesParser.create().parse_override(word))
-        except HydraException as error:
-            raise ConfigError(
-                f"{word!r} is not of the form key=value: {str(error).splitlines()[0]}"
-            ) from None
-        if parsed[-1].is_sweep_override() and not word.startswith("sweep."):
-            raise ConfigError(
-                f"{word!r} names several values: put it into a sweep's space "
-                f"(sweep.space.NAME.values={word.split('=', 1)[1]!r})"
-            )
-    return parsed
+        node = _schema().copy()
+        OmegaConf.update(node, path, value, force_add=True)
+        typed = OmegaConf.select(node, path)
+        if isinstance(usual, bool):
+            return BooleanNode(typed)._value()
+        if isinstance(usual, int | float) and isinstance(typed, str):
+            return FloatNode(typed)._value()
+    except (OmegaConfBaseException, OverflowError) as error:
+        raise ConfigError(f"{path}={value!r}: {str(error).splitlines()[0]}") from None
+    return typed
 
 
 IMAGES = {"data", "data.name", "data.dir", "data.fetch"}  # keys that say which images
@@ -238,7 +294,7 @@ def recorded_or_named(overrides: Iterable[str], named: Data, recorded: Data) -> 
         named: What the whole command line composes to.
         recorded: The images of the study or model that the command is about.
     """
-    keys = {override.key_or_group for override in parse(overrides)}
+    keys = settings_of(parse(overrides)).keys()
     if keys & IMAGES or any(key.startswith("data.fetch.") for key in keys):
         return named
     own = {key.partition(".")[2].partition(".")[0] for key in keys if key.startswith("data.")}
@@ -253,7 +309,7 @@ def option_names(group: str) -> list[str]:
         {
             file.stem
             for each in (config_folder("conf"), user_folder("conf"))
-            for file in (each / group).glob("*.yaml")
+            for file in _named(each / group, "yaml")
         }
     )
 
@@ -276,16 +332,18 @@ def _explained(error: Exception, parsed: Sequence[Override]) -> ConfigError:
         key, value = override.key_or_group, override.value()
         if key in (*group_names(), "sweep"):
             if isinstance(value, str) and value not in option_names(key):
-                return ConfigError(
-                    f"no {key} {value!r}. "
-                    + did_you_mean(value, option_names(key), f"{key.capitalize()} options")
-                )
+                return _unknown_option(key, value)
         elif (isinstance(error, FrozenInstanceError) or not override.is_add()) and key not in (
             known := _known_keys(parsed)
         ):
             parent = key.rpartition(".")[0]
             near = [k for k in known if k.rpartition(".")[0] == parent] or [*known]
-            return ConfigError(f"unknown key {key!r}. " + did_you_mean(key, near, "Keys there"))
+            return ConfigError(
+                f"unknown key {shorten(key)!r}. " + did_you_mean(key, near, "Keys there")
+            )
+    own = _own_files(parsed)
+    for file in own:
+        _read(file)
     # Hydra says which override, OmegaConf beneath it what is wrong with it
     cause = error.__cause__ or error
     text = re.sub(
@@ -293,7 +351,46 @@ def _explained(error: Exception, parsed: Sequence[Override]) -> ConfigError:
         lambda m: f" ({m['key']})" if m["key"] else "",
         str(cause),
     )
-    return ConfigError(f"{text}. `python -m flowersweep config` shows every key with its value")
+    hint = "`python -m flowersweep config` shows every key with its value"
+    return ConfigError(f"{shorten(' '.join(text.split()), 500)}. {hint}{_in_files(own)}")
+
+
+def _in_files(own: Sequence[Path]) -> str:
+    return f". Files of your own in it: {', '.join(map(str, own))}" if own else ""
+
+
+def _unknown_option(group: str, name: str) -> ConfigError:
+    folder = user_folder("sweeps") if group == "sweep" else user_folder("conf") / group
+    for file in folder.glob("*.yml"):
+        if file.stem == name:
+            return ConfigError(f"no {group} {name!r}: {file} must be named {name}.yaml")
+    return ConfigError(
+        f"no {group} {shorten(name)!r}. "
+        + did_you_mean(name, option_names(group), f"{group.capitalize()} options")
+    )
+
+
+def _own_files(parsed: Sequence[Override]) -> list[Path]:
+    """Return the user's own files that these words and the defaults of their sweep choose."""
+    defaults = [*_read(config_folder("conf") / "config.yaml")["defaults"]]
+    groups = {*group_names(), "sweep"}
+    words = {o.key_or_group: str(o.value()) for o in parsed if isinstance(o.value(), str)}
+    words = {group: name for group, name in words.items() if group in groups}
+    sweep = sweep_files().get(words.get("sweep", ""))
+    if sweep is not None:
+        defaults += _loaded_sweep(sweep).get("defaults") or []
+    chosen = {
+        str(key).rpartition("/")[2]: str(name)
+        for entry in defaults
+        if isinstance(entry, Mapping | DictConfig)
+        for key, name in entry.items()
+    }
+    files = [
+        user_folder("conf") / group / f"{name}.yaml" for group, name in {**chosen, **words}.items()
+    ]
+    if sweep is not None and sweep.parent == user_folder("sweeps"):
+        files.append(sweep)
+    return [file for file in files if file.is_symlink() or file.exists()]
 
 
 def _known_keys(parsed: Sequence[Override]) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from flowersweep.config import schema
 from flowersweep.config.paths import Settings, flatten
@@ -24,6 +24,8 @@ class Key:
     range: Range | None
     choices: tuple[str, ...]
     ranges: dict[str, Range]
+    comparable: bool
+    type: Any
     group: bool
 
 
@@ -36,7 +38,7 @@ def _walk(kind: type, prefix: str) -> Iterator[tuple[str, Key]]:
     types = get_type_hints(kind)
     for entry in fields(kind):
         group = is_dataclass(types[entry.name])
-        yield f"{prefix}{entry.name}", Key(**entry.metadata, group=group)
+        yield f"{prefix}{entry.name}", Key(**entry.metadata, type=types[entry.name], group=group)
         if group:
             yield from _walk(types[entry.name], f"{prefix}{entry.name}.")
 
@@ -72,6 +74,40 @@ def choices_of(path: str) -> tuple[str, ...]:
     """Return the words that a key may be; none if it may be any."""
     key = _keys(schema.Config).get(path)
     return key.choices if key else ()
+
+
+def is_text(path: str) -> bool:
+    """Say whether a key is text or names an option of a group: 1.10 is then no number."""
+    key = _keys(schema.Config).get(path)
+    if key is None:
+        return False
+    return key.type in (str, str | None) or has_options(path)
+
+
+def has_options(path: str) -> bool:
+    """Say whether a key is set to the name of a file, or is a part of the configuration."""
+    return "." not in path and (path in ("verb", "recipe") or is_group(path))
+
+
+def is_texts(path: str) -> bool:
+    """Say whether a key is a list of texts."""
+    key = _keys(schema.Config).get(path)
+    return key is not None and key.type == list[str]
+
+
+def is_group(path: str) -> bool:
+    """Say whether a key holds keys: a part of the configuration, or an option's file."""
+    key = _keys(schema.Config).get(path)
+    return key is not None and (key.group or get_origin(key.type) is dict)
+
+
+def is_comparable(path: str) -> bool:
+    """Say whether trials that differ in this key or group alone are judged by the same images."""
+    return all(
+        key.comparable
+        for name, key in _keys(schema.Config).items()
+        if is_within(name, path) or is_within(path, name)
+    )
 
 
 def settings_with_role(config: schema.Experiment, *roles: Role) -> Settings:

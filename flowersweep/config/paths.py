@@ -1,6 +1,4 @@
-"""What a training or a sweep is, as frozen dataclasses: the types that every composed configuration
-must have.
-"""
+"""A configuration as settings by dotted path: flattened, compared, changed and merged."""
 
 from __future__ import annotations
 

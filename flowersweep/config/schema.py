@@ -41,14 +41,22 @@ def setting(
     high: float = math.inf,
     choices: tuple[str, ...] = (),
     ranges: Mapping[str, Range] | None = None,
+    comparable: bool = True,
 ) -> Any:
     """Return a field of a configuration. ``default`` may be a type, which is then called.
 
     ``low`` and ``high`` bound a number, ``choices`` a word, and ``ranges`` the keys of an option's
-    file, whose names are not fixed.
+    file, whose names are not fixed. ``comparable`` is False where two trials with different values
+    are not judged by the same images, so that no space may search it.
     """
     bounds = None if (low, high) == (-math.inf, math.inf) else (low, high)
-    metadata = {"role": role, "range": bounds, "choices": choices, "ranges": ranges or {}}
+    metadata = {
+        "role": role,
+        "range": bounds,
+        "choices": choices,
+        "ranges": ranges or {},
+        "comparable": comparable,
+    }
     if isinstance(default, type):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -64,17 +72,17 @@ class Data:
     name: str = setting("???", role=LABEL)
     # holds train/, val/ and (optionally) test/, each with *.tfrec
     dir: str | None = setting(None, role=PLACE)
-    fetch: Any = setting(None, role=TRAINED)  # {_target_: callable, ...}
+    fetch: Any = setting(None, role=TRAINED, comparable=False)  # {_target_: callable, ...}
     # a file with one class name a line, in index order
-    classes: str | None = setting(None, role=TRAINED)
+    classes: str | None = setting(None, role=TRAINED, comparable=False)
     # pixels of the side that images are resized to; None: as stored
     image_size: int | None = setting(None, low=8, high=4096, role=TRAINED)
     # halves val into tune and holdout
-    split_seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED)
+    split_seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED, comparable=False)
     # all: train on val too, as a chosen configuration is refit; its scores are then no evidence
-    train_on: str = setting("train", choices=("train", "all"), role=TRAINED)
+    train_on: str = setting("train", choices=("train", "all"), role=TRAINED, comparable=False)
     # accept a class that no training image has
-    allow_missing_classes: bool = setting(False, role=TRAINED)
+    allow_missing_classes: bool = setting(False, role=TRAINED, comparable=False)
     # memory for decoded images; a split that does not fit is decoded every epoch
     cache_bytes: int = setting(2 * 2**30, low=0, role=PLACE)
     # disk under dir/cache, for decoded images of the splits that memory does not hold
@@ -193,8 +201,9 @@ class Sweep:
 class Ensemble:
     """Which trained trials a sweep pools instead of training; what it searches is their weights."""
 
-    members: list[str] = setting(list, role=TRAINED)  # STUDY:TRIAL, or STUDY for its best trials
-    top: int = setting(5, low=1, role=TRAINED)  # how many trials a study gives
+    # STUDY:TRIAL, or STUDY for its best trials
+    members: list[str] = setting(list, role=TRAINED, comparable=False)
+    top: int = setting(5, low=1, role=TRAINED, comparable=False)  # how many trials a study gives
     # of probabilities, or geometric: of logits
     pooling: str = setting("linear", choices=("linear", "geometric"), role=TRAINED)
     # of each member, relative; the sweep sets them

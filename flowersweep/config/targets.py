@@ -61,12 +61,23 @@ def resolve(spec: Mapping[str, Any], slot: str, trusted: Iterable[str] = ()) -> 
     else:
         called = _load_own(target, slot, tuple(trusted))
     try:
-        inspect.signature(called).bind_partial(**arguments(spec))
+        signature = inspect.signature(called)
+        signature.bind_partial(**arguments(spec))
     except TypeError as error:
         raise ConfigError(f"{_named(slot, target)}: {error}") from error
     except ValueError:  # it does not say what it takes
-        pass
+        return called
+    for name, value in arguments(spec).items():
+        _require_kind(f"{slot}.{name}", value, signature.parameters.get(name))
     return called
+
+
+def _require_kind(path: str, value: Any, parameter: inspect.Parameter | None) -> None:
+    """Raise ConfigError for text where the default is a number or a switch: "no" would be true."""
+    usual = parameter.default if parameter else None
+    if isinstance(value, str) and isinstance(usual, bool | int | float):
+        wanted = "true or false" if isinstance(usual, bool) else "a number"
+        raise ConfigError(f"{path}={value!r}: must be {wanted}, without quotes")
 
 
 def arguments(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,4 @@
-"""What a training or a sweep is, as frozen dataclasses: the types that every composed configuration
-must have.
-"""
+"""What a configuration must be: ranges, names, and settings that fit each other."""
 
 from __future__ import annotations
 
@@ -14,7 +12,10 @@ from flowersweep.config.paths import Settings, flatten
 from flowersweep.config.registry import slot_of
 from flowersweep.config.schema import OBJECTIVES, Config, Experiment
 from flowersweep.config.targets import require_name
+from flowersweep.config.words import shorten
 from flowersweep.errors import ConfigError
+
+LARGEST = 2**53  # beyond it, whole numbers and their floats differ
 
 
 def validate(config: Config) -> Config:
@@ -83,6 +84,19 @@ def _wrong_objectives(names: list[str]) -> list[str]:
     ]
 
 
+def require_options(config: Config) -> None:
+    """Raise ConfigError for an option of a group that does not name itself, or calls nothing."""
+    groups = [(name, value) for name, value in vars(config).items() if isinstance(value, dict)]
+    problems = [
+        f"{group}.{key}={option.get(key)!r}: conf/{group}/NAME.yaml must have {key}, a text"
+        for group, option in groups
+        for key in ("name", "_target_")
+        if not isinstance(option.get(key), str) and (group, key) != ("augment", "_target_")
+    ]
+    if problems:
+        raise ConfigError("; ".join(problems))
+
+
 def _wrong_targets(leaves: Settings) -> list[str]:
     """What is wrong with the names of callables: a module path of ours, an unknown name, or a place
     where nothing is called.
@@ -112,6 +126,10 @@ def _problem(path: str, value: Any) -> str | None:
         )
     if (choices := choices_of(path)) and value not in choices:
         return f"{path}={value}: must be one of {', '.join(choices)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{path}={value}: must be a finite number"
+    if isinstance(value, int) and abs(value) > LARGEST:
+        return f"{path}={shorten(str(value))}: must be at most {LARGEST}"
     limits = range_of(path)
     if limits is None or value is None or isinstance(value, str):
         return None

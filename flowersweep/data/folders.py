@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +48,16 @@ def find_files(folder: str) -> dict[str, tuple[str, ...]]:
     files_of_split = {}
     for split in ("train", "val", "test"):
         inside = f"{folder}/{split}"
-        files = tuple(sorted(tf.io.gfile.glob(f"{inside}/*.tfrec"))) if _is_folder(inside) else ()
+        exists = _is_folder(inside)
+        # no glob: a folder's own name may have brackets
+        names = _names(inside) if exists else []
+        files = tuple(f"{inside}/{name}" for name in names if fnmatch(name, "[!.]*.tfrec"))
         if files:
             files_of_split[split] = files
         elif split != "test":
-            problem = (
-                f"no *.tfrec in {inside}" if _is_folder(inside) else f"{folder} has no {split}/"
-            )
+            problem = f"no *.tfrec in {inside}" if exists else f"{folder} has no {split}/"
             raise DataError(
-                f"{problem}. "
-                f"{_contents(inside if _is_folder(inside) else folder)}{_better(folder)} {_LAYOUT}"
+                f"{problem}. {_contents(inside if exists else folder)}{_better(folder)} {_LAYOUT}"
             )
     return files_of_split
 

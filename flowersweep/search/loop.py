@@ -55,7 +55,7 @@ class TrialLoop:
 
     def run(self) -> None:
         """Run trials until ``sweep.n_trials`` have ended or the budget is used up."""
-        numbers = iter(self.study.remaining)
+        numbers = self.study.remaining
         try:
             while True:
                 while len(self.running) < self.executor.slots and not (
@@ -69,7 +69,7 @@ class TrialLoop:
                 if not self.running:
                     break
                 self._receive()
-            if self.study.remaining:
+            if next(self.study.remaining, None) is not None:
                 self.study.clock.require(self.study.ended, self.planned)
         except BudgetUsed as used:
             self.stopped = str(used)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,11 +73,11 @@ class Study:
         return self.trial_store.best
 
     @property
-    def remaining(self) -> list[int]:
-        """The numbers of the trials that have not ended."""
-        count = len(self.trials)
-        numbers = range(self.config.sweep.n_trials)
-        return [n for n in numbers if n >= count or self.trials[n].ended is None]
+    def remaining(self) -> Iterator[int]:
+        """The numbers of the trials that have not ended, which may be more than memory holds."""
+        wanted = self.config.sweep.n_trials
+        yield from (record.number for record in self.trials[:wanted] if record.ended is None)
+        yield from range(len(self.trials), wanted)
 
     def write(self, event: Event) -> None:
         """Journal an event, then apply it to the record."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flowersweep.config.words import require_readable, shorten
 from flowersweep.errors import ConfigError, did_you_mean
 
 
@@ -39,6 +41,9 @@ ALLOWED = (
     "comparisons, and, or, not, + - * / **, numbers, strings in quotes, "
     "parameters and keys of the configuration"
 )
+DEEPEST = 50  # parts of an expression in one another: a sum of 40 numbers is 40 deep
+_STRINGS = re.compile(r"""'[^'\\]*'|"[^"\\]*\"""")
+_FOREIGN = re.compile(r"""[\[\]{}\\`#;]|(?<![\w.])(?!(?:and|or|not)")\w+""|['"](?=\w)""")
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,7 @@ class Constraint:
             return False
         except TypeError as error:
             values = ", ".join(f"{name}={value!r}" for name, value in named.items())
-            raise ConfigError(
-                f"sweep.constraints: {self.text!r} cannot be computed for {values}: {error}"
-            ) from None
+            raise _problem(self.text, f"cannot be computed for {values}: {error}") from None
 
 
 def constraint(
@@ -86,16 +89,11 @@ def constraint(
     Raises:
         ConfigError: The text is not a valid constraint.
     """
-    try:
-        expression = ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise ConfigError(
-            f"sweep.constraints: {text!r} is no expression. It may have {ALLOWED}"
-        ) from None
+    expression = _parsed(text)
     names = _names(expression, text)
     if not isinstance(expression, ast.Compare | ast.BoolOp) and not _is_not(expression):
         raise ConfigError(
-            f"sweep.constraints: {text!r} compares nothing: write it like 'warmup <= 0.2'"
+            f"sweep.constraints: {shorten(text)!r} compares nothing: write it like 'warmup <= 0.2'"
         )
     for name in names:
         if name not in parameters and name not in settings:
@@ -105,19 +103,40 @@ def constraint(
                 if "." in name and key.startswith(name.rpartition(".")[0] + ".")
             ]
             raise ConfigError(
-                f"sweep.constraints: {text!r} names {name!r}. "
+                f"sweep.constraints: {shorten(text)!r} names {shorten(name)!r}. "
                 + did_you_mean(name, near or parameters, "There are")
             )
         if name not in parameters and (
             group := next((group for group in groups if name.startswith(f"{group}.")), None)
         ):
-            raise ConfigError(
-                f"sweep.constraints: {text!r} names {name!r}, which is another in every {group}, "
-                f"and {group} is searched"
+            raise _problem(
+                text, f"names {name!r}, which is another in every {group}, and {group} is searched"
             )
     searched = {name: parameters[name] for name in names if name in parameters}
     fixed = {name: settings[name] for name in names if name not in parameters}
     return Constraint(text, expression, searched, fixed)
+
+
+def _parsed(text: str) -> ast.expr:
+    """Return the expression. Raises ConfigError for what is none, or would take long to read."""
+    require_readable(text, "sweep.constraints: ")
+    # Python reads strings in strings in strings again and again
+    if foreign := _FOREIGN.search(_STRINGS.sub('""', text)):
+        raise _problem(text, f"has {foreign[0]!r}. It may have {ALLOWED}")
+    try:
+        expression = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise _problem(text, f"is no expression. It may have {ALLOWED}") from None
+    level: list[ast.AST] = [expression]
+    for _ in range(DEEPEST):
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    if level:
+        raise _problem(text, f"is nested more than {DEEPEST} deep. Say it in several constraints")
+    return expression
+
+
+def _problem(text: str, what: str) -> ConfigError:
+    return ConfigError(f"sweep.constraints: {shorten(text)!r} {what}")
 
 
 def _names(node: ast.expr, text: str) -> list[str]:
@@ -138,9 +157,7 @@ def _names(node: ast.expr, text: str) -> list[str]:
         ):
             parts = [left, *others]
         case _:
-            raise ConfigError(
-                f"sweep.constraints: {text!r} has {ast.unparse(node)!r}. It may have {ALLOWED}"
-            )
+            raise _problem(text, f"has {ast.unparse(node)!r}. It may have {ALLOWED}")
     return list(dict.fromkeys(name for part in parts for name in _names(part, text)))
 
 

@@ -73,7 +73,8 @@ def quasi_random_sequence(space: Space, seed: int, skip: int = 0) -> Iterator[Pa
     while not space.parameters:
         yield {}
     names = [p.name for p in space.parameters]
-    sequence = Halton(len(names), scramble=True, rng=seed).fast_forward(skip)
+    sequence = Halton(len(names), scramble=True, rng=seed)
+    sequence.num_generated = skip  # fast_forward() would draw them all
     length = 1  # batches start small, since a caller may need only the first point
     while True:
         for row in sequence.random(length).tolist():
@@ -110,13 +111,15 @@ def feasible_share(space: Space) -> float:
 
 def grid_points(space: Space, steps: int | None) -> list[Params]:
     """Return every feasible point of the grid; each has only its active parameters."""
-    values = {p.name: _values(p, steps) for p in space.parameters}
-    size = math.prod(map(len, values.values()))
+    if steps is not None and (not isinstance(steps, int) or steps is True or steps < 1):
+        raise ConfigError(f"sampler.steps={steps!r}: must be a whole number, at least 1")
+    size = math.prod(_count(p, steps) for p in space.parameters)
     if size > LARGEST_GRID:
         raise ConfigError(
             f"sampler=grid: {size} points are too many (at most {LARGEST_GRID}): fix parameters, "
             "or lower sampler.steps"
         )
+    values = {p.name: _values(p, steps) for p in space.parameters}
     points: list[Params] = [{}]
     for parameter in space.parameters:
         points = [
@@ -131,19 +134,32 @@ def grid_points(space: Space, steps: int | None) -> list[Params]:
     return [*filter(space.feasible, points)]
 
 
-def _values(parameter: Parameter, steps: int | None) -> list[Any]:
+def _count(parameter: Parameter, steps: int | None) -> int:
+    """Return how many values of a parameter a grid has, without making them."""
     match parameter.distribution:
         case CategoricalDistribution(choices=choices):
-            return [*choices]
+            return len(choices)
         case IntDistribution(low=low, high=high, step=step, log=False):
-            return [*range(low, high + 1, step)]
+            return int((high - low) // step + 1)
         case FloatDistribution(low=low, high=high, step=float(step)):
-            return [low + n * step for n in range(round((high - low) / step) + 1)]
+            return round((high - low) / step) + 1
     if steps is None:
         raise ConfigError(
             f"sampler=grid: {parameter.name} is continuous. Say how many values it has, "
             "sampler.steps=5, "
             f"or which: sweep.space.{parameter.name}.values='choice(...)'"
         )
-    shares = np.linspace(0.0, 1.0, steps) if steps > 1 else [0.5]
+    return steps
+
+
+def _values(parameter: Parameter, steps: int | None) -> list[Any]:
+    count = _count(parameter, steps)
+    match parameter.distribution:
+        case CategoricalDistribution(choices=choices):
+            return [*choices]
+        case IntDistribution(low=low, high=high, step=step, log=False):
+            return [*range(low, high + 1, step)]
+        case FloatDistribution(low=low, step=float(step)):
+            return [low + n * step for n in range(count)]
+    shares = np.linspace(0.0, 1.0, count) if count > 1 else [0.5]
     return list(dict.fromkeys(ppf(parameter.distribution, float(share)) for share in shares))

@@ -16,6 +16,7 @@ from hydra.core.override_parser.types import (
     Quote,
     QuotedString,
     RangeSweep,
+    Sweep,
 )
 from hydra.errors import HydraException
 from optuna.distributions import (
@@ -25,6 +26,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from flowersweep.config.words import require_readable, shorten
 from flowersweep.errors import ConfigError
 
 
@@ -36,23 +38,24 @@ def parse_distribution(name: str, values: str) -> BaseDistribution:
     Raises:
         ConfigError: The values have none of these forms.
     """
+    require_readable(values, f"sweep.space.{name}.values=")
     problem = ConfigError(
-        f"sweep.space.{name}.values={values!r}: must be interval(low, high), int(interval(low, "
-        "high)), tag(log, interval(low, high)), "
-        "choice(a, b, ...) or range(start, stop, step)"
+        f"sweep.space.{name}.values={shorten(values)!r}: must be interval(low, high), "
+        "int(interval(low, high)), tag(log, interval(low, high)), choice(a, b, ...) or "
+        "range(start, stop, step)"
     )
     try:
         value = OverridesParser.create().parse_override(f"values={values}").value()
+        if isinstance(value, Sweep):
+            _require_meant(value)
         match value:
             case ChoiceSweep():
-                if any(isinstance(choice, list | dict) for choice in value.list):
-                    raise problem
-                return CategoricalDistribution([*value.list])  # type: ignore[list-item]
+                return CategoricalDistribution([*map(_choice, value.list)])
             case IntervalSweep():
-                low, high, log = value.start, value.end, "log" in value.tags
+                low, high, log = value.start, value.end, bool(value.tags)
                 if isinstance(low, int) and isinstance(high, int):
                     return IntDistribution(low, high, log=log)
-                return FloatDistribution(float(low or 0), float(high or 0), log=log)
+                return FloatDistribution(_finite(low), _finite(high), log=log)
             case RangeSweep():
                 low, step = value.start or 0, value.step
                 last = _last_of_range(low, value.stop or 0, step)
@@ -62,6 +65,29 @@ def parse_distribution(name: str, values: str) -> BaseDistribution:
     except (HydraException, ValueError, ArithmeticError) as error:
         raise ConfigError(f"{problem} ({error})") from None
     raise problem
+
+
+def _require_meant(sweep: Sweep) -> None:
+    """Raise ValueError for a tag that would be passed over."""
+    interval = isinstance(sweep, IntervalSweep)
+    if unknown := {*sweep.tags} - ({"log"} if interval else set()):
+        raise ValueError(
+            f"the tag {min(map(str, unknown))} means nothing here; there is tag(log, interval(...))"
+        )
+
+
+def _choice(choice: Any) -> Any:
+    """Return a choice as plain data. Raises ValueError if it cannot be one."""
+    plain = choice.text if isinstance(choice, QuotedString) else choice
+    if isinstance(plain, list | dict):
+        raise ValueError(f"{plain!r} cannot be a choice")
+    return _finite(plain) if isinstance(plain, float) else plain
+
+
+def _finite(number: float | None) -> float:
+    if number is None or not math.isfinite(number):
+        raise ValueError(f"{number} is no end of a range and no choice")
+    return float(number)
 
 
 def _last_of_range(start: float, stop: float, step: float) -> Decimal:
@@ -105,7 +131,8 @@ def _to_word(choice: Any) -> str:
     return QuotedString(choice, Quote.single).with_quotes()
 
 
-def _extremes(distribution: BaseDistribution) -> list[Any]:
+def extremes(distribution: BaseDistribution) -> list[Any]:
+    """Return every choice, or both ends of a range."""
     match distribution:
         case CategoricalDistribution(choices=choices):
             return [*choices]
@@ -114,7 +141,25 @@ def _extremes(distribution: BaseDistribution) -> list[Any]:
     raise AssertionError(distribution)
 
 
-def _suggested(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Return whether trials can have this value; a number without steps is never met."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return value in choices
+        case FloatDistribution(step=None):
+            return distribution.single() and value == distribution.low
+        case (
+            IntDistribution(low=low, high=high, step=step)
+            | FloatDistribution(low=low, high=high, step=float(step))
+        ):
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                return False
+            steps = (value - low) / step
+            return low <= value <= high and math.isclose(steps, round(steps), abs_tol=1e-9)
+    raise AssertionError(distribution)
+
+
+def suggest(trial: optuna.Trial, name: str, distribution: BaseDistribution) -> Any:
     match distribution:
         case FloatDistribution(low=low, high=high, log=log, step=step):
             return trial.suggest_float(name, low, high, log=log, step=step)

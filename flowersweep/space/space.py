@@ -11,30 +11,18 @@ import optuna
 from hydra.core.override_parser.types import Override
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
-from flowersweep.config.compose import compose_unchecked, require_type
+from flowersweep.config.compose import compose_unchecked
 from flowersweep.config.paths import Settings, differences_from, flatten, with_settings
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import resolve
 from flowersweep.config.validation import validate
-from flowersweep.errors import ConfigError, did_you_mean
+from flowersweep.config.words import settings_of
+from flowersweep.errors import ConfigError
 from flowersweep.space.constraints import Constraint, constraint
-from flowersweep.space.grammar import _extremes, _suggested, parse_distribution
-
-Params = dict[str, Any]  # short name -> value
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One searched parameter: its path, its values, and the conditions on other parameters."""
-
-    name: str
-    path: str
-    distribution: BaseDistribution
-    when: dict[str, list[Any]]  # active only if each named parameter has one of these values
-
-    def active(self, params: Mapping[str, Any]) -> bool:
-        """Return whether the values chosen so far meet the conditions of this parameter."""
-        return all(params.get(name) in values for name, values in self.when.items())
+from flowersweep.space.grammar import extremes, suggest
+from flowersweep.space.parameters import Base, read_parameters, requirements
+from flowersweep.space.parameters import Parameter as Parameter
+from flowersweep.space.parameters import Params as Params
 
 
 @dataclass(frozen=True)
@@ -60,7 +48,7 @@ class Space:
     def suggest(self, trial: optuna.Trial) -> Params:
         """Ask the trial for a value of each active parameter."""
         return self.fill_active(
-            lambda parameter: _suggested(trial, parameter.name, parameter.distribution)
+            lambda parameter: suggest(trial, parameter.name, parameter.distribution)
         )
 
     def fill_active(self, value: Callable[[Parameter], Any]) -> Params:
@@ -103,24 +91,24 @@ class Space:
         """
         problems = []
         for parameter in self.parameters:
-            for value in _extremes(parameter.distribution):
+            needed = requirements(parameter, self.parameters)
+            if not all(needed.values()):
+                problems.append(
+                    f"sweep.space.{parameter.name} is never active: "
+                    f"{' and '.join(name for name, values in needed.items() if not values)} is "
+                    f"never what its `when` asks for. Without it: ~sweep.space.{parameter.name}"
+                )
+                continue
+            conditions = {name: values[0] for name, values in needed.items()}
+            for value in extremes(parameter.distribution):
                 try:
-                    config = self.config({**self._conditions(parameter), parameter.name: value})
-                    if parameter.path in self.groups:
+                    config = self.config({**conditions, parameter.name: value})
+                    if parameter.path in self.groups or parameter.path.endswith("._target_"):
                         require_step(config)
-                    else:
-                        require_type(parameter.path, value)
                 except ConfigError as error:
                     problems.append(f"sweep.space.{parameter.name}: {error}")
         if problems:
             raise ConfigError("; ".join(dict.fromkeys(problems)))
-
-    def _conditions(self, parameter: Parameter) -> Params:
-        """Return values that make this parameter active."""
-        params: Params = {}
-        for other in (p for p in self.parameters if p.name in parameter.when):
-            params |= {**self._conditions(other), other.name: parameter.when[other.name][0]}
-        return params
 
     def _composition(self, chosen: Mapping[str, Any]) -> Config:
         """Compose the configuration with these options of groups, by path."""
@@ -170,52 +158,21 @@ def build_space(config: Config, overrides: Sequence[str], given: Sequence[Overri
     """
     leaves = dict(flatten(config))
     groups = frozenset(path.rsplit(".", 1)[0] for path in leaves if path.endswith(".name"))
-    words = {o.key_or_group: o.value() for o in given}
-    parameters: list[Parameter] = []
-    fixed: Params = {}
-    for name, entry in config.sweep.space.items():
-        path = str(_field(entry, name, "path"))
-        parent = path.rpartition(".")[0]
-        if path not in leaves and path not in groups:
-            if parent in words and entry.get("when"):
-                continue  # the chosen option of the group has no such key
-            near = [key for key in leaves if parent and key.startswith(f"{parent}.")] or [*groups]
-            raise ConfigError(
-                f"sweep.space.{name}: no key {path!r}. " + did_you_mean(path, near, "Keys there")
-            )
-        if path in words:
-            fixed[name] = words[path]
-        else:
-            conditions = _conditions(entry, config, leaves)
-            fixed |= {
-                n: leaves.get(n, leaves.get(f"{n}.name"))
-                for n in conditions
-                if n not in config.sweep.space
-            }
-            parameters.append(
-                Parameter(
-                    name,
-                    path,
-                    parse_distribution(name, str(_field(entry, name, "values"))),
-                    conditions,
-                )
-            )
-    possible = [
-        p
-        for p in parameters
-        if all(n not in fixed or fixed[n] in values for n, values in p.when.items())
-    ]
-    if config.sweep.space and not possible:
+    words = settings_of(given)
+    parameters, fixed = read_parameters(config, Base(leaves, groups, words))
+    if config.sweep.space and not parameters:
         raise ConfigError(
             "the command line fixes every parameter of the sweep; to train once: python -m "
             "flowersweep train ..."
+            if any(str(entry["path"]) in words for entry in config.sweep.space.values())
+            else "sweep.space: no parameter is active with this configuration; see each `when`"
         )
     return Space(
-        tuple(possible),
+        tuple(parameters),
         fixed,
         tuple(overrides),
         groups,
-        _constraints(config, leaves, words, possible),
+        _constraints(config, leaves, words, parameters),
     )
 
 
@@ -236,7 +193,11 @@ def _constraints(
         if path in words:
             settings[name] = settings[path]
         else:
-            names |= {name: name, path: name}
+            # parameters of one path, on different branches, have their own names alone
+            shared = sum(str(other["path"]) == path for other in config.sweep.space.values()) > 1
+            names |= {name: name} if shared else {name: name, path: name}
+            if shared:
+                settings.pop(path, None)
     searched = [
         p.path
         for p in possible
@@ -253,26 +214,3 @@ def require_step(config: Config) -> None:
         spec = getattr(config, slot)
         if spec.get("_target_"):
             resolve(spec, slot, config.trusted_modules)
-
-
-def _field(entry: Any, name: str, key: str) -> Any:
-    if not isinstance(entry, Mapping) or key not in entry:
-        raise ConfigError(
-            f"sweep.space.{name}: must be of the form {{path: KEY, values: 'interval(0, 1)'}}, it "
-            f"is {entry!r}"
-        )
-    return entry[key]
-
-
-def _conditions(entry: Mapping[str, Any], config: Config, leaves: Settings) -> dict[str, list[Any]]:
-    conditions = entry.get("when") or {}
-    for name in conditions:
-        if not {name, f"{name}.name"} & {*config.sweep.space, *leaves}:
-            raise ConfigError(
-                f"sweep.space: a condition names {name!r}. "
-                + did_you_mean(name, config.sweep.space, "Parameters")
-            )
-    return {
-        name: list(value) if isinstance(value, list) else [value]
-        for name, value in conditions.items()
-    }

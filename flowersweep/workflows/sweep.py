@@ -36,7 +36,7 @@ from flowersweep.search.samplers.keras_tuner.oracle import require
 from flowersweep.search.source import TrialSource
 from flowersweep.search.state import Study
 from flowersweep.search.work import TrainTrial, TrialWork
-from flowersweep.space.designs import feasible_share
+from flowersweep.space.designs import LARGEST_GRID, feasible_share
 from flowersweep.space.space import Space, build_space, require_step
 from flowersweep.study.claim import describe_best
 from flowersweep.study.events import StudyStopped
@@ -191,7 +191,8 @@ def _require_trials(config: Config, source: TrialSource) -> None:
     """Raise ConfigError if the trials cannot be asked for or trained."""
     require_step(config)
     # a package may be missing, or a grid too small; the second trial may start with a recipe
-    for number in {min(1, config.sweep.n_trials - 1), config.sweep.n_trials - 1}:
+    last = min(config.sweep.n_trials - 1, LARGEST_GRID)
+    for number in {min(1, last), last}:
         make_sampler(config, number, source)
     make_pruner(config)
 
@@ -243,8 +244,9 @@ def _prepare(
 ) -> None:
     """Compute what all trials share before the first of them, so that none waits for features."""
     groups = {parameter.path.split(".")[0] for parameter in study.source.parameters}
+    trains = trains and next(study.remaining, None) is not None
     common = trains and not groups & {"model", "data"}
-    if study.remaining and common and not study.clock.over and (pool is None or pool.local):
+    if common and not study.clock.over and (pool is None or pool.local):
         broadcast_command(context.runtime, SHARE, {})
         context.precompute_features(study.config)
 

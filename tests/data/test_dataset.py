@@ -5,6 +5,7 @@ second start verifies nothing.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -166,6 +167,17 @@ def test_image_size_resizes_to_a_square(data: Data, tmp_path: Path) -> None:
     assert open_dataset(replace(data, image_size=16), tmp_path / "cache").image_size == (16, 16)
     with pytest.raises(DataError, match=r"data\.image_size=0"):
         open_dataset(replace(data, image_size=0), tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["flowers [v1]", "a*b?", r"back\slash", "{x,y}"])
+def test_a_folder_may_have_what_a_pattern_uses_in_its_name(
+    name: str, tiny: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / name
+    shutil.copytree(tiny, folder)
+    (folder / "train" / "._00-8x8-6.tfrec").write_bytes(b"macOS")
+    dataset = open_dataset(Data(name="tiny", dir=str(folder)), tmp_path / "cache")
+    assert len(dataset.splits["train"]) == len(TRAIN)
 
 
 def test_the_folder_is_fetched_when_it_is_not_given(data: Data, tmp_path: Path) -> None:

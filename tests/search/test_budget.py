@@ -341,6 +341,21 @@ def test_a_journal_that_cannot_grow_stops_the_study_and_it_goes_on_when_it_can(
     assert story(studies / "full") == whole
 
 
+def test_a_thousand_million_wanted_trials_take_no_memory(tmp_path: Path) -> None:
+    words = ("+sweep=quick", "sweep.n_trials=1000000000")
+    config = compose(words)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        append(journal, "study_started")
+        for number in range(3):
+            append(journal, "trial_asked", trial=number, params={"learning_rate": 1e-3})
+        journal.append(ended(1, 0.5))
+        executor: Any = SimpleNamespace(slots=1, logical_time=None)
+        trainer: Any = SimpleNamespace()
+        space = build_space(config, words, parse(words))
+        study = Study(config, space, journal, trainer, executor=executor)
+        assert [*itertools.islice(study.remaining, 4)] == [0, 2, 3, 4]
+
+
 class Watched(list[Any]):
     """A list that counts how often somebody goes through it."""
 
@@ -375,6 +390,6 @@ def test_a_trial_costs_the_same_however_many_there_were(
             study.end_trial(
                 record, trial, "complete", value=1.0 / (1 + number), metrics={"tune/macro_f1": 0.5}
             )
-        assert (study.ended, len(study.remaining)) == (earlier + 1, max(0, 20 - earlier - 1))
+        assert (study.ended, len([*study.remaining])) == (earlier + 1, max(0, 20 - earlier - 1))
         assert Watched.walks == 0
         assert len(removed) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,35 @@ def test_a_grid_that_is_too_small_or_too_large_or_has_no_end_is_refused() -> Non
         builtin.grid(seed=0, number=54, space=space, study_seed=0, steps=3)
     with pytest.raises(ConfigError, match="too many"):
         designs.grid_points(space, 20)
+
+
+@pytest.mark.parametrize("steps", [0, -3, 2.5, "five", True])
+def test_a_grid_has_a_whole_number_of_steps(steps: Any) -> None:
+    with pytest.raises(ConfigError, match=r"sampler\.steps=.*at least 1"):
+        designs.grid_points(spaces("+sweep=smoothing"), steps)
+
+
+def test_a_grid_is_counted_before_it_is_made() -> None:
+    whole = "+sweep.space.e={path: train.epochs, values: 'int(interval(1, 1000000000))'}"
+    for space, steps in ((spaces("+sweep=quick", whole), 2), (spaces("+sweep=quick"), 10**9)):
+        with pytest.raises(ConfigError, match="too many"):
+            designs.grid_points(space, steps)
+
+
+def test_a_sampler_or_pruner_that_takes_no_such_number_is_refused() -> None:
+    space = spaces("+sweep=quick")
+    with pytest.raises(ConfigError, match=r"sampler=default: .*not supported between"):
+        factory.make_sampler(compose(["+sweep=quick", "sampler.n_startup_trials=[3]"]), 0, space)
+    with pytest.raises(ConfigError, match=r"pruner=successive_halving: .*reduction_factor"):
+        factory.make_pruner(compose(["pruner.reduction_factor=1"]))
+
+
+def test_the_thousand_millionth_point_of_the_sequence_is_there_at_once() -> None:
+    space = spaces("+sweep=smoothing")
+    skipped = designs.quasi_random_sequence(space, 3, skip=5)
+    counted = designs.quasi_random_sequence(space, 3)
+    assert [*islice(skipped, 4)] == [*islice(counted, 5, 9)]
+    assert designs.quasi_random(space, 10**9, 3)
 
 
 def test_cma_es_wants_numbers_that_every_trial_has() -> None:

@@ -27,7 +27,10 @@ def make_pruner(config: Config) -> optuna.pruners.BasePruner:
     if "max_resource" in options and options["max_resource"] is None:
         options["max_resource"] = config.train.all_epochs
     build = resolve(config.pruner, "pruner", config.trusted_modules)
-    pruner: optuna.pruners.BasePruner = build(**options)
+    try:
+        pruner: optuna.pruners.BasePruner = build(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"pruner={config.pruner['name']}: {error}") from None
     if config.sweep.objectives and not isinstance(pruner, optuna.pruners.NopPruner):
         raise ConfigError(
             f"pruner={config.pruner['name']} stops a trial by one objective, and sweep.objectives "
@@ -75,7 +78,10 @@ def _build_sampler(
     with warnings.catch_warnings():
         # TPE's groups of conditional parameters are experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        sampler: optuna.samplers.BaseSampler = build(
-            **arguments(config.sampler), seed=seed, **facts
-        )
+        try:
+            sampler: optuna.samplers.BaseSampler = build(
+                **arguments(config.sampler), seed=seed, **facts
+            )
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"sampler={config.sampler['name']}: {error}") from None
     return sampler
