@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from flowersweep.config.paths import flatten
+from flowersweep.config.said import require_local, require_said, variables_of
 from flowersweep.config.schema import Config, Data
 from flowersweep.config.validation import validate
 from flowersweep.errors import ConfigError, did_you_mean
@@ -142,7 +143,10 @@ def compose_unchecked(overrides: tuple[str, ...]) -> Config:
     GlobalHydra.instance().clear()
     Plugins.instance().register(UserConf)
     ConfigStore.instance().store(name="schema", node=_schema())
-    with initialize_config_dir(str(config_folder("conf")), version_base="1.3"):
+    with (
+        initialize_config_dir(str(config_folder("conf")), version_base="1.3"),
+        variables_of(overrides),
+    ):
         try:
             node = hydra_compose("config", list(overrides))
             config = OmegaConf.to_object(node)
@@ -157,7 +161,9 @@ def compose(overrides: Sequence[str]) -> Config:
 
     Raises ConfigError naming what exists and what to do, before anything else is done.
     """
-    return validate(compose_unchecked(tuple(overrides)))
+    config = compose_unchecked(tuple(overrides))
+    require_said(config, overrides)
+    return validate(config)
 
 
 def config_from_dict(content: Mapping[str, Any]) -> Config:
@@ -241,8 +247,27 @@ def recorded_or_named(overrides: Iterable[str], named: Data, recorded: Data) -> 
     keys = {override.key_or_group for override in parse(overrides)}
     if keys & IMAGES or any(key.startswith("data.fetch.") for key in keys):
         return named
+    require_own_images(recorded)
     own = {key.partition(".")[2].partition(".")[0] for key in keys if key.startswith("data.")}
     return replace(recorded, **{field: getattr(named, field) for field in own})
+
+
+def require_own_images(recorded: Data) -> None:
+    """Raise ConfigError if recorded images lie at an address, or are fetched over the network in a
+    way that no option of ``data`` here has: whoever recorded them may be a stranger.
+    """
+    require_local(recorded)
+    fetch = recorded.fetch
+    if recorded.dir is not None or fetch is None or fetch.get("_target_") == "synthetic":
+        return
+    named = (f"data={recorded.name}",) if recorded.name in option_names("data") else ()
+    option = compose_unchecked(named).data.fetch if named else None
+    # another folder of the same download is no other place
+    if not option or {**option, **fetch, "folder": option.get("folder")} != option:
+        raise ConfigError(
+            f"the images of data={recorded.name} are fetched by {fetch}, as no option of data here "
+            "says. Name the images: data.dir=PATH or data=NAME"
+        )
 
 
 def option_names(group: str) -> list[str]:

@@ -87,6 +87,14 @@ def masked_text(text: str) -> str:
     return _named(_shapes(text), _NAME, _value_in_text)
 
 
+def masked_message(text: str) -> str:
+    """Mask the secrets in a message: tokens, and logins and signatures in addresses.
+
+    A ``key=value`` elsewhere in it is our own advice on what to type.
+    """
+    return re.sub(r"\S+://\S+", lambda address: masked_text(address[0]), _shapes(text))
+
+
 def masked_diff(text: str) -> str:
     """Mask the secrets in a diff.
 
