@@ -10,6 +10,9 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from flowersweep.errors import StudyError
+from flowersweep.util.files import write_bytes
+
 LENGTH = 32
 
 
@@ -20,7 +23,7 @@ def secret_name() -> str:
     They lie in the user's state folder. Where none can be written, they are made of the machine's
     own numbers: strangers elsewhere do not know these either.
     """
-    with suppress(OSError, RuntimeError, UnicodeDecodeError):
+    with suppress(OSError, StudyError, RuntimeError, UnicodeDecodeError):
         name = _stored(Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"))
         if len(name) == LENGTH and name.isalnum():
             return name
@@ -34,14 +37,5 @@ def _stored(state: Path) -> str:
     with suppress(FileNotFoundError):
         return path.read_text().strip()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f"{secrets.token_hex(8)}.partial")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(secrets.token_hex(LENGTH // 2))
-    try:
-        os.link(draft, path)  # of two processes the first wins
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()
-    return path.read_text().strip()
+    write_bytes(path, secrets.token_hex(LENGTH // 2).encode())
+    return path.read_text().strip()  # of another process, if that was later
