@@ -65,8 +65,8 @@ def _require_verb(config: Config, words: Sequence[str]) -> None:
     """Raise ConfigError if a file makes a verb of ours another one."""
     if says(words, "verb._target_"):
         return
-    usual = "search" if says(words, "sweep") else "train"
-    verb = next((word.partition("=")[2] for word in words if key_of(word) == "verb"), usual)
+    said = {key_of(word): word.partition("=")[2] for word in words}
+    verb = said.get("verb", "search" if "sweep" in said else "train")
     target = config.verb.get("_target_") if isinstance(config.verb, dict) else config.verb
     if verb in REGISTRY["verb"] and target != verb:
         raise ConfigError(

@@ -62,6 +62,10 @@ def test_a_verb_of_ours_is_not_replaced(folder: Path, text: str) -> None:
         compose(["verb=report"])
 
 
+def test_words_about_a_sweep_choose_none(folder: Path) -> None:
+    assert compose(["sweep.n_trials=3"]).verb["_target_"] == "train"
+
+
 def test_an_option_of_their_own_names_no_cluster(folder: Path) -> None:
     (folder / "conf" / "executor" / "ray.yaml").write_text(
         "_target_: ray\nname: ray\naddress: ray://elsewhere:1\nruntime_env: null\n"
