@@ -75,7 +75,9 @@ def _require_verb(config: Config, words: Sequence[str]) -> None:
 
 
 def _word(value: Any) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @contextmanager
