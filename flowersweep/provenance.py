@@ -51,8 +51,10 @@ LONGEST_DIFF = 256 << 10  # characters that are kept
 MOST_NEW = 20  # files outside git that are shown with the changes
 # The folder may be somebody else's: of its settings, git must obey none that runs a program, writes
 # or fetches. Filters have names of their own, see `_filters_off`.
-SAFE = ("--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false")
-SAFE += ("-c", f"core.hooksPath={os.devnull}", "-c", "safe.bareRepository=explicit")
+SAFE = (
+    *("--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false"),
+    *("-c", f"core.hooksPath={os.devnull}", "-c", "safe.bareRepository=explicit"),
+)
 OFFLINE = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
 PLAIN = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all")
 

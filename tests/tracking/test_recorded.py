@@ -34,7 +34,7 @@ def test_a_trial_that_was_pruned_after_one_epoch_has_a_course(study, tmp_path: P
 
 
 def test_a_database_file_sends_nobody_to_a_server(study, tmp_path: Path) -> None:
-    study.write(*study.whole(0), study.stop(best=0))
+    study.write(study.begin(), *study.whole(0), study.stop(best=0))
     sync(study.path, Tracking(), study.dir)
     run = run_ids(study.path, Tracking(), study.dir).trials[0]
     with closing(sqlite3.connect(study.dir / "mlflow.db")) as database:
