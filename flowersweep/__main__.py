@@ -48,7 +48,9 @@ def main(words: Sequence[str]) -> int:
         require_hosts(verb, config)
         return int(verb(config, asked) or 0)
     except FlowersweepError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        from flowersweep.tracking.masking import masked_message
+
+        print(f"{type(error).__name__}: {masked_message(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import platform
 import shlex
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 from flowersweep.data.dataset import Dataset
 from flowersweep.machine import describe_machine
 from flowersweep.runtime import Runtime
+from flowersweep.tracking.masking import masked_text
 
 PACKAGES = (
     "flowersweep",
@@ -47,6 +49,14 @@ TRIAL = (
 )
 LONGEST_DIFF = 256 << 10  # characters that are kept
 MOST_NEW = 20  # files outside git that are shown with the changes
+# The folder may be somebody else's: of its settings, git must obey none that runs a program, writes
+# or fetches. Filters have names of their own, see `_filters_off`.
+SAFE = (
+    *("--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false"),
+    *("-c", f"core.hooksPath={os.devnull}", "-c", "safe.bareRepository=explicit"),
+)
+OFFLINE = {"GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
+PLAIN = ("--no-color", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all")
 
 
 def provenance(
@@ -66,7 +76,9 @@ def provenance(
         "command": shlex.join(["python", "-m", "flowersweep", *overrides]),
         "overrides": [*overrides],
         "git_commit": here,
-        "git_dirty": bool(_git("status", "--porcelain")) if here else None,
+        "git_dirty": bool(_git("status", "--porcelain", "--ignore-submodules=all"))
+        if here
+        else None,
         "git_diff": None if changes is None else hashlib.sha256(changes.encode()).hexdigest()[:16],
         "code": code(trusted),
         "versions": versions(),
@@ -78,7 +90,7 @@ def provenance(
         "replicas": runtime.replicas,
         "data": {
             "name": dataset.name,
-            "dir": dataset.dir,
+            "dir": masked_text(dataset.dir),
             "digest": dataset.digest,
             "image_size": list(dataset.image_size),
             "classes": list(dataset.classes),
@@ -126,25 +138,13 @@ def diff() -> str | None:
     """Return how the code here differs from its git commit, new Python and YAML files included;
     None if it does not, or is no checkout.
     """
-    changes = [_git("diff", "HEAD", "--no-color", "--no-ext-diff", strip=False) or ""]
+    changes = [_git("diff", "HEAD", *PLAIN, strip=False) or ""]
     new = (
         _git("ls-files", "--others", "--exclude-standard", "--", "*.py", "*.yaml") or ""
     ).splitlines()
     for path in new[:MOST_NEW]:
-        changes.append(
-            _git(
-                "diff",
-                "--no-index",
-                "--no-color",
-                "--no-ext-diff",
-                "--",
-                "/dev/null",
-                path,
-                strip=False,
-                differs=True,
-            )
-            or ""
-        )
+        words = ("diff", "--no-index", *PLAIN, "--", os.devnull, path)
+        changes.append(_git(*words, strip=False, differs=True) or "")
     text = "".join(changes)
     if len(new) > MOST_NEW:
         text += f"# {len(new) - MOST_NEW} more new files are not shown\n"
@@ -165,9 +165,24 @@ def _git(*words: str, strip: bool = True, differs: bool = False) -> str | None:
 
     With ``differs`` it says by exit code 1 that there is a difference.
     """
+    text = _run_git(*_filters_off(), *words, differs=differs)
+    return (text.strip() if strip and text else text) or None
+
+
+def _filters_off() -> tuple[str, ...]:
+    """Return the options that switch off the programs that git's settings name as filters."""
+    keys = _run_git("config", "--name-only", "-z", "--get-regexp", r"^filter\.") or ""
+    names = {key.rpartition(".")[0] for key in keys.split("\0") if key}
+    off = [f"{name}.{key}" for name in sorted(names) for key in ("clean=", "smudge=", "process=")]
+    off += [f"{name}.required=false" for name in sorted(names)]
+    return tuple(word for setting in off for word in ("-c", setting))
+
+
+def _run_git(*words: str, differs: bool = False) -> str | None:
     try:
         run = subprocess.run(
-            ["git", *words],
+            ["git", *SAFE, *words],
+            env={**os.environ, **OFFLINE},
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -176,5 +191,4 @@ def _git(*words: str, strip: bool = True, differs: bool = False) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    said = run.stdout.strip() if strip else run.stdout
-    return said or None if run.returncode in (0, int(differs)) else None
+    return run.stdout if run.returncode in (0, int(differs)) else None

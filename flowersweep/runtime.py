@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowersweep.errors import ConfigError
+from flowersweep.util.secret_name import secret_name
 
 if TYPE_CHECKING:
     from jax import Array
@@ -127,8 +128,8 @@ def start(
     host: int = 0,
     platform: str | None = None,
 ) -> Runtime:
-    """Choose JAX, leave the accelerator to it, keep compiled programs in ``cache``; return what
-    there is.
+    """Choose JAX, leave the accelerator to it, keep compiled programs in ``cache``, in a folder
+    whose name only this user knows; return what there is.
 
     With a ``coordinator`` (the address of host 0 and a free port there, or ``auto`` on a TPU pod,
     which knows its own hosts) this process joins the others, and returns when all ``hosts`` are
@@ -142,7 +143,8 @@ def start(
     if _running is not None:
         _require_fit(_running, coordinator, hosts, host, platform)
     if cache is not None:
-        jax.config.update("jax_compilation_cache_dir", str(cache.resolve()))
+        # A program is machine code: of a cache that came with a stranger's folder none may run.
+        jax.config.update("jax_compilation_cache_dir", str(cache.resolve() / secret_name()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if _running is not None:

@@ -10,6 +10,7 @@ from flowersweep.cli.hints import RUN, folder_of_study, studies
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, TrackingError, did_you_mean
+from flowersweep.tracking.masking import masked_text
 
 
 def print_config(config: Config, overrides: Sequence[str]) -> None:
@@ -31,7 +32,7 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     counts = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
     halves = f"val: tune {len(dataset.tune)}, report {len(dataset.holdout)}"
     print(
-        f"{dataset.dir}: {len(dataset.classes)} classes, {height}x{width} pixels, "
+        f"{masked_text(dataset.dir)}: {len(dataset.classes)} classes, {height}x{width} pixels, "
         f"{counts} ({halves})"
     )
     print(f"every record is sound; digest {dataset.digest}")

@@ -116,11 +116,10 @@ def _page(config: Config, *, sent: bool = False) -> None:
 
     try:
         folder = folder_of_study(config, str(config.study))
+        # A single training needs no page of its own: MLflow's page and these pictures do.
+        worst_mistakes(load_study(folder), named=config.data.dir)
         if config.sweep.space:
             print(f"read the report:     {write_report([folder], folder / 'report.html')}")
-        else:
-            # A single training needs no page of its own: MLflow's page and these pictures do.
-            worst_mistakes(load_study(folder))
         if sent:
             _keep_page(config, folder)
     except Exception as error:

@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from flowersweep.config.paths import flatten
+from flowersweep.config.said import require_local, require_said, variables_of
 from flowersweep.config.schema import Config, Data
 from flowersweep.config.validation import require_options, validate
 from flowersweep.config.words import parse as parse
@@ -195,7 +196,10 @@ def compose_unchecked(overrides: tuple[str, ...]) -> Config:
     store.store(name="flowersweep_schema", node=_schema())
     # by a name of ours: ./conf may be of another Hydra project, with a config.yaml of its own
     store.store(name="flowersweep", node=_read(config_folder("conf") / "config.yaml"))
-    with initialize_config_dir(str(config_folder("conf")), version_base="1.3"):
+    with (
+        initialize_config_dir(str(config_folder("conf")), version_base="1.3"),
+        variables_of(overrides),
+    ):
         try:
             node = hydra_compose("flowersweep", [str(o.input_line) for o in parsed])
             config = OmegaConf.to_object(node)
@@ -215,6 +219,7 @@ def compose(overrides: Sequence[str]) -> Config:
     Raises ConfigError naming what exists and what to do, before anything else is done.
     """
     config = compose_unchecked(tuple(overrides))
+    require_said(config, overrides)
     try:
         return validate(config)
     except ConfigError as error:
@@ -297,8 +302,27 @@ def recorded_or_named(overrides: Iterable[str], named: Data, recorded: Data) -> 
     keys = settings_of(parse(overrides)).keys()
     if keys & IMAGES or any(key.startswith("data.fetch.") for key in keys):
         return named
+    require_own_images(recorded)
     own = {key.partition(".")[2].partition(".")[0] for key in keys if key.startswith("data.")}
     return replace(recorded, **{field: getattr(named, field) for field in own})
+
+
+def require_own_images(recorded: Data) -> None:
+    """Raise ConfigError if recorded images lie at an address, or are fetched over the network in a
+    way that no option of ``data`` here has: whoever recorded them may be a stranger.
+    """
+    require_local(recorded)
+    fetch = recorded.fetch
+    if recorded.dir is not None or fetch is None or fetch.get("_target_") == "synthetic":
+        return
+    named = (f"data={recorded.name}",) if recorded.name in option_names("data") else ()
+    option = compose_unchecked(named).data.fetch if named else None
+    # another folder of the same download is no other place
+    if not option or {**option, **fetch, "folder": option.get("folder")} != option:
+        raise ConfigError(
+            f"the images of data={recorded.name} are fetched by {fetch}, as no option of data here "
+            "says. Name the images: data.dir=PATH or data=NAME"
+        )
 
 
 def option_names(group: str) -> list[str]:

@@ -80,20 +80,42 @@ def stored(folder: Path) -> list[Mistake] | None:
     be read.
     """
     try:
-        return [Mistake(**each) for each in json.loads((folder / FILES[0]).read_text())]
+        mistakes = [Mistake(**each) for each in json.loads((folder / FILES[0]).read_text())]
+        for each in mistakes:
+            _require_plain(each)
+        return mistakes
     except (OSError, ValueError, TypeError):
         return None
 
 
+def _require_plain(mistake: Mistake) -> None:
+    """Raise ValueError for values of other types: the file may be somebody else's."""
+    texts = (mistake.id, mistake.half, mistake.true, mistake.predicted, mistake.jpeg)
+    if not all(isinstance(text, str) for text in texts) or type(mistake.probability) is not float:
+        raise ValueError("not a mistake")
+    base64.b64decode(mistake.jpeg, validate=True)
+
+
 def gallery(
-    predictions: Predictions, config: dict[str, Any], provenance: dict[str, Any], cache: Path
+    predictions: Predictions,
+    config: dict[str, Any],
+    provenance: dict[str, Any],
+    cache: Path,
+    *,
+    named: str | None = None,
 ) -> list[Mistake] | str:
-    """Return a trial's worst mistakes with their pictures, or why there are none."""
+    """Return a trial's worst mistakes with their pictures, or why there are none.
+
+    An address of images is opened only if it is the one that the command has ``named``: the study
+    may be somebody else's.
+    """
     wrong = worst(predictions)
     known = provenance.get("data", {})
     if not wrong:
         return "No image was mistaken."
-    if not known.get("dir") or not ("://" in known["dir"] or Path(known["dir"]).is_dir()):
+    if not known.get("dir") or not (
+        known["dir"] == (named or "").rstrip("/") or Path(known["dir"]).is_dir()
+    ):
         return f"The images, {known.get('dir')}, are not here, so the mistakes cannot be shown."
     try:
         return _pictured(

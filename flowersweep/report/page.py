@@ -166,8 +166,8 @@ def render(title: str, introduction: Sequence[Part], sections: Sequence[Section]
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write a page, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Write a page, whole or not at all; only the user can read it in a folder of theirs alone."""
+    write_bytes(path, text.encode(), private=not path.parent.stat().st_mode & 0o077)
     return path
 
 

@@ -130,8 +130,11 @@ def _claim(study: StudyView, predicted: Predictions | None) -> str:
     return describe_best(study.folder, study.best, len(study.records), study.objective)
 
 
-def worst_mistakes(study: StudyView) -> list[Mistake] | str:
-    """Return the worst mistakes of the best trial; drawn and kept if the images are at hand."""
+def worst_mistakes(study: StudyView, *, named: str | None = None) -> list[Mistake] | str:
+    """Return the worst mistakes of the best trial; drawn and kept if the images are at hand.
+
+    ``named`` is the address of images that the command has named.
+    """
     if study.best is None:
         return "no trial was completed"
     folder = study.folder / "trials" / str(study.best.number)
@@ -139,7 +142,7 @@ def worst_mistakes(study: StudyView) -> list[Mistake] | str:
     if known is not None or predicted is None:
         return known or []
     started, cache = study.started, study.folder.parent.parent / "cache"
-    mistakes = gallery(predicted, started.config, started.provenance, cache)
+    mistakes = gallery(predicted, started.config, started.provenance, cache, named=named)
     if not isinstance(mistakes, str):
         keep(folder, mistakes)
     return mistakes

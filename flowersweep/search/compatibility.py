@@ -16,6 +16,7 @@ from optuna.distributions import json_to_distribution
 from flowersweep.config.compose import compose_unchecked
 from flowersweep.config.keys import COMPARED, settings_with_role
 from flowersweep.config.paths import Settings, differences, flatten
+from flowersweep.config.said import without_variables
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
 from flowersweep.execution.protocol import Trainer
@@ -27,6 +28,7 @@ from flowersweep.study.events import StudyResumed, StudyStarted
 from flowersweep.study.journal import Journal
 from flowersweep.study.objectives import direction
 from flowersweep.study.records import StudyRecord
+from flowersweep.tracking.masking import MASK
 
 # after a change of one of these settings, no old trial can be imported
 INCOMPARABLE = ("data", "replicas", "ensemble", "seed")
@@ -65,7 +67,7 @@ def open_or_verify(
         "space": source.describe(),
         "settings": compared_settings(config) | trainer.facts(config),
     }
-    meaning = json.loads(json.dumps(meaning))
+    meaning = _recordable(meaning, overrides)
     if journal.events:
         if changed := _changed(StudyRecord(journal.events[:1]).started, meaning):
             raise _refused(str(config.study), changed)
@@ -84,15 +86,20 @@ def open_or_verify(
             study=str(config.study),
             experiment=experiment,
             seed=config.seed,
-            config=json.loads(json.dumps(asdict(config.experiment))),
+            config=_recordable(asdict(config.experiment), overrides),
             overrides=[*overrides],
             objective=config.sweep.objective,
             direction=direction(config.sweep.objective),
-            provenance=provenance(),
+            provenance=_recordable(provenance(), overrides),
             imported=imported,
             **meaning,
         )
     )
+
+
+def _recordable(content: Any, words: Sequence[str]) -> Any:
+    """Return plain data as a journal holds it: no value of ``${oc.env:NAME}`` is in it."""
+    return without_variables(json.loads(json.dumps(content)), words, MASK)
 
 
 def _changed(started: StudyStarted, meaning: dict[str, Any]) -> list[str]:

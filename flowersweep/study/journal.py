@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from flowersweep.errors import StudyError
 from flowersweep.study.events import Event, from_json, require_readable, to_json
+from flowersweep.util.files import require_no_links
 
 LOCK_WAIT_S = 0.2  # ``lock_holder`` takes the lock for microseconds
 AnyEvent = TypeVar("AnyEvent", bound=Event)
@@ -34,11 +35,13 @@ def read_events(path: Path, offset: int = 0, most: int | None = None) -> tuple[l
         most: Read at most this many bytes, but at least one event.
 
     Raises:
-        StudyError: A line in the middle is broken, which no kill can cause, or the journal has
-            another format.
+        StudyError: A line in the middle is broken, which no kill can cause, the journal has another
+            format, or there is a link in its folder.
     """
     if not path.exists():
         return [], 0
+    if offset == 0:
+        require_no_links(path.parent)
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read(-1 if most is None else most)
@@ -54,6 +57,10 @@ def read_events(path: Path, offset: int = 0, most: int | None = None) -> tuple[l
     if lines and offset == 0:
         require_readable(lines[0])
     return [from_json(line) for line in lines], offset + len(whole)
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
 
 
 def lock_holder(folder: Path) -> str | None:
@@ -80,8 +87,10 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = (path.parent / "lock").open("a+")
+            path.parent.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            require_no_links(path.parent)
+            self._lock = open(path.parent / "lock", "a+", opener=_open_private)  # noqa: SIM115 - open as long as the lock is held
         except OSError as error:
             raise StudyError(
                 f"cannot write into {path.parent}: {error.strerror}. Choose another folder: "
@@ -149,7 +158,7 @@ class Journal:
 
     def _write(self, line: bytes) -> None:
         if self._file is None:
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            self._file = _open_private(str(self.path), os.O_RDWR | os.O_CREAT)
         # cut off what a kill or a full disk left half-written
         os.ftruncate(self._file, self._end)
         size = 0

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowersweep.errors import TrackingError
+from flowersweep.tracking.store import require_local
 
 if TYPE_CHECKING:
     import keras
@@ -92,6 +93,7 @@ def fetch(store: MlflowClient, logged: LoggedModel, path: str, folder: str | Non
     import mlflow.artifacts
 
     location = f"{logged.artifact_location}/{path}"
+    require_local(location, store.tracking_uri)
     local = location.startswith(("file:", "/"))
     return Path(
         mlflow.artifacts.download_artifacts(

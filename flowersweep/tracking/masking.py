@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 MASK = "***"
 
-_SECRET = re.compile("token|passw|secret|credential", re.IGNORECASE)
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_URL_LOGIN = re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s]*@", re.IGNORECASE)
-# How tokens of well-known services begin.
-_KINDS = "hf_|gh[opsu]_|github_pat_|glpat-|sk-|xox[abp]-|AKIA|ASIA|AIza|dapi"
-_TOKEN = re.compile(rf"\b(?:{_KINDS})[\w-]{{12,}}|(?<=\bBearer )[\w.~+/-]{{8,}}=*")
-_PRIVATE = re.compile(
-    r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+# Anywhere in a name, and as one of its words.
+_SECRET = re.compile(
+    "token|passw|passphrase|secret|credential|signature|connection_?string|conn_?str", re.IGNORECASE
 )
-_NAME = re.compile(r"""([\w.~-]+)(?:['"]?\]?\s*[=:]\s*|(?<=\w)\s+)(?=\S)""")
+_WORDS = {
+    *("key", "keys", "apikey", "pass", "pwd", "pgpass", "auth", "oauth", "sas", "sig", "jwt"),
+    *("dsn", "cookie", "cookies"),
+}
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+# The login of an address. A password may hold "/", "@" and blanks; a port is no password.
+_URL_LOGIN = re.compile(
+    r"""(\b[a-z][a-z0-9+.-]*://)(?:
+        [^/\s:@?\#]*:(?!\d{1,5}(?:[/\s?\#]|$)|\s)(?:(?!://|"[,}])\S)*  # user:password
+      | [^/\s:@?\#]*:(?!\d{1,5}(?:[/\s?\#]|$)|\s)(?:(?!://|"[,}])[^\n]){1,200}?
+      | [^/\s]*
+    )@(?=[\w.\[-])""",
+    re.IGNORECASE | re.VERBOSE,
+)
+# How tokens of well-known services begin.
+_KINDS = (
+    r"hf_|gh[opsur]_|github_pat_|glpat-|sk-|[sr]k_(?:live|test)_|xox[abeprs]-|AKIA|ASIA|AIza|dapi|"
+    r"ya29\.|npm_|pypi-|dop_v1_|shpat_|SG\.|gsk_|nvapi-|KGAT_|AGE-SECRET-KEY-"
+)
+_TOKEN = re.compile(
+    rf"\b(?:{_KINDS})[\w.-]{{12,}}|\beyJ[\w-]{{5,}}\.[\w-]{{5,}}[\w.-]*"
+    r"|(?<=\b[Bb]earer )(?=\S*\d)[\w.~+/-]{8,}=*"
+)
+_AUTHORIZATION = re.compile(
+    r"""(\bauthorization["']?\s*[:=]\s*["']?(?:(?:[a-z]+)[ ]+)?)[^\s"'][^"'\n]*""", re.IGNORECASE
+)
+_PRIVATE = re.compile(
+    r"(-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----).*?"
+    r"(-----END [A-Z ]*PRIVATE KEY(?: BLOCK)?-----|\Z)",
+    re.DOTALL,
+)
+_NAME = re.compile(
+    r"""(?:%[0-9A-F]{2})?([\w.~-]+)(?:['"]?\]?\s*(?:[=:]|%3[AD])\s*|(?<=\w)\s+)(?=\S)"""
+)
 # Also matches token: str = "abc", and TOKEN = ( with the text on the next line.
 _NAME_IN_CODE = re.compile(
     r"""([\w.]+)['"]?\]?(?:\s*:\s*[\w.\[\] |]+?\s*=|\s*[=:])\s*"""
@@ -28,14 +56,26 @@ _NAME_IN_CODE = re.compile(
 _TRIPLE = r"""(?:\"{3}(?:.|\n)*?(?:\"{3}|(?=\n@@|\Z))|'{3}(?:.|\n)*?(?:'{3}|(?=\n@@|\Z)))"""
 _TEXT = rf"""[rbfuRBFU]{{0,2}}(?:{_TRIPLE}|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')"""
 _VALUE_IN_CODE = re.compile(rf"{_TEXT}(?:\s*(?:[+-]\s*)?{_TEXT})*")
-_VALUE = re.compile(rf"""{_TRIPLE}|\{{[^{{}}]*\}}|\[[^\[\]]*\]|"[^"]*"|'[^']*'|[^\s,;&}}\]'"]+""")
+# A value ends at a blank, or where the next name, list entry or bracket begins.
+_MORE = (
+    r"""(?:\\.|"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[;&](?![\w.%~-]+=)"""
+    r"""|,(?!\s|$|["']?[\w.~-]+["']?\s*[=:])|[}\])](?=\w)|[^\s,;&}\])\\])*"""
+)
+_VALUE = re.compile(
+    rf"""{_TRIPLE}|\{{[^{{}}]*\}}|\[[^\[\]]*\]|(?:"(?:[^"\\]|\\.)*"|'[^']*')?{_MORE}"""
+)
+# The value in quotes that opened before the name, as a shell writes 'password=two words'.
+_VALUE_IN_QUOTES = {
+    '"': re.compile(rf"""(?:[^"\\]|\\.)*(?:"{_MORE})?"""),
+    "'": re.compile(rf"""[^']*(?:'{_MORE})?"""),
+}
 
 
 @lru_cache(maxsize=1024)  # the runs of a study have the same names
 def secret(name: str) -> bool:
     """Return whether values of this name are secret: ``api_key``, ``tokenFile``; not ``monkey``."""
     words = re.split(r"[^a-z]+", _CAMEL.sub("_", name).lower())
-    return bool(_SECRET.search(name)) or not {"key", "keys", "apikey"}.isdisjoint(words)
+    return bool(_SECRET.search(name)) or not _WORDS.isdisjoint(words)
 
 
 def masked_text(text: str) -> str:
@@ -44,7 +84,15 @@ def masked_text(text: str) -> str:
     They are ``user:password@`` in addresses, values of secret names in ``name=value`` and
     ``--name value``, and tokens recognized by their form.
     """
-    return _named(_shapes(text), _NAME, _VALUE)
+    return _named(_shapes(text), _NAME, _value_in_text)
+
+
+def masked_message(text: str) -> str:
+    """Mask the secrets in a message: tokens, and logins and signatures in addresses.
+
+    A ``key=value`` elsewhere in it is our own advice on what to type.
+    """
+    return re.sub(r"\S+://\S+", lambda address: masked_text(address[0]), _shapes(text))
 
 
 def masked_diff(text: str) -> str:
@@ -54,7 +102,7 @@ def masked_diff(text: str) -> str:
     """
     parts = re.split(r"(?m)^(?=diff --git )", text)
     return "".join(
-        _named(_shapes(part), _NAME_IN_CODE, _VALUE_IN_CODE)
+        _named(_shapes(part), _NAME_IN_CODE, _value_in_code)
         if part.partition("\n")[0].endswith(".py")
         else masked_text(part)
         for part in parts
@@ -63,21 +111,37 @@ def masked_diff(text: str) -> str:
 
 def _shapes(text: str) -> str:
     """Mask secrets recognized by their form: logins in addresses, tokens, private keys."""
-    text = _URL_LOGIN.sub(rf"\1{MASK}@", text)
+    text = _AUTHORIZATION.sub(rf"\1{MASK}", _URL_LOGIN.sub(rf"\1{MASK}@", text))
     return _PRIVATE.sub(lambda match: f"{match[1]}{MASK}{match[2]}", _TOKEN.sub(MASK, text))
 
 
-def _named(text: str, names: re.Pattern[str], values: re.Pattern[str]) -> str:
+def _value_in_code(text: str, name: re.Match[str]) -> re.Match[str] | None:
+    return _VALUE_IN_CODE.match(text, name.end())
+
+
+def _value_in_text(text: str, name: re.Match[str]) -> re.Match[str] | None:
+    """Return the value behind a name; None where the name is a word of prose.
+
+    ``--token abc`` is an option and its value; ``the token abc`` is prose.
+    """
+    between = text[name.end(1) : name.end()]
+    if not between.strip() and not name[1].startswith("--"):
+        return None
+    opened = text[: name.start()].rstrip("+")[-1:]
+    if opened in _VALUE_IN_QUOTES and opened not in between:
+        return _VALUE_IN_QUOTES[opened].match(text, name.end())
+    return _VALUE.match(text, name.end())
+
+
+def _named(
+    text: str,
+    names: re.Pattern[str],
+    find_value: Callable[[str, re.Match[str]], re.Match[str] | None],
+) -> str:
     result, start = "", 0
     while match := names.search(text, start):
-        name, end = match[1], match.end()
-        # "--token abc" is an option and its value; "the token abc" is prose.
-        spaced = not text[match.end(1) : end].strip()
-        value = (
-            values.match(text, end)
-            if secret(name) and (not spaced or name.startswith("--"))
-            else None
-        )
+        end = match.end()
+        value = find_value(text, match) if secret(match[1]) else None
         result += text[start:end]
         if value:  # line breaks and the patch's line prefixes stay: a patch counts its lines
             result += MASK + "".join(re.findall(r"\n[+ -]?", value[0]))

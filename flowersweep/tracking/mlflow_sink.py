@@ -152,6 +152,7 @@ class MlflowSink:
             )
             run = runs.create(client, self._experiment, change, self._fold.study, run_ids.get(None))
             run_ids[change.trial] = str(run.info.run_id)
+            store.require_local(str(run.info.artifact_uri), client.tracking_uri)
             self._artifacts[change.trial] = run.info.artifact_uri
         uri = self._artifacts.pop(change.trial, None) if change.files is not None else None
         runs.write(client, run_ids[change.trial], change, self._fold, self.journal.parent, uri)

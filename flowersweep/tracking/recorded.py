@@ -198,6 +198,7 @@ def _trial(client: MlflowClient, run: str) -> Run:
 def _downloaded(client: MlflowClient, run: str, into: Path) -> str:
     """Return a folder with the files of a run; copy only what is on another machine."""
     location = str(client.get_run(run).info.artifact_uri)
+    store.require_local(location, client.tracking_uri)
     if location.startswith("file://"):
         return url2pathname(urlparse(location).path)
     return str(client.download_artifacts(run, "", str(into)))

@@ -176,12 +176,12 @@ def _log_files(
         if change.trial is None:
             artifacts.write_study(Path(name), fold.study, folder)
         else:
-            trial_folder = change.files.folder if isinstance(change.files, TrialEnded) else None
+            has_files = isinstance(change.files, TrialEnded) and change.files.folder
             artifacts.write_trial(
                 Path(name),
                 fold.study,
                 fold.record.trials[change.trial],
-                folder / trial_folder if trial_folder else None,
+                folder / "trials" / str(change.trial) if has_files else None,
             )
         if uri is None:
             client.log_artifacts(run, name)

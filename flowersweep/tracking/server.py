@@ -18,6 +18,7 @@ from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking.masking import masked_text
 from flowersweep.tracking.store import address, client, remote
+from flowersweep.util.files import open_private
 
 LONGEST_START = 120.0  # seconds
 
@@ -41,16 +42,19 @@ def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Po
     client(tracking, dir)  # creates the database if there is none
     artifacts = str((dir / "artifacts").resolve())
     options = {
-        "--backend-store-uri": uri,
         "--artifacts-destination": artifacts,
         "--host": "127.0.0.1",
         "--port": str(port),
         "--workers": "1",
     }
     command = [sys.executable, "-m", "mlflow", "server", *chain.from_iterable(options.items())]
-    # MLflow's jobs are for language models.
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
-    with (dir / "ui.log").open("wb") as log:
+    environment = {
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # MLflow's jobs are for language models
+        **os.environ,
+        # Not on the command line, which every user of the machine can read: it may have a password.
+        "MLFLOW_BACKEND_STORE_URI": uri,
+    }
+    with open_private(dir / "ui.log") as log:
         # A process group of its own: Ctrl-C does not reach it, and its workers end with it.
         process = subprocess.Popen(
             command,

@@ -70,6 +70,17 @@ def unreachable(uri: str, error: Exception) -> TrackingError:
     )
 
 
+def require_local(location: str, uri: str) -> None:
+    """Raise TrackingError if a database file names a server for its artifacts: whoever wrote the
+    file would choose where this machine connects to.
+    """
+    if uri.startswith("sqlite:") and not location.startswith(("file:", "/")):
+        raise TrackingError(
+            f"{masked_text(uri)} keeps artifacts at {masked_text(location)}, which a database file "
+            "may not. Name the server that has them: tracking.uri=ADDRESS"
+        )
+
+
 def client(tracking: Tracking, dir: Path) -> MlflowClient:
     """Return a client of the store; create its database if there is none yet.
 
@@ -129,7 +140,7 @@ def experiment(store: MlflowClient, name: str, dir: Path) -> str:
     """Return the id of the experiment ``name``; create it if there is none yet.
 
     Raises:
-        TrackingError: The experiment was deleted.
+        TrackingError: The experiment was deleted, or keeps its files where it may not.
     """
     from mlflow.exceptions import MlflowException
 
@@ -154,4 +165,5 @@ def experiment(store: MlflowClient, name: str, dir: Path) -> str:
             f'the experiment "{name}" was deleted in MLflow. Restore it (mlflow experiments '
             f"restore{number}) or choose another name"
         )
+    require_local(str(entry.artifact_location), store.tracking_uri)
     return str(entry.experiment_id)

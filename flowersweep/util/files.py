@@ -15,12 +15,38 @@ import numpy as np
 from flowersweep.errors import StudyError
 
 
+def open_private(path: Path) -> IO[bytes]:
+    """Open an empty file that only this user can read. A link in its place is replaced."""
+    path.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    return os.fdopen(os.open(path, flags, 0o600), "wb")
+
+
+def require_no_links(folder: Path) -> None:
+    """Raise StudyError if a folder is a link or has one in it.
+
+    Whoever reads, writes or removes what a link names would reach out of the folder.
+    """
+    inside = (
+        os.path.join(parent, name)
+        for parent, folders, files in os.walk(folder)
+        for name in (*folders, *files)
+    )
+    for path in (os.fspath(folder), *inside):
+        if os.path.islink(path):
+            raise StudyError(
+                f"{path} is a link, and may lead out of the study. Put there what it names, or "
+                "remove it"
+            )
+
+
 @contextmanager
-def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+def atomic_write(path: Path, *, durable: bool = True, private: bool = True) -> Iterator[IO[bytes]]:
     """Give a file to write that replaces ``path`` once it is whole and on disk.
 
     Args:
         durable: Wait until it survives a power cut.
+        private: Let only this user read it; else, whoever may read what the user creates.
 
     Raises:
         StudyError: The disk is full, or the folder cannot be written.
@@ -34,7 +60,9 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
             file.flush()
             if durable:
                 os.fsync(file.fileno())
-        Path(name).chmod(0o644)
+        if not private:
+            os.umask(umask := os.umask(0o077))
+            Path(name).chmod(0o666 & ~umask)
         os.replace(name, path)
         name = None
         if durable:
@@ -48,9 +76,9 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
             Path(name).unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
+def write_bytes(path: Path, content: bytes, *, durable: bool = True, private: bool = True) -> None:
     """Write a whole file. Raises StudyError like `atomic_write`."""
-    with atomic_write(path, durable=durable) as file:
+    with atomic_write(path, durable=durable, private=private) as file:
         file.write(content)
 
 

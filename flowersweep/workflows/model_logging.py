@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from flowersweep.config.said import without_variables
 from flowersweep.config.schema import Config
 from flowersweep.data.pipeline import read_images
 from flowersweep.ensemble.members import Members
@@ -16,7 +17,9 @@ from flowersweep.ensemble.pooling import build_best_model
 from flowersweep.search.compatibility import study_folder
 from flowersweep.search.state import Study
 from flowersweep.study.events import ModelLogged
-from flowersweep.tracking.masking import masked, masked_text
+from flowersweep.study.journal import read_events
+from flowersweep.study.records import StudyRecord
+from flowersweep.tracking.masking import MASK, masked, masked_text
 from flowersweep.tracking.registry import log_model
 from flowersweep.tracking.shipper import run_ids
 from flowersweep.tracking.store import address, client
@@ -64,12 +67,12 @@ def log_network(config: Config, trial: int, model: Any, context: TrainingContext
     """Log a Keras model to the MLflow run of a trial; return the run's id."""
     dataset = context.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], model.input_shape[1:3])
-    run = run_ids(study_folder(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[
-        trial
-    ]
+    journal = study_folder(config) / "journal.jsonl"
+    run = run_ids(journal, config.tracking, Path(config.dir)).trials[trial]
+    words = StudyRecord(read_events(journal, most=1)[0]).started.overrides
     facts = {
         "classes": list(dataset.classes),
-        "data": masked(asdict(config.data)),
+        "data": masked(without_variables(asdict(config.data), words, MASK)),
         "study": config.study,
         "trial": trial,
     }

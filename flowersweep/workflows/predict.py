@@ -64,7 +64,7 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     dataset = open_dataset(images, dir / "cache", trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)
     split = dataset.splits[config.split]
-    with atomic_write(path) as binary:
+    with atomic_write(path, private=False) as binary:
         file = io.TextIOWrapper(binary, newline="", write_through=True)
         writer = csv.writer(file)
         writer.writerow(["id", "label"])

@@ -18,9 +18,10 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 
-from flowersweep.config.compose import compose, parse
-from flowersweep.config.keys import is_within, key_of, role_of, settings_with_role
+from flowersweep.config.compose import compose, parse, require_own_images
+from flowersweep.config.keys import is_within, key_of, role_of, says, settings_with_role
 from flowersweep.config.paths import Settings, differences_from
+from flowersweep.config.said import USUAL
 from flowersweep.config.schema import COMMAND, TRAINED, Config, Experiment
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import StudyError
@@ -57,7 +58,6 @@ from flowersweep.workflows.sweep import SweepResult, run_study
 DEFAULT = "default"
 # words of a study that its promotion does not repeat: they could run code or reach other machines
 # what a journal says of who trains, and must not
-UNHEARD = ("executor.address", "executor.runtime_env")
 
 
 class CountComparison(Protocol):
@@ -277,10 +277,9 @@ def _searched(
     words = journal_words(started.overrides)
     _require_same(started, compose(words))
     composed = compose([*words, *overrides])
-    # a sweep file may trust, too
-    base = replace(
-        config.with_experiment(composed.experiment), trusted_modules=composed.trusted_modules
-    )
+    if not says(overrides, "data", "data.dir", "data.fetch"):
+        require_own_images(composed.data)
+    base = config.with_experiment(composed.experiment)
     if not started.config["sweep"]["space"]:
         return base, Space((), {}, (*words, *overrides), frozenset())
     return base, build_space(base, [*words, *overrides], parse(words))
@@ -297,7 +296,7 @@ def journal_words(overrides: Sequence[str]) -> list[str]:
     return [
         word
         for word, key in keys
-        if role_of(key) not in (None, COMMAND) and not is_within(key, *UNHEARD)
+        if role_of(key) not in (None, COMMAND) and not is_within(key, *USUAL)
     ]
 
 

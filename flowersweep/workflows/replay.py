@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from flowersweep import provenance
-from flowersweep.config.compose import config_from_dict
+from flowersweep.config.compose import config_from_dict, require_own_images
 from flowersweep.config.keys import is_within, key_of, role_of, says, settings_with_role
 from flowersweep.config.paths import flatten, with_settings
 from flowersweep.config.schema import COMMAND, PLACE, Config
@@ -212,6 +212,7 @@ def _configured(run: RecordedRun, config: Config, overrides: Sequence[str]) -> C
     )
     if says(overrides, "data.dir", "data.fetch"):
         return replace(was, data=replace(was.data, dir=config.data.dir, fetch=config.data.fetch))
+    require_own_images(was.data)
     known = run.provenance.get("data", {}).get("dir")
     if known and was.data.dir is None and Path(known).is_dir():
         return replace(was, data=replace(was.data, dir=known))

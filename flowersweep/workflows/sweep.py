@@ -42,10 +42,12 @@ from flowersweep.study.claim import describe_best
 from flowersweep.study.events import StudyStopped
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import TrialRecord
+from flowersweep.tracking.masking import masked_diff
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
 from flowersweep.training.image_trainer import ImageTrainer
 from flowersweep.training.multihost import END, SHARE, broadcast_command, run_follower
+from flowersweep.util.files import write_bytes
 from flowersweep.workflows.devices import start_runtime, start_threads, start_workers
 from flowersweep.workflows.journal_subscribers import JournalSubscribers
 from flowersweep.workflows.model_logging import log_best
@@ -217,7 +219,7 @@ def _provenance(
     """Return where the numbers of a new study come from; keep the changes of the code with it."""
     changes = diff()
     if changes is not None:
-        (journal.path.parent / "code.diff").write_text(changes)
+        write_bytes(journal.path.parent / "code.diff", masked_diff(changes).encode())
     dataset = context.dataset(config.data)
     trusted = config.trusted_modules
     return provenance(tuple(overrides), context.runtime, dataset, trusted=trusted, changes=changes)

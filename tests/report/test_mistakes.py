@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import io
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.synthetic.dataset import write
 from flowersweep.report import write_report as write_page
-from flowersweep.report.mistakes import SIDE, gallery, keep, stored, worst
+from flowersweep.report.mistakes import SIDE, Mistake, gallery, keep, stored, worst
 from flowersweep.report.page import render
 from flowersweep.report.study_page import gallery as section
 from flowersweep.report.study_view import Predictions
@@ -88,3 +91,29 @@ def test_a_page_without_the_images_says_so_and_stands(tmp_path: Path) -> None:
         "The images, flowers, are not here"
         in write_page([folder], tmp_path / "page.html").read_text()
     )
+
+
+def test_what_somebody_else_wrote_is_text_on_the_page(tmp_path: Path) -> None:
+    script = '<img src=x onerror="document.title=1">'
+    jpeg = base64.b64encode(b"x").decode()
+    mistake = Mistake(script, script, script, script, 0.5, jpeg)
+    (tmp_path / "mistakes.json").write_text(json.dumps([asdict(mistake)]))
+    pictures = stored(tmp_path)
+    assert pictures == [mistake]
+    assert "<img src=x" not in render("", [], [section(pictures)])
+
+
+@pytest.mark.parametrize(
+    "change", [{"jpeg": '"><script>'}, {"probability": "0.5"}, {"half": ["tune"]}, {"id": None}]
+)
+def test_a_file_of_other_types_counts_as_none(tmp_path: Path, change: dict[str, Any]) -> None:
+    mistake = {"id": "1", "half": "tune", "true": "a", "predicted": "b", "probability": 0.5}
+    (tmp_path / "mistakes.json").write_text(json.dumps([{**mistake, "jpeg": "AAAA", **change}]))
+    assert stored(tmp_path) is None
+
+
+def test_an_address_of_images_is_opened_only_if_the_command_names_it(
+    images: Dataset, tmp_path: Path
+) -> None:
+    elsewhere = {"data": {"dir": "gs://elsewhere/x"}}
+    assert "are not here" in gallery(predicted(images), {}, elsewhere, tmp_path)

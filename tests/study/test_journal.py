@@ -247,3 +247,28 @@ def test_every_event_is_the_same_after_a_line_of_the_journal(
     }
     before = kind(**content)
     assert from_json(json.loads(json.dumps(to_json(before)))) == before
+
+
+def test_a_study_is_readable_by_its_user_alone(path: Path) -> None:
+    with Journal(path) as journal:
+        stop(journal, "finished")
+    modes = {name: (path.parent / name).stat().st_mode & 0o777 for name in (".", "lock", path.name)}
+    assert modes == {".": 0o700, "lock": 0o600, path.name: 0o600}
+
+
+@pytest.mark.parametrize("name", ["lock", "journal.jsonl", "code.diff"])
+def test_a_link_in_a_study_is_not_followed(path: Path, tmp_path: Path, name: str) -> None:
+    path.parent.mkdir()
+    (tmp_path / "theirs").write_text("")
+    (path.parent / name).symlink_to(tmp_path / "theirs")
+    with pytest.raises(StudyError, match=f"{name} is a link"):
+        Journal(path)
+    assert (tmp_path / "theirs").read_text() == ""
+
+
+def test_a_study_that_is_a_link_is_not_written_to(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    path.parent.symlink_to(tmp_path / "theirs")
+    with pytest.raises(StudyError, match="study is a link"):
+        Journal(path)
+    assert not any((tmp_path / "theirs").iterdir())

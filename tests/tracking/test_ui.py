@@ -104,3 +104,12 @@ def test_the_workers_of_a_server_that_was_killed_end_with_it():
     wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE, 30)
     end_group(leader)  # once more, when nobody is left
     leader.stdout.close()
+
+
+@pytest.mark.slow
+def test_no_command_line_of_the_server_shows_the_password_of_the_store(tmp_path, free_port):
+    uri = f"sqlite:///file:{tmp_path}/store.db?uri=true&password=hunter2-hunter2"
+    with serve_ui(Tracking(uri=uri), tmp_path, free_port) as server:
+        family = [psutil.Process(server.pid), *psutil.Process(server.pid).children(recursive=True)]
+        assert "hunter2" not in str([process.cmdline() for process in family])
+    assert (tmp_path / "ui.log").stat().st_mode & 0o777 == 0o600

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 
 from flowersweep.errors import StudyError
-from flowersweep.util.files import atomic_write, move, read_arrays, write_arrays, write_bytes
+from flowersweep.util.files import (
+    atomic_write,
+    move,
+    open_private,
+    read_arrays,
+    require_no_links,
+    write_arrays,
+    write_bytes,
+)
 from tests.conftest import environment
 
 
@@ -89,3 +97,30 @@ def test_arrays_that_were_cut_off_are_named_with_what_to_do(share: float, tmp_pa
     os.truncate(path, int(share * path.stat().st_size))
     with pytest.raises(StudyError, match=r"logits\.npz cannot be read .*Restore it from a copy"):
         read_arrays(path)
+
+
+def test_a_file_is_for_the_user_alone_unless_it_is_asked_for(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "mine", b"x")
+    write_bytes(tmp_path / "shared", b"x", private=False)
+    with open_private(tmp_path / "log") as file:
+        file.write(b"x")
+    os.umask(umask := os.umask(0o077))
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {"mine": 0o600, "shared": 0o666 & ~umask, "log": 0o600}
+
+
+def test_a_link_in_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("theirs")
+    (tmp_path / "log").symlink_to(tmp_path / "other")
+    open_private(tmp_path / "log").close()
+    assert (tmp_path / "other").read_text() == "theirs"
+
+
+def test_a_link_in_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    require_no_links(tmp_path)
+    (tmp_path / "a" / "b" / "link").symlink_to("/nowhere")
+    with pytest.raises(StudyError, match="b/link is a link"):
+        require_no_links(tmp_path)
+    with pytest.raises(StudyError, match="b/link is a link"):
+        require_no_links(tmp_path / "a" / "b" / "link")

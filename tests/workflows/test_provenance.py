@@ -98,3 +98,47 @@ def test_the_machine_is_described_and_sampled(tmp_path: Path) -> None:
     assert 0 < found["disk_usage_percentage"] < 100
     assert found["process_memory_megabytes"] > 1
     assert int(describe_machine()["cores"] or 0) >= 1
+
+
+def test_git_runs_no_program_that_the_settings_of_a_folder_name(
+    checkout: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    ran = tmp_path_factory.mktemp("ran")
+    evil = ran / "evil.sh"
+    evil.write_text(f'#!/bin/sh\ntouch "{ran}/$(basename "$0")-$$"\ncat\n')
+    evil.chmod(0o755)
+    hooks = checkout / ".git" / "hooks"
+    hooks.mkdir(exist_ok=True)
+    for hook in ("post-index-change", "fsmonitor-watchman", "reference-transaction"):
+        (hooks / hook).symlink_to(evil)
+    settings = {
+        "core.fsmonitor": evil,
+        "core.pager": evil,
+        "core.editor": evil,
+        "core.sshCommand": evil,
+        "diff.external": evil,
+        "diff.evil.command": evil,
+        "diff.evil.textconv": evil,
+        "filter.evil.clean": evil,
+        "filter.evil.process": evil,
+        "filter.evil.required": "true",
+        "filter.other.clean": evil,
+        "pager.diff": evil,
+        "alias.status": f"!{evil}",
+        "remote.origin.url": f"ext::{evil}",
+        "remote.origin.promisor": "true",
+        "protocol.ext.allow": "always",
+    }
+    for name, value in settings.items():
+        subprocess.run(["git", "config", name, str(value)], check=True)
+    (checkout / ".gitattributes").write_text("*.py diff=evil filter=evil\n*.yaml filter=other\n")
+    (checkout / "losses.py").write_text("SLOPE = 2\n")
+    (checkout / "more.yaml").write_text("name: more\n")
+    text = provenance.diff()
+    assert text is not None
+    assert "+SLOPE = 2" in text
+    assert "+name: more" in text
+    assert provenance.commit() is not None
+    assert [path.name for path in ran.iterdir()] == ["evil.sh"]
+    subprocess.run(["git", "diff", "HEAD"], check=False, capture_output=True)
+    assert len([*ran.iterdir()]) > 1, "the attack is none"
