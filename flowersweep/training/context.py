@@ -193,9 +193,7 @@ class TrainingContext:
                 if config.augment.get("_target_")
                 else None
             )
-            optimizer = resolve(config.optimizer, "optimizer", self.trusted)(
-                **arguments(config.optimizer)
-            )
+            optimizer = make_optimizer(config, self.trusted)
             self._stages[key] = kind(
                 shared,
                 StepComponents(
@@ -244,6 +242,14 @@ def _static(config: Experiment) -> dict[str, Any]:
         "accumulate": train.gradient_accumulation_steps,
         "batch_statistics": train.batch_statistics,
     }
+
+
+def make_optimizer(config: Experiment, trusted: Sequence[str]) -> Any:
+    """Return the optimizer. Raises ConfigError if it refuses its arguments."""
+    try:
+        return resolve(config.optimizer, "optimizer", trusted)(**arguments(config.optimizer))
+    except ValueError as error:
+        raise ConfigError(f"optimizer: {error}") from error
 
 
 def make_loss(config: Experiment, dataset: Dataset, trusted: Sequence[str]) -> Callable[..., Any]:
