@@ -110,6 +110,10 @@ def _problem(path: str, value: Any) -> str | None:
             f"study={value!r}: must be letters, digits, dots, dashes and underscores, for it "
             "names a folder"
         )
+    if path == "tracking.registered_model" and not re.fullmatch(
+        r"(?!\.+$|\s*$)[^/:]+", value or ""
+    ):
+        return f"{path}={value!r}: must be a name without / and :, as MLflow takes no other"
     if (choices := choices_of(path)) and value not in choices:
         return f"{path}={value}: must be one of {', '.join(choices)}"
     limits = range_of(path)

@@ -10,9 +10,9 @@ import numpy as np
 from flowersweep.evaluation.scores import Logits
 
 LARGEST_LOGIT = float(np.finfo(np.float16).max)  # logits are stored in half precision
-# How the names of losses end, and the largest that makes sense. An NLL of 1000 nats gives an image's
-# class a probability of e^-1000; overconfident networks stay below a hundred. A training loss may
-# be the user's own, on a scale of its own.
+# How the names of losses end, and the largest that makes sense. An NLL of 1000 nats gives the class
+# of an image a probability of e^-1000; overconfident networks stay below a hundred. A training loss
+# may be the user's own, on a scale of its own.
 LARGEST = {"nll": 1000.0, "loss": 1e6}
 
 

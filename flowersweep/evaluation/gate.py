@@ -123,7 +123,8 @@ def compare_with_chance(
 
     def scores(truth: Labels) -> Reals:
         right = truth[:, np.newaxis] == predicted
-        return np.where(right, values, 0.0).sum(axis=2).mean(axis=1)
+        means: Reals = np.where(right, values, 0.0).sum(axis=2).mean(axis=1)
+        return means
 
     value, total = float(scores(labels[np.newaxis])[0]), math.ceil(10 / level)
     drawn, as_good, summed = 0, 0, 0.0

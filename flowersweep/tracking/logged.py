@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -80,9 +80,7 @@ def log_model(
     except BaseException:
         store.finalize_logged_model(draft.model_id, "FAILED")
         raise
-    outputs = store.get_run(run).outputs
-    if draft.model_id not in {output.model_id for output in outputs.model_outputs}:
-        _link(store, run, draft.model_id)
+    _link(store, run, draft.model_id)
     return description.get_model_info(store.finalize_logged_model(draft.model_id, "READY"))
 
 
@@ -96,11 +94,11 @@ def find_model(store: MlflowClient, run: str) -> LoggedModel | None:
     return next(ready, None)
 
 
-def remove_unfinished(store: MlflowClient, runs: Iterable[str]) -> None:
-    """Remove the models of these runs that a command began to log and did not finish."""
-    for run in runs:
-        for model in _models(store, run):
-            if str(model.status) != "READY":
+def remove_unfinished(store: MlflowClient, runs: Collection[str]) -> None:
+    """Remove the models of a study's ``runs`` that a command began to log and did not finish."""
+    for run in [*runs][:1]:
+        for model in _search(store, run, f"name = '{NAME}'"):
+            if model.source_run_id in runs and str(model.status) != "READY":
                 store.finalize_logged_model(model.model_id, "FAILED")
                 store.delete_logged_model(model.model_id)
                 if (folder := local_path(model.artifact_location)) is not None:
@@ -109,10 +107,21 @@ def remove_unfinished(store: MlflowClient, runs: Iterable[str]) -> None:
 
 def _models(store: MlflowClient, run: str) -> list[LoggedModel]:
     """Return the models logged under a run, the oldest first."""
-    models = store.search_logged_models(
-        [_experiment(store, run)], filter_string=f"source_run_id = '{run}' and name = '{NAME}'"
-    )
+    models = _search(store, run, f"source_run_id = '{run}' and name = '{NAME}'")
     return sorted(models, key=lambda model: (model.creation_timestamp, model.model_id))
+
+
+def _search(store: MlflowClient, run: str, condition: str) -> list[LoggedModel]:
+    """Return the models of the run's experiment that meet a condition."""
+    experiments, matches = [_experiment(store, run)], list[LoggedModel]()
+    token: str | None = ""
+    while token is not None:
+        page = store.search_logged_models(
+            experiments, filter_string=condition, page_token=token or None
+        )
+        matches += page
+        token = page.token or None
+    return matches
 
 
 def fetch(store: MlflowClient, logged: LoggedModel, path: str, folder: str | None = None) -> Path:
@@ -204,4 +213,7 @@ def _save(
 def _link(store: MlflowClient, run: str, model: str) -> None:
     from mlflow.entities import LoggedModelOutput
 
+    outputs = store.get_run(run).outputs
+    if outputs and model in {output.model_id for output in outputs.model_outputs}:
+        return
     store.log_outputs(run, [LoggedModelOutput(model, step=0)])

@@ -280,8 +280,8 @@ def load(
             return keras.models.load_model(path, custom_objects=None, compile=False, safe_mode=True)
         except (OSError, BadZipFile) as error:
             raise TrackingError(
-                f"the file of the model {logged.model_id} cannot be read ({error}). Restore it from "
-                "a copy, or name another model"
+                f"the file of the model {logged.model_id} cannot be read ({error}). Restore it "
+                "from a copy, or name another model"
             ) from error
         except (ValueError, TypeError) as error:
             raise TrackingError(
@@ -317,8 +317,8 @@ def _best_run(store: MlflowClient, study: str) -> str:
     matches = [parent for parent in studies if parent.data.tags["flowersweep.study"] == study]
     if len(matches) > 1:
         raise TrackingError(
-            f'MLflow has {len(matches)} studies "{study}", and the folder of none is here. Name the '
-            "run of the trial: run=ID"
+            f'MLflow has {len(matches)} studies "{study}", and the folder of none is here. Name '
+            "the run of the trial: run=ID"
         )
     if not matches:
         hint = did_you_mean(
