@@ -17,8 +17,8 @@ from flowersweep.errors import TrackingError
 from flowersweep.search.compatibility import study_folder
 from flowersweep.search.state import Study
 from flowersweep.study.events import ModelLogged
-from flowersweep.tracking.masking import masked, masked_text
 from flowersweep.tracking.logged import log_model, remove_unfinished
+from flowersweep.tracking.masking import masked, masked_text
 from flowersweep.tracking.shipper import run_ids
 from flowersweep.tracking.store import address, answering, client
 from flowersweep.training.checkpoint import Checkpoint
