@@ -16,6 +16,8 @@ from flowersweep.config.schema import OBJECTIVES, Config, Experiment
 from flowersweep.config.targets import require_name
 from flowersweep.errors import ConfigError
 
+MODEL_NAME = re.compile(r"(?!\.+$|\s*$)[^/:]+")  # what MLflow takes
+
 
 def validate(config: Config) -> Config:
     """Return the configuration, or raise one ConfigError that lists everything wrong with it."""
@@ -110,9 +112,7 @@ def _problem(path: str, value: Any) -> str | None:
             f"study={value!r}: must be letters, digits, dots, dashes and underscores, for it "
             "names a folder"
         )
-    if path == "tracking.registered_model" and not re.fullmatch(
-        r"(?!\.+$|\s*$)[^/:]+", value or ""
-    ):
+    if path == "tracking.registered_model" and not MODEL_NAME.fullmatch(value or ""):
         return f"{path}={value!r}: must be a name without / and :, as MLflow takes no other"
     if (choices := choices_of(path)) and value not in choices:
         return f"{path}={value}: must be one of {', '.join(choices)}"

@@ -209,7 +209,8 @@ def valid(key: str) -> str:
     ):
         return key
     digest = hashlib.sha256(key.encode()).hexdigest()[:8]
-    return f"{re.sub(r'[^\w\- :]', '_', key)[: LONGEST_KEY - 9]}-{digest}"
+    readable = re.sub(r"[^\w\- :]", "_", key)[: LONGEST_KEY - 9]
+    return f"{readable}-{digest}"
 
 
 def _shown(name: str, value: Any) -> str:

@@ -89,8 +89,8 @@ def require_address(tracking: Tracking, dir: Path) -> None:
     if fault:
         key = "tracking.uri" if tracking.uri else "MLFLOW_TRACKING_URI"
         raise TrackingError(
-            f"{key}={masked_text(uri)}: {fault}. Use http://HOST:PORT, sqlite:////PATH/mlflow.db or "
-            "postgresql+psycopg://USER@HOST/DATABASE"
+            f"{key}={masked_text(uri)}: {fault}. Use http://HOST:PORT, sqlite:////PATH/mlflow.db "
+            "or postgresql+psycopg://USER@HOST/DATABASE"
         )
 
 
