@@ -149,7 +149,7 @@ def test_a_model_whose_files_are_gone_is_said_to_be_and_logging_it_again_restore
 ):
     shutil.rmtree(promoted.dir / "artifacts")
     for ask in (registry.load, registry.model_metadata):
-        with pytest.raises(ModelGone, match="are gone.*Restore them from a copy"):
+        with pytest.raises(ModelGone, match=r"are gone.*Restore them from a copy"):
             ask(LOCAL, promoted.dir)
     client = store.client(LOCAL, promoted.dir)
     before = logged(promoted.dir, promoted.trials[1])
@@ -175,7 +175,7 @@ def test_the_best_trial_is_that_of_the_study_here_and_not_of_another_of_its_name
     renamed = promoted.dir / "studies" / "renamed"
     (promoted.dir / "studies" / "smoothing").rename(renamed)
     assert best_run(replace(config, study="renamed")) == promoted.trials[0]
-    with pytest.raises(TrackingError, match='2 studies "smoothing".*run=ID'):
+    with pytest.raises(TrackingError, match=r'2 studies "smoothing".*run=ID'):
         registry.promote("smoothing", LOCAL, promoted.dir)
 
 
