@@ -16,8 +16,7 @@ from flowersweep.config.schema import Config, Data
 from flowersweep.errors import ConfigError, DataError, ModelGone, did_you_mean
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-
+    from flowersweep.tracking.registry import ModelVersion
     from flowersweep.workflows.promotion import Opponent
 
 

@@ -128,11 +128,12 @@ def compare_with_chance(
 
     value, total = float(scores(labels[np.newaxis])[0]), math.ceil(10 / level)
     drawn, as_good, summed = 0, 0, 0.0
-    at_once = max(1, min(1000, AT_ONCE // predicted.size))
+    at_once = 16  # a guess is soon known
     while drawn < total and as_good <= level * (total + 1):
         shuffled = rng.permuted(np.tile(labels, (min(at_once, total - drawn), 1)), axis=1)
         luck = scores(shuffled)
         drawn, summed = drawn + len(luck), summed + float(luck.sum())
+        at_once = max(1, min(2 * at_once, AT_ONCE // predicted.size))
         as_good += int(np.sum(luck >= value - 1e-12))  # rounding makes no difference
     return ChanceTest(value, summed / drawn, (1 + as_good) / (1 + drawn), level, comparison)
 

@@ -32,7 +32,7 @@ def test_a_loss_or_score_that_no_network_has_is_named(value: float) -> None:
 def test_logits_that_half_precision_cannot_hold_are_named() -> None:
     assert unusable_logits("test", USEFUL) is None
     assert unusable_logits("test", USEFUL * 1e5) == (
-        "test has logits of 3.18e+05, more than the 65504 of float16"
+        "test has logits of 3.2e+05, more than the 65504 of float16"
     )
     assert unusable_logits("test", np.full((2, 2), np.inf)) == (
         "test has logits that are not finite"
