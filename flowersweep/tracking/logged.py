@@ -113,7 +113,8 @@ def _models(store: MlflowClient, run: str) -> list[LoggedModel]:
 
 def _search(store: MlflowClient, run: str, condition: str) -> list[LoggedModel]:
     """Return the models of the run's experiment that meet a condition."""
-    experiments, matches = [_experiment(store, run)], list[LoggedModel]()
+    experiments = [_experiment(store, run)]
+    matches: list[LoggedModel] = []
     token: str | None = ""
     while token is not None:
         page = store.search_logged_models(
