@@ -116,13 +116,13 @@ def _champion_already(config: Config, champion: ModelVersion, evidence: dict[str
     from flowersweep.tracking import registry
 
     dir = Path(config.dir)
-    if not champion.description:
-        lost = "Its comparison with the champion before it was lost when a command was ended."
+    if not champion.description and "flowersweep.forced" not in champion.tags:
+        lost = "Its comparison with the champion before it is not known."
         alone = {**evidence, "against_champion": None, "champion": None, "no_champion": lost}
         registry.attach(
             champion, config.tracking, dir, description=markdown(alone), files=_files(alone)
         )
-        print("the evidence of its promotion was missing, since a command was ended: written now")
+        print("the evidence of its promotion was missing, and is written now")
     registry.move_alias(champion, config.tracking, dir)
     print(f"{champion.name} version {champion.version} is the champion already")
     if claim := champion.tags.get("flowersweep.claim"):
