@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError, did_you_mean
@@ -277,6 +277,7 @@ def load(
     with TemporaryDirectory(prefix="flowersweep-") as folder:
         path = fetch(store, logged, "data/model.keras", folder)
         try:
+            ZipFile(path).close()  # Keras takes what is no archive for another format
             return keras.models.load_model(path, custom_objects=None, compile=False, safe_mode=True)
         except (OSError, BadZipFile) as error:
             raise TrackingError(
