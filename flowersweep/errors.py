@@ -28,6 +28,10 @@ class TrackingError(FlowersweepError):
     """The MLflow store or registry does not hold what was asked for."""
 
 
+class ModelGone(TrackingError):
+    """MLflow knows a model whose files are not there any more."""
+
+
 class TrialFailed(FlowersweepError):
     """This one configuration cannot be trained (loss not finite, out of memory): data for the
     study, not a bug.

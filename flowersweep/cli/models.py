@@ -9,13 +9,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowersweep.cli.hints import RUN, folder_of_study, same_store, studies
 from flowersweep.config.schema import Config, Data
-from flowersweep.errors import ConfigError, DataError, did_you_mean
+from flowersweep.errors import ConfigError, DataError, ModelGone, did_you_mean
 
 if TYPE_CHECKING:
+    from flowersweep.tracking.registry import ModelVersion
     from flowersweep.workflows.promotion import Opponent
 
 
@@ -47,51 +48,32 @@ def promote(config: Config, overrides: Sequence[str]) -> int:
 def _gate(config: Config, overrides: Sequence[str]) -> int:
     """Run the promotion gate for a study; return the exit code."""
     from flowersweep.cli.console import Progress, table
-    from flowersweep.report.evidence import html, markdown, rows, sentences
+    from flowersweep.report.evidence import rows, sentences
     from flowersweep.tracking import registry
     from flowersweep.workflows.ensemble_promotion import is_ensemble_study, run_ensemble_promotion
-    from flowersweep.workflows.predict import predict_holdout
-    from flowersweep.workflows.promotion import Opponent, refit, run_promotion
+    from flowersweep.workflows.promotion import refit, run_promotion
 
     folder_of_study(config, str(config.study))
-    dir, progress = Path(config.dir), Progress(config.progress)
-    before = registry.holder(config.tracking, dir)
-
-    def opponent(trained: Config, champion_run: str) -> Opponent:
-        try:
-            predicted = predict_holdout(trained, run=champion_run)
-        except DataError as error:
-            another = "promote into a registered model of its own: tracking.registered_model=NAME"
-            raise DataError(
-                f"the champion cannot be compared with: {error}; or {another}"
-            ) from error
-        what = {"images": predicted.images, "champion": f"run {champion_run}"}
-        return Opponent(
-            champion_run,
-            predicted.logits,
-            partial(registry.count_comparison, config.tracking, dir, **what),
-        )
-
+    progress = Progress(config.progress)
+    before = registry.holder(config.tracking, Path(config.dir))
     run_gate = run_ensemble_promotion if is_ensemble_study(config) else run_promotion
     try:
         outcome = run_gate(
             config,
             overrides,
-            partial(opponent, champion_run=registry.evidence_run(before)) if before else None,
+            partial(_opponent, champion=before),
             features=progress.features,
             watch=progress.trial,
         )
     finally:
         progress.close()
     if before and registry.evidence_run(before) == outcome.run:
-        print(f"{before.name} version {before.version} is the champion already")
-        return 0
+        return _champion_already(config, before, outcome.evidence)
     evidence = {
         **outcome.evidence,
         "champion": {"version": before.version, "run": before.run_id} if before else None,
     }
     print("\n".join([table(rows(evidence)), "", *sentences(evidence)]))
-    files = {"evidence.json": json.dumps(evidence, indent=1), "evidence.html": html(evidence)}
     tags = {"flowersweep.claim": " ".join(sentences(evidence))[:5000]}
     run = outcome.run
     if outcome.better and config.promotion.refit and outcome.params is not None:
@@ -109,51 +91,114 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
         run,
         tags,
         better=outcome.better,
-        description=markdown(evidence),
-        files=files,
+        evidence=evidence,
+        compared_with=str(before.version) if before else "",
     )
+
+
+def _opponent(trained: Config, champion: ModelVersion | None) -> Opponent:
+    """Return what a candidate is compared with on the holdout of ``trained``."""
+    from flowersweep.data.dataset import open_dataset
+    from flowersweep.tracking import registry
+    from flowersweep.workflows.predict import holdout_name, predict_holdout
+    from flowersweep.workflows.promotion import Opponent
+
+    dir = Path(trained.dir)
+    count = partial(registry.count_comparison, trained.tracking, dir)
+    note = None
+    try:
+        if champion is not None:
+            run = registry.evidence_run(champion)
+            predicted = predict_holdout(trained, run)
+            count = partial(count, images=predicted.images, champion=f"run {run}")
+            return Opponent(run, predicted.logits, count)
+    except DataError as error:
+        another = "promote into a registered model of its own: tracking.registered_model=NAME"
+        raise DataError(f"the champion cannot be compared with: {error}; or {another}") from error
+    except ModelGone as gone:
+        note = f"The champion cannot be compared with: {gone}."
+    dataset = open_dataset(trained.data, dir / "cache", trusted=tuple(trained.trusted_modules))
+    images = holdout_name(dataset, trained)
+    return Opponent(None, None, partial(count, images=images, champion=None), note)
+
+
+def _champion_already(config: Config, champion: ModelVersion, evidence: dict[str, Any]) -> int:
+    """Say that the chosen model is the champion; write what a killed command did not."""
+    from flowersweep.report.evidence import markdown
+    from flowersweep.tracking import registry
+
+    dir = Path(config.dir)
+    if not champion.description and "flowersweep.forced" not in champion.tags:
+        lost = "Its comparison with the champion before it is not known."
+        alone = {**evidence, "against_champion": None, "champion": None, "no_champion": lost}
+        registry.attach(
+            champion, config.tracking, dir, description=markdown(alone), files=_files(alone)
+        )
+        print("the evidence of its promotion was missing, and is written now")
+    registry.move_alias(champion, config.tracking, dir)
+    print(f"{champion.name} version {champion.version} is the champion already")
+    if claim := champion.tags.get("flowersweep.claim"):
+        print(claim)
+    return 0
+
+
+def _files(evidence: Mapping[str, Any]) -> dict[str, str]:
+    """Return the files of a promotion's evidence by name."""
+    from flowersweep.report.evidence import html
+
+    return {"evidence.json": json.dumps(evidence, indent=1), "evidence.html": html(evidence)}
 
 
 def _gate_of_run(config: Config) -> int:
     """Run the gate for the model of one run, which has a single seed; return the exit code."""
-    from flowersweep.evaluation.gate import compare_with_champion
-    from flowersweep.report.evidence import uses_sentence
+    from flowersweep.evaluation.gate import compare_with_champion, compare_with_chance, to_dict
+    from flowersweep.report.evidence import chance_sentence, uses_sentence
     from flowersweep.tracking import registry
     from flowersweep.workflows.predict import predict_holdout
 
-    dir = Path(config.dir)
+    dir, run = Path(config.dir), str(config.run)
     before = registry.holder(config.tracking, dir)
-    if before is None or config.run in (before.run_id, registry.evidence_run(before)):
-        return _promoted(config, config.run, {}, better=True)
+    if before is not None and run in (before.run_id, registry.evidence_run(before)):
+        return _promoted(config, run, {}, better=True)
     trained = replace(
-        config, data=Data(**registry.model_metadata(config.tracking, dir, run=config.run)["data"])
+        config, data=Data(**registry.model_metadata(config.tracking, dir, run=run)["data"])
     )
-    challenger = predict_holdout(trained, run=config.run)
-    champion = predict_holdout(trained, run=registry.evidence_run(before))
-    comparison = registry.count_comparison(
-        config.tracking,
-        dir,
-        images=challenger.images,
-        challenger=f"run {config.run}",
-        champion=f"run {before.run_id}",
-    )
-    difference = compare_with_champion(
-        [challenger.logits],
-        champion.logits,
-        challenger.labels,
-        [[challenger.logits]],
-        comparison=comparison,
-    )
-    interval = (
-        f"{100 * difference.confidence:.4g} % interval {difference.low:+.4f} to "
-        f"{difference.high:+.4f}, by the images alone"
-    )
-    gain = (
-        f"{difference.value:+.4f} macro F1 on {len(challenger.labels)} held-out images ({interval})"
-    )
-    print(f"against the champion: {gain}; what other seeds would give is not known of a single run")
+    challenger = predict_holdout(trained, run)
+    against = _opponent(trained, before)
+    comparison = against.count_comparison(challenger=f"run {run}")
+    chance = compare_with_chance([challenger.logits], challenger.labels, comparison=comparison)
+    gain = chance_sentence(to_dict(chance), len(challenger.labels))
+    print("\n".join(filter(None, [against.note, gain])))
+    better = chance.better
+    if against.logits is not None:
+        difference = compare_with_champion(
+            [challenger.logits],
+            against.logits,
+            challenger.labels,
+            [[challenger.logits]],
+            comparison=comparison,
+        )
+        better = better and difference.better
+        interval = (
+            f"{100 * difference.confidence:.4g} % interval {difference.low:+.4f} to "
+            f"{difference.high:+.4f}, by the images alone"
+        )
+        gain = (
+            f"{difference.value:+.4f} macro F1 on {len(challenger.labels)} held-out images "
+            f"({interval})"
+        )
+        print(
+            f"against the champion: {gain}; what other seeds would give is not known of a single "
+            "run"
+        )
     print(uses_sentence(comparison))
-    return _promoted(config, config.run, {"flowersweep.claim": gain}, better=difference.better)
+    return _promoted(
+        config,
+        run,
+        {"flowersweep.claim": gain},
+        better=better,
+        compared_with=str(before.version) if before else "",
+    )
 
 
 def _promoted(
@@ -162,22 +207,28 @@ def _promoted(
     tags: Mapping[str, str],
     *,
     better: bool,
-    description: str = "",
-    files: Mapping[str, str] | None = None,
+    evidence: Mapping[str, Any] | None = None,
+    compared_with: str | None = None,
 ) -> int:
     """Register a model with its evidence as champion or challenger; return the exit code."""
+    from flowersweep.report.evidence import markdown
     from flowersweep.tracking import registry
-    from flowersweep.workflows.promotion import promotion_evidence
+    from flowersweep.workflows.promotion import best_run, promotion_evidence
 
     alias, dir = registry.CHAMPION if better else registry.CHALLENGER, Path(config.dir)
     run = run or config.run
-    evidence = {**({} if run else promotion_evidence(config)), **tags}
+    tags = {**({} if run else promotion_evidence(config)), **tags}
     before = registry.holder(config.tracking, dir, alias)
-    version = registry.promote(
-        config.study or "", config.tracking, dir, run=run, alias=alias, evidence=evidence
+    version = registry.register(
+        config.study or "", config.tracking, dir, run=run or best_run(config), evidence=tags
     )
-    if description or files:
-        registry.attach(version, config.tracking, dir, description=description, files=files or {})
+    if evidence:  # before the alias moves: no champion is without its evidence
+        registry.attach(
+            version, config.tracking, dir, description=markdown(evidence), files=_files(evidence)
+        )
+    registry.move_alias(
+        version, config.tracking, dir, alias=alias, compared_with=compared_with if better else None
+    )
     print(f"{version.name} version {version.version} is now {alias} (run {version.run_id})")
     print(f"predict with it:     {RUN} predict alias={alias} split=test{same_store(config)}")
     if better and before and str(before.version) != str(version.version):

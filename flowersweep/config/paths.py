@@ -8,6 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 from flowersweep.config.schema import Config
+from flowersweep.errors import ConfigError
 
 Settings = dict[str, Any]  # dotted path -> value
 
@@ -37,12 +38,16 @@ def differences_from(base: Settings, config: Any) -> Settings:
 
 
 def with_settings(config: Config, settings: Settings) -> Config:
-    """Return the configuration with the values at the given dotted paths replaced; the paths must
-    exist.
+    """Return the configuration with the values at the given dotted paths replaced.
+
+    Raises ConfigError for a path that does not exist.
     """
     changed: Any = config
     for path, value in settings.items():
-        changed = _replaced(changed, path.split("."), value)
+        try:
+            changed = _replaced(changed, path.split("."), value)
+        except (KeyError, AttributeError) as error:
+            raise ConfigError(f"{path}={value!r}: this configuration has no such key") from error
     return changed  # type: ignore[no-any-return]
 
 

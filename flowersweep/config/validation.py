@@ -16,6 +16,7 @@ from flowersweep.config.words import shorten
 from flowersweep.errors import ConfigError
 
 LARGEST = 2**53  # beyond it, whole numbers and their floats differ
+MODEL_NAME = re.compile(r"(?!\.+$|\s*$)[^/:]+")  # what MLflow takes
 
 
 def validate(config: Config) -> Config:
@@ -124,6 +125,8 @@ def _problem(path: str, value: Any) -> str | None:
             f"study={value!r}: must be letters, digits, dots, dashes and underscores, for it "
             "names a folder"
         )
+    if path == "tracking.registered_model" and not MODEL_NAME.fullmatch(value or ""):
+        return f"{path}={value!r}: must be a name without / and :, as MLflow takes no other"
     if (choices := choices_of(path)) and value not in choices:
         return f"{path}={value}: must be one of {', '.join(choices)}"
     if isinstance(value, float) and not math.isfinite(value):

@@ -23,6 +23,7 @@ from flowersweep.ensemble.members import Members
 from flowersweep.ensemble.rebuild import at_hand, build_ensemble, rebuild_member
 from flowersweep.errors import FlowersweepError, StudyError, TrialFailed
 from flowersweep.evaluation.calibration import final_scores
+from flowersweep.evaluation.divergence import unusable_logits
 from flowersweep.evaluation.ensemble import Pool
 from flowersweep.search.state import Study
 from flowersweep.search.work import TrialSteps
@@ -102,6 +103,9 @@ def end_pooled_trial(
     """Keep the logits of a pool as those of a trial, and end the trial with their scores."""
     logits = {part: pool.logits(logits) for part, logits in members.logits.items()}
     metrics = final_scores({part: logits[part] for part in members.labels}, members.labels)
+    for part, values in logits.items():
+        if fault := unusable_logits(part, values):
+            raise TrialFailed(fault)
     arrays = {part: pooled.astype("float16") for part, pooled in logits.items()}
     labels = {f"{part}_labels": labels for part, labels in members.labels.items()}
     value = metrics[study.config.sweep.objective]

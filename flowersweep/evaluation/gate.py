@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from flowersweep.evaluation.scores import Labels, Logits, Reals, macro_f1
@@ -20,6 +21,7 @@ from flowersweep.evaluation.statistics import macro_f1_of, resampled
 
 # the chance of one at most, over all comparisons on the same held-out images
 FALSE_CHAMPIONS = 0.05
+AT_ONCE = 4_000_000  # predictions of all shuffles that are scored together
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,24 @@ class Candidate:
     changes: int  # settings in which it differs from the default: of equals the simpler is chosen
     tune: Sequence[float]  # the objective by seed, (s,)
     holdout: Sequence[Logits]  # by seed: (n, K)
+
+
+@dataclass(frozen=True)
+class ChanceTest:
+    """Whether a candidate's macro F1 on holdout is better than that of its predictions for other
+    images.
+    """
+
+    value: float  # mean macro F1 of the candidate's seeds
+    chance: float  # the same against shuffled labels, on average
+    p: float  # the share of the shuffles that are as good; once it passes the level, no more drawn
+    level: float
+    comparison: int  # the how-manieth on these held-out images
+
+    @property
+    def better(self) -> bool:
+        """Whether luck alone would rarely do as well."""
+        return self.p <= self.level
 
 
 @dataclass(frozen=True)
@@ -86,6 +106,53 @@ def spent_alpha(comparison: int, total: float = FALSE_CHAMPIONS) -> float:
     if comparison < 1:
         raise ValueError(f"comparison {comparison}: comparisons count from 1")
     return total / (comparison * (comparison + 1))
+
+
+def compare_with_chance(
+    chosen: Sequence[Logits], labels: Labels, *, comparison: int = 1, seed: int = 0
+) -> ChanceTest:
+    """Test the mean macro F1 of a candidate's seeds by permutation: the labels (n,) are shuffled,
+    the predictions of ``chosen`` logits (n, K) stay.
+
+    The test is exact for any shares of the classes: a constant prediction scores the same for
+    every shuffle, so its p is 1. ``comparison`` is as in ``compare_with_champion``.
+    """
+    level, rng = spent_alpha(comparison), np.random.default_rng(seed)
+    predicted = np.stack([logits.argmax(axis=1) for logits in chosen])
+    values = _image_values(predicted, labels, chosen[0].shape[1])
+
+    def scores(truth: Labels) -> Reals:
+        right = truth[:, np.newaxis] == predicted
+        means: Reals = np.where(right, values, 0.0).sum(axis=2).mean(axis=1)
+        return means
+
+    value, total = float(scores(labels[np.newaxis])[0]), math.ceil(10 / level)
+    drawn, as_good, summed = 0, 0, 0.0
+    at_once = 16  # a guess is soon known
+    while drawn < total and as_good <= level * (total + 1):
+        shuffled = rng.permuted(np.tile(labels, (min(at_once, total - drawn), 1)), axis=1)
+        luck = scores(shuffled)
+        drawn, summed = drawn + len(luck), summed + float(luck.sum())
+        at_once = max(1, min(2 * at_once, AT_ONCE // predicted.size))
+        as_good += int(np.sum(luck >= value - 1e-12))  # rounding makes no difference
+    return ChanceTest(value, summed / drawn, (1 + as_good) / (1 + drawn), level, comparison)
+
+
+def _image_values(predicted: npt.NDArray[np.integer], labels: Labels, classes: int) -> Reals:
+    """Return what an image adds to the macro F1 if it is right, by seed, (s, n).
+
+    Shuffles change neither how often a class occurs nor how often it is predicted.
+    """
+    occurs = np.bincount(labels, minlength=classes)
+    both = np.stack([occurs + np.bincount(row, minlength=classes) for row in predicted])
+    shares = 2 / np.maximum(both, 1) / (both > 0).sum(axis=1, keepdims=True)
+    values: Reals = np.take_along_axis(shares, predicted, axis=1)
+    return values
+
+
+def spent_budget(comparisons: int, total: float = FALSE_CHAMPIONS) -> float:
+    """Return what so many comparisons on the same held-out images have spent of ``total``."""
+    return total * comparisons / (comparisons + 1)
 
 
 def compare_with_champion(
@@ -168,6 +235,6 @@ def _needed(
     )
 
 
-def to_dict(verdict: Verdict) -> dict[str, Any]:
+def to_dict(verdict: Verdict | ChanceTest) -> dict[str, Any]:
     """Return a verdict as plain data; what no number would settle is None."""
     return {name: value if math.isfinite(value) else None for name, value in vars(verdict).items()}

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from flowersweep.errors import ConfigError, TrialFailed
+from flowersweep.errors import ConfigError, StudyError, TrialFailed
 from flowersweep.execution.protocol import (
     Checkpoint,
     CheckpointReached,
@@ -67,7 +67,9 @@ class TrialRunner:
         number, before = self.spec.number, self._count()
         try:
             answer, reason = self._perform(task), None
-        except TrialFailed as failure:
+        # The study's own configuration was checked before: only the numbers of this trial do not
+        # go together.
+        except (TrialFailed, ConfigError) as failure:
             answer, reason = None, str(failure)
         except TrialPaused:
             self.emit(Paused(number))
@@ -94,18 +96,24 @@ class TrialRunner:
 
     def _start(self, task: StartTrial) -> int:
         spec = task.spec
-        if (
-            spec.fingerprint is not None
-            and (here := self.trainer.fingerprint(spec.config)) != spec.fingerprint
-        ):
-            raise ConfigError(
-                "images and weights must be the same wherever trials run: "
-                f"{spec.fingerprint} at the coordinator, {here} at a worker"
-            )
+        if spec.fingerprint is not None:
+            self._require_same(spec, spec.fingerprint)
         self.trainer.prepare(spec)  # may take minutes, which no checkpoint can save
         self.checkpoint = self.trainer.load(spec, task.checkpoint)
         self._saved, self._unsaved = time.monotonic(), False
         return self.checkpoint.epoch
+
+    def _require_same(self, spec: TrialSpec, fingerprint: str) -> None:
+        """Raise StudyError unless images and weights are those of the coordinator."""
+        try:
+            here = self.trainer.fingerprint(spec.config)
+        except ConfigError as error:
+            raise StudyError(f"a worker lacks what the coordinator has: {error}") from error
+        if here != fingerprint:
+            raise StudyError(
+                "images and weights must be the same wherever trials run: "
+                f"{fingerprint} at the coordinator, {here} at a worker"
+            )
 
     def _train(self, until: int) -> list[Epoch]:
         self._save_due()

@@ -8,12 +8,13 @@ is fast: see `LogicalOrder`.
 from __future__ import annotations
 
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any
 
+from flowersweep.errors import ConfigError
 from flowersweep.execution.logical_order import LogicalOrder
 from flowersweep.execution.protocol import (
     POLL_INTERVAL_S,
@@ -119,7 +120,8 @@ class Threads:
         """Do a task. One thread at a time makes what trials share, such as a program."""
         key = None
         if isinstance(task, TrainUntil | Evaluate):
-            key = self._trainer.compile_key(runner.spec.config), task
+            with suppress(ConfigError):  # the runner says which numbers do not go together
+                key = self._trainer.compile_key(runner.spec.config), task
         with ExitStack() as alone:
             if key not in self._warm:
                 alone.enter_context(self._first)

@@ -52,8 +52,11 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
         )
     if "promoted" in evidence:
         lines.append(_accuracy(evidence["promoted"]))
+    if "against_chance" in evidence:
+        lines.append(chance_sentence(evidence["against_chance"], images["holdout"]))
     if against is None:
-        return [*lines, "There was no champion to compare with."]
+        lines.append(evidence.get("no_champion", "There was no champion to compare with."))
+        return lines
     confidence = f"{100 * against['confidence']:.4g} % interval"
     gain = (
         f"{against['value']:+.4f} macro F1 ({confidence} {against['low']:+.4f} to "
@@ -66,6 +69,19 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
     lines.append(f"Against the champion on {images['holdout']} held-out images: {gain}; {parts}.")
     lines.append(uses_sentence(against["comparison"]))
     return [*lines, "The interval says better." if against["low"] > 0 else _unsettled(against)]
+
+
+def chance_sentence(test: Mapping[str, Any], images: int) -> str:
+    """Say whether a model is better than its predictions for shuffled images."""
+    says = (
+        "better than chance"
+        if test["p"] <= test["level"]
+        else "not better than chance, so it cannot be the champion"
+    )
+    return (
+        f"Macro F1 {test['value']:.4f} on {images} held-out images; with shuffled labels "
+        f"{test['chance']:.4f} on average (p {test['p']:.2g}, level {test['level']:.2g}): {says}."
+    )
 
 
 def uses_sentence(comparison: int) -> str:
@@ -81,7 +97,7 @@ def uses_sentence(comparison: int) -> str:
             "promotions together."
         )
     )
-    return f"This held-out half has been asked {count} whether a model beats the champion.{cost}"
+    return f"This held-out half has been asked {count} whether a model may be champion.{cost}"
 
 
 def html(evidence: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from flowersweep import signals
-from flowersweep.errors import TrialFailed
+from flowersweep.errors import ConfigError, TrialFailed
 from flowersweep.execution.protocol import (
     CheckpointReached,
     Message,
@@ -128,7 +128,8 @@ class TrialLoop:
             task = running.steps.send(answer)
         except StopIteration:
             self._on_trial_done(running)
-        except TrialFailed as failure:
+        # The numbers of this trial do not go together: the others do not need it.
+        except (TrialFailed, ConfigError) as failure:
             self._fail(running, str(failure))
         else:
             self.executor.submit(running.record.number, task)

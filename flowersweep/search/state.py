@@ -14,6 +14,7 @@ from typing import Any
 import optuna
 
 from flowersweep.config.schema import Config
+from flowersweep.errors import ConfigError
 from flowersweep.execution.protocol import Executor, Trainer
 from flowersweep.search import optuna_study
 from flowersweep.search.duplicates import replicate_seed, training_identity
@@ -150,14 +151,19 @@ class Study:
 
     def _replay_reports(self, record: TrialRecord, trial: optuna.Trial) -> None:
         """Report the journaled values to the pruner, so that it repeats its decisions."""
+        if not record.reports:
+            return
         last = self.trial_config(record).train.all_epochs
         for epoch, value in record.reports.items():
             record.pruned = self._should_prune(trial, epoch, value, last)
 
     def _resolve_duplicate(self, number: int, params: Params, state: HyperbandState) -> TrialAsked:
         """Return the event of a new trial, with the trial that it repeats and its seed, if any."""
-        settings = self.source.settings(params)
-        identity = training_identity(self.source, params, self.trainer)
+        try:
+            settings = self.source.settings(params)
+            identity = training_identity(self.source, params, self.trainer)
+        except ConfigError:  # these values do not go together: the trial will fail and say why
+            return TrialAsked(trial=number, params=params, settings={}, hyperband=dict(state))
         event = TrialAsked(
             trial=number, params=params, settings=settings, identity=identity, hyperband=dict(state)
         )

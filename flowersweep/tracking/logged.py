@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 import numpy as np
 import numpy.typing as npt
 
-from flowersweep.errors import TrackingError
-from flowersweep.tracking.store import require_local
+from flowersweep.errors import ModelGone, TrackingError
+from flowersweep.tracking.masking import masked_text
+from flowersweep.tracking.store import require_local, unreachable
 
 if TYPE_CHECKING:
     import keras
@@ -37,7 +42,8 @@ def log_model(
 ) -> ModelInfo:
     """Log ``model`` under ``run``, once: a second call returns the model of the first.
 
-    MLflow's pyfunc can load the logged model.
+    A model that an earlier command began to log, or whose files are gone, is written again under
+    its own id. MLflow's pyfunc can load the logged model.
 
     Args:
         run: Run id.
@@ -51,13 +57,16 @@ def log_model(
     """
     from mlflow.models import Model
 
-    logged = find_model(store, run)
-    if logged is not None:
-        folder = fetch(store, logged, "MLmodel")
-        return Model.load(str(folder)).get_model_info(logged)
-    draft = store.create_logged_model(
-        _experiment(store, run), name=NAME, source_run_id=run, model_type="image classification"
-    )
+    models = _models(store, run)
+    ready = next((entry for entry in models if str(entry.status) == "READY"), None)
+    with suppress(ModelGone):
+        if ready is not None:
+            return Model.load(str(fetch(store, ready, "MLmodel"))).get_model_info(ready)
+    draft = ready or next(iter(models), None)
+    if draft is None:
+        draft = store.create_logged_model(
+            _experiment(store, run), name=NAME, source_run_id=run, model_type="image classification"
+        )
     description = Model(
         run_id=run,
         model_id=draft.model_id,
@@ -81,24 +90,83 @@ def find_model(store: MlflowClient, run: str) -> LoggedModel | None:
     Raises:
         TrackingError: The store does not know the run.
     """
-    models = store.search_logged_models(
-        [_experiment(store, run)], filter_string=f"source_run_id = '{run}' and name = '{NAME}'"
-    )
-    ready = [model for model in models if str(model.status) == "READY"]
-    return min(ready, key=lambda model: model.creation_timestamp) if ready else None
+    ready = (model for model in _models(store, run) if str(model.status) == "READY")
+    return next(ready, None)
+
+
+def remove_unfinished(store: MlflowClient, runs: Collection[str]) -> None:
+    """Remove the models of a study's ``runs`` that a command began to log and did not finish."""
+    for run in [*runs][:1]:
+        for model in _search(store, run, f"name = '{NAME}'"):
+            if model.source_run_id in runs and str(model.status) != "READY":
+                store.finalize_logged_model(model.model_id, "FAILED")
+                store.delete_logged_model(model.model_id)
+                if (folder := local_path(model.artifact_location)) is not None:
+                    rmtree(folder, ignore_errors=True)
+
+
+def _models(store: MlflowClient, run: str) -> list[LoggedModel]:
+    """Return the models logged under a run, the oldest first."""
+    models = _search(store, run, f"source_run_id = '{run}' and name = '{NAME}'")
+    return sorted(models, key=lambda model: (model.creation_timestamp, model.model_id))
+
+
+def _search(store: MlflowClient, run: str, condition: str) -> list[LoggedModel]:
+    """Return the models of the run's experiment that meet a condition."""
+    experiments = [_experiment(store, run)]
+    matches: list[LoggedModel] = []
+    token: str | None = ""
+    while token is not None:
+        page = store.search_logged_models(
+            experiments, filter_string=condition, page_token=token or None
+        )
+        matches += page
+        token = page.token or None
+    return matches
 
 
 def fetch(store: MlflowClient, logged: LoggedModel, path: str, folder: str | None = None) -> Path:
-    """Return a local path of a logged model's file; download it into ``folder`` if necessary."""
+    """Return a local path of a logged model's file; download it into ``folder`` if necessary.
+
+    Raises:
+        ModelGone: The file is not there any more.
+        TrackingError: The store of the files does not answer.
+    """
     import mlflow.artifacts
+    from mlflow.exceptions import MlflowException
 
     location = f"{logged.artifact_location}/{path}"
     require_local(location, store.tracking_uri)
-    local = location.startswith(("file:", "/"))
-    return Path(
-        mlflow.artifacts.download_artifacts(
-            location, dst_path=None if local else folder, tracking_uri=store.tracking_uri
+    if (local := local_path(location)) is not None:
+        if not local.exists():
+            raise _gone(logged, location)
+        return local
+    try:
+        return Path(
+            mlflow.artifacts.download_artifacts(
+                location, dst_path=folder, tracking_uri=store.tracking_uri
+            )
         )
+    except (MlflowException, OSError) as error:
+        if (
+            getattr(error, "error_code", None) == "RESOURCE_DOES_NOT_EXIST"
+            or getattr(getattr(error, "response", None), "status_code", None) == 404
+        ):
+            raise _gone(logged, location) from error
+        raise unreachable(store.tracking_uri, error) from error
+
+
+def local_path(location: str) -> Path | None:
+    """Return the path of an artifact on this machine; None if it is elsewhere."""
+    if location.startswith("file:"):
+        return Path(url2pathname(urlparse(location).path))
+    return Path(location) if location.startswith("/") else None
+
+
+def _gone(logged: LoggedModel, location: str) -> ModelGone:
+    return ModelGone(
+        f"the files of the model {logged.model_id} are gone: there is no {masked_text(location)}. "
+        "Restore them from a copy, or name another model: version=N or run=ID"
     )
 
 
@@ -147,4 +215,7 @@ def _save(
 def _link(store: MlflowClient, run: str, model: str) -> None:
     from mlflow.entities import LoggedModelOutput
 
+    outputs = store.get_run(run).outputs
+    if outputs and model in {output.model_id for output in outputs.model_outputs}:
+        return
     store.log_outputs(run, [LoggedModelOutput(model, step=0)])

@@ -140,7 +140,8 @@ class MlflowSink:
             return
         # Clocks are sometimes set back, but by less than an hour.
         since = min(missing) - HOUR if self._cursor.offset else None
-        run_ids = runs.find(client, self._fold.study.experiment, self._fold.identity(), since)
+        study, identity = self._fold.study, self._fold.identity()
+        run_ids = runs.find(client, study.experiment, identity, since, deleted=True)
         self._cursor.runs = run_ids | self._cursor.runs
         self._looked = True
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import posixpath
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -31,7 +33,7 @@ STATUS = {
     "finished": "FINISHED",
     "interrupted": "KILLED",
 }
-LONGEST_TAG = 5000
+LONGEST_TAG, LONGEST_KEY = 5000, 250
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class MlflowProjection:
     def _copy_best(self, best: TrialRecord, now: int, change: RunUpdate) -> None:
         # Tags, not params: a resumed study may find a better trial, and params cannot change.
         change.tags |= {
-            f"flowersweep.best.{valid(name)}": _shown(name, value)
+            valid(f"flowersweep.best.{name}"): _shown(name, value)
             for name, value in best.params.items()
         }
         change.tags["flowersweep.best_trial"] = str(best.number)
@@ -192,8 +194,23 @@ class MlflowProjection:
 
 
 def valid(key: str) -> str:
-    """Return a valid MLflow key: all but letters, digits and ``_-. /:`` becomes ``_``."""
-    return re.sub(r"[^\w.\- /:]", "_", key)[:250]
+    """Return a name that MLflow takes for a param, metric or tag; other keys get other names.
+
+    A key that MLflow takes stays. In any other all but letters, digits and ``_- :`` becomes ``_``,
+    and a hash of the key follows.
+    """
+    path = posixpath.normpath(key)
+    if (
+        len(key) <= LONGEST_KEY
+        and re.fullmatch(r"[\w.\- /:]+", key)
+        and path == key
+        and not path.startswith(("/", ".."))
+        and path != "."
+    ):
+        return key
+    digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+    readable = re.sub(r"[^\w\- :]", "_", key)[: LONGEST_KEY - 9]
+    return f"{readable}-{digest}"
 
 
 def _shown(name: str, value: Any) -> str:

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile, ZipFile
 
 from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError, did_you_mean
+from flowersweep.evaluation.gate import FALSE_CHAMPIONS, spent_budget
 from flowersweep.tracking import runs
 from flowersweep.tracking.logged import fetch, find_model, log_model
 from flowersweep.tracking.masking import masked_text
@@ -21,16 +23,19 @@ if TYPE_CHECKING:
     import keras
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion as ModelVersion
 
 __all__ = [
     "attach",
     "count_comparison",
+    "find_run",
     "holder",
     "load",
     "log_model",
     "model_metadata",
+    "move_alias",
     "promote",
+    "register",
     "restore",
 ]
 
@@ -55,6 +60,23 @@ def promote(
     Raises:
         TrackingError: The study is unknown or has no best trial yet, or the run has no model.
     """
+    version = register(study, tracking, dir, run=run, evidence=evidence)
+    return move_alias(version, tracking, dir, alias=alias)
+
+
+def register(
+    study: str,
+    tracking: Tracking,
+    dir: Path,
+    *,
+    run: str | None = None,
+    evidence: Mapping[str, str] | None = None,
+) -> ModelVersion:
+    """Register the logged model of the study's best trial, or of ``run``, without an alias.
+
+    Raises:
+        TrackingError: As :func:`promote`.
+    """
     from mlflow.exceptions import MlflowException
 
     store = client(tracking, dir)
@@ -67,9 +89,45 @@ def promote(
                 "the sweep, run again, sends it there"
             )
         version = _version(store, tracking.registered_model, run_id, logged, study)
-        tags = evidence or {}
-        for key, value in tags.items():
+        for key, value in (evidence or {}).items():
             store.set_model_version_tag(version.name, version.version, key, value)
+        return store.get_model_version(version.name, version.version)
+    except MlflowException as error:
+        raise unreachable(address(tracking, dir), error) from error
+
+
+def move_alias(
+    version: ModelVersion,
+    tracking: Tracking,
+    dir: Path,
+    *,
+    alias: str = CHAMPION,
+    compared_with: str | None = None,
+) -> ModelVersion:
+    """Move an alias to a version and note why.
+
+    Args:
+        version: Where the alias goes.
+        tracking: Which store to use.
+        dir: Folder of the default store.
+        alias: What to move.
+        compared_with: The version that must still have the alias, "" for none; None: any.
+
+    Raises:
+        TrackingError: Somebody has moved the alias since.
+    """
+    from mlflow.exceptions import MlflowException
+
+    store = client(tracking, dir)
+    try:
+        holder = dict(store.get_registered_model(version.name).aliases).get(alias, "")
+        if compared_with is not None and str(holder) not in (compared_with, str(version.version)):
+            raise TrackingError(
+                f"the {alias} is version {holder or 'none'} by now, and this model was compared "
+                f"with {compared_with or 'none'}. Run the same command again: nothing is trained "
+                "twice"
+            )
+        tags = version.tags
         reason = tags.get("flowersweep.forced") or tags.get("flowersweep.claim") or "promoted"
         _move(store, version, alias, reason)
         return store.get_model_version(version.name, version.version)
@@ -98,12 +156,18 @@ def restore(
 
 def _move(store: MlflowClient, version: ModelVersion, alias: str, why: str) -> None:
     """Move an alias; record each change of version as a tag of the registered model."""
-    before = dict(store.get_registered_model(version.name).aliases).get(alias)
+    model = store.get_registered_model(version.name)
+    before, number = dict(model.aliases).get(alias), str(version.version)
     store.set_registered_model_alias(version.name, alias, version.version)
-    if str(before) != str(version.version):
-        when = datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ")
-        note = f"version {version.version} in place of {before or 'none'}: {masked_text(why)}"
-        store.set_registered_model_tag(version.name, f"flowersweep.{alias}.{when}", note[:5000])
+    moves = sorted(key for key in model.tags if key.startswith(f"flowersweep.{alias}."))
+    noted = bool(moves) and model.tags[moves[-1]].startswith(f"version {number} ")
+    if str(before) == number and noted:
+        return
+    # A command that is killed after the move leaves no note: the next one writes it.
+    place = "an unknown version" if str(before) == number else before or "none"
+    when = datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ")
+    note = f"version {number} in place of {place}: {masked_text(why)}"
+    store.set_registered_model_tag(version.name, f"flowersweep.{alias}.{when}", note[:5000])
 
 
 def holder(tracking: Tracking, dir: Path, alias: str = CHAMPION) -> ModelVersion | None:
@@ -128,12 +192,14 @@ def evidence_run(version: ModelVersion) -> str:
 
 
 def count_comparison(
-    tracking: Tracking, dir: Path, *, images: str, challenger: str, champion: str
+    tracking: Tracking, dir: Path, *, images: str, challenger: str, champion: str | None
 ) -> int:
-    """Record a comparison of a challenger with the champion and return its number.
+    """Record a comparison of a challenger with the champion, or with chance if there is none;
+    return its number.
 
     The count is per set of held-out ``images`` and starts at 1. Tags of the registered model hold
-    it, so all machines share one count. The same pair always has the same number.
+    it, so all machines share one count. The same pair always has the same number. Another tag says
+    how much of the error budget of these images is spent.
 
     Raises:
         TrackingError: The store does not answer.
@@ -141,14 +207,17 @@ def count_comparison(
     from mlflow.exceptions import MlflowException
 
     store, name = client(tracking, dir), tracking.registered_model
-    prefix, pair = f"flowersweep.comparison.{images}.", f"{challenger} with {champion}"
+    prefix, pair = f"flowersweep.comparison.{images}.", f"{challenger} with {champion or 'chance'}"
     try:
+        _create(store, name)
         pairs = _comparisons(store, name, prefix)
         if pair not in pairs:
             store.set_registered_model_tag(
                 name, prefix + datetime.now(UTC).strftime("%Y-%m-%dT%H.%M.%S.%fZ"), pair
             )
             pairs = _comparisons(store, name, prefix)
+            budget = f"{spent_budget(len(pairs)):.4f} of {FALSE_CHAMPIONS} spent"
+            store.set_registered_model_tag(name, f"flowersweep.error_budget.{images}", budget)
         return pairs.index(pair) + 1
     except MlflowException as error:
         raise unreachable(address(tracking, dir), error) from error
@@ -180,6 +249,20 @@ def attach(
         raise unreachable(address(tracking, dir), error) from error
 
 
+def find_run(
+    tracking: Tracking, dir: Path, *, alias: str | None = None, version: int | str | None = None
+) -> str:
+    """Return the run of an alias (default: ``champion``) or of a version.
+
+    Ask once and use the run from then on: an alias may move at any time.
+
+    Raises:
+        TrackingError: There is no such model; the message names the existing ones.
+    """
+    store = client(tracking, dir)
+    return str(_chosen(store, tracking.registered_model, alias, version).run_id)
+
+
 def load(
     tracking: Tracking,
     dir: Path,
@@ -202,7 +285,13 @@ def load(
     with TemporaryDirectory(prefix="flowersweep-") as folder:
         path = fetch(store, logged, "data/model.keras", folder)
         try:
+            ZipFile(path).close()  # Keras takes what is no archive for another format
             return keras.models.load_model(path, custom_objects=None, compile=False, safe_mode=True)
+        except (OSError, BadZipFile) as error:
+            raise TrackingError(
+                f"the file of the model {logged.model_id} cannot be read ({error}). Restore it "
+                "from a copy, or name another model"
+            ) from error
         except (ValueError, TypeError) as error:
             raise TrackingError(
                 f"the model {logged.model_id} needs code that is not Keras's own, so it is not "
@@ -235,6 +324,11 @@ def _best_run(store: MlflowClient, study: str) -> str:
     experiments = [experiment.experiment_id for experiment in store.search_experiments()]
     studies = runs.search(store, experiments, {"flowersweep.kind": "study"})
     matches = [parent for parent in studies if parent.data.tags["flowersweep.study"] == study]
+    if len(matches) > 1:
+        raise TrackingError(
+            f'MLflow has {len(matches)} studies "{study}", and the folder of none is here. Name '
+            "the run of the trial: run=ID"
+        )
     if not matches:
         hint = did_you_mean(
             study, {parent.data.tags["flowersweep.study"] for parent in studies}, "Studies"
@@ -259,13 +353,7 @@ def _version(
     store: MlflowClient, name: str, run: str, logged: LoggedModel, study: str
 ) -> ModelVersion:
     """Return the version that ``run`` has in the registered model; create it if there is none."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        store.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    _create(store, name)
     existing = [
         version
         for version in store.search_model_versions(f"name = '{name}' and run_id = '{run}'")
@@ -286,6 +374,17 @@ def _version(
     links.append({"name": name, "version": version.version})
     store.set_logged_model_tags(logged.model_id, {"mlflow.modelVersions": json.dumps(links)})
     return version
+
+
+def _create(store: MlflowClient, name: str) -> None:
+    """Create the registered model unless it exists."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        store.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def _find(

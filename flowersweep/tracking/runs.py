@@ -37,9 +37,17 @@ def exists(client: MlflowClient, run: str) -> bool:
 
 
 def search(
-    client: MlflowClient, experiments: list[str], tags: Mapping[str, str], more: str = ""
+    client: MlflowClient,
+    experiments: list[str],
+    tags: Mapping[str, str],
+    more: str = "",
+    *,
+    deleted: bool = False,
 ) -> list[Run]:
-    """Return all undeleted runs with these tags, the latest first."""
+    """Return all runs with these tags, the latest first; with ``deleted`` also deleted ones."""
+    from mlflow.entities import ViewType
+
+    view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
     clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()] + (
         [more] if more else []
     )
@@ -47,7 +55,11 @@ def search(
     token: str | None = ""
     while experiments and token is not None:
         page = client.search_runs(
-            experiments, " and ".join(clauses), max_results=RUNS_A_PAGE, page_token=token or None
+            experiments,
+            " and ".join(clauses),
+            run_view_type=view,
+            max_results=RUNS_A_PAGE,
+            page_token=token or None,
         )
         matches += page
         token = page.token or None
@@ -55,21 +67,27 @@ def search(
 
 
 def find(
-    client: MlflowClient, experiment: str, identity: Mapping[str, str], since: int | None = None
+    client: MlflowClient,
+    experiment: str,
+    identity: Mapping[str, str],
+    since: int | None = None,
+    *,
+    deleted: bool = False,
 ) -> dict[int | None, str]:
-    """Return run ids by trial (None: the study's own), of runs started since ``since`` ms."""
+    """Return run ids by trial (None: the study's own), of runs started since ``since`` ms.
+
+    With ``deleted`` a trial whose run was deleted in MLflow has that run: it is not made again.
+    """
     entry = client.get_experiment_by_name(experiment)
     if entry is None:
         return {}
     condition = "" if since is None else f"attributes.start_time >= {since}"
-    matches = search(client, [entry.experiment_id], identity, condition)
-    ids = [(run.data.tags.get("flowersweep.trial"), run.info.run_id) for run in matches]
-    # Sorted, so that every process picks the same of two runs of one trial. A second run appears
-    # if a machine lost its connection between creating a run and noting it.
-    return {
-        None if trial is None else int(trial): run
-        for trial, run in sorted(ids, key=str, reverse=True)
-    }
+    matches = search(client, [entry.experiment_id], identity, condition, deleted=deleted)
+    # Sorted, so that every process picks the same of two runs of one trial, and no deleted one. A
+    # second run appears if a machine lost its connection between creating a run and noting it.
+    matches.sort(key=lambda run: (run.info.lifecycle_stage == "deleted", run.info.run_id))
+    numbered = [(run.data.tags.get("flowersweep.trial"), run.info.run_id) for run in matches]
+    return {None if trial is None else int(trial): run for trial, run in reversed(numbered)}
 
 
 def create(

@@ -75,6 +75,7 @@ class Shipper:
         self._gave_up = self._ended = False
         self._troubles: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
+        self._waited_for = False  # the thread has the priority of whoever waits for it
 
     def __enter__(self) -> Shipper:
         self._thread.start()
@@ -121,6 +122,7 @@ class Shipper:
             # The next attempt counts: the current one may have read the journal too early.
             target, earlier_failures = self._attempts + 1, self._failures
             self._drains += 1
+            self._hurry()
             self._news.notify_all()
             try:
                 if (
@@ -146,20 +148,38 @@ class Shipper:
             )
         return done
 
-    def _run(self) -> None:
+    def _hurry(self) -> None:
+        """Go on in a thread of normal priority: nothing trains while the command waits.
+
+        A user may lower the priority of a thread, but not raise it again.
+        """
+        if not self._waited_for and self._thread.is_alive():
+            self._waited_for = True
+            self._thread = threading.Thread(
+                target=self._run, args=(self._thread,), name="shipper", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self, predecessor: threading.Thread | None = None) -> None:
         pause = 0.0
-        if sys.platform == "linux":  # only on Linux a thread has its own priority
+        if predecessor is not None:
+            predecessor.join()
+        elif sys.platform == "linux":  # only on Linux a thread has its own priority
             me = threading.get_native_id()
             priority = max(NICE, os.getpriority(os.PRIO_PROCESS, me))
             os.setpriority(os.PRIO_PROCESS, me, priority)
         try:
-            while self._wait(pause):
+            while self._wait(pause) and not self._replaced():
                 pause = 0.0 if self._ship() else min(max(1.0, 2 * pause), LONGEST_PAUSE)
         finally:
-            with self._news:
-                self._ended = True
-                self._news.notify_all()
-            self._way.close()
+            if not self._replaced():
+                with self._news:
+                    self._ended = True
+                    self._news.notify_all()
+                self._way.close()
+
+    def _replaced(self) -> bool:
+        return self._thread is not threading.current_thread()
 
     def _wait(self, pause: float) -> bool:
         """Wait for news, or for the pause after a failure to end; return False to stop."""
@@ -182,6 +202,8 @@ class Shipper:
         try:
             shipped = self._way.step()
             while shipped and (shipped >= BACKLOG or self._urgent()) and not self._stopping:
+                if self._replaced():
+                    return True
                 shipped = self._way.step()
         # Any exception: training continues and the journal keeps the events.
         except Exception as error:

@@ -6,8 +6,12 @@ import fcntl
 import logging
 import os
 import re
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlparse
 
 from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
@@ -32,6 +36,23 @@ QUIET = {
 }
 
 
+# Variables of MLflow's that have no effect here, and why.
+UNUSED = {
+    "MLFLOW_EXPERIMENT_ID": "an experiment is chosen by its name, MLFLOW_EXPERIMENT_NAME",
+    "MLFLOW_REGISTRY_URI": "models are registered in the store of the runs, tracking.uri",
+}
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+PLACE = "flowersweep.artifacts"  # tag of an experiment: where the files of our database were
+# The columns of MLflow's tables that hold addresses of files.
+ADDRESSES = (
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
+
+
 def quiet() -> None:
     """Keep MLflow silent, offline and away from pickles.
 
@@ -45,8 +66,84 @@ def quiet() -> None:
 
 
 def address(tracking: Tracking, dir: Path) -> str:
-    """Return the tracking URI: the configured one, or the database ``mlflow.db`` in ``dir``."""
-    return tracking.uri or f"sqlite:///{dir.resolve()}/mlflow.db"
+    """Return the tracking URI: the configured one, that of the environment, or our own database."""
+    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or _own(dir)
+
+
+def _own(dir: Path) -> str:
+    """Return the address of the database ``mlflow.db`` in ``dir``."""
+    return f"sqlite:///{dir.resolve()}/mlflow.db"
+
+
+def require_address(tracking: Tracking, dir: Path) -> None:
+    """Check the address of the store without a connection; name variables that are not used.
+
+    Raises:
+        TrackingError: No store could ever answer at this address.
+    """
+    for name, why in UNUSED.items():
+        if os.environ.get(name):
+            log.warning("%s is not used: %s", name, why)
+    uri = address(tracking, dir)
+    fault = None if uri == _own(dir) else _fault(uri)
+    if fault:
+        key = "tracking.uri" if tracking.uri else "MLFLOW_TRACKING_URI"
+        raise TrackingError(
+            f"{key}={masked_text(uri)}: {fault}. Use http://HOST:PORT, sqlite:////PATH/mlflow.db "
+            "or postgresql+psycopg://USER@HOST/DATABASE"
+        )
+
+
+def _fault(uri: str) -> str | None:
+    """Say why no store can have this address; None if one can."""
+    if remote(uri):
+        try:
+            parts = urlparse(uri)
+            return None if parts.hostname and parts.port != 0 else "a server needs a host"
+        except ValueError:
+            return "the port is no number"
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+        if url.get_backend_name() not in DATABASES:
+            return f"MLflow knows no database {url.get_backend_name()}"
+        url.get_dialect().import_dbapi()
+    except ArgumentError:  # also: no such dialect
+        return "it is neither a server nor a database"
+    except ImportError as error:
+        return f"the driver is not installed ({error})"
+    if url.get_backend_name() == "sqlite":
+        file = Path(url.database or "")
+        if not url.database or file.is_dir():
+            return "a database needs a file"
+        if not os.access(file.parent, os.W_OK):
+            return f"{file.parent} is no folder that can be written"
+    return None
+
+
+def experiment_name(default: str | None) -> str | None:
+    """Return the experiment of a new study: that of the environment, or ``default``."""
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or default
+
+
+@contextmanager
+def answering(uri: str) -> Iterator[None]:
+    """Raise TrackingError for what the store, or the disk of its files, refuses."""
+    quiet()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise unreachable(uri, error) from error
+    except OSError as error:
+        if error.filename is None and error.errno is None:  # of a server
+            raise unreachable(uri, error) from error
+        raise TrackingError(
+            f"cannot write for MLflow: {error}. Make room and run the same command again"
+        ) from error
 
 
 def remote(uri: str) -> bool:
@@ -66,7 +163,7 @@ def unreachable(uri: str, error: Exception) -> TrackingError:
         return TrackingError(f"the MLflow store at {masked_text(uri)} refuses: {reason}")
     return TrackingError(
         f"the MLflow store at {masked_text(uri)} does not answer ({reason}). Start it, or set "
-        "tracking.uri (null: a database in mlruns/)"
+        "tracking.uri"
     )
 
 
@@ -93,6 +190,7 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
     from sqlalchemy.exc import SQLAlchemyError
 
     uri = address(tracking, dir)
+    require_address(tracking, dir)
     if remote(uri):
         return MlflowClient(uri, registry_uri=uri)
     dir.mkdir(parents=True, exist_ok=True)
@@ -101,12 +199,14 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
         # and all but one would fail.
         with (dir / "mlflow.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not tracking.uri and not (dir / "mlflow.db").exists():
-                _make_database(dir / "mlflow.db")
-            if tracking.uri:
+            if uri != _own(dir):
                 _knock(uri)
+            elif (dir / "mlflow.db").exists():
+                _relocate(dir)
+            else:
+                _make_database(dir / "mlflow.db")
             return MlflowClient(uri, registry_uri=uri)
-    except (MlflowException, SQLAlchemyError, OSError, ImportError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
         raise unreachable(uri, error) from error
 
 
@@ -117,6 +217,32 @@ def _knock(uri: str) -> None:
     engine = create_engine(uri)
     engine.connect().close()
     engine.dispose()
+
+
+def _relocate(dir: Path) -> None:
+    """Make our own database name the files beside it, after the folder was moved or copied.
+
+    MLflow stores absolute addresses. Only those of experiments that we created are changed.
+    """
+    here = _artifacts(dir)
+    with closing(sqlite3.connect(dir / "mlflow.db", timeout=20)) as database, database:
+        rows = database.execute(
+            "SELECT DISTINCT value FROM experiment_tags WHERE key = ? AND value != ?", (PLACE, here)
+        ).fetchall()
+        for (old,) in rows:
+            log.warning("the folder was moved: MLflow's files are in %s now", dir / "artifacts")
+            for table, column in ADDRESSES:
+                database.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (here, len(old) + 1, len(old) + 1, f"{old}/"),
+                )
+        database.execute("UPDATE experiment_tags SET value = ? WHERE key = ?", (here, PLACE))
+
+
+def _artifacts(dir: Path) -> str:
+    """Return the address of the folder with the files of our own database."""
+    return (dir.resolve() / "artifacts").as_uri()
 
 
 def _make_database(path: Path) -> None:
@@ -147,12 +273,14 @@ def experiment(store: MlflowClient, name: str, dir: Path) -> str:
     entry = store.get_experiment_by_name(name)
     if entry is None:
         folder = dir.resolve() / "artifacts" / re.sub(r"[^\w.-]+", "-", name)
+        # With this kind MLflow's pages open on training runs.
+        tags = {"mlflow.experimentKind": "custom_model_development"}
+        if store.tracking_uri == _own(dir):
+            tags[PLACE] = _artifacts(dir)
         try:
-            # With this kind MLflow's pages open on training runs.
-            kind = {"mlflow.experimentKind": "custom_model_development"}
             return str(
                 store.create_experiment(
-                    name, None if remote(store.tracking_uri) else folder.as_uri(), kind
+                    name, None if remote(store.tracking_uri) else folder.as_uri(), tags
                 )
             )
         except MlflowException as error:

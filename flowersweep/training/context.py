@@ -18,6 +18,7 @@ from flowersweep.config.batches import global_batch, steps_of_epoch
 from flowersweep.config.schema import Data, Experiment
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.dataset import Dataset, open_dataset
+from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime
 from flowersweep.training import schedules
@@ -196,9 +197,7 @@ class TrainingContext:
                 if config.augment.get("_target_")
                 else None
             )
-            optimizer = resolve(config.optimizer, "optimizer", self.trusted)(
-                **arguments(config.optimizer)
-            )
+            optimizer = make_optimizer(config, self.trusted)
             self._stages[key] = kind(
                 shared,
                 StepComponents(
@@ -238,6 +237,14 @@ def _static(config: Experiment) -> dict[str, Any]:
         "accumulate": train.gradient_accumulation_steps,
         "batch_statistics": train.batch_statistics,
     }
+
+
+def make_optimizer(config: Experiment, trusted: Sequence[str]) -> Any:
+    """Return the optimizer. Raises ConfigError if it refuses its arguments."""
+    try:
+        return resolve(config.optimizer, "optimizer", trusted)(**arguments(config.optimizer))
+    except ValueError as error:
+        raise ConfigError(f"optimizer: {error}") from error
 
 
 def make_loss(config: Experiment, dataset: Dataset, trusted: Sequence[str]) -> Callable[..., Any]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flowersweep.errors import TrialFailed
+from flowersweep.errors import ConfigError, TrialFailed
 from flowersweep.runtime import Runtime
 from flowersweep.space.space import Space
 from flowersweep.training import trial
@@ -49,7 +49,8 @@ def run_follower(space: Space, context: TrainingContext) -> None:
             return
         config = space.config(params)
         config = config if seed is None else replace(config, seed=seed)
-        with contextlib.suppress(TrialFailed):  # host 0 has it too, and tells it
+        # host 0 has it too, and tells it
+        with contextlib.suppress(TrialFailed, ConfigError):
             if what == SHARE:
                 context.precompute_features(config)
             elif what == LOAD:

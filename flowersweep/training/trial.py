@@ -17,6 +17,11 @@ from flowersweep.config.schema import SCALING, Experiment
 from flowersweep.config.targets import arguments
 from flowersweep.errors import TrialFailed
 from flowersweep.evaluation.calibration import final_scores, score_part, temperature
+from flowersweep.evaluation.divergence import (
+    absurd_scores,
+    constant_prediction,
+    unusable_logits,
+)
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.study.events import Epoch, Metrics
 from flowersweep.training.checkpoint import Checkpoint
@@ -50,8 +55,7 @@ def advance(
 
     A pure function of its arguments: advanced again, in this process or another, it returns the
     same numbers. ``keep`` receives every checkpoint on the way that the segment can be gone on
-    from. Raises TrialFailed if a loss or a score is not finite, or the memory of the device is not
-    enough.
+    from. Raises TrialFailed if the training diverges, or the memory of the device is not enough.
     """
     state, losses, done = checkpoint.state, checkpoint.losses, [*checkpoint.done]
     batch = context.batch(config)
@@ -71,7 +75,7 @@ def advance(
                 "train/loss": loss,
                 **score_part("tune", logits, labels, temperature(logits, labels)),
             }
-            _require_finite(metrics, epoch + 1)
+            _require_sound(absurd_scores(metrics) or unusable_logits("tune", logits), epoch + 1)
             done.append(Epoch(epoch + 1, time.time(), metrics))
             losses = ()
     except jax.errors.JaxRuntimeError as error:
@@ -93,6 +97,8 @@ def _checkpoint_midway(
 def finish(config: Experiment, checkpoint: Checkpoint, context: TrainingContext) -> Result:
     """Score a trained trial on tune and on the held-out holdout; return that with the logits of
     every part.
+
+    Raises TrialFailed if the training has diverged.
     """
     assert checkpoint.state is not None
     dataset = context.dataset(config.data)
@@ -100,9 +106,14 @@ def finish(config: Experiment, checkpoint: Checkpoint, context: TrainingContext)
     logits = {part: stage.logits(checkpoint.state, part) for part in part_names(dataset)}
     labels = {part: part_labels(context, config, part) for part in ("tune", "holdout")}
     metrics = final_scores(logits, labels)
+    faults = (
+        absurd_scores(metrics),
+        *(unusable_logits(part, values) for part, values in logits.items()),
+        constant_prediction({part: logits[part] for part in labels}, metrics),
+    )
+    _require_sound(next(filter(None, faults), None), checkpoint.epoch)
     if config.data.train_on == "all":  # it has seen the holdout: no score of it is evidence
         metrics = {name: value for name, value in metrics.items() if "holdout/" not in name}
-    _require_finite(metrics, checkpoint.epoch)
     return Result(metrics, logits, labels)
 
 
@@ -187,10 +198,6 @@ def part_labels(context: TrainingContext, config: Experiment, part: str) -> np.n
     return chosen
 
 
-def _require_finite(metrics: Metrics, epoch: int) -> None:
-    broken = {name: value for name, value in metrics.items() if not np.isfinite(value)}
-    if broken:
-        raise TrialFailed(
-            f"{', '.join(f'{name} is {value}' for name, value in broken.items())} after "
-            f"epoch {epoch}"
-        )
+def _require_sound(fault: str | None, epoch: int) -> None:
+    if fault:
+        raise TrialFailed(f"{fault} after epoch {epoch}")

@@ -14,15 +14,16 @@ from flowersweep.config.schema import Config
 from flowersweep.data.pipeline import read_images
 from flowersweep.ensemble.members import Members
 from flowersweep.ensemble.pooling import build_best_model
+from flowersweep.errors import TrackingError
 from flowersweep.search.compatibility import study_folder
 from flowersweep.search.state import Study
 from flowersweep.study.events import ModelLogged
 from flowersweep.study.journal import read_events
 from flowersweep.study.records import StudyRecord
+from flowersweep.tracking.logged import log_model, remove_unfinished
 from flowersweep.tracking.masking import MASK, masked, masked_text
-from flowersweep.tracking.registry import log_model
 from flowersweep.tracking.shipper import run_ids
-from flowersweep.tracking.store import address, client
+from flowersweep.tracking.store import address, answering, client
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.multihost import SHARE, broadcast_command
@@ -32,7 +33,17 @@ log = logging.getLogger(__name__)
 
 
 def log_best(study: Study, context: TrainingContext, members: Members | None) -> None:
-    """Log the model of the best trial to its MLflow run, once."""
+    """Log the model of the best trial to its MLflow run, once.
+
+    The study is whole without it, so what goes wrong is a warning: the same command tries again.
+    """
+    try:
+        _log_best(study, context, members)
+    except TrackingError as error:
+        log.warning("no model was logged: %s. The same command tries again", error)
+
+
+def _log_best(study: Study, context: TrainingContext, members: Members | None) -> None:
     best = study.best
     if best is None:
         return
@@ -68,13 +79,22 @@ def log_network(config: Config, trial: int, model: Any, context: TrainingContext
     dataset = context.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], model.input_shape[1:3])
     journal = study_folder(config) / "journal.jsonl"
-    run = run_ids(journal, config.tracking, Path(config.dir)).trials[trial]
     words = StudyRecord(read_events(journal, most=1)[0]).started.overrides
+    runs = run_ids(journal, config.tracking, Path(config.dir)).trials
+    run = runs.pop(trial, None)
+    if run is None:
+        raise TrackingError(
+            f"the run of trial {trial} of the study {config.study} is not in MLflow. If it was "
+            "deleted, restore it"
+        )
     facts = {
         "classes": list(dataset.classes),
         "data": masked(without_variables(asdict(config.data), words, MASK)),
         "study": config.study,
         "trial": trial,
     }
-    log_model(run, model, example, client(config.tracking, Path(config.dir)), facts=facts)
+    store = client(config.tracking, Path(config.dir))
+    with answering(store.tracking_uri):
+        log_model(run, model, example, store, facts=facts)
+        remove_unfinished(store, runs.values())
     return run

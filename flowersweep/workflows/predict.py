@@ -54,11 +54,13 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
             f"version={config.version} names a model, and so does "
             f"{'alias' if config.alias else 'run'}: leave one of them out"
         )
-    dir, alias = Path(config.dir), config.alias if config.run is None else None
-    model = load_predictor(config, alias=alias, version=config.version, run=config.run)
-    facts = registry.model_metadata(
-        config.tracking, dir, alias=alias, version=config.version, run=config.run
+    dir = Path(config.dir)
+    # once: somebody may move the alias meanwhile
+    run = config.run or registry.find_run(
+        config.tracking, dir, alias=config.alias, version=config.version
     )
+    model = load_predictor(config, run)
+    facts = registry.model_metadata(config.tracking, dir, run=run)
     images = recorded_or_named(overrides, config.data, Data(**facts["data"]))
     height, width = model.input_shape[1:3]
     dataset = open_dataset(images, dir / "cache", trusted=tuple(config.trusted_modules))
@@ -80,15 +82,13 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     return Submission(path, len(split), changed)
 
 
-def load_predictor(
-    config: Config, *, alias: str | None = None, version: int | None = None, run: str | None = None
-) -> Any:
-    """Return a registered model or that of a run, as fast as this machine can run it.
+def load_predictor(config: Config, run: str) -> Any:
+    """Return the model of a run, as fast as this machine can run it.
 
     Raises TrackingError if there is none.
     """
     runtime = start(Path(config.dir) / "cache" / "compiled")
-    model = registry.load(config.tracking, Path(config.dir), alias=alias, version=version, run=run)
+    model = registry.load(config.tracking, Path(config.dir), run=run)
     return lower_for_cpu(model) if runtime.platform == "cpu" else model
 
 
@@ -102,17 +102,14 @@ class HoldoutPrediction(NamedTuple):
     images: str
 
 
-def predict_holdout(
-    config: Config, *, alias: str | None = None, run: str | None = None
-) -> HoldoutPrediction:
-    """Return what a registered model, or that of a run, predicts on the holdout of the configured
-    images.
+def predict_holdout(config: Config, run: str) -> HoldoutPrediction:
+    """Return what the model of a run predicts on the holdout of the configured images.
 
     Raises TrackingError if there is no such model, and DataError if the images do not fit it.
     """
-    model, dir = load_predictor(config, alias=alias, run=run), Path(config.dir)
+    model, dir = load_predictor(config, run), Path(config.dir)
     dataset = open_dataset(config.data, dir / "cache", trusted=tuple(config.trusted_modules))
-    facts = registry.model_metadata(config.tracking, dir, alias=alias, run=run)
+    facts = registry.model_metadata(config.tracking, dir, run=run)
     if facts["data"].get("train_on") == "all":
         raise DataError(
             "this model was trained on all labelled images, so none is held out to compare it on: "
@@ -123,9 +120,16 @@ def predict_holdout(
     assert split.labels is not None
     batches = padded(split, size, BATCH, dataset.holdout)
     logits = np.concatenate([np.asarray(model.predict_on_batch(images)) for images in batches])
-    # of the same images another split seed holds out others
-    images = f"{dataset.digest[:16]}.{config.data.split_seed}"
-    return HoldoutPrediction(logits[: len(dataset.holdout)], split.labels[dataset.holdout], images)
+    return HoldoutPrediction(
+        logits[: len(dataset.holdout)],
+        split.labels[dataset.holdout],
+        holdout_name(dataset, config),
+    )
+
+
+def holdout_name(dataset: Dataset, config: Config) -> str:
+    """Return a name of the held-out images: another split seed holds out others."""
+    return f"{dataset.digest[:16]}.{config.data.split_seed}"
 
 
 def labels(model: Any, batches: Iterator[np.ndarray], count: int) -> Iterator[tuple[int, int]]:

@@ -24,11 +24,12 @@ from flowersweep.config.paths import Settings, differences_from
 from flowersweep.config.said import USUAL
 from flowersweep.config.schema import COMMAND, TRAINED, Config, Experiment
 from flowersweep.config.validation import uses_workers
-from flowersweep.errors import StudyError
+from flowersweep.errors import StudyError, TrackingError
 from flowersweep.evaluation.gate import (
     Candidate,
     Verdict,
     compare_with_champion,
+    compare_with_chance,
     select_one_se,
     to_dict,
 )
@@ -46,6 +47,7 @@ from flowersweep.study.claim import describe_best
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.objectives import direction, objective_names, rank_key
 from flowersweep.study.records import StudyRecord, TrialRecord, ranked_records, read_study
+from flowersweep.tracking.shipper import run_ids
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
@@ -64,16 +66,19 @@ class CountComparison(Protocol):
     """Note a comparison before it is made; return its number on these held-out images, from 1."""
 
     def __call__(self, *, challenger: str) -> int:
-        """``challenger``: what is compared with the champion."""
+        """``challenger``: what is compared with the opponent."""
 
 
 @dataclass(frozen=True)
 class Opponent:
-    """The champion that a candidate is compared with, on one configuration's held-out images."""
+    """What a candidate is compared with on one configuration's held-out images: the champion, or
+    chance alone if there is none.
+    """
 
-    run: str
-    logits: np.ndarray  # (n, K) on holdout
+    run: str | None
+    logits: np.ndarray | None  # (n, K) on holdout
     count_comparison: CountComparison
+    note: str | None = None  # why there is none, although the registry has a champion
 
 
 Champion = Callable[[Config], Opponent]
@@ -163,7 +168,7 @@ class Retrained(Protocol):
 class Decision:
     """What the gate says, and the evidence for it."""
 
-    better: bool  # than the champion; the first model ever needs not be
+    better: bool  # than chance, and than the champion if there is one
     run: str  # the MLflow run of the chosen model
     candidate: str
     verdict: Verdict | None  # None without a champion
@@ -387,6 +392,27 @@ def load_study(config: Config) -> StudyRecord:
     return study
 
 
+def best_run(config: Config) -> str | None:
+    """Return the MLflow run of a study's best trial by its journal; None if that is not here.
+
+    Not by the study's name: another study of that name may be in the same store.
+
+    Raises StudyError or TrackingError if there is no such trial, or no run of it.
+    """
+    folder = study_folder(config)
+    if not read_study(folder):
+        return None
+    best = load_study(config).best
+    runs = run_ids(folder / "journal.jsonl", config.tracking, Path(config.dir)).trials
+    if best is None or best.number not in runs:
+        number = "the best trial" if best is None else f"trial {best.number}"
+        raise TrackingError(
+            f"MLflow has no run of {number} of the study {config.study}. Send it: sync "
+            f"study={config.study}. If its run was deleted, restore it"
+        )
+    return runs[best.number]
+
+
 def promotion_evidence(config: Config) -> dict[str, str]:
     """Return what may be said of a study's best trial, from its journal; nothing if the journal is
     not here.
@@ -421,8 +447,8 @@ def decide(
     against: Opponent | None,
     known: dict[str, Any],
 ) -> Decision:
-    """Choose a candidate on tune, compare it with the champion on holdout, and log the model of its
-    best seed.
+    """Choose a candidate on tune, compare it with chance and the champion on holdout, and log the
+    model of its best seed.
     """
     folder, maximize = study_folder(config), direction(config.sweep.objective) == "maximize"
     by_name = {
@@ -449,14 +475,15 @@ def decide(
         points.build_model(best, folder, context),
         context,
     )
-    verdict = None
-    if against is not None:
+    verdict, opposed, comparison = None, against.logits if against else None, 1
+    if against is not None and run != against.run:  # itself is no challenger
         challenger = f"run {run}, of {len(trials)} trainings"
-        # itself is no challenger
-        comparison = 1 if run == against.run else against.count_comparison(challenger=challenger)
+        comparison = against.count_comparison(challenger=challenger)
+    chance = compare_with_chance(chosen.holdout, labels, comparison=comparison)
+    if opposed is not None:
         seeds = [each.holdout for each in candidates]
         verdict = compare_with_champion(
-            chosen.holdout, against.logits, labels, seeds, comparison=comparison
+            chosen.holdout, opposed, labels, seeds, comparison=comparison
         )
     evidence = {
         **known,
@@ -472,13 +499,16 @@ def decide(
         "images": {"tune": len(logits[chosen.name][0]["tune_labels"]), "holdout": len(labels)},
         "promoted": _promoted(
             logits[chosen.name][complete[chosen.name].index(best)],
-            None if against is None else against.logits,
+            opposed,
         ),
+        "against_chance": {"metric": "holdout/macro_f1", **to_dict(chance)},
+        **({"no_champion": against.note} if against and against.note else {}),
         "against_champion": None
         if verdict is None
         else {"metric": "holdout/macro_f1", **to_dict(verdict)},
     }
-    return Decision(verdict is None or verdict.better, run, chosen.name, verdict, evidence)
+    better = chance.better and (verdict is None or verdict.better)
+    return Decision(better, run, chosen.name, verdict, evidence)
 
 
 def _context(config: Config) -> TrainingContext:

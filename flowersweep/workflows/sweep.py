@@ -43,6 +43,7 @@ from flowersweep.study.events import StudyStopped
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_diff
+from flowersweep.tracking.store import experiment_name, require_address
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
 from flowersweep.training.image_trainer import ImageTrainer
@@ -85,7 +86,8 @@ def run_sweep(
     """Run a sweep, or resume it; the same command twice does nothing the second time.
 
     Args:
-        experiment: MLflow's folder of runs; None: named after the study.
+        experiment: MLflow's folder of runs; None: named after the study. The variable
+            MLFLOW_EXPERIMENT_NAME wins.
         features: Called while features are computed.
         watch: Called when there is something new of a trial.
 
@@ -104,7 +106,7 @@ def run_sweep(
         overrides,
         space,
         work,
-        experiment=experiment,
+        experiment=experiment_name(experiment),
         members=members,
         features=features,
         watch=watch,
@@ -131,6 +133,8 @@ def run_study(
         members: The trained trials that are pooled, for a study of an ensemble.
     """
     _require_trials(config, source)
+    if config.tracking.enabled:
+        require_address(config.tracking, Path(config.dir))
     with contextlib.ExitStack() as open_:
         journal = open_.enter_context(Journal(study_folder(config) / "journal.jsonl"))
         pool, runtime = start_workers(config, journal, open_, trains=members is None)

@@ -86,6 +86,10 @@ MISTAKES = {
         ["/proc/nothing", "dir=PATH"],
     ),
     "promote without a study": (["promote"], ["study=NAME"]),
+    "promote into a name that MLflow refuses": (
+        ["promote", "study=quick", "tracking.registered_model=team/flowers"],
+        ["tracking.registered_model='team/flowers'", "without / and :"],
+    ),
     "promote an unknown study": (["promote", "study=smothing"], ["smothing"]),
 }
 

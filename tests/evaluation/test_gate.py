@@ -12,9 +12,11 @@ import pytest
 from flowersweep.evaluation.gate import (
     Candidate,
     compare_with_champion,
+    compare_with_chance,
     pooled_variance,
     select_one_se,
     spent_alpha,
+    spent_budget,
 )
 from flowersweep.evaluation.scores import macro_f1
 
@@ -96,8 +98,70 @@ def test_of_twenty_promotions_on_the_same_images_luck_passes_in_at_most_one_of_t
 def test_the_levels_of_all_comparisons_are_five_percent_together() -> None:
     assert spent_alpha(1) == 0.025
     assert sum(spent_alpha(k) for k in range(1, 10_000)) == pytest.approx(0.05, rel=1e-3)
+    assert spent_budget(7) == pytest.approx(sum(spent_alpha(k) for k in range(1, 8)))
     with pytest.raises(ValueError, match="count from 1"):
         spent_alpha(0)
+
+
+def test_of_twenty_promotions_of_candidates_with_seeds_luck_passes_in_one_of_twenty_cases() -> None:
+    """Each promotion chooses among two equal candidates of two seeds; who wins is the champion."""
+
+    def any_wrong(chance: np.random.Generator) -> bool:
+        tune, holdout = chance.normal(size=IMAGES), chance.normal(size=IMAGES)
+        champion = trained(chance, holdout, 1.5, 0.1)
+        for comparison in range(1, 21):
+            candidates = []
+            for name in ("a", "b"):
+                own = 1.5 + 0.1 * chance.normal(size=2)
+                scores = [macro_f1(trained(chance, tune, s, 0.0), LABELS, CLASSES) for s in own]
+                logits = [trained(chance, holdout, skill, 0.0) for skill in own]
+                candidates.append(Candidate(name, 1, scores, logits))
+            chosen = candidates[select_one_se(candidates, maximize=True)]
+            seeds = [each.holdout for each in candidates]
+            if compare_with_champion(
+                chosen.holdout, champion, LABELS, seeds, comparison=comparison, samples=60
+            ).better:
+                return True
+        return False
+
+    runs = 40
+    assert sum(any_wrong(np.random.default_rng(run)) for run in range(runs)) / runs <= 0.05
+
+
+def guesses(chance: np.random.Generator, labels: np.ndarray) -> np.ndarray:
+    return chance.normal(size=(len(labels), CLASSES))
+
+
+def test_of_twenty_promotions_of_guesses_none_is_better_than_chance_in_nineteen_of_twenty() -> None:
+    def any_wrong(chance: np.random.Generator) -> bool:
+        return any(
+            compare_with_chance([guesses(chance, LABELS)], LABELS, comparison=k).better
+            for k in range(1, 21)
+        )
+
+    runs = 60
+    assert sum(any_wrong(np.random.default_rng(run)) for run in range(runs)) / runs <= 0.05
+
+
+def test_a_prediction_that_is_the_same_everywhere_is_never_better_than_chance() -> None:
+    labels = np.where(np.arange(IMAGES) < 0.9 * IMAGES, 0, 1)  # nine of ten are right
+    constant = np.tile([1.0, 0.0], (IMAGES, 1))
+    found = compare_with_chance([constant, constant], labels)
+    assert (found.better, found.p) == (False, 1.0)
+    assert found.value == pytest.approx(found.chance)
+
+
+def test_a_useful_model_is_better_than_chance_also_at_the_twentieth_time() -> None:
+    chance = np.random.default_rng(5)
+    logits = [trained(chance, chance.normal(size=IMAGES), 0.5, 0.1) for _ in range(3)]
+    found = compare_with_chance(logits, LABELS, comparison=20)
+    assert found.better
+    assert found.value == pytest.approx(np.mean([macro_f1(x, LABELS, CLASSES) for x in logits]))
+    assert found.chance == pytest.approx(0.1, abs=0.01)
+    # of eight images six are enough
+    few = np.arange(8) % 4
+    eight = np.eye(4)[np.where(np.arange(8) < 6, few, (few + 1) % 4)]
+    assert compare_with_chance([eight], few).better
 
 
 def test_the_best_of_fifty_beats_the_baseline_nearly_always() -> None:

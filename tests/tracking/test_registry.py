@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from flowersweep.config.schema import Tracking
-from flowersweep.errors import TrackingError
+from flowersweep.config.schema import Config, Tracking
+from flowersweep.errors import ModelGone, TrackingError
 from flowersweep.tracking import registry, store
+from flowersweep.tracking.logged import remove_unfinished
 from flowersweep.tracking.shipper import run_ids, sync
+from flowersweep.workflows.promotion import best_run
+from tests.written_study import Study
 
 LOCAL = Tracking()
 CLASSES = ["pink primrose", "wild rose", "tulip", "daisy"]
@@ -106,6 +110,114 @@ def test_logging_a_model_again_returns_the_first(shipped, network):
     assert len(client.search_logged_models([experiment])) == 1
 
 
+def logged(dir, run):
+    client = store.client(LOCAL, dir)
+    models = client.search_logged_models([client.get_run(run).info.experiment_id])
+    return [(model.model_id, str(model.status)) for model in models]
+
+
+def begun(dir, run):
+    """The id of a model that a killed command began to log, with a file of it."""
+    client = store.client(LOCAL, dir)
+    experiment = client.get_run(run).info.experiment_id
+    draft = client.create_logged_model(experiment, name="classifier", source_run_id=run)
+    folder = Path(draft.artifact_location.removeprefix("file://"))
+    folder.mkdir(parents=True)
+    (folder / "MLmodel").write_text("half")
+    return draft.model_id, folder
+
+
+def test_a_model_that_a_killed_command_began_to_log_is_finished_by_the_next(shipped, network):
+    draft, _ = begun(shipped.dir, shipped.trials[1])
+    info = registry.log_model(shipped.trials[1], network, IMAGES, store.client(LOCAL, shipped.dir))
+    assert info.model_id == draft
+    assert logged(shipped.dir, shipped.trials[1]) == [(draft, "READY")]
+    registry.load(LOCAL, shipped.dir, run=shipped.trials[1])
+
+
+def test_a_half_logged_model_of_a_run_that_is_not_the_best_any_more_is_removed(shipped, network):
+    _, folder = begun(shipped.dir, shipped.trials[0])
+    client = store.client(LOCAL, shipped.dir)
+    info = registry.log_model(shipped.trials[1], network, IMAGES, client)
+    remove_unfinished(client, shipped.trials.values())
+    assert logged(shipped.dir, shipped.trials[1]) == [(info.model_id, "READY")]
+    assert not folder.exists()
+
+
+def test_a_model_whose_files_are_gone_is_said_to_be_and_logging_it_again_restores_it(
+    promoted, network
+):
+    shutil.rmtree(promoted.dir / "artifacts")
+    for ask in (registry.load, registry.model_metadata):
+        with pytest.raises(ModelGone, match=r"are gone.*Restore them from a copy"):
+            ask(LOCAL, promoted.dir)
+    client = store.client(LOCAL, promoted.dir)
+    before = logged(promoted.dir, promoted.trials[1])
+    registry.log_model(promoted.trials[1], network, IMAGES, client, facts={"classes": CLASSES})
+    assert logged(promoted.dir, promoted.trials[1]) == before
+    assert registry.model_metadata(LOCAL, promoted.dir)["classes"] == CLASSES
+
+
+def test_a_damaged_model_is_named(promoted):
+    path = next(promoted.dir.rglob("model.keras"))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(TrackingError, match="cannot be read"):
+        registry.load(LOCAL, promoted.dir)
+
+
+def test_the_best_trial_is_that_of_the_study_here_and_not_of_another_of_its_name(promoted, network):
+    other = Study(promoted.dir / "elsewhere")
+    other.write(other.begin(), *other.whole(0), *other.whole(1), other.stop(best=1))
+    uri = store.address(LOCAL, promoted.dir)
+    sync(other.path, Tracking(uri=uri), other.dir)
+    config = Config(study="smoothing", dir=str(promoted.dir))
+    assert best_run(config) == promoted.trials[0]  # of equals the first
+    renamed = promoted.dir / "studies" / "renamed"
+    (promoted.dir / "studies" / "smoothing").rename(renamed)
+    assert best_run(replace(config, study="renamed")) == promoted.trials[0]
+    with pytest.raises(TrackingError, match=r'2 studies "smoothing".*run=ID'):
+        registry.promote("smoothing", LOCAL, promoted.dir)
+
+
+def moves(dir):
+    tags = store.client(LOCAL, dir).get_registered_model("flowersweep").tags
+    return [tags[key] for key in sorted(tags) if key.startswith("flowersweep.champion.")]
+
+
+def test_a_move_whose_note_was_lost_is_noted_by_the_next_command_once(promoted):
+    client = store.client(LOCAL, promoted.dir)
+    tags = client.get_registered_model("flowersweep").tags
+    client.delete_registered_model_tag("flowersweep", next(k for k in tags if "champion" in k))
+    for _ in range(2):
+        registry.promote("smoothing", LOCAL, promoted.dir)
+        assert moves(promoted.dir) == ["version 1 in place of an unknown version: promoted"]
+
+
+def test_a_champion_that_changed_since_the_comparison_is_not_replaced(promoted, network):
+    registry.log_model(promoted.trials[0], network, IMAGES, store.client(LOCAL, promoted.dir))
+    second = registry.register("smoothing", LOCAL, promoted.dir, run=promoted.trials[0])
+    for compared in ("", "7"):
+        with pytest.raises(TrackingError, match="champion is version 1 by now"):
+            registry.move_alias(second, LOCAL, promoted.dir, compared_with=compared)
+    assert registry.find_run(LOCAL, promoted.dir) == promoted.trials[1]
+    registry.move_alias(second, LOCAL, promoted.dir, compared_with="1")
+    assert registry.find_run(LOCAL, promoted.dir) == promoted.trials[0]
+    assert registry.find_run(LOCAL, promoted.dir, version=1) == promoted.trials[1]
+
+
+def test_each_comparison_spends_a_part_of_the_error_budget_of_its_images(promoted):
+    def count(images, challenger, champion=None):
+        return registry.count_comparison(
+            LOCAL, promoted.dir, images=images, challenger=challenger, champion=champion
+        )
+
+    assert [count("one", "a"), count("one", "b", "a"), count("one", "a")] == [1, 2, 1]
+    assert count("two", "b") == 1
+    tags = store.client(LOCAL, promoted.dir).get_registered_model("flowersweep").tags
+    assert tags["flowersweep.error_budget.one"] == "0.0333 of 0.05 spent"
+    assert tags["flowersweep.error_budget.two"] == "0.0250 of 0.05 spent"
+
+
 def test_promoting_twice_makes_one_version(promoted):
     again = registry.promote("smoothing", LOCAL, promoted.dir, evidence={"seeds": "3"})
     assert (str(again.version), again.aliases, again.tags["seeds"]) == ("1", ["champion"], "3")
@@ -126,8 +238,9 @@ def test_another_run_becomes_another_version_and_takes_the_alias(promoted, netwo
 def test_mlflow_can_serve_the_model_by_itself(promoted, network, monkeypatch):
     import mlflow
 
+    uri = store.address(LOCAL, promoted.dir)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "unset")
-    mlflow.set_tracking_uri(store.address(LOCAL, promoted.dir))
+    mlflow.set_tracking_uri(uri)
     try:
         served = mlflow.pyfunc.load_model("models:/flowersweep@champion")
         np.testing.assert_allclose(

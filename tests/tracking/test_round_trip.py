@@ -121,7 +121,10 @@ def test_a_champion_is_registered_loaded_by_alias_in_another_process_replaced_an
             facts=facts,
         )
 
-    assert main(["promote", f"run={runs[0]}", *words]) == 0
+    # a network that was never trained is not better than chance
+    assert main(["promote", f"run={runs[0]}", *words]) == 3
+    assert "not better than chance" in capsys.readouterr().out
+    assert main(["promote", f"run={runs[0]}", "force=true", "reason=first", *words]) == 0
     images = np.concatenate(list(in_order(dataset.splits["test"], (32, 32), 64)))
     expected = good.predict(images, verbose=0).argmax(axis=1).tolist()
     assert submitted(words, tmp_path / "first.csv") == expected

@@ -5,8 +5,10 @@ of the training.
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -15,8 +17,9 @@ from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking import mlflow_sink, store
 from flowersweep.tracking.mlflow_sink import MlflowSink
-from flowersweep.tracking.shipper import Shipper, run_ids, sync
+from flowersweep.tracking.shipper import NICE, Shipper, run_ids, sync
 from tests.tracking.stored import LOCAL, snapshot, states
+from tests.waiting import wait_for
 
 
 def test_a_run_deleted_in_mlflow_does_not_hold_up_the_others(study, caplog):
@@ -118,6 +121,57 @@ def test_a_database_that_another_process_locks_holds_up_nothing_and_gets_all_of_
         [len(history[key]) for key in ("train/loss", "tune/nll", "tune/macro_f1")]
         for *_, history, _, _ in trials
     ] == [[3, 3, 1]] * 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority of its own")
+def test_the_thread_is_below_training_until_the_command_waits_for_it(study):
+    priorities = []
+
+    class Noting(MlflowSink):
+        def step(self):
+            priorities.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+            return super().step()
+
+    study.write(study.begin())
+    usual = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    sink = Noting(study.path, LOCAL, study.dir)
+    with Shipper(sink) as shipper:
+        shipper.wake(soon=True)
+        wait_for(lambda: priorities)
+        study.write(*study.whole(0))
+        assert shipper.drain(30)
+        assert priorities[0] == max(NICE, usual)
+        assert priorities[-1] == usual
+    assert len(snapshot(study.dir)) == 2
+
+
+def test_a_deleted_run_stays_deleted_when_the_cursor_is_lost_or_of_another_store(study, tmp_path):
+    study.write(study.begin(), *study.whole(0), *study.whole(1), study.stop(best=0))
+    sync(study.path, LOCAL, study.dir)
+    deleted = run_ids(study.path, LOCAL, study.dir).trials[1]
+    store.client(LOCAL, study.dir).delete_run(deleted)
+    sync(study.path, Tracking(uri=f"sqlite:///{tmp_path}/other.db"), study.dir)
+    sync(study.path, LOCAL, study.dir)
+    assert [*run_ids(study.path, LOCAL, study.dir).trials] == [0]
+    study.path.with_name("shipped.json").unlink()
+    sync(study.path, LOCAL, study.dir)
+    store.client(LOCAL, study.dir).restore_run(deleted)
+    assert run_ids(study.path, LOCAL, study.dir).trials[1] == deleted
+    assert len(snapshot(study.dir)) == 3
+
+
+def test_parameters_of_any_name_reach_mlflow_each_with_its_value(study):
+    names = ["a/../b", "", "..", "x" * 300, "x" * 301, "lr[0]", "lr(0)", "/lr", "a.b/c d:e"]
+    params = {name: number / 2 for number, name in enumerate(names)}
+    study.write(study.begin(), study.ask(0, **params), study.tell(0), study.stop(best=0))
+    sync(study.path, LOCAL, study.dir)
+    client = store.client(LOCAL, study.dir)
+    runs = run_ids(study.path, LOCAL, study.dir)
+    shown = client.get_run(runs.trials[0]).data.params
+    assert sorted(shown.values()) == sorted(str(value) for value in params.values())
+    assert shown["a.b/c d:e"] == "4.0"
+    tags = client.get_run(runs.parent).data.tags
+    assert len([tag for tag in tags if "best." in tag or tag.startswith("flowersweep_best_")]) == 9
 
 
 def test_two_processes_do_not_ship_one_study_at_once(study):

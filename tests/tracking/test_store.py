@@ -12,6 +12,7 @@ import pytest
 from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking import store
+from flowersweep.tracking.shipper import run_ids, sync
 
 LOCAL = Tracking()
 
@@ -40,8 +41,10 @@ def test_a_deleted_experiment_is_said_to_be_one(mlruns):
 
 
 def test_a_store_that_cannot_be_opened_is_named_without_its_password(tmp_path):
-    with pytest.raises(TrackingError, match=r"postgresql://\*\*\*@localhost:1/x does not answer"):
-        store.client(Tracking(uri="postgresql://me:swordfish@localhost:1/x"), tmp_path)
+    with pytest.raises(TrackingError, match=r"http://\*\*\*@localhost:1/x does not answer"):
+        raise store.unreachable("http://me:swordfish@localhost:1/x", OSError("refused"))
+    with pytest.raises(TrackingError, match=r"postgres://\*\*\*@localhost:1/x: MLflow knows no"):
+        store.client(Tracking(uri="postgres://me:swordfish@localhost:1/x"), tmp_path)
 
 
 @pytest.mark.slow
@@ -76,3 +79,61 @@ def test_a_database_that_was_left_half_made_is_made_anew(tmp_path: Path) -> None
     half.close()
     assert store.client(Tracking(), tmp_path).search_experiments()
     assert not (tmp_path / "mlflow.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("./runs", "neither a server nor a database"),
+        ("file:///tmp/runs", "MLflow knows no database file"),
+        ("postgres://host/x", "MLflow knows no database postgres"),
+        ("databricks", "neither a server nor a database"),
+        ("oracle://host/x", "MLflow knows no database oracle"),
+        ("http://", "a server needs a host"),
+        ("http://host:many", "the port is no number"),
+        ("sqlite://", "a database needs a file"),
+        ("sqlite:////nowhere/at/all.db", "/nowhere/at is no folder"),
+        ("mysql+nodriver://host/x", "neither a server nor a database"),
+    ],
+)
+def test_an_address_where_no_store_can_be_is_refused_before_any_work(
+    uri: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(TrackingError, match=rf"tracking\.uri=.*{why}"):
+        store.require_address(Tracking(uri=uri), tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(TrackingError, match=rf"MLFLOW_TRACKING_URI=.*{why}"):
+        store.require_address(LOCAL, tmp_path)
+
+
+def test_an_address_where_a_store_may_be_is_taken(tmp_path: Path) -> None:
+    for uri in (None, "http://host:5000", f"sqlite:///{tmp_path}/team.db"):
+        store.require_address(Tracking(uri=uri), tmp_path)
+
+
+def test_the_variables_of_mlflow_are_honoured_or_it_is_said_why_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert store.experiment_name("train") == "train"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://host:5000")
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "flowers")
+    monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://other:5000")
+    assert store.address(LOCAL, tmp_path) == "http://host:5000"
+    assert store.address(Tracking(uri="http://mine:1"), tmp_path) == "http://mine:1"
+    assert store.experiment_name("train") == "flowers"
+    store.require_address(LOCAL, tmp_path)
+    assert "MLFLOW_REGISTRY_URI is not used" in caplog.text
+
+
+def test_a_folder_that_was_moved_keeps_its_files_together(study, tmp_path: Path) -> None:
+    study.write(study.begin(), *study.whole(0), study.stop(best=0))
+    sync(study.path, LOCAL, study.dir)
+    moved = tmp_path / "elsewhere" / "mlruns"
+    moved.parent.mkdir()
+    study.dir.rename(moved)
+    client = store.client(LOCAL, moved)
+    run = client.get_run(run_ids(moved / study.path.relative_to(study.dir), LOCAL, moved).trials[0])
+    assert run.info.artifact_uri.startswith((moved / "artifacts").as_uri())
+    assert client.list_artifacts(run.info.run_id)
+    assert store.experiment(client, "smoothing", moved) == run.info.experiment_id
+    assert not study.dir.exists()

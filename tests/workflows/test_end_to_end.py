@@ -163,6 +163,28 @@ def test_a_failing_trial_has_its_reason_and_the_study_goes_on(project: Path, for
     assert "complete" in run.stdout
 
 
+def test_a_trial_whose_values_do_not_go_together_fails_and_the_study_goes_on(
+    project: Path, fork: Fork
+) -> None:
+    (project / "sweeps").mkdir()
+    (project / "sweeps" / "pairs.yaml").write_text(
+        "sweep: {n_trials: 6, space: {"
+        "parts: {path: train.gradient_accumulation_steps, values: 'choice(1, 3)'}, "
+        "optimizer: {path: optimizer, values: 'choice(adam, sgd)'}, "
+        "momentum: {path: optimizer.momentum, values: 'choice(0.1, 0.9)'}}}\n"
+        "defaults: [override /sampler: random, override /pruner: none, "
+        "override /optimizer: sgd]\n"
+    )
+    for _ in range(2):
+        run = fork(project, ["+sweep=pairs", *TINY, "tracking.enabled=false", "seed=1"])
+        assert run.returncode == 0, run.stderr
+    assert "gradient_accumulation_steps=3 does not divide train.batch_per_replica=8" in run.stdout
+    assert "optimizer.momentum=" in run.stdout
+    assert "this configuration has no such key" in run.stdout
+    assert "complete" in run.stdout
+    assert "6 trials: " in run.stdout
+
+
 def test_data_says_what_is_there(project: Path, fork: Fork) -> None:
     run = fork(project, ["data", *TINY])
     assert run.returncode == 0, run.stderr
