@@ -13,17 +13,8 @@ import tensorflow as tf
 
 from flowersweep.data.dataset import Split
 from flowersweep.data.decoded import ImageCache, open_cache
-from flowersweep.data.records import (
-    FileFingerprint,
-    Images,
-    Size,
-    decode,
-    decode_and_resize,
-    fingerprint,
-    jpeg_of,
-    jpegs_of,
-    raw_records,
-)
+from flowersweep.data.images import Images, Size, decode, decode_and_resize
+from flowersweep.data.records import FileFingerprint, fingerprint, jpeg_of, jpegs_of, raw_records
 from flowersweep.errors import DataError
 
 Batches = Iterator[tuple[Images, npt.NDArray[np.int32]]]
