@@ -84,8 +84,9 @@ def is_plain(data: Any) -> Any:
     """Whether image bytes (scalar string tensor) are a JPEG without any marker that could turn or
     recolour it: JFIF header, then tables; one or three channels.
     """
-    start = tf.strings.substr(data, 0, 4)
-    headed = (start == b"\xff\xd8\xff\xe0") & (tf.strings.substr(data, 20, 2) == b"\xff\xdb")
+    header = tf.strings.join([tf.strings.substr(data, 0, 22), b"\0" * 22])  # never too short
+    start = tf.strings.substr(header, 0, 4)
+    headed = (start == b"\xff\xd8\xff\xe0") & (tf.strings.substr(header, 20, 2) == b"\xff\xdb")
 
     def shaped() -> Any:
         height, width, channels = tf.unstack(tf.io.extract_jpeg_shape(data, tf.int64))
@@ -105,7 +106,7 @@ def decode_and_note(data: Any) -> tuple[Any, Any]:
     image, note = tf.cond(
         is_plain(data),
         lambda: [tf.io.decode_jpeg(data, channels=3), tf.constant(0, tf.uint8)],
-        lambda: tf.numpy_function(decode_with_pillow, [data], [tf.uint8, tf.uint8], stateful=False),
+        lambda: tf.numpy_function(_decode_any, [data], [tf.uint8, tf.uint8], stateful=False),
     )
     return tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(note, ())
 
@@ -139,6 +140,11 @@ def decode_and_resize(data: Any, size: Size) -> Any:
 def compress(image: Images) -> bytes:
     """Return an image, uint8 (height, width, 3), as JPEG bytes."""
     return bytes(tf.io.encode_jpeg(image, quality=90).numpy())
+
+
+def _decode_any(data: Any) -> tuple[Images, np.uint8]:
+    # TensorFlow passes bytes in a graph, and otherwise an array of one object
+    return decode_with_pillow(data if isinstance(data, bytes) else data.item())
 
 
 def _resize(image: Any, size: Size) -> Any:

@@ -56,7 +56,7 @@ def damaged(content: bytes, changes: list[tuple[int, int]], kept: float) -> byte
 KEPT = st.one_of(st.just(1.0), st.floats(0, 1))
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.sampled_from(PICTURES), DAMAGE, KEPT)
 def test_a_damaged_image_is_decoded_or_refused(
     picture: bytes, changes: list[tuple[int, int]], kept: float
@@ -70,7 +70,7 @@ def test_a_damaged_image_is_decoded_or_refused(
     assert image.dtype == np.uint8
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 255)), min_size=1), KEPT)
 def test_a_damaged_file_of_records_is_read_or_refused(
     changes: list[tuple[int, int]], kept: float
@@ -85,7 +85,7 @@ def test_a_damaged_file_of_records_is_read_or_refused(
         assert labels == [0, 1, 2]
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.binary(max_size=60) | st.text(max_size=30).map(str.encode))
 @example("\ufeffrose\r\ntulip\r\n".encode())
 @example(b"rose\x0c\ntulip")
