@@ -7,6 +7,7 @@ from importlib.resources import files
 
 import tensorflow as tf
 
+from flowersweep.data.folders import require_reachable
 from flowersweep.errors import DataError, did_you_mean
 
 
@@ -27,7 +28,7 @@ def read_classes(wanted: str | None, folder: str) -> tuple[str, ...] | None:
             f"{folder}/classes.txt",
             f"{folder.rstrip('/').rpartition('/')[0]}/classes.txt",
         )
-        path_found = next((path for path in candidates if tf.io.gfile.exists(path)), None)
+        path_found = next(filter(_is_there, candidates), None)
         return None if path_found is None else _names(_read(path_found), path_found)
     shipped = {
         path.name.removesuffix(".txt"): path
@@ -36,7 +37,7 @@ def read_classes(wanted: str | None, folder: str) -> tuple[str, ...] | None:
     }
     if wanted in shipped:
         return _names(shipped[wanted].read_text(encoding="utf-8"), wanted)
-    if not tf.io.gfile.exists(wanted) or tf.io.gfile.isdir(wanted):
+    if not _is_there(wanted) or tf.io.gfile.isdir(wanted):
         raise DataError(
             f"data.classes={wanted} is neither a file nor a shipped list. "
             f"{did_you_mean(wanted, shipped, 'Shipped lists')}"
@@ -45,9 +46,17 @@ def read_classes(wanted: str | None, folder: str) -> tuple[str, ...] | None:
     return _names(_read(wanted), wanted)
 
 
+def _is_there(path: str) -> bool:
+    require_reachable(path)
+    return bool(tf.io.gfile.exists(path))
+
+
 def _read(path: str) -> str:
-    with tf.io.gfile.GFile(path, "rb") as file:
-        content = bytes(file.read())
+    try:
+        with tf.io.gfile.GFile(path, "rb") as file:
+            content = bytes(file.read())
+    except tf.errors.OpError as error:
+        raise DataError(f"{path} cannot be read: {error.message}") from error
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -35,7 +35,7 @@ def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
     if data.dir is None and data.fetch is None:
         raise DataError(f"data={data.name} has no folder. Set data.dir=PATH. {_LAYOUT}")
     folder = data.dir if data.dir is not None else _fetch(data.fetch, cache, trusted)
-    _require_scheme(folder)
+    require_reachable(folder)
     folder = folder if "://" in folder else str(Path(folder).expanduser().resolve())
     if not _is_folder(folder):
         raise DataError(
@@ -55,11 +55,10 @@ def find_files(folder: str) -> dict[str, tuple[str, ...]]:
     files_of_split = {}
     for split in ("train", "val", "test"):
         inside = f"{folder}/{split}"
+        require_reachable(inside)
         files = _records_in(inside) if _is_folder(inside) else ()
         if files:
             files_of_split[split] = files
-        elif Path(inside).is_symlink() and not Path(inside).exists():
-            raise DataError(_dangling(inside))
         elif split != "test":
             problem = (
                 f"no *.tfrec in {inside}" if _is_folder(inside) else f"{folder} has no {split}/"
@@ -90,8 +89,7 @@ def _records_in(folder: str) -> tuple[str, ...]:
 def _require_readable(file: str) -> None:
     """Raise DataError for a local file that cannot hold the records that its name promises."""
     path = Path(file)
-    if path.is_symlink() and not path.exists():
-        raise DataError(_dangling(file))
+    require_reachable(file)
     if path.is_dir():
         raise DataError(f"{file} is a folder, not a file of records. Move or rename it.")
     if not os.access(file, os.R_OK):
@@ -100,25 +98,23 @@ def _require_readable(file: str) -> None:
         raise DataError(f"{file} holds no bytes. Copy or download it again, or remove it.")
 
 
-def _dangling(path: str) -> str:
-    return (
-        f"{path} is a link to {os.readlink(path)}, which is not there. Restore that, or remove the "
-        "link."
-    )
-
-
-def _require_scheme(folder: str) -> None:
-    """Raise DataError for an address that TensorFlow cannot read here."""
-    scheme, separator, _ = folder.partition("://")
-    if not separator or scheme in tf.io.gfile.get_registered_schemes():
-        return
-    with contextlib.suppress(ImportError):
-        importlib.import_module("tensorflow_io")  # registers more schemes
-    if scheme not in tf.io.gfile.get_registered_schemes():
-        raise DataError(
-            f"addresses of {scheme}:// cannot be read here. pip install tensorflow-io, or copy the "
-            "files to a local folder and set data.dir to it."
-        )
+def require_reachable(path: str) -> None:
+    """Raise DataError for a link to nothing, or an address that TensorFlow cannot read here."""
+    scheme, separator, _ = path.partition("://")
+    if not separator:
+        if os.path.islink(path) and not os.path.exists(path):
+            raise DataError(
+                f"{path} is a link to {os.readlink(path)}, which is not there. Restore that, or "
+                "remove the link."
+            )
+    elif scheme not in tf.io.gfile.get_registered_schemes():
+        with contextlib.suppress(ImportError):
+            importlib.import_module("tensorflow_io")  # registers more schemes
+        if scheme not in tf.io.gfile.get_registered_schemes():
+            raise DataError(
+                f"addresses of {scheme}:// cannot be read here. pip install tensorflow-io, or copy "
+                "the files to a local folder and give its path."
+            )
 
 
 def _fetch(fetch: Any, cache: Path, trusted: Iterable[str]) -> str:

@@ -323,6 +323,19 @@ def test_a_split_that_is_a_link_to_nothing_is_named(data: Data, tiny: Path, tmp_
         open_dataset(data, tmp_path / "cache")
 
 
+def test_class_names_that_cannot_be_read_are_not_passed_over(
+    data: Data, tiny: Path, tmp_path: Path
+) -> None:
+    (tiny / "classes.txt").symlink_to(tmp_path / "gone")
+    (tmp_path / "classes.txt").write_text("aster\nbeech\nclover\n")
+    with pytest.raises(DataError, match=r"tiny/classes.txt is a link to .*gone"):
+        open_dataset(data, tmp_path / "cache")
+    (tiny / "classes.txt").unlink()
+    (tiny / "classes.txt").mkdir()
+    with pytest.raises(DataError, match=r"tiny/classes.txt cannot be read"):
+        open_dataset(data, tmp_path / "cache")
+
+
 def test_an_address_without_its_library_says_what_to_install(data: Data, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"s3://.* pip install tensorflow-io, or copy"):
         open_dataset(replace(data, dir="s3://bucket/flowers"), tmp_path / "cache")
