@@ -112,8 +112,8 @@ def require_reachable(path: str) -> None:
             importlib.import_module("tensorflow_io")  # registers more schemes
         if scheme not in tf.io.gfile.get_registered_schemes():
             raise DataError(
-                f"addresses of {scheme}:// cannot be read here ({path}). pip install tensorflow-io, if "
-                "it fits this TensorFlow, or copy the files to a local folder and give its path."
+                f"addresses of {scheme}:// cannot be read here. pip install tensorflow-io, if it "
+                "fits this TensorFlow, or copy the files to a local folder and give its path."
             )
 
 
