@@ -134,7 +134,7 @@ def read_images(
 
 @lru_cache(maxsize=1)
 def _held(stamps: tuple[FileFingerprint, ...]) -> Any:
-    """Read the JPEG bytes of a split once; return a string tensor (n,) in file order."""
+    """Read the image bytes of a split once; return a string tensor (n,) in file order."""
     records = raw_records([file.path for file in stamps]).batch(_CHUNK)
     return tf.concat(
         list(records.map(jpegs_of, num_parallel_calls=_AUTO, deterministic=True)), axis=0

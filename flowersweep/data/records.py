@@ -112,10 +112,10 @@ def raw_records(files: Sequence[str]) -> Any:
 
 
 def jpeg_of(record: Any) -> Any:
-    """Extract the JPEG bytes from a serialized record (scalar string tensors)."""
+    """Extract the image bytes from a serialized record (scalar string tensors)."""
     return tf.io.parse_single_example(record, _IMAGE)["image"]
 
 
 def jpegs_of(records: Any) -> Any:
-    """Extract the JPEG bytes from many records (string tensors (n,)) in a third of the time."""
+    """Extract the image bytes from many records (string tensors (n,)) in a third of the time."""
     return tf.io.parse_example(records, _IMAGE)["image"]
