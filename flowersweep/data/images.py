@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from enum import IntFlag
@@ -37,6 +38,9 @@ _UPRIGHT = {
     7: _T.TRANSVERSE,
     8: _T.ROTATE_90,
 }
+# Pillow's word on damaged EXIF: such an image is taken as it is stored
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
 # what Pillow raises when bytes are damaged
 _DAMAGED = (
     ArithmeticError,
