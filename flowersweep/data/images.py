@@ -38,8 +38,10 @@ _UPRIGHT = {
     7: _T.TRANSVERSE,
     8: _T.ROTATE_90,
 }
-# Pillow's word on damaged EXIF: such an image is taken as it is stored
+# An image with damaged EXIF is taken as it is stored; of large ones only those beyond LARGEST are
+# refused.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 # what Pillow raises when bytes are damaged
 _DAMAGED = (
