@@ -35,7 +35,7 @@ def data(config: Config, overrides: Sequence[str]) -> None:
         f"{masked_text(dataset.dir)}: {len(dataset.classes)} classes, {height}x{width} pixels, "
         f"{counts} ({halves})"
     )
-    print(f"every record is sound; digest {dataset.digest}")
+    print("\n".join([*dataset.remarks, f"every record is sound; digest {dataset.digest}"]))
     print(describe(duplicates(dataset, Path(config.dir) / "cache"), 5))
 
 

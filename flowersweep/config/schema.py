@@ -75,7 +75,7 @@ class Data:
     fetch: Any = setting(None, role=TRAINED, comparable=False)  # {_target_: callable, ...}
     # a file with one class name a line, in index order
     classes: str | None = setting(None, role=TRAINED, comparable=False)
-    # pixels of the side that images are resized to; None: as stored
+    # pixels of the side that images are resized to; None: the size of most training images
     image_size: int | None = setting(None, low=8, high=4096, role=TRAINED)
     # halves val into tune and holdout
     split_seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED, comparable=False)

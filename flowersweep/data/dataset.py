@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,11 +15,12 @@ from flowersweep.config.schema import Data
 from flowersweep.data.classes import read_classes
 from flowersweep.data.decoded import NOTHING, ImageCacheLimits
 from flowersweep.data.folders import find_files, find_folder
+from flowersweep.data.images import Size, describe_notes
 from flowersweep.data.inventory import Inventory, take_inventory
-from flowersweep.data.records import Size
 from flowersweep.data.verify import Records, check_labels
 from flowersweep.errors import DataError
 
+_log = logging.getLogger(__name__)
 _LISTED = 10  # class names in an error message
 
 
@@ -51,6 +54,15 @@ class Dataset:
     splits: dict[str, Split]  # train, val, and test if there
     tune: npt.NDArray[np.int64]  # indexes into val, sorted
     holdout: npt.NDArray[np.int64]  # the other indexes into val, sorted
+    remarks: tuple[str, ...] = ()  # what is done to the images before they are delivered
+
+    @property
+    def class_names(self) -> str:
+        """The classes in short, which two data sets share if they have the same names in the same
+        order: ``104 classes, rose to iris, 1f2e3d4c``.
+        """
+        digest = hashlib.sha256("\n".join(self.classes).encode()).hexdigest()[:8]
+        return f"{len(self.classes)} classes, {self.classes[0]} to {self.classes[-1]}, {digest}"
 
 
 def open_dataset(
@@ -81,13 +93,15 @@ def open_dataset(
     classes = names or _numbered(inventory)
     if not data.allow_missing_classes:
         _check_every_class_is_trained(classes, inventory.splits["train"].labels)
+    size = _delivered_size(data, inventory.splits["train"])
+    remarks = tuple(_remarks(inventory, size))
     decoded, digest = cache / "decoded", inventory.digest
     tune, holdout = stratified_halves(inventory.splits["val"].labels, data.split_seed)
     dataset = Dataset(
         name=data.name,
         dir=folder,
         classes=classes,
-        image_size=_delivered_size(data, inventory.splits["train"]),
+        image_size=size,
         digest=digest,
         splits={
             name: _split(
@@ -103,6 +117,7 @@ def open_dataset(
         },
         tune=tune,
         holdout=holdout,
+        remarks=remarks,
     )
     return dataset if data.train_on == "train" else train_on_all(dataset)
 
@@ -153,14 +168,46 @@ def _split(
 
 
 def _delivered_size(data: Data, train: Records) -> Size:
-    if data.image_size is None:
-        return int(train.sizes[0, 0]), int(train.sizes[0, 1])
-    if data.image_size < 1:
-        raise DataError(
-            f"data.image_size={data.image_size} must be 1 or more pixels, or null for the size as "
-            "stored."
+    """Return ``data.image_size``, else the size of most training images.
+
+    Where no size is that of at least half of them, it is a square: its side is the median of their
+    short sides.
+    """
+    if data.image_size is not None:
+        if data.image_size < 1:
+            raise DataError(
+                f"data.image_size={data.image_size} must be 1 or more pixels, or null for the size "
+                "of most images."
+            )
+        return data.image_size, data.image_size
+    sizes, counts = np.unique(train.sizes, axis=0, return_counts=True)
+    if len(sizes) == 1 or 2 * counts.max() >= len(train.sizes):
+        height, width = sizes[counts.argmax()].tolist()
+    else:
+        height = width = int(np.median(train.sizes.min(axis=1)))
+    if len(sizes) > 1:
+        _log.warning(
+            "train: images of %d sizes; all are resized to %dx%d pixels, whatever their shape. "
+            "data.image_size=PIXELS sets another size",
+            len(sizes),
+            height,
+            width,
         )
-    return data.image_size, data.image_size
+    return height, width
+
+
+def _remarks(inventory: Inventory, size: Size) -> Iterator[str]:
+    """Say how many images of each split are not delivered as they are stored."""
+    for name, records in inventory.splits.items():
+        other = (records.sizes != size).any(axis=1)
+        if other.any():
+            sizes = len(np.unique(records.sizes, axis=0))
+            yield (
+                f"{name}: {other.sum()} of {len(other)} images (of {sizes} "
+                f"{'sizes' if sizes > 1 else 'size'}) are resized to {size[0]}x{size[1]} pixels, "
+                "whatever their shape"
+            )
+        yield from (f"{name}: {remark}" for remark in describe_notes(records.notes))
 
 
 def _numbered(inventory: Inventory) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flowersweep.data.records import FileFingerprint, Images, Size
+from flowersweep.data.images import Images, Size
+from flowersweep.data.records import FileFingerprint
 from flowersweep.errors import DataError, StudyError
 from flowersweep.util.files import atomic_write
 from flowersweep.util.text import bytes_text

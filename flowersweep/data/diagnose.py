@@ -8,7 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from flowersweep.data.records import decode
+from flowersweep.data.images import decode
+from flowersweep.errors import DataError
 
 
 def problems(files: Sequence[str], *, labelled: bool) -> Iterator[str]:
@@ -46,11 +47,12 @@ def _problem(raw: Any, labelled: bool) -> str | None:
             )
     try:
         decode(feature["image"].bytes_list.value[0])
-    except tf.errors.OpError as error:
-        return f"the image is not a JPEG that can be decoded ({_plain(error)})"
+    except (tf.errors.OpError, DataError) as error:
+        return f"the image cannot be decoded ({_plain(error)})"
     return None
 
 
 def _plain(error: Any) -> str:
-    """Remove graph node names from the message of a TensorFlow error."""
-    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", str(error.message).splitlines()[0])[:160]
+    """Return the first line of a message, without graph node names of TensorFlow."""
+    message = str(getattr(error, "message", error)) or type(error).__name__
+    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", message.splitlines()[0])[:160]

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from flowersweep.data.dataset import Dataset, stratified_halves
 from flowersweep.data.folders import find_files
+from flowersweep.data.images import decode, is_plain
 from flowersweep.data.inventory import take_inventory
 from flowersweep.data.records import jpeg_of, raw_records
 from flowersweep.errors import FlowersweepError
@@ -32,7 +33,7 @@ REACH = 10
 ALIKE = 0.9  # least correlation of duplicates: hashes of plain images are random
 SIDE = 16  # pixels of the tiny version
 BLOCK = 512  # images compared with all others at once
-_VERSION = 1
+_VERSION = 2
 
 Hashes = npt.NDArray[np.uint64]  # (n, 2)
 Tiny = npt.NDArray[np.float32]  # (n, SIDE, SIDE), brightness
@@ -158,11 +159,10 @@ def _found(
 def thumbnails(files: Sequence[str]) -> Tiny:
     """Return the images of files as brightness (n, 16, 16), in file order.
 
-    Each JPEG is decoded at the smallest size that suffices.
+    A plain JPEG is decoded at the smallest size that suffices.
     """
 
-    def decoded(raw: Any) -> Any:
-        jpeg = jpeg_of(raw)
+    def reduced(jpeg: Any) -> Any:
         short = tf.reduce_min(tf.io.extract_jpeg_shape(jpeg)[:2])
         # Number of halvings that leave at least 32 pixels.
         halvings = tf.reduce_sum(tf.cast(short >= 2 * SIDE * np.array([2, 4, 8]), tf.int32))
@@ -170,7 +170,11 @@ def thumbnails(files: Sequence[str]) -> Tiny:
             lambda ratio=ratio: tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio)
             for ratio in (1, 2, 4, 8)
         ]
-        image = tf.switch_case(halvings, decoders)
+        return tf.switch_case(halvings, decoders)
+
+    def decoded(raw: Any) -> Any:
+        data = jpeg_of(raw)
+        image = tf.cond(is_plain(data), lambda: reduced(data), lambda: decode(data))
         tiny = tf.image.resize(image, (SIDE, SIDE), method="area")
         return tf.tensordot(tiny, tf.constant([0.299, 0.587, 0.114]), 1)
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from flowersweep.data.records import fingerprint
+from flowersweep.data.records import checksums_digest, fingerprint
 from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
 from flowersweep.util.files import write_arrays
 
 _log = logging.getLogger(__name__)
-_VERSION = 1  # increase it when verification checks or stores something else
-_COLUMNS = ("labels", "ids", "counts", "sizes")
+_VERSION = 2  # increase it when verification checks or stores something else
+_COLUMNS = ("labels", "ids", "counts", "sizes", "notes")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Inventory:
 def take_inventory(files: Mapping[str, tuple[str, ...]], cache: Path) -> Inventory:
     """Verify every record, or load the result from ``cache`` if no file changed.
 
-    A change is one of a file's name, size or modification time.
+    A change is one of a file's name, size, modification time or content.
 
     Raises:
         DataError: See :func:`flowersweep.data.verify.read_records`; or a split has no record.
@@ -63,8 +63,12 @@ def _verify(files: Mapping[str, tuple[str, ...]]) -> Inventory:
 
 def _key(files: Mapping[str, tuple[str, ...]]) -> str:
     with ThreadPoolExecutor(16) as pool:  # a stat of a gs:// file is a request
-        stamps = {name: list(pool.map(fingerprint, paths)) for name, paths in files.items()}
+        stamps = {name: list(pool.map(_stamp, paths)) for name, paths in files.items()}
     return hashlib.sha256(json.dumps([_VERSION, stamps]).encode()).hexdigest()[:24]
+
+
+def _stamp(path: str) -> tuple[object, ...]:
+    return *fingerprint(path), checksums_digest(path)
 
 
 def _recall(path: Path, names: list[str]) -> Inventory | None:

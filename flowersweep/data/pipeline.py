@@ -13,17 +13,8 @@ import tensorflow as tf
 
 from flowersweep.data.dataset import Split
 from flowersweep.data.decoded import ImageCache, open_cache
-from flowersweep.data.records import (
-    FileFingerprint,
-    Images,
-    Size,
-    decode,
-    decode_and_resize,
-    fingerprint,
-    jpeg_of,
-    jpegs_of,
-    raw_records,
-)
+from flowersweep.data.images import Images, Size, decode, decode_and_resize
+from flowersweep.data.records import FileFingerprint, fingerprint, jpeg_of, jpegs_of, raw_records
 from flowersweep.errors import DataError
 
 Batches = Iterator[tuple[Images, npt.NDArray[np.int32]]]
@@ -143,7 +134,7 @@ def read_images(
 
 @lru_cache(maxsize=1)
 def _held(stamps: tuple[FileFingerprint, ...]) -> Any:
-    """Read the JPEG bytes of a split once; return a string tensor (n,) in file order."""
+    """Read the image bytes of a split once; return a string tensor (n,) in file order."""
     records = raw_records([file.path for file in stamps]).batch(_CHUNK)
     return tf.concat(
         list(records.map(jpegs_of, num_parallel_calls=_AUTO, deterministic=True)), axis=0

@@ -15,10 +15,12 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from flowersweep.data.diagnose import problems
-from flowersweep.data.records import declared_count, decode
+from flowersweep.data.images import decode_and_note
+from flowersweep.data.records import declared_count
 from flowersweep.errors import DataError
 
 _log = logging.getLogger(__name__)
+MOST_CLASSES = 100_000
 _NAMED = 5  # problems listed in one message
 _MEND = (
     "Records are counted from 0. Copy or download the file again, or write it anew without that "
@@ -33,15 +35,17 @@ class Records:
     labels: npt.NDArray[np.int64]  # (n,); -1 where the split is unlabelled
     ids: npt.NDArray[np.str_]  # (n,)
     counts: npt.NDArray[np.int64]  # (files,): records in each file
-    sizes: npt.NDArray[np.int32]  # (n, 2): stored height and width
+    sizes: npt.NDArray[np.int32]  # (n, 2): height and width, upright
+    notes: npt.NDArray[np.uint8]  # (n,): see `flowersweep.data.images.Note`
 
 
 def read_records(files: Sequence[str], *, labelled: bool) -> Records:
     """Parse and decode every record of ``files``.
 
     Raises:
-        DataError: A file is truncated or corrupt, a feature is missing, a JPEG cannot be decoded,
-            or a file's name has another number of records. The message lists up to five problems.
+        DataError: A file is truncated or corrupt, a feature is missing, an image cannot be
+            decoded, or a file's name has another number of records. The message lists up to five
+            problems.
     """
     try:
         columns = [
@@ -59,21 +63,26 @@ def read_records(files: Sequence[str], *, labelled: bool) -> Records:
             np.empty(0, object),
             np.empty(0, np.int64),
             np.empty((0, 2), np.int32),
+            np.empty(0, np.uint8),
         ]
-    file, identities, labels, sizes = columns
+    file, identities, labels, sizes, notes = columns
     counts = np.bincount(file, minlength=len(files))
     _check_counts(files, counts)
     ids = np.array([identity.decode("utf-8", "replace") for identity in identities], dtype=np.str_)
-    return Records(labels, ids, counts, sizes)
+    return Records(labels, ids, counts, sizes, notes)
 
 
 def check_labels(files: Sequence[str], records: Records, classes: int | None) -> None:
-    """Raise DataError for labels outside 0 to ``classes`` - 1 (None: no upper limit)."""
-    invalid = (records.labels < 0) | (records.labels >= classes if classes is not None else False)
+    """Raise DataError for labels outside 0 to ``classes`` - 1.
+
+    None, for classes without names: labels of `MOST_CLASSES` or more are numbers of something else.
+    """
+    limit = MOST_CLASSES if classes is None else classes
+    invalid = (records.labels < 0) | (records.labels >= limit)
     if invalid.any():
-        allowed = "0 or more"
-        if classes is not None:
-            allowed = f"0 to {classes - 1} (the class file names {classes})"
+        allowed = f"0 to {limit - 1} (the class file names {limit})"
+        if classes is None:
+            allowed = f"the index of a class, from 0 on and below {limit}"
         messages = [
             f"{locate(files, records, i)}: label {records.labels[i]}, must be {allowed}"
             for i in np.flatnonzero(invalid)[:_NAMED]
@@ -122,7 +131,7 @@ def _sha256(path: str) -> str:
 
 
 def _columns(files: Sequence[str], labelled: bool) -> Iterator[tuple[Any, ...]]:
-    """Yield blocks of columns in file order: file number, id, label, stored size."""
+    """Yield blocks of columns in file order: file number, id, label, size, note."""
 
     def records_of(number: Any, path: Any) -> Any:
         return tf.data.TFRecordDataset(path, buffer_size=8 << 20).map(lambda raw: (number, raw))
@@ -130,7 +139,8 @@ def _columns(files: Sequence[str], labelled: bool) -> Iterator[tuple[Any, ...]]:
     def facts(number: Any, raw: Any) -> Any:
         record = tf.io.parse_single_example(raw, _schema(labelled))
         label = record["class"] if labelled else tf.constant(-1, tf.int64)
-        return number, record["id"], label, tf.shape(decode(record["image"]))[:2]
+        image, note = decode_and_note(record["image"])
+        return number, record["id"], label, tf.shape(image)[:2], note
 
     files_by_number = tf.data.Dataset.from_tensor_slices(
         (np.arange(len(files), dtype=np.int64), list(files))

@@ -134,8 +134,8 @@ def _pictured(
 ) -> list[Mistake] | str:
     # TensorFlow, for seconds: only where there is something to decode
     from flowersweep.data.dataset import open_dataset
+    from flowersweep.data.images import compress
     from flowersweep.data.pipeline import read_images
-    from flowersweep.data.records import compress
 
     dataset = open_dataset(Data(**data), cache)
     val, rows = dataset.splits["val"], {"tune": dataset.tune, "holdout": dataset.holdout}

@@ -63,13 +63,15 @@ def open_or_verify(
     Raises:
         StudyError: A setting that decides what a trial is has changed.
     """
-    meaning = {
-        "space": source.describe(),
-        "settings": compared_settings(config) | trainer.facts(config),
-    }
+    facts = trainer.facts(config)
+    meaning = {"space": source.describe(), "settings": compared_settings(config) | facts}
     meaning = _recordable(meaning, overrides)
     if journal.events:
-        if changed := _changed(StudyRecord(journal.events[:1]).started, meaning):
+        started = StudyRecord(journal.events[:1]).started
+        # a study from before a fact was noted has nothing to compare it with
+        for unknown in facts.keys() - started.settings.keys():
+            del meaning["settings"][unknown]
+        if changed := _changed(started, meaning):
             raise _refused(str(config.study), changed)
         journal.append(
             StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code)

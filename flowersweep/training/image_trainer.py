@@ -38,8 +38,10 @@ class ImageTrainer:
         return self.context.runtime.hosts
 
     def facts(self, config: Config) -> dict[str, Any]:
+        dataset = self.context.dataset(config.data)
         return {
-            "data.digest": self.context.dataset(config.data).digest,
+            "data.digest": dataset.digest,
+            "data.class_names": dataset.class_names,
             "replicas": self.context.runtime.replicas,
         }
 

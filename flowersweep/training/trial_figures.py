@@ -16,8 +16,8 @@ from itertools import pairwise
 import numpy as np
 
 from flowersweep.config.schema import Experiment
+from flowersweep.data.images import Images, compress
 from flowersweep.data.pipeline import read_images
-from flowersweep.data.records import Images, compress
 from flowersweep.training import trial
 from flowersweep.training.augment import augment, grid
 from flowersweep.training.context import TrainingContext

@@ -8,14 +8,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from flowersweep.data import records
+from flowersweep.data import images
 
 
 @contextmanager
 def counted() -> Iterator[list[int]]:
     """Give a list that grows with every image that is decoded while this lasts."""
     found: list[int] = []
-    decode = records.decode
+    decode = images.decode
 
     def noted(jpeg: bytes) -> bytes:
         found.append(len(jpeg))
@@ -24,8 +24,8 @@ def counted() -> Iterator[list[int]]:
     def counting(jpeg: Any) -> Any:
         return decode(tf.ensure_shape(tf.numpy_function(noted, [jpeg], tf.string), []))
 
-    records.decode = counting
+    images.decode = counting
     try:
         yield found
     finally:
-        records.decode = decode
+        images.decode = decode

@@ -91,6 +91,23 @@ def test_a_changed_file_is_verified_again(data: Data, tiny: Path, tmp_path: Path
     assert open_dataset(data, tmp_path / "cache").digest != first.digest
 
 
+def test_mended_labels_are_seen_where_size_and_time_of_the_file_stay(
+    data: Data, tiny: Path, tmp_path: Path
+) -> None:
+    for file in (tiny / "val").iterdir():
+        file.unlink()
+    split(tiny / "val", (0, 1, 2, 0), 4, shards=1)
+    first = open_dataset(data, tmp_path / "cache")
+    times = {file: file.stat() for file in (tiny / "val").iterdir()}
+    split(tiny / "val", (0, 1, 2, 1), 4, shards=1)
+    for file, before in times.items():
+        assert file.stat().st_size == before.st_size
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = open_dataset(data, tmp_path / "cache")
+    assert second.digest != first.digest
+    assert second.splits["val"].labels.tolist() == [0, 1, 2, 1]  # type: ignore[union-attr]
+
+
 def test_a_moved_data_set_keeps_its_digest(data: Data, tiny: Path, tmp_path: Path) -> None:
     first = open_dataset(data, tmp_path / "cache")
     os.rename(tiny, tmp_path / "moved")
@@ -136,6 +153,47 @@ def test_an_empty_line_in_a_class_file_is_an_error(data: Data, tiny: Path, tmp_p
     (tiny / "classes.txt").write_text("aster\n\nclover\n")
     with pytest.raises(DataError, match=r"classes\.txt, line 2: empty"):
         open_dataset(data, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param(b"\naster\nbeech\n", "line 1: empty", id="begins with an empty line"),
+        pytest.param(b"", "line 1: empty", id="no names"),
+        pytest.param(
+            b"aster\x0cbeech\nclover\ndaisy", "line 1: .* cannot be printed", id="form feed"
+        ),
+        pytest.param(
+            b"aster\nbeech\naster", "line 3: 'aster' is also the name in line 1", id="twice"
+        ),
+        pytest.param("aster\nbeech\nclover".encode("utf-16"), "is not UTF-8", id="UTF-16"),
+    ],
+)
+def test_a_class_file_that_could_shift_or_mix_classes_is_an_error(
+    data: Data, tiny: Path, tmp_path: Path, content: bytes, told: str
+) -> None:
+    (tiny / "classes.txt").write_bytes(content)
+    with pytest.raises(DataError, match=rf"classes\.txt.* {told}"):
+        open_dataset(data, tmp_path / "cache")
+
+
+def test_a_byte_order_mark_and_line_ends_of_windows_are_no_part_of_a_class_name(
+    data: Data, tiny: Path, tmp_path: Path
+) -> None:
+    (tiny / "classes.txt").write_bytes("\ufeffaster\r\nbeech tree \r\nclover\r\n\r\n".encode())
+    opened = open_dataset(data, tmp_path / "cache")
+    assert opened.classes == ("aster", "beech tree", "clover")
+
+
+def test_another_order_of_the_same_classes_is_another_description(
+    data: Data, tiny: Path, tmp_path: Path
+) -> None:
+    described = []
+    for names in ("aster\nbeech\nclover", "aster\nbeech\nclover\n", "beech\naster\nclover"):
+        (tiny / "classes.txt").write_text(names)
+        described.append(open_dataset(data, tmp_path / "cache").class_names)
+    assert described[0] == described[1] != described[2]
+    assert described[0].startswith("3 classes, aster to clover, ")
 
 
 def test_a_class_without_a_training_image_is_named_unless_allowed(
@@ -253,6 +311,92 @@ def test_an_empty_split_folder_is_explained(data: Data, tiny: Path, tmp_path: Pa
         file.unlink()
     with pytest.raises(DataError, match=r"no \*.tfrec in .*/val"):
         open_dataset(data, tmp_path / "cache")
+
+
+def test_a_folder_with_brackets_in_its_name_is_read(data: Data, tiny: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "a [1] b?*"
+    os.rename(tiny, odd)
+    assert len(open_dataset(replace(data, dir=str(odd)), tmp_path / "cache").splits["val"]) == 7
+
+
+def test_hidden_files_are_passed_over_and_counted(
+    data: Data, tiny: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tiny / "train" / "._00-8x8-4.tfrec").write_bytes(b"what macOS leaves")
+    (tiny / "__MACOSX" / "train").mkdir(parents=True)
+    assert len(open_dataset(data, tmp_path / "cache").splits["train"]) == 12
+    assert "train: passed over 1 hidden files, first ._00-8x8-4.tfrec" in caplog.text
+
+
+def test_a_file_that_cannot_be_read_has_its_own_sentence(
+    data: Data, tiny: Path, tmp_path: Path
+) -> None:
+    odd = tiny / "val" / "09-8x8.tfrec"
+    for make, told in (
+        (odd.touch, "holds no bytes"),
+        (odd.mkdir, "is a folder"),
+        (lambda: odd.symlink_to(tmp_path / "gone"), "is a link to .*gone, which is not there"),
+    ):
+        make()
+        with pytest.raises(DataError, match=f"{odd} {told}"):
+            open_dataset(data, tmp_path / "cache")
+        odd.rmdir() if odd.is_dir() else odd.unlink()
+
+
+def test_a_split_that_is_a_link_to_nothing_is_named(data: Data, tiny: Path, tmp_path: Path) -> None:
+    os.rename(tiny / "train", tmp_path / "elsewhere")
+    (tiny / "train").symlink_to(tmp_path / "gone")
+    with pytest.raises(DataError, match=r"tiny/train is a link to .*gone"):
+        open_dataset(data, tmp_path / "cache")
+
+
+def test_class_names_that_cannot_be_read_are_not_passed_over(
+    data: Data, tiny: Path, tmp_path: Path
+) -> None:
+    (tiny / "classes.txt").symlink_to(tmp_path / "gone")
+    (tmp_path / "classes.txt").write_text("aster\nbeech\nclover\n")
+    with pytest.raises(DataError, match=r"tiny/classes.txt is a link to .*gone"):
+        open_dataset(data, tmp_path / "cache")
+    (tiny / "classes.txt").unlink()
+    (tiny / "classes.txt").mkdir()
+    with pytest.raises(DataError, match=r"tiny/classes.txt cannot be read"):
+        open_dataset(data, tmp_path / "cache")
+
+
+def test_an_address_without_its_library_says_what_to_install(data: Data, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"s3://.* pip install tensorflow-io, .* or copy"):
+        open_dataset(replace(data, dir="s3://bucket/flowers"), tmp_path / "cache")
+
+
+SIZES = [(1, 1), *[(30, 10)] * 4, *[(10, 20)] * 3]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "delivered"),
+    [
+        pytest.param(SIZES, (30, 10), id="half of the images have one size"),
+        pytest.param([*SIZES, (12, 90), (14, 90)], (10, 10), id="no size is that of half of them"),
+    ],
+)
+def test_sizes_that_differ_follow_a_rule_that_is_said(
+    tiny: Path,
+    rewrite: Callable[..., str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    sizes: list[tuple[int, int]],
+    delivered: tuple[int, int],
+) -> None:
+    rewrite("train", [encode(jpeg(9, size), f"{i}", i % 3) for i, size in enumerate(sizes)])
+    data = Data(name="tiny", dir=str(tiny))
+    opened = open_dataset(data, tmp_path / "cache")
+    assert opened.image_size == delivered
+    assert f"all are resized to {delivered[0]}x{delivered[1]} pixels" in caplog.text
+    other = sum(size != delivered for size in sizes)
+    assert opened.remarks[0].startswith(f"train: {other} of {len(sizes)} images (of ")
+
+
+def test_images_of_one_size_that_are_upright_need_no_remark(data: Data, tmp_path: Path) -> None:
+    assert open_dataset(data, tmp_path / "cache").remarks == ()
 
 
 @pytest.mark.skipif(not FLOWERS.is_dir(), reason=f"the real flowers are not at {FLOWERS}")

@@ -15,7 +15,7 @@ import pytest
 from flowersweep.config.schema import Data
 from flowersweep.data import decoded, pipeline
 from flowersweep.data.dataset import Dataset, Split, open_dataset
-from flowersweep.data.records import Images
+from flowersweep.data.images import Images
 from flowersweep.errors import DataError
 from tests.data.counting import counted
 

@@ -13,7 +13,8 @@ import tensorflow as tf
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.duplicates import Duplicates, duplicates, of_folder
-from flowersweep.data.records import compress, encode, write_split
+from flowersweep.data.images import compress
+from flowersweep.data.records import encode, write_split
 from flowersweep.data.synthetic.dataset import write
 
 SIZE = (96, 96)

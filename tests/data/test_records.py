@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from flowersweep.data import records
+from flowersweep.data import images, records
 from tests.data.tiny_records import jpeg
 
 
@@ -40,7 +40,7 @@ def test_large_files_are_read_one_after_the_other(
 
 
 def test_a_gray_jpeg_is_delivered_in_three_channels_at_the_size_asked_for() -> None:
-    image = records.decode_and_resize(jpeg(90, size=(20, 30), channels=1), (8, 6)).numpy()
+    image = images.decode_and_resize(jpeg(90, size=(20, 30), channels=1), (8, 6)).numpy()
     assert image.shape == (8, 6, 3)
     assert image.dtype == np.uint8
     assert np.abs(image.astype(int) - 90).max() <= 1

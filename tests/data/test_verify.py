@@ -37,8 +37,10 @@ def without(name: str) -> bytes:
         pytest.param(without("image"), "feature 'image' is missing", id="no image"),
         pytest.param(without("id"), "feature 'id' is missing", id="no id"),
         pytest.param(without("class"), "feature 'class' is missing", id="no class"),
-        pytest.param(encode(b"no picture", "9", 1), "not a JPEG", id="not a JPEG"),
-        pytest.param(encode(jpeg(5)[:-300], "9", 1), "not a JPEG", id="half a JPEG"),
+        pytest.param(encode(b"no picture", "9", 1), "not one of JPEG, PNG", id="no image file"),
+        pytest.param(
+            encode(jpeg(5)[:-300], "9", 1), "the image cannot be decoded", id="half a JPEG"
+        ),
         pytest.param(b"nonsense", "not a tf.train.Example", id="not an Example"),
         pytest.param(encode(jpeg(5), "9", -1), "label -1", id="negative label"),
     ],
@@ -114,3 +116,11 @@ def test_an_id_that_occurs_twice_is_a_warning_only(
 def test_a_test_split_needs_no_class(tiny: Path) -> None:
     assert opened(tiny).splits["test"].labels is None
     assert tuple(opened(tiny).splits["train"].labels) == TRAIN  # type: ignore[arg-type]
+
+
+def test_a_label_that_is_no_index_is_refused_before_a_name_is_made_for_each_below(
+    tiny: Path, rewrite: Rewrite
+) -> None:
+    file = rewrite("train", [*GOOD, encode(jpeg(5), "9", 1_900_000_000)])
+    with pytest.raises(DataError, match=f"{file}, record 6: label 1900000000, must be the index"):
+        opened(tiny, allow_missing_classes=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowersweep.data.records import compress, encode, write_split
+from flowersweep.data.images import compress
+from flowersweep.data.records import encode, write_split
 from flowersweep.data.synthetic.drawing import picture
 from flowersweep.data.synthetic.species import Species, species_of
 from flowersweep.util.files import move

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowersweep.data.records import Images
+from flowersweep.data.images import Images
 from flowersweep.training.augment.geometry import resample
 
 CLOSER = 0.1  # of the side: what each further pair of views leaves out

@@ -1,0 +1,189 @@
+"""Decode an image file: upright, 8 bits, three channels. Every reader of images decodes here.
+
+A plain JPEG goes to TensorFlow's decoder. Everything else goes to Pillow: JPEGs with EXIF, a colour
+profile or four channels, PNG, WebP, BMP and GIF. Which of them decodes depends on the bytes alone.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from enum import IntFlag
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from flowersweep.errors import DataError
+
+Images = npt.NDArray[np.uint8]
+Size = tuple[int, int]  # height, width
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+LARGEST = 178_956_970  # pixels; Pillow refuses more as well
+_BACKGROUND = "white"  # shows through transparent pixels
+
+_T = Image.Transpose
+_UPRIGHT = {
+    2: _T.FLIP_LEFT_RIGHT,
+    3: _T.ROTATE_180,
+    4: _T.FLIP_TOP_BOTTOM,
+    5: _T.TRANSPOSE,
+    6: _T.ROTATE_270,
+    7: _T.TRANSVERSE,
+    8: _T.ROTATE_90,
+}
+# An image with damaged EXIF is taken as it is stored; of large ones only those beyond LARGEST are
+# refused.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+# what Pillow raises when bytes are damaged
+_DAMAGED = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    Image.DecompressionBombError,
+    LookupError,
+    NotImplementedError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+class Note(IntFlag):
+    """What decoding changed in an image besides its size."""
+
+    TURNED = 1
+    CMYK = 2
+    DEEP = 4
+    TRANSPARENT = 8
+    ANIMATED = 16
+
+
+_MEANING = {
+    Note.TURNED: "turned upright by their EXIF orientation",
+    Note.CMYK: "converted from CMYK",
+    Note.DEEP: "reduced from 16 to 8 bits",
+    Note.TRANSPARENT: f"laid on {_BACKGROUND} where they are transparent",
+    Note.ANIMATED: "animated, of which the first frame counts",
+}
+
+
+def describe_notes(notes: npt.NDArray[np.uint8]) -> Iterator[str]:
+    """Say how many of the images with these notes (n,) were changed, and how."""
+    for note, meaning in _MEANING.items():
+        if count := int(np.count_nonzero(notes & note)):
+            yield f"{count} {meaning}"
+
+
+def is_plain(data: Any) -> Any:
+    """Whether image bytes (scalar string tensor) are a JPEG without any marker that could turn or
+    recolour it: JFIF header, then tables; one or three channels.
+    """
+    header = tf.strings.join([tf.strings.substr(data, 0, 22), b"\0" * 22])  # never too short
+    start = tf.strings.substr(header, 0, 4)
+    headed = (start == b"\xff\xd8\xff\xe0") & (tf.strings.substr(header, 20, 2) == b"\xff\xdb")
+
+    def shaped() -> Any:
+        height, width, channels = tf.unstack(tf.io.extract_jpeg_shape(data, tf.int64))
+        return (channels < 4) & (height * width <= LARGEST)
+
+    return tf.cond(headed | (start == b"\xff\xd8\xff\xdb"), shaped, lambda: False)
+
+
+def decode(data: Any) -> Any:
+    """Decode image bytes to a uint8 tensor (height, width, 3)."""
+    return decode_and_note(data)[0]
+
+
+def decode_and_note(data: Any) -> tuple[Any, Any]:
+    """Decode image bytes to a uint8 tensor (height, width, 3) and its `Note`, a uint8 scalar."""
+    data = tf.convert_to_tensor(data)
+    image, note = tf.cond(
+        is_plain(data),
+        lambda: [tf.io.decode_jpeg(data, channels=3), tf.constant(0, tf.uint8)],
+        lambda: tf.numpy_function(_decode_any, [data], [tf.uint8, tf.uint8], stateful=False),
+    )
+    return tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(note, ())
+
+
+def decode_with_pillow(data: bytes) -> tuple[Images, np.uint8]:
+    """Decode image bytes to uint8 (height, width, 3); return it with its `Note`.
+
+    Raises:
+        DataError: The bytes are damaged, or of a format that is not in `FORMATS`.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return _eight_bits(image)
+    except UnidentifiedImageError as error:
+        raise DataError(f"not one of {', '.join(FORMATS)}") from error
+    except _DAMAGED as error:
+        raise DataError(f"{error}") from error
+
+
+def decode_and_resize(data: Any, size: Size) -> Any:
+    """Decode image bytes to a uint8 tensor (*size, 3).
+
+    An image of another size is stretched to it (bilinear, antialiased).
+    """
+    image = decode(data)
+    same = tf.reduce_all(tf.shape(image)[:2] == tf.constant(size))
+    image = tf.cond(same, lambda: image, lambda: _resize(image, size))
+    return tf.ensure_shape(image, (*size, 3))
+
+
+def compress(image: Images) -> bytes:
+    """Return an image, uint8 (height, width, 3), as JPEG bytes."""
+    return bytes(tf.io.encode_jpeg(image, quality=90).numpy())
+
+
+def _decode_any(data: Any) -> tuple[Images, np.uint8]:
+    # TensorFlow passes bytes in a graph, and otherwise an array of one object
+    return decode_with_pillow(data if isinstance(data, bytes) else data.item())
+
+
+def _resize(image: Any, size: Size) -> Any:
+    return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)
+
+
+def _eight_bits(image: Image.Image) -> tuple[Images, np.uint8]:
+    turn = _UPRIGHT.get(_orientation(image))
+    note = Note.TURNED if turn is not None else Note(0)
+    if getattr(image, "is_animated", False):
+        note |= Note.ANIMATED
+    image.load()
+    picture: Image.Image = image
+    if picture.mode.startswith("I"):  # 16 bits of grey; Pillow would cut off what exceeds 255
+        note |= Note.DEEP
+        grey = np.asarray(picture).astype(np.uint32)
+        picture = Image.fromarray(((grey + 128) // 257).clip(0, 255).astype(np.uint8))
+    elif picture.mode == "CMYK":
+        note |= Note.CMYK
+    if picture.has_transparency_data:
+        note |= Note.TRANSPARENT
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, _BACKGROUND), picture)
+    picture = picture.convert("RGB")
+    if turn is not None:
+        picture = picture.transpose(turn)
+    return np.array(picture), np.uint8(note)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 where there is none that can be read."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DAMAGED:
+        return 1
+    return orientation if isinstance(orientation, int) else 1
