@@ -4,5 +4,5 @@ import os
 
 # Both libraries read these when they are first imported, wherever that happens; what the user has
 # set stays.
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+for _name, _value in (("KERAS_BACKEND", "jax"), ("TF_CPP_MIN_LOG_LEVEL", "2")):
+    os.environ[_name] = os.environ.get(_name) or _value

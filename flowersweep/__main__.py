@@ -32,13 +32,13 @@ def main(words: Sequence[str]) -> int:
         return 1
     signals.install_handlers()  # a polite end is an interrupt: the journal is closed in order
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    if {"-h", "--help"} & set(words):
-        from flowersweep.cli.help import text
-
-        print(text())
-        return 0
     try:
-        from flowersweep.cli import require_hosts
+        if {"-h", "--help", "--version"} & set(words):
+            from flowersweep.cli.help import text, version
+
+            print(version() if "--version" in words else text(), end="")
+            return 0
+        from flowersweep.cli import require_hosts, require_libraries
         from flowersweep.config.compose import compose
         from flowersweep.config.targets import resolve
 
@@ -46,6 +46,7 @@ def main(words: Sequence[str]) -> int:
         config = compose(asked)
         verb = resolve(config.verb, "verb", config.trusted_modules)
         require_hosts(verb, config)
+        require_libraries(verb)
         return int(verb(config, asked) or 0)
     except FlowersweepError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -55,5 +56,17 @@ def main(words: Sequence[str]) -> int:
         return 130
 
 
+def command_line() -> int:
+    """Run the command of this process, wherever it was started; return its exit code."""
+    if sys.platform != "win32":
+        from flowersweep.util import environment
+
+        environment.use_utf8()
+        environment.open_streams()
+        environment.name_user()
+        return environment.close_streams(main(sys.argv[1:]))
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command_line())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import metadata
+
 from flowersweep.config.compose import group_names, option_names, sweep_files
 
 
@@ -12,7 +14,8 @@ def text() -> str:
         f"  {group}: {', '.join(option_names(group))}" for group in group_names() if group != "verb"
     )
     sweeps = "\n".join(
-        f"  +sweep={name}: {_question(path.read_text())}" for name, path in sweep_files().items()
+        f"  +sweep={name}: {_question(path.read_text(encoding='utf-8'))}"
+        for name, path in sweep_files().items()
     )
     return f"""python -m flowersweep [VERB] [GROUP=OPTION ...] [KEY=VALUE ...] [+sweep=NAME]
 
@@ -38,6 +41,11 @@ Sweeps:
 Your own options and sweeps go into ./conf/GROUP/NAME.yaml and ./sweeps/NAME.yaml. \
 Documentation: docs/
 """
+
+
+def version() -> str:
+    """Return the line of ``--version``."""
+    return f"flowersweep {metadata.version('flowersweep')}\n"
 
 
 def _question(yaml: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -13,6 +12,7 @@ from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.files import move
+from flowersweep.util.locks import take_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -89,7 +89,7 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
         # Without the lock, processes that open a new database together would all migrate it
         # and all but one would fail.
         with (dir / "mlflow.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            take_lock(lock, wait=True)
             if not tracking.uri and not (dir / "mlflow.db").exists():
                 _make_database(dir / "mlflow.db")
             if tracking.uri:

@@ -22,6 +22,7 @@ from flowersweep.runtime import start
 from flowersweep.tracking import registry
 from flowersweep.training.augment.views import tta_views
 from flowersweep.util.files import atomic_write
+from flowersweep.util.text import spreadsheet_cell
 
 BATCH = 64
 
@@ -65,8 +66,8 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     _require_fit(dataset, facts, config.split)
     split = dataset.splits[config.split]
     with atomic_write(path) as binary:
-        file = io.TextIOWrapper(binary, newline="", write_through=True)
-        writer = csv.writer(file)
+        file = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "label"])
         changed = 0
         for id, (label, plain) in zip(
@@ -74,7 +75,7 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
             labels(model, in_order(split, (height, width), BATCH), config.tta_views),
             strict=True,
         ):
-            writer.writerow([id, label])
+            writer.writerow([spreadsheet_cell(id), label])
             changed += label != plain
         file.detach()  # or it would close the file
     return Submission(path, len(split), changed)
