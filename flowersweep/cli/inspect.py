@@ -10,6 +10,7 @@ from flowersweep.cli.hints import RUN, folder_of_study, studies
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, TrackingError, did_you_mean
+from flowersweep.util.files import require_output
 
 
 def print_config(config: Config, overrides: Sequence[str]) -> None:
@@ -70,10 +71,7 @@ def report(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _output(config: Config, usual: Path) -> Path:
-    path = Path(config.output) if config.output else usual
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"output={path}: must be a file in a folder that exists")
-    return path
+    return require_output(Path(config.output) if config.output else usual)
 
 
 def _report_of_run(config: Config) -> Path:

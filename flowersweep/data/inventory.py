@@ -15,7 +15,7 @@ import numpy as np
 
 from flowersweep.data.records import fingerprint
 from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
-from flowersweep.errors import DataError
+from flowersweep.errors import DataError, StudyError
 from flowersweep.util.files import write_arrays
 
 _log = logging.getLogger(__name__)
@@ -88,4 +88,7 @@ def _keep(inventory: Inventory, path: Path) -> None:
         for name, records in inventory.splits.items()
         for column in _COLUMNS
     }
-    write_arrays(path, {"digest": np.str_(inventory.digest), **arrays})
+    try:
+        write_arrays(path, {"digest": np.str_(inventory.digest), **arrays})
+    except StudyError as error:
+        _log.warning("the images are sound, but the next command verifies them again: %s", error)

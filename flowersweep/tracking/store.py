@@ -84,11 +84,19 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
     uri = address(tracking, dir)
     if remote(uri):
         return MlflowClient(uri, registry_uri=uri)
-    dir.mkdir(parents=True, exist_ok=True)
+    try:
+        dir.mkdir(parents=True, exist_ok=True)
+        file = (dir / "mlflow.lock").open("a")
+    except OSError as error:
+        if not tracking.uri and (dir / "mlflow.db").exists():
+            return MlflowClient(uri, registry_uri=uri)  # to read, as from the folder of others
+        raise TrackingError(
+            f"cannot write into {dir}: {error.strerror}. Choose another folder: dir=PATH"
+        ) from error
     try:
         # Without the lock, processes that open a new database together would all migrate it
         # and all but one would fail.
-        with (dir / "mlflow.lock").open("a") as lock:
+        with file as lock:
             take_lock(lock, wait=True)
             if not tracking.uri and not (dir / "mlflow.db").exists():
                 _make_database(dir / "mlflow.db")

@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from flowersweep.errors import StudyError
+from flowersweep.errors import ConfigError, StudyError
 
 
 @contextmanager
@@ -46,6 +46,25 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     finally:
         if name is not None:
             Path(name).unlink(missing_ok=True)
+
+
+def require_output(path: Path) -> Path:
+    """Return the path of a file that a command will write, before it does its work.
+
+    Raises:
+        ConfigError: It is a folder, or no file can be made there.
+    """
+    try:
+        if path.is_dir() or not path.parent.is_dir():
+            raise ConfigError(f"output={path}: must be a file in a folder that exists")
+        prefix = f".{path.name}."  # as long as the name that `atomic_write` needs
+        tempfile.NamedTemporaryFile(prefix=prefix, suffix=".partial", dir=path.parent).close()
+    except OSError as error:
+        raise ConfigError(
+            f"output={path}: no file can be made there ({error.strerror}). Choose another place: "
+            "output=PATH"
+        ) from error
+    return path
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True) -> None:
