@@ -17,7 +17,7 @@ def overrides(words: Sequence[str]) -> list[str]:
     """Return the words as overrides: a first word without ``=`` names the verb, and ``studies=a,b``
     is a list.
     """
-    words = [re.sub(r"^studies=([^\['\"].*)$", r"studies=[\1]", word) for word in words]
+    words = [re.sub(r"^studies=((?![\['\"]).*)$", r"studies=[\1]", word) for word in words]
     if words and "=" not in words[0] and not words[0].startswith(("+", "~", "-")):
         return [*words[1:], f"verb={words[0]}"]
     return list(words)
@@ -33,15 +33,17 @@ def main(words: Sequence[str]) -> int:
     signals.install_handlers()  # a polite end is an interrupt: the journal is closed in order
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        if {"-h", "--help", "--version"} & set(words):
+        if {"-h", "--help", "-V", "--version"} & set(words) or words[:1] in (["help"], ["version"]):
             from flowersweep.cli.help import text, version
 
-            print(version() if "--version" in words else text(), end="")
+            print(version() if {"-V", "--version", "version"} & set(words) else text(), end="")
             return 0
         from flowersweep.cli import require_hosts, require_libraries
+        from flowersweep.cli.words import require_words
         from flowersweep.config.compose import compose
         from flowersweep.config.targets import resolve
 
+        require_words(words)
         asked = overrides(words)
         config = compose(asked)
         verb = resolve(config.verb, "verb", config.trusted_modules)

@@ -18,6 +18,7 @@ def text() -> str:
         for name, path in sweep_files().items()
     )
     return f"""python -m flowersweep [VERB] [GROUP=OPTION ...] [KEY=VALUE ...] [+sweep=NAME]
+python -m flowersweep --help | --version
 
   python -m flowersweep                             one training with the defaults
   python -m flowersweep +sweep=smoothing            a sweep; the same command again goes on with it

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from flowersweep.cli.hints import RUN, folder_of_study, studies
+from flowersweep.cli.hints import RUN, folder_of_study, same_store, studies
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, TrackingError, did_you_mean
@@ -49,7 +49,7 @@ def status(config: Config, overrides: Sequence[str]) -> None:
     statuses = [status(folder_of_study(config, name)) for name in studies(config)]
     print(
         "\n".join(map(line, statuses))
-        or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME"
+        or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME{same_store(config)}"
     )
 
 

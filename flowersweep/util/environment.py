@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import getpass
 import io
 import locale
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -82,7 +85,10 @@ def use_utf8() -> None:
 
 
 def name_user() -> None:
-    """Give a user without a name or a home, as containers have, both: libraries ask for them."""
+    """Give a user without a name or a home, as containers have, both: libraries ask for them.
+
+    The home lasts as long as the command.
+    """
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -90,4 +96,5 @@ def name_user() -> None:
     try:
         Path.home()
     except RuntimeError:
-        os.environ["HOME"] = "/nonexistent"  # Debian's home of users without one
+        os.environ["HOME"] = home = tempfile.mkdtemp(prefix="flowersweep-home-")
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
