@@ -16,13 +16,14 @@ def take_lock(file: IO[Any], *, wait: bool = False) -> bool:
         wait: Wait for the other process.
 
     Raises:
-        StudyError: The file system has no locks.
+        StudyError: The file system has no locks; the file is closed.
     """
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError as error:
+        file.close()
         raise StudyError(
             f"the file system of {Path(file.name).parent} cannot lock files ({error.strerror}): "
             "two commands could write there at the same time. Choose a folder on a disk of this "

@@ -76,3 +76,11 @@ def test_a_database_that_was_left_half_made_is_made_anew(tmp_path: Path) -> None
     half.close()
     assert store.client(Tracking(), tmp_path).search_experiments()
     assert not (tmp_path / "mlflow.partial").exists()
+
+
+def test_a_database_in_a_folder_that_cannot_be_written_is_read(mlruns: Path) -> None:
+    (mlruns / "mlflow.lock").mkdir()  # no file can be made there, also by root
+    assert store.client(Tracking(), mlruns).search_experiments()
+    (mlruns / "mlflow.db").unlink()
+    with pytest.raises(TrackingError, match=r"cannot write into .*dir=PATH"):
+        store.client(Tracking(), mlruns)
