@@ -21,8 +21,8 @@ from flowersweep.errors import DataError
 _log = logging.getLogger(__name__)
 _NAMED = 5  # problems listed in one message
 _MEND = (
-    "Records are counted from 0. Copy or download the file again, or write it anew without that "
-    "record."
+    "Records are counted from 0. Copy or download a broken file again, or write it anew without "
+    "that record."
 )
 
 
