@@ -15,8 +15,8 @@ import numpy as np
 
 from flowersweep.data.records import fingerprint
 from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
-from flowersweep.errors import DataError, StudyError
-from flowersweep.util.files import write_arrays
+from flowersweep.errors import DataError
+from flowersweep.util.files import cache_arrays
 
 _log = logging.getLogger(__name__)
 _VERSION = 1  # increase it when verification checks or stores something else
@@ -88,7 +88,4 @@ def _keep(inventory: Inventory, path: Path) -> None:
         for name, records in inventory.splits.items()
         for column in _COLUMNS
     }
-    try:
-        write_arrays(path, {"digest": np.str_(inventory.digest), **arrays})
-    except StudyError as error:
-        _log.warning("the images are sound, but the next command verifies them again: %s", error)
+    cache_arrays(path, {"digest": np.str_(inventory.digest), **arrays})

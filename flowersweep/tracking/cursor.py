@@ -80,9 +80,12 @@ def claim(folder: Path) -> IO[str]:
     Without the lock two shippers would create every run twice.
 
     Raises:
-        TrackingError: Another process has the lock.
+        TrackingError: Another process has the lock, or the folder cannot be written.
     """
-    lock = (folder / "shipped.lock").open("a")
+    try:
+        lock = (folder / "shipped.lock").open("a")
+    except OSError as error:
+        raise TrackingError(f"cannot write into {folder}: {error.strerror}") from error
     if not take_lock(lock):
         lock.close()
         raise TrackingError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +15,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 from flowersweep.errors import ConfigError, StudyError
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -40,9 +44,9 @@ def atomic_write(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         if durable:
             _sync(path.parent)
     except OSError as error:
-        raise StudyError(
-            f"cannot write {path}: {error.strerror}. Make room and run the same command again"
-        ) from error
+        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        mend = "Choose another folder" if refused else "Make room and run the same command again"
+        raise StudyError(f"cannot write {path}: {error.strerror}. {mend}") from error
     finally:
         if name is not None:
             Path(name).unlink(missing_ok=True)
@@ -77,6 +81,14 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays as .npz. Raises StudyError like `atomic_write`."""
     with atomic_write(path) as file:
         np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+
+
+def cache_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays that can be computed again: log a warning where they cannot be written."""
+    try:
+        write_arrays(path, arrays)
+    except StudyError as error:
+        log.warning("it will be computed again: %s", error)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -12,8 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep.errors import StudyError
-from flowersweep.util.files import atomic_write, move, read_arrays, write_arrays, write_bytes
+from flowersweep.errors import ConfigError, StudyError
+from flowersweep.util.files import (
+    atomic_write,
+    cache_arrays,
+    move,
+    read_arrays,
+    require_output,
+    write_arrays,
+    write_bytes,
+)
 from tests.conftest import environment
 
 
@@ -89,3 +97,20 @@ def test_arrays_that_were_cut_off_are_named_with_what_to_do(share: float, tmp_pa
     os.truncate(path, int(share * path.stat().st_size))
     with pytest.raises(StudyError, match=r"logits\.npz cannot be read .*Restore it from a copy"):
         read_arrays(path)
+
+
+def test_what_can_be_computed_again_need_not_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    cache_arrays(tmp_path / "file" / "cache.npz", {"a": 1})
+    assert "computed again" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["", "nowhere/x.csv", "file/x.csv", "x" * 250])
+def test_an_output_that_cannot_be_written_is_refused_before_work(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="output="):
+        require_output(tmp_path / name)
+    assert require_output(tmp_path / "x.csv") == tmp_path / "x.csv"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
