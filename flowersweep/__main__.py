@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from flowersweep import signals
-from flowersweep.errors import FlowersweepError
+from flowersweep.errors import ConfigError, FlowersweepError
 
 
 def overrides(words: Sequence[str]) -> list[str]:
@@ -38,6 +38,11 @@ def main(words: Sequence[str]) -> int:
 
             print(version() if {"-V", "--version", "version"} & set(words) else text(), end="")
             return 0
+        if sys.flags.optimize:
+            raise ConfigError(
+                "Python runs without assertions (-O or PYTHONOPTIMIZE), and Hydra does not work "
+                "without: leave it out"
+            )
         from flowersweep.cli import require_hosts, require_libraries
         from flowersweep.cli.words import require_words
         from flowersweep.config.compose import compose

@@ -218,7 +218,8 @@ def _variables() -> str:
     any.
     """
     names = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_SETTINGS)}
-    if names == {"KERAS_BACKEND": "jax"}:
+    names.pop("KERAS_BACKEND", None)  # it is right, or was refused before
+    if not names:
         return ""
     named = ", ".join(f"{name}={value}" for name, value in names.items())
     return f". The environment has {named}: mend it, or unset it"

@@ -85,6 +85,12 @@ def test_a_user_without_a_name_and_a_home_gets_both(project: Path) -> None:
     assert run.returncode == 0
 
 
+def test_python_without_assertions_is_refused_in_one_line(project: Path) -> None:
+    run = shell("$fs config", project, PYTHONOPTIMIZE="1")
+    assert run.returncode == 1
+    assert run.stderr.startswith(b"ConfigError: Python runs without assertions")
+
+
 def test_the_version_is_said(project: Path) -> None:
     run = shell("$fs --version", project)
     assert run.stdout.startswith(b"flowersweep ")
