@@ -2,8 +2,11 @@
 
 import os
 
-# Both libraries read these when they are first imported, wherever that happens; a variable that the
-# user has set stays.
-os.environ.setdefault("KERAS_BACKEND", "jax")
-os.environ.setdefault("KERAS_NNX_ENABLED", "false")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# The libraries read these when they are first imported, wherever that happens; what the user has
+# set stays.
+for _name, _value in (
+    ("KERAS_BACKEND", "jax"),
+    ("KERAS_NNX_ENABLED", "false"),
+    ("TF_CPP_MIN_LOG_LEVEL", "2"),
+):
+    os.environ[_name] = os.environ.get(_name) or _value

@@ -10,14 +10,14 @@ import sys
 from collections.abc import Sequence
 
 from flowersweep import signals
-from flowersweep.errors import FlowersweepError
+from flowersweep.errors import ConfigError, FlowersweepError
 
 
 def overrides(words: Sequence[str]) -> list[str]:
     """Return the words as overrides: a first word without ``=`` names the verb, and ``studies=a,b``
     is a list.
     """
-    words = [re.sub(r"^studies=([^\['\"].*)$", r"studies=[\1]", word) for word in words]
+    words = [re.sub(r"^studies=((?![\['\"]).*)$", r"studies=[\1]", word) for word in words]
     if words and "=" not in words[0] and not words[0].startswith(("+", "~", "-")):
         return [*words[1:], f"verb={words[0]}"]
     return list(words)
@@ -32,20 +32,28 @@ def main(words: Sequence[str]) -> int:
         return 1
     signals.install_handlers()  # a polite end is an interrupt: the journal is closed in order
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    if {"-h", "--help"} & set(words):
-        from flowersweep.cli.help import text
-
-        print(text())
-        return 0
     try:
-        from flowersweep.cli import require_hosts
+        if {"-h", "--help", "-V", "--version"} & set(words) or words[:1] in (["help"], ["version"]):
+            from flowersweep.cli.help import text, version
+
+            print(version() if {"-V", "--version", "version"} & set(words) else text(), end="")
+            return 0
+        if sys.flags.optimize:
+            raise ConfigError(
+                "Python runs without assertions (-O or PYTHONOPTIMIZE), and Hydra does not work "
+                "without: leave it out"
+            )
+        from flowersweep.cli import require_hosts, require_libraries
+        from flowersweep.cli.words import require_words
         from flowersweep.config.compose import compose
         from flowersweep.config.targets import resolve
 
+        require_words(words)
         asked = overrides(words)
         config = compose(asked)
         verb = resolve(config.verb, "verb", config.trusted_modules)
         require_hosts(verb, config)
+        require_libraries(verb)
         return int(verb(config, asked) or 0)
     except FlowersweepError as error:
         from flowersweep.tracking.masking import masked_message
@@ -57,5 +65,17 @@ def main(words: Sequence[str]) -> int:
         return 130
 
 
+def command_line() -> int:
+    """Run the command of this process, wherever it was started; return its exit code."""
+    if sys.platform != "win32":
+        from flowersweep.util import environment
+
+        environment.use_utf8()
+        environment.open_streams()
+        environment.name_user()
+        return environment.close_streams(main(sys.argv[1:]))
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(command_line())

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -21,11 +22,12 @@ from flowersweep.errors import ConfigError
 from flowersweep.util.secret_name import secret_name
 
 if TYPE_CHECKING:
-    from jax import Array
+    from jax import Array, Device
     from jax.sharding import NamedSharding
 
 _GOODBYE = 30  # seconds that a host which has ended waits for the others to end too
 _SHORT = 4096  # bytes of a message between hosts
+_SETTINGS = ("JAX_", "XLA_", "KERAS_")  # of the environment, by their first letters
 _compiles = 0
 _here = threading.local()
 _running: Runtime | None = None
@@ -156,7 +158,7 @@ def start(
     if coordinator is not None:
         _join(coordinator, hosts, host)
     # a host's rows of a batch lie together
-    devices = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    devices = sorted(_devices(), key=lambda device: (device.process_index, device.id))
     if len(devices) != jax.process_count() * jax.local_device_count():
         raise ConfigError(
             f"{jax.process_count()} hosts have {len(devices)} devices together: all must "
@@ -174,6 +176,55 @@ def start(
         host=jax.process_index(),
     )
     return _running
+
+
+def require_libraries() -> None:
+    """Import JAX, for Keras to run on.
+
+    Raises:
+        ConfigError: A variable of the environment has a value that JAX does not take, or chooses
+            another backend of Keras.
+    """
+    _require_jax()
+    _require_flags()
+    try:
+        import jax  # noqa: F401
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"JAX does not start: {error}{_variables()}") from error
+
+
+def _require_flags() -> None:
+    """Raise ConfigError for a wrong flag of XLA, which would end this process on the spot."""
+    if not os.environ.get("XLA_FLAGS"):
+        return
+    probe = "from jaxlib import xla_client; xla_client.make_cpu_client()"
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False)
+    reasons = [line for line in run.stderr.splitlines() if "XLA_FLAGS" in line]
+    if run.returncode and reasons:
+        raise ConfigError(f"XLA does not start: {reasons[0].partition('] ')[2]}{_variables()}")
+
+
+def _devices() -> list[Device]:
+    """Return all devices. Raises ConfigError if JAX cannot compute on what was chosen."""
+    import jax
+
+    try:
+        return jax.devices()
+    except (RuntimeError, AssertionError) as error:  # JAX asserts that one of its platforms works
+        reason = (str(error).splitlines() or ["no such device"])[0]
+        raise ConfigError(f"JAX finds nothing to compute on: {reason}{_variables()}") from error
+
+
+def _variables() -> str:
+    """Return what to do about the settings of JAX and Keras in the environment; nothing without
+    any.
+    """
+    names = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_SETTINGS)}
+    names.pop("KERAS_BACKEND", None)  # it is right, or was refused before
+    if not names:
+        return ""
+    named = ", ".join(f"{name}={value}" for name, value in names.items())
+    return f". The environment has {named}: mend it, or unset it"
 
 
 def _require_fit(

@@ -1,4 +1,4 @@
-"""A polite end, by Ctrl-C or SIGTERM, that cannot be lost.
+"""A polite end, by Ctrl-C, SIGTERM or a closed terminal, that cannot be lost.
 
 Python drops an exception that a signal raises inside a library's callback, and does not listen to a
 signal that the shell that started it ignores, as shells do for what runs in the background.
@@ -16,11 +16,16 @@ _asked = False
 
 
 def install_handlers() -> None:
-    """Have both signals raise KeyboardInterrupt, in this process and from now on."""
+    """Have the signals raise KeyboardInterrupt, in this process and from now on.
+
+    A closed terminal (SIGHUP) ends nothing that ``nohup`` has started.
+    """
     global _asked
     _asked = False
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, _end)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _end)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 SEVERAL_HOSTS = (print_config, search, train)  # verbs that several hosts run together
+COMPUTING = (check, plan, predict, promote, replay, search, train)
 
 
 def require_hosts(verb: Callable[..., Any], config: Config) -> None:
@@ -40,3 +41,11 @@ def require_hosts(verb: Callable[..., Any], config: Config) -> None:
             "distributed.coordinator: several hosts train and search together; leave it out for "
             f"{verb.__name__}"
         )
+
+
+def require_libraries(verb: Callable[..., Any]) -> None:
+    """Raise ConfigError if a verb computes, and a setting of the environment forbids it."""
+    if verb in COMPUTING:
+        from flowersweep import runtime
+
+        runtime.require_libraries()

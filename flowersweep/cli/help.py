@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 
 from flowersweep.config.compose import group_names, option_names, sweep_files
@@ -17,6 +18,7 @@ def text() -> str:
         f"  +sweep={name}: {_question(path)}" for name, path in sweep_files().items()
     )
     return f"""python -m flowersweep [VERB] [GROUP=OPTION ...] [KEY=VALUE ...] [+sweep=NAME]
+python -m flowersweep --help | --version
 
   python -m flowersweep                             one training with the defaults
   python -m flowersweep +sweep=smoothing            a sweep; the same command again goes on with it
@@ -40,6 +42,11 @@ Sweeps:
 Your own options and sweeps go into ./conf/GROUP/NAME.yaml and ./sweeps/NAME.yaml. \
 Documentation: docs/
 """
+
+
+def version() -> str:
+    """Return the line of ``--version``."""
+    return f"flowersweep {metadata.version('flowersweep')}\n"
 
 
 def _question(file: Path) -> str:

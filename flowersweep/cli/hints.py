@@ -24,7 +24,13 @@ RUN = f"{_python()} -m flowersweep"
 
 
 def studies(config: Config) -> list[str]:
-    """Return the names of the existing studies."""
+    """Return the names of the existing studies.
+
+    Raises:
+        ConfigError: What ``dir`` names is a file, or lies below one.
+    """
+    if files := [path for path in (Path(config.dir), *Path(config.dir).parents) if path.is_file()]:
+        raise ConfigError(f"dir={config.dir}: {files[0]} is a file. Name a folder: dir=PATH")
     return sorted(
         path.parent.name for path in (Path(config.dir) / "studies").glob("*/journal.jsonl")
     )

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from flowersweep.cli.hints import RUN, folder_of_study, studies
+from flowersweep.cli.hints import RUN, folder_of_study, same_store, studies
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, TrackingError, did_you_mean
 from flowersweep.tracking.masking import masked_text
+from flowersweep.util.files import require_output
 
 
 def print_config(config: Config, overrides: Sequence[str]) -> None:
@@ -49,7 +50,7 @@ def status(config: Config, overrides: Sequence[str]) -> None:
     statuses = [status(folder_of_study(config, name)) for name in studies(config)]
     print(
         "\n".join(map(line, statuses))
-        or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME"
+        or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME{same_store(config)}"
     )
 
 
@@ -71,10 +72,7 @@ def report(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _output(config: Config, usual: Path) -> Path:
-    path = Path(config.output) if config.output else usual
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"output={path}: must be a file in a folder that exists")
-    return path
+    return require_output(Path(config.output) if config.output else usual)
 
 
 def _report_of_run(config: Config) -> Path:

@@ -137,7 +137,7 @@ def _problem(path: str, value: Any) -> str | None:
     if limits is None or value is None or isinstance(value, str):
         return None
     low, high = limits
-    wanted = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:g}"
+    wanted = f"at least {low:g}" if high == math.inf else f"between {low:g} and {high:.10g}"
     return None if low <= value <= high else f"{path}={value}: must be {wanted}"
 
 

@@ -21,10 +21,27 @@ def problems(files: Sequence[str], *, labelled: bool) -> Iterator[str]:
                 if problem := _problem(raw, labelled):
                     yield f"{path}, record {number}: {problem}"
         except tf.errors.OpError as error:
+            if number < 0 and _compressed(path):
+                yield f"{path} is compressed by GZIP: decompress it (gunzip)"
+                continue
             yield (
                 f"{path}, record {number + 1}: the file is truncated or corrupt from here on "
                 f"({_plain(error)})"
             )
+
+
+def _compressed(path: str) -> bool:
+    with tf.io.gfile.GFile(path, "rb") as file:
+        return bool(file.read(2) == b"\x1f\x8b")
+
+
+def _fault(feature: Any, name: str) -> str:
+    """Say what a record has in place of one feature."""
+    if kind := feature[name].WhichOneof("kind"):
+        values = len(getattr(feature[name], kind).value)
+        return f"holds {kind.removesuffix('_list')} ({values} value{'s' * (values != 1)})"
+    present = sorted(key for key in feature if feature[key].WhichOneof("kind"))
+    return f"is missing (the record has: {', '.join(present)})"
 
 
 def _problem(raw: Any, labelled: bool) -> str | None:
@@ -40,11 +57,7 @@ def _problem(raw: Any, labelled: bool) -> str | None:
     )
     for name, kind in kinds.items():
         if len(getattr(feature[name], kind).value) != 1:
-            present = sorted(key for key in feature if feature[key].WhichOneof("kind"))
-            return (
-                f"feature {name!r} is missing or not one value of {kind}; the record has: "
-                f"{', '.join(present)}"
-            )
+            return f"feature {name!r} {_fault(feature, name)}, and must be one value of {kind}"
     try:
         decode(feature["image"].bytes_list.value[0])
     except (tf.errors.OpError, DataError) as error:

@@ -23,7 +23,7 @@ from flowersweep.data.images import decode, is_plain
 from flowersweep.data.inventory import take_inventory
 from flowersweep.data.records import jpeg_of, raw_records
 from flowersweep.errors import FlowersweepError
-from flowersweep.util.files import write_arrays
+from flowersweep.util.files import cache_arrays
 
 _log = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def _found(
     _log.info("looking for duplicates among %d images, once", sum(counts.values()))
     images = np.concatenate([thumbnails(paths) for paths in files.values()])
     pairs = near(hashes(images), images)
-    write_arrays(path, {"pairs": pairs})
+    cache_arrays(path, {"pairs": pairs})
     return pairs
 
 

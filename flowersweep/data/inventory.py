@@ -16,7 +16,7 @@ import numpy as np
 from flowersweep.data.records import checksums_digest, fingerprint
 from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
-from flowersweep.util.files import write_arrays
+from flowersweep.util.files import cache_arrays
 
 _log = logging.getLogger(__name__)
 _VERSION = 2  # increase it when verification checks or stores something else
@@ -92,4 +92,4 @@ def _keep(inventory: Inventory, path: Path) -> None:
         for name, records in inventory.splits.items()
         for column in _COLUMNS
     }
-    write_arrays(path, {"digest": np.str_(inventory.digest), **arrays})
+    cache_arrays(path, {"digest": np.str_(inventory.digest), **arrays})

@@ -23,8 +23,8 @@ _log = logging.getLogger(__name__)
 MOST_CLASSES = 100_000
 _NAMED = 5  # problems listed in one message
 _MEND = (
-    "Records are counted from 0. Copy or download the file again, or write it anew without that "
-    "record."
+    "Records are counted from 0. Copy or download a broken file again, or write it anew without "
+    "that record."
 )
 
 

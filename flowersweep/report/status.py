@@ -24,7 +24,7 @@ class Status:
     best: TrialRecord | None
     wanted: int  # trials that the newest command asked for, as far as it said
     rate: float | None  # trials a minute since that command; None before one has ended
-    newest: float  # when the last event was, seconds since 1970
+    newest: float  # when the last event was, seconds since 1970; 0 before the first
     holder: str | None  # the process that runs it now
 
     @property
@@ -69,12 +69,10 @@ def screen(status: Status) -> str:
     now = (
         f"run by {status.holder}"
         if status.holder
-        else f"nobody runs it; last event {_ago(time.time() - status.newest)}"
+        else f"nobody runs it; {_newest(status, 'last event ')}"
     )
-    lines = [
-        f'study "{status.name}": {now}',
-        f"trials:     {status.counts}; {status.wanted} are wanted",
-    ]
+    wanted = f"; {status.wanted} are wanted" * (status.wanted > 0)
+    lines = [f'study "{status.name}": {now}', f"trials:     {status.counts}{wanted}"]
     if status.best is not None:
         lines.append(
             f"best:       trial {status.best.number}, {status.objective} "
@@ -104,7 +102,7 @@ def line(status: Status) -> str:
         else "nothing complete"
     )
     left = f", {duration(60 * status.left)} left" if status.left else ""
-    now = f"running{left}" if status.holder else _ago(time.time() - status.newest)
+    now = f"running{left}" if status.holder else _newest(status)
     return f"{status.name:24} {status.counts:36} {score:26} {now}"
 
 
@@ -116,5 +114,8 @@ def _epoch(record: TrialRecord) -> str:
     return f" at epoch {max(record.reports)}" if record.reports else ""
 
 
-def _ago(seconds: float) -> str:
-    return f"{duration(seconds)} ago"
+def _newest(status: Status, prefix: str = "") -> str:
+    """Say how long ago the last event was; a clock that was set back says now."""
+    if not status.newest:
+        return "its journal is empty"
+    return f"{prefix}{duration(max(time.time() - status.newest, 0))} ago"

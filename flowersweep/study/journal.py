@@ -21,6 +21,7 @@ from typing import TypeVar
 from flowersweep.errors import StudyError
 from flowersweep.study.events import Event, from_json, require_readable, to_json
 from flowersweep.util.files import require_no_links
+from flowersweep.util.locks import take_lock
 
 LOCK_WAIT_S = 0.2  # ``lock_holder`` takes the lock for microseconds
 AnyEvent = TypeVar("AnyEvent", bound=Event)
@@ -81,7 +82,7 @@ class Journal:
 
     Raises:
         StudyError: Another process holds the lock (the message names it), or the folder cannot be
-            written.
+            written, or has no locks.
     """
 
     def __init__(self, path: Path) -> None:
@@ -108,21 +109,17 @@ class Journal:
 
     def _take_lock(self) -> None:
         deadline = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() < deadline:
-                    time.sleep(LOCK_WAIT_S / 20)
-                    continue
-                self._lock.seek(0)
-                holder = self._lock.read().strip() or "another process"
-                self._lock.close()
-                raise StudyError(
-                    f'study "{self.path.parent.name}" is being run by {holder}. Wait for it, stop '
-                    "it, or choose another name: study=NAME"
-                ) from None
+        while not take_lock(self._lock):
+            if time.monotonic() < deadline:
+                time.sleep(LOCK_WAIT_S / 20)
+                continue
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "another process"
+            self._lock.close()
+            raise StudyError(
+                f'study "{self.path.parent.name}" is being run by {holder}. Wait for it, stop '
+                "it, or choose another name: study=NAME"
+            )
         self._lock.truncate(0)
         now = time.strftime("%Y-%m-%d %H:%M:%S")
         holder = f"process {os.getpid()} on {socket.gethostname()} since {now}"

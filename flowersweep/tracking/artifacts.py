@@ -19,6 +19,7 @@ from flowersweep.evaluation.scores import Counts, Labels, Logits, confusion, per
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked, masked_diff
+from flowersweep.util.text import spreadsheet_cell
 
 log = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ def _bins(bins: Reliability) -> Iterable[Sequence[Any]]:
 
 
 def _write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows(map(spreadsheet_cell, row) for row in rows)

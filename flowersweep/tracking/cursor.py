@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import IO
 from flowersweep.errors import TrackingError
 from flowersweep.study import journal as journals
 from flowersweep.util.files import write_bytes
+from flowersweep.util.locks import take_lock
 
 
 @dataclass
@@ -80,15 +80,16 @@ def claim(folder: Path) -> IO[str]:
     Without the lock two shippers would create every run twice.
 
     Raises:
-        TrackingError: Another process has the lock.
+        TrackingError: Another process has the lock, or the folder cannot be written.
     """
-    lock = (folder / "shipped.lock").open("a")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        lock = (folder / "shipped.lock").open("a")
+    except OSError as error:
+        raise TrackingError(f"cannot write into {folder}: {error.strerror}") from error
+    if not take_lock(lock):
         lock.close()
         raise TrackingError(
             f'the study "{folder.name}" is being sent to MLflow by another process, probably the '
             "one that runs it. Wait for it"
-        ) from None
+        )
     return lock

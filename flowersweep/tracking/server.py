@@ -21,6 +21,12 @@ from flowersweep.tracking.store import address, client, remote
 from flowersweep.util.files import open_private
 
 LONGEST_START = 120.0  # seconds
+# The kernel closes the pipe of a parent that was killed: then the whole process group ends.
+ENDS_WITH_PARENT = """
+exec 3<&0 </dev/null
+{ trap "" TERM; read _; kill -s TERM 0; sleep 10; kill -s KILL 0; } <&3 &
+exec "$@" 3<&-
+"""
 
 
 @contextmanager
@@ -48,6 +54,7 @@ def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Po
         "--workers": "1",
     }
     command = [sys.executable, "-m", "mlflow", "server", *chain.from_iterable(options.items())]
+    command = ["/bin/sh", "-c", ENDS_WITH_PARENT, "sh", *command]
     environment = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # MLflow's jobs are for language models
         **os.environ,
@@ -59,7 +66,7 @@ def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Po
         process = subprocess.Popen(
             command,
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -73,11 +80,12 @@ def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Po
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     until = time.monotonic() + LONGEST_START
+    own = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # not by way of a proxy
     while time.monotonic() < until:
         if process.poll() is not None:
             break
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+            with own.open(f"http://127.0.0.1:{port}/health", timeout=5):
                 return
         except OSError:
             time.sleep(0.2)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.files import move
+from flowersweep.util.locks import take_lock
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -193,12 +193,20 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
     require_address(tracking, dir)
     if remote(uri):
         return MlflowClient(uri, registry_uri=uri)
-    dir.mkdir(parents=True, exist_ok=True)
+    try:
+        dir.mkdir(parents=True, exist_ok=True)
+        file = (dir / "mlflow.lock").open("a")
+    except OSError as error:
+        if uri == _own(dir) and (dir / "mlflow.db").exists():
+            return MlflowClient(uri, registry_uri=uri)  # to read, as from the folder of others
+        raise TrackingError(
+            f"cannot write into {dir}: {error.strerror}. Choose another folder: dir=PATH"
+        ) from error
     try:
         # Without the lock, processes that open a new database together would all migrate it
         # and all but one would fail.
-        with (dir / "mlflow.lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with file as lock:
+            take_lock(lock, wait=True)
             if uri != _own(dir):
                 _knock(uri)
             elif (dir / "mlflow.db").exists():

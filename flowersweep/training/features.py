@@ -4,7 +4,6 @@ on disk.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import logging
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from flowersweep.errors import StudyError
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
 from flowersweep.util.files import atomic_write
+from flowersweep.util.locks import take_lock
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def _alone(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror}. Make room and run the same command again"
         ) from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        take_lock(lock, wait=True)
         yield
 
 

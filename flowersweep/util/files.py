@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -12,7 +14,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from flowersweep.errors import StudyError
+from flowersweep.errors import ConfigError, StudyError
+
+log = logging.getLogger(__name__)
 
 
 def open_private(path: Path) -> IO[bytes]:
@@ -68,12 +72,31 @@ def atomic_write(path: Path, *, durable: bool = True, private: bool = True) -> I
         if durable:
             _sync(path.parent)
     except OSError as error:
-        raise StudyError(
-            f"cannot write {path}: {error.strerror}. Make room and run the same command again"
-        ) from error
+        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        mend = "Choose another folder" if refused else "Make room and run the same command again"
+        raise StudyError(f"cannot write {path}: {error.strerror}. {mend}") from error
     finally:
         if name is not None:
             Path(name).unlink(missing_ok=True)
+
+
+def require_output(path: Path) -> Path:
+    """Return the path of a file that a command will write, before it does its work.
+
+    Raises:
+        ConfigError: It is a folder, or no file can be made there.
+    """
+    try:
+        if path.is_dir() or not path.parent.is_dir():
+            raise ConfigError(f"output={path}: must be a file in a folder that exists")
+        prefix = f".{path.name}."  # as long as the name that `atomic_write` needs
+        tempfile.NamedTemporaryFile(prefix=prefix, suffix=".partial", dir=path.parent).close()
+    except OSError as error:
+        raise ConfigError(
+            f"output={path}: no file can be made there ({error.strerror}). Choose another place: "
+            "output=PATH"
+        ) from error
+    return path
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True, private: bool = True) -> None:
@@ -86,6 +109,14 @@ def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays as .npz. Raises StudyError like `atomic_write`."""
     with atomic_write(path) as file:
         np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
+
+
+def cache_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays that can be computed again: log a warning where they cannot be written."""
+    try:
+        write_arrays(path, arrays)
+    except StudyError as error:
+        log.warning("it will be computed again: %s", error)
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:

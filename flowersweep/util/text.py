@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 
 def number(value: Any) -> str:
     """Write a value in four significant digits; nothing for None."""
     return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """Return a value for a CSV file: an apostrophe stands before text that a spreadsheet would
+    take for a formula. Numbers, and words that begin with a sign, stay.
+    """
+    if isinstance(value, str) and re.match(r"\s*([=@\t\r]|[-+](?![\w.-]*$))", value):
+        return f"'{value}"
+    return value
 
 
 def duration(seconds: float) -> str:

@@ -21,7 +21,8 @@ from flowersweep.models.cpu.lowering import lower_for_cpu
 from flowersweep.runtime import start
 from flowersweep.tracking import registry
 from flowersweep.training.augment.views import tta_views
-from flowersweep.util.files import atomic_write
+from flowersweep.util.files import atomic_write, require_output
+from flowersweep.util.text import spreadsheet_cell
 
 BATCH = 64
 
@@ -46,9 +47,7 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     are those that the model was trained with, unless the command line names others. Raises
     TrackingError if there is no such model, and DataError if the images do not fit it.
     """
-    path = Path(config.output or "submission.csv")
-    if path.is_dir() or not path.parent.is_dir():
-        raise ConfigError(f"output={path}: must be a file in a folder that exists")
+    path = require_output(Path(config.output or "submission.csv"))
     if config.version is not None and (config.alias or config.run):
         raise ConfigError(
             f"version={config.version} names a model, and so does "
@@ -67,8 +66,8 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     _require_fit(dataset, facts, config.split)
     split = dataset.splits[config.split]
     with atomic_write(path, private=False) as binary:
-        file = io.TextIOWrapper(binary, newline="", write_through=True)
-        writer = csv.writer(file)
+        file = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "label"])
         changed = 0
         for id, (label, plain) in zip(
@@ -76,7 +75,7 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
             labels(model, in_order(split, (height, width), BATCH), config.tta_views),
             strict=True,
         ):
-            writer.writerow([id, label])
+            writer.writerow([spreadsheet_cell(id), label])
             changed += label != plain
         file.detach()  # or it would close the file
     return Submission(path, len(split), changed)

@@ -4,6 +4,7 @@ record number.
 
 from __future__ import annotations
 
+import gzip
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -31,12 +32,19 @@ def without(name: str) -> bytes:
     return bytes(example.SerializeToString())
 
 
+def labelled_by_bytes() -> bytes:
+    example = tf.train.Example.FromString(without("class"))
+    example.features.feature["class"].bytes_list.value.append(b"1")
+    return bytes(example.SerializeToString())
+
+
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
         pytest.param(without("image"), "feature 'image' is missing", id="no image"),
         pytest.param(without("id"), "feature 'id' is missing", id="no id"),
         pytest.param(without("class"), "feature 'class' is missing", id="no class"),
+        pytest.param(labelled_by_bytes(), "feature 'class' holds bytes (1 value)", id="a text"),
         pytest.param(encode(b"no picture", "9", 1), "not one of JPEG, PNG", id="no image file"),
         pytest.param(
             encode(jpeg(5)[:-300], "9", 1), "the image cannot be decoded", id="half a JPEG"
@@ -59,6 +67,13 @@ def test_a_bad_record_is_named_by_file_and_number(
 def test_several_bad_records_are_named_at_once(tiny: Path, rewrite: Rewrite) -> None:
     file = rewrite("train", [*GOOD, encode(b"", "a", 0), without("id")])
     with pytest.raises(DataError, match=f"(?s){file}, record 6: .*{file}, record 7: "):
+        opened(tiny)
+
+
+def test_a_compressed_file_is_named_as_one(tiny: Path, rewrite: Rewrite) -> None:
+    file = Path(rewrite("train", GOOD))
+    file.write_bytes(gzip.compress(file.read_bytes()))
+    with pytest.raises(DataError, match=rf"{file} is compressed by GZIP: decompress it"):
         opened(tiny)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,18 @@ def test_a_journal_that_is_empty_or_torn_is_a_study_all_the_same(studies: Path) 
     folder = of_all_kinds().write(studies)
     (folder / "journal.jsonl").write_text('{"event":"stu')
     assert "no trial yet" in screen(status(folder))
+    assert "its journal is empty" in screen(status(folder))
+    assert "wanted" not in screen(status(folder))
     assert "nothing complete" in line(status(folder))
+    assert "its journal is empty" in line(status(folder))
+
+
+def test_a_clock_that_was_set_back_counts_no_negative_time(
+    studies: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = of_all_kinds().write(studies)
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    assert "last event 0 s ago" in screen(status(folder))
 
 
 def test_without_a_name_every_study_gets_a_line(

@@ -137,3 +137,11 @@ def test_a_folder_that_was_moved_keeps_its_files_together(study, tmp_path: Path)
     assert client.list_artifacts(run.info.run_id)
     assert store.experiment(client, "smoothing", moved) == run.info.experiment_id
     assert not study.dir.exists()
+
+
+def test_a_database_in_a_folder_that_cannot_be_written_is_read(mlruns: Path) -> None:
+    (mlruns / "mlflow.lock").mkdir()  # no file can be made there, also by root
+    assert store.client(Tracking(), mlruns).search_experiments()
+    (mlruns / "mlflow.db").unlink()
+    with pytest.raises(TrackingError, match=r"cannot write into .*dir=PATH"):
+        store.client(Tracking(), mlruns)

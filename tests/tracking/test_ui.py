@@ -26,12 +26,13 @@ from tests.waiting import wait_for
 
 
 @pytest.mark.slow
-def test_one_command_serves_both_says_where_and_ends_both(study, free_port):
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGHUP])
+def test_one_command_serves_both_says_where_and_ends_both(end, study, free_port):
     of_all_kinds(name="flowers").write(study.dir / "studies")
     command = [sys.executable, "-m", "flowersweep", "ui", f"port={free_port}", f"dir={study.dir}"]
     process = subprocess.Popen(
         command,
-        env=environment(),
+        env={**environment(), "http_proxy": "http://127.0.0.1:9"},  # nobody is there
         cwd=study.dir,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -49,7 +50,7 @@ def test_one_command_serves_both_says_where_and_ends_both(study, free_port):
         with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/health", timeout=30) as answer:
             assert answer.status == 200
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, end)
         rest, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     assert len(said) == 4
@@ -80,6 +81,33 @@ def test_the_dashboard_has_the_studies_of_the_journals_and_follows_them(study, f
         with dashboard([], taken.getsockname()[1]) as other:
             assert other is not None
             assert not other.endswith(f":{taken.getsockname()[1]}")
+
+
+def test_a_parent_that_was_killed_takes_the_server_and_its_workers_with_it():
+    server = ["sh", "-c", "sleep 300 & echo $$ $!; wait"]
+    start = (
+        "import subprocess, sys, time; from flowersweep.tracking.server import ENDS_WITH_PARENT; "
+        "subprocess.Popen(['/bin/sh', '-c', ENDS_WITH_PARENT, 'sh', *sys.argv[1:]], "
+        "stdin=subprocess.PIPE, start_new_session=True); time.sleep(300)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", start, *server],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert parent.stdout is not None
+    processes = [psutil.Process(int(number)) for number in parent.stdout.readline().split()]
+    assert all(process.is_running() for process in processes)
+    parent.kill()
+    parent.wait(30)
+    psutil.wait_procs(processes, 30)
+    assert not any(alive(process) for process in processes)
+    parent.stdout.close()
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
 def test_a_server_that_cannot_start_is_told_with_its_reason(study, free_port):

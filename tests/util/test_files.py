@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep.errors import StudyError
+from flowersweep.errors import ConfigError, StudyError
 from flowersweep.util.files import (
     atomic_write,
+    cache_arrays,
     move,
     open_private,
     read_arrays,
     require_no_links,
+    require_output,
     write_arrays,
     write_bytes,
 )
@@ -124,3 +126,20 @@ def test_a_link_in_a_folder_is_named(tmp_path: Path) -> None:
         require_no_links(tmp_path)
     with pytest.raises(StudyError, match="b/link is a link"):
         require_no_links(tmp_path / "a" / "b" / "link")
+
+
+def test_what_can_be_computed_again_need_not_be_written(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    cache_arrays(tmp_path / "file" / "cache.npz", {"a": 1})
+    assert "computed again" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["", "nowhere/x.csv", "file/x.csv", "x" * 250])
+def test_an_output_that_cannot_be_written_is_refused_before_work(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="output="):
+        require_output(tmp_path / name)
+    assert require_output(tmp_path / "x.csv") == tmp_path / "x.csv"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

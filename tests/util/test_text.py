@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowersweep.util.text import bytes_text, duration, number
+from flowersweep.util.text import bytes_text, duration, number, spreadsheet_cell
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,13 @@ def test_a_length_of_time_has_the_largest_unit_that_fits(seconds: float, text: s
 )
 def test_bytes_have_the_largest_unit_that_fits(count: float, text: str) -> None:
     assert bytes_text(count) == text
+
+
+@pytest.mark.parametrize("text", ["=1+1", "@SUM(1)", "+1+cmd|' /C calc'!A0", "-2+3", " =1", "\t=1"])
+def test_a_formula_has_an_apostrophe_in_a_csv_file(text: str) -> None:
+    assert spreadsheet_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("value", ["a=1", "-1.5", "+3", "-Rx_4-b", "tulip", "", -1.5, None])
+def test_other_cells_of_a_csv_file_stay(value: Any) -> None:
+    assert spreadsheet_cell(value) == value

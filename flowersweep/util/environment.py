@@ -1,0 +1,100 @@
+"""What a process must have wherever it is started: streams, UTF-8, a user with a name."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import getpass
+import io
+import locale
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+
+class StandardStream(io.FileIO):
+    """Standard output or error that no reader, terminal or full disk can make fail.
+
+    Once a write fails, this and the rest go to the null device, so that the command does its work
+    to the end.
+    """
+
+    failure: OSError | None = None
+
+    def write(self, data: object) -> int:
+        """Write bytes; return how many."""
+        try:
+            return super().write(data) or 0  # type: ignore[arg-type]
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self.failure = error
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
+            return super().write(data) or 0  # type: ignore[arg-type]
+
+
+def open_streams() -> None:
+    """Give the process standard streams that do not fail, also where some of them are closed.
+
+    A file of ours would otherwise get the number of a closed stream, and be written over by
+    libraries.
+    """
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(null)
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        before = getattr(sys, name)
+        raw = StandardStream(number, "w", closefd=False)
+        stream = io.TextIOWrapper(
+            io.BufferedWriter(raw),
+            encoding=before.encoding if before else "utf-8",
+            errors="backslashreplace",
+            line_buffering=number == 2 or raw.isatty(),
+        )
+        setattr(sys, name, stream)
+
+
+def close_streams(code: int) -> int:
+    """Write out what is left; return the exit code: 1 if output was lost other than by a reader
+    that went.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    failure = getattr(getattr(sys.stdout.buffer, "raw", None), "failure", None)
+    if failure is None or failure.errno in (errno.EPIPE, errno.EIO):
+        return code
+    print(f"standard output cannot be written: {failure.strerror}", file=sys.stderr)
+    return code or 1
+
+
+def use_utf8() -> None:
+    """Start this process again in Python's UTF-8 mode if the locale has another encoding.
+
+    Files are then UTF-8, and names of files are read as they are, in every library. The process
+    keeps its number, streams and arguments.
+    """
+    if locale.getencoding().lower().replace("-", "") == "utf8" or sys.flags.utf8_mode:
+        return
+    if os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def name_user() -> None:
+    """Give a user without a name or a home, as containers have, both: libraries ask for them.
+
+    The home lasts as long as the command.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"uid-{os.getuid()}"
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = home = tempfile.mkdtemp(prefix="flowersweep-home-")
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
