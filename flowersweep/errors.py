@@ -28,6 +28,10 @@ class TrackingError(FlowersweepError):
     """The MLflow store or registry does not hold what was asked for."""
 
 
+class BucketError(FlowersweepError):
+    """The bucket of a study does not answer, refuses, or holds what no study is made of."""
+
+
 class TrialFailed(FlowersweepError):
     """This one configuration cannot be trained (loss not finite, out of memory): data for the
     study, not a bug.

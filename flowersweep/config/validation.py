@@ -16,6 +16,8 @@ from flowersweep.config.schema import OBJECTIVES, Config, Experiment
 from flowersweep.config.targets import require_name
 from flowersweep.errors import ConfigError
 
+BUCKET = r"(file|gs|s3)://[^@:?#*\[\]\\\s][^@:?#*\[\]\\\n]*"
+
 
 def validate(config: Config) -> Config:
     """Return the configuration, or raise one ConfigError that lists everything wrong with it."""
@@ -109,6 +111,11 @@ def _problem(path: str, value: Any) -> str | None:
         return (
             f"study={value!r}: must be letters, digits, dots, dashes and underscores, for it "
             "names a folder"
+        )
+    if path == "sync.to" and value is not None and not re.fullmatch(BUCKET, value):
+        return (
+            f"sync.to={value}: must be gs://BUCKET/PATH, s3://BUCKET/PATH or file://FOLDER. "
+            "Credentials do not belong there: they are found as the store's own tools find them"
         )
     if (choices := choices_of(path)) and value not in choices:
         return f"{path}={value}: must be one of {', '.join(choices)}"

@@ -35,7 +35,12 @@ def log_best(study: Study, context: TrainingContext, members: Members | None) ->
         return
     config = study.trial_config(best)
     store = masked_text(address(config.tracking, Path(config.dir)))
-    if any((logged.trial, logged.store) == (best.number, store) for logged in study.record.models):
+    logged = {
+        model.run
+        for model in study.record.models
+        if (model.trial, model.store) == (best.number, store)
+    }
+    if logged and _run_of(config, best.number) in logged:  # a new machine has a new store
         return
     if members is not None:
         config, model = (
@@ -60,13 +65,17 @@ def log_best(study: Study, context: TrainingContext, members: Members | None) ->
     study.write(ModelLogged(trial=best.number, run=run, store=store))
 
 
+def _run_of(config: Config, trial: int) -> str:
+    """Return the MLflow run of a trial."""
+    journal = study_folder(config) / "journal.jsonl"
+    return run_ids(journal, config.tracking, Path(config.dir)).trials[trial]
+
+
 def log_network(config: Config, trial: int, model: Any, context: TrainingContext) -> str:
     """Log a Keras model to the MLflow run of a trial; return the run's id."""
     dataset = context.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], model.input_shape[1:3])
-    run = run_ids(study_folder(config) / "journal.jsonl", config.tracking, Path(config.dir)).trials[
-        trial
-    ]
+    run = _run_of(config, trial)
     facts = {
         "classes": list(dataset.classes),
         "data": masked(asdict(config.data)),
