@@ -79,11 +79,11 @@ class Folder:
             }
 
     def read(self, key: str) -> bytes:
-        with _explained(str(self._root)):
+        with _explained(str(self._root), missing=True):
             return self._path(key).read_bytes()
 
     def download(self, key: str, file: IO[bytes]) -> None:
-        with _explained(str(self._root)), self._path(key).open("rb") as source:
+        with _explained(str(self._root), missing=True), self._path(key).open("rb") as source:
             shutil.copyfileobj(source, file, CHUNK)
 
     def write(self, key: str, content: bytes) -> None:
@@ -105,7 +105,7 @@ class Folder:
             _copy(file, target, on_chunk)
 
     def modified(self, key: str) -> float:
-        with _explained(str(self._root)):
+        with _explained(str(self._root), missing=True):
             return self._path(key).stat().st_mtime
 
     def remove(self, keys: Iterable[str]) -> None:
@@ -144,11 +144,14 @@ class ObjectStore:
             }
 
     def read(self, key: str) -> bytes:
-        with _explained(self._url):
+        with _explained(self._url, missing=True):
             return bytes(self._files.cat_file(f"{self._path}/{key}"))
 
     def download(self, key: str, file: IO[bytes]) -> None:
-        with _explained(self._url), self._files.open(f"{self._path}/{key}", "rb") as source:
+        with (
+            _explained(self._url, missing=True),
+            self._files.open(f"{self._path}/{key}", "rb") as source,
+        ):
             shutil.copyfileobj(source, file, CHUNK)
 
     def write(self, key: str, content: bytes) -> None:
@@ -171,7 +174,7 @@ class ObjectStore:
             _copy(file, target, on_chunk)
 
     def modified(self, key: str) -> float:
-        with _explained(self._url):
+        with _explained(self._url, missing=True):
             self._files.invalidate_cache()
             return float(self._files.modified(f"{self._path}/{key}").timestamp())
 
@@ -189,12 +192,18 @@ def _copy(source: IO[bytes], target: IO[bytes], on_chunk: Callable[[], None]) ->
 
 
 @contextlib.contextmanager
-def _explained(where: str) -> Iterator[None]:
-    """Turn what a store raises, which has many types, into a BucketError that names it."""
+def _explained(where: str, *, missing: bool = False) -> Iterator[None]:
+    """Turn what a store raises, which has many types, into a BucketError that names it.
+
+    Args:
+        missing: Let FileNotFoundError through: the object, and not the bucket, may be missing.
+    """
     try:
         yield
-    except (FileNotFoundError, FlowersweepError):
+    except FlowersweepError:
         raise
     except Exception as error:
+        if missing and isinstance(error, FileNotFoundError):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise BucketError(f"{where} does not answer or refuses: {reason}") from error

@@ -131,4 +131,5 @@ def sync(config: Config, overrides: Sequence[str]) -> None:
         if config.sync.to is not None:
             sent = "up to date now" if send_study(config, name) else "was up to date"
             print(f"{name}: {config.sync.to} {sent}")
-        print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")
+        if config.tracking.enabled:
+            print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")
