@@ -13,11 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from flowersweep.bucket.claim import Claim
+from flowersweep.bucket.mirror import Mirror
+from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Bucket, open_bucket
 from flowersweep.errors import BucketError
+from flowersweep.study.journal import Journal
+from tests.bucket.test_mirror import run_trials
 from tests.bucket.test_other_machine import WORDS, machine, study
 from tests.conftest import environment
-from tests.events import story
+from tests.events import append, lines, story
 from tests.waiting import wait_for
 
 pytest.importorskip("s3fs")
@@ -157,3 +162,23 @@ def test_a_store_that_takes_requests_and_never_answers_stops_no_sweep(
     assert "the bucket is tried again" in said
     assert "files are missing there. Send them: python -m flowersweep sync" in said
     assert "trial" in out
+
+
+def test_a_study_goes_from_machine_to_machine_through_s3(bucket: Bucket, tmp_path: Path) -> None:
+    folders = [tmp_path / name / "studies" / "roses" for name in "abc"]
+    for number, folder in enumerate(folders):
+        claim = Claim(bucket, folder.parents[1])
+        claim.take(by_force=False)  # the one before ended in order
+        restore(bucket, folder)
+        with Journal(folder / "journal.jsonl") as journal:
+            if not number:
+                append(journal, "study_started")
+            run_trials(journal, 3)
+            mirror = Mirror(journal, bucket, claim, "s3://flowers")
+            while mirror.step():
+                pass
+        claim.end()
+    ended = [line for line in lines(folders[-1]) if line["event"] == "trial_ended"]
+    assert len(ended) == 9
+    assert (folders[-1] / "trials" / "2" / "weights.npz").read_text() == "2"
+    assert [key for key in bucket.sizes() if key.startswith("manifest")] == ["manifest-000003.json"]
