@@ -83,17 +83,17 @@ class Claim:
 
     def sign(self) -> None:
         """Show that this owner lives, unless it has just done so."""
-        if time.monotonic() - self._signed > SIGN_S:
+        if self.number and time.monotonic() - self._signed > SIGN_S:
             self._owner = replace(self._owner, signs=self._owner.signs + 1)
             self._bucket.write(_key(self.number), self._content())
             self._signed = time.monotonic()
 
     def end(self) -> None:
         """Let the next command take the study without a wait."""
-        if self.number:
+        number, self.number = self.number, 0
+        if number:
             self._owner = replace(self._owner, ended=True)
-            self._bucket.write(_key(self.number), self._content())
-            self.number = 0
+            self._bucket.write(_key(number), self._content())
 
     def _content(self) -> bytes:
         return json.dumps(asdict(self._owner)).encode()

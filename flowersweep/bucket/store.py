@@ -14,8 +14,14 @@ from flowersweep.util.files import atomic_write, write_bytes
 CHUNK = 8 << 20  # bytes
 # seconds after which a request fails; without them a silent server holds a thread for minutes
 OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30}},
-    "gs": {"requests_timeout": 30},
+    "s3": {
+        "config_kwargs": {
+            "connect_timeout": 10,
+            "read_timeout": 20,
+            "retries": {"max_attempts": 0},
+        }
+    },
+    "gs": {"requests_timeout": 20},
 }
 
 

@@ -16,6 +16,7 @@ from flowersweep.config.schema import OBJECTIVES, Config, Experiment
 from flowersweep.config.targets import require_name
 from flowersweep.errors import ConfigError
 
+STUDY_NAME = re.compile(r"\w[\w.-]*")
 BUCKET = r"(file|gs|s3)://[^@:?#*\[\]\\\s][^@:?#*\[\]\\\n]*"
 
 
@@ -107,7 +108,7 @@ def _wrong_targets(leaves: Settings) -> list[str]:
 
 
 def _problem(path: str, value: Any) -> str | None:
-    if path == "study" and value is not None and not re.fullmatch(r"\w[\w.-]*", value):
+    if path == "study" and value is not None and not STUDY_NAME.fullmatch(value):
         return (
             f"study={value!r}: must be letters, digits, dots, dashes and underscores, for it "
             "names a folder"

@@ -13,6 +13,7 @@ from flowersweep.bucket.mirror import Mirror
 from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Bucket, open_bucket
 from flowersweep.config.schema import Config
+from flowersweep.config.validation import STUDY_NAME
 from flowersweep.errors import BucketError, ConfigError
 from flowersweep.search.compatibility import study_folder
 from flowersweep.study.journal import Journal, lock_holder
@@ -67,11 +68,14 @@ def fetch_studies(config: Config, names: Iterable[str]) -> None:
     """Bring studies that are only read up to what the bucket holds; who runs them is not disturbed.
 
     Raises:
+        ConfigError: A name is none of a study.
         BucketError: The bucket does not answer.
         StudyError: This machine and the bucket have studies that went different ways.
     """
     if config.sync.to is not None:
         for name in names:
+            if not STUDY_NAME.fullmatch(name):
+                raise ConfigError(f"{name!r} is no name of a study, whose folder is named after it")
             restore(_bucket(config, name), Path(config.dir) / "studies" / name)
 
 

@@ -13,9 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowersweep.config.schema import Sync
+from flowersweep.errors import ConfigError
+from flowersweep.workflows.buckets import fetch_studies
 from tests.conftest import TINY, tiny_model
-from tests.events import story
+from tests.events import lines, story
 from tests.kills import Fork
+from tests.tiny import tiny
 
 WORDS = [
     "+sweep=smoothing",
@@ -160,6 +164,29 @@ def test_an_address_that_is_no_bucket_is_refused(
     run = fork(machine(tmp_path / "other"), [*WORDS, f"sync.to='{url}'"])
     assert run.returncode == 1
     assert said in run.stderr
+
+
+def test_a_name_of_another_study_cannot_lead_out_of_the_folder_of_studies(tmp_path: Path) -> None:
+    config = tiny(dir=str(tmp_path / "mlruns"), sync=Sync(to=f"file://{tmp_path}/bucket"))
+    for name in ("../outside", "/outside", "", ".."):
+        with pytest.raises(ConfigError, match="no name of a study"):
+            fetch_studies(config, [name])
+
+
+@pytest.mark.slow
+def test_a_new_machine_logs_the_best_model_to_its_own_empty_mlflow(
+    tmp_path: Path, fork: Fork
+) -> None:
+    project = machine(tmp_path / "project")
+    words = [*WORDS, "sweep.n_trials=2", f"sync.to=file://{tmp_path}/bucket"]
+    words.append("tracking.enabled=true")
+    for _ in range(2):
+        run = fork(project, words)
+        assert run.returncode == 0, run.stderr
+        journal = lines(study(project))
+        shutil.rmtree(project / "mlruns")  # the path of the next machine is the same
+    logged = [line["run"] for line in journal if line["event"] == "model_logged"]
+    assert len({*logged}) == 2
 
 
 @pytest.mark.slow
