@@ -49,7 +49,10 @@ class Sink(Protocol):
 
     journal: Path
     into: str  # name of the store, for messages
-    later: str  # command that ships the rest later
+
+    @property
+    def later(self) -> str:
+        """Say which command ships the rest later."""
 
     def step(self) -> int:
         """Ship the next events and return their number; 0 if the store has the whole journal."""
