@@ -32,6 +32,10 @@ class ModelGone(TrackingError):
     """MLflow knows a model whose files are not there any more."""
 
 
+class BucketError(FlowersweepError):
+    """The bucket of a study does not answer, refuses, or holds what no study is made of."""
+
+
 class TrialFailed(FlowersweepError):
     """This one configuration cannot be trained (loss not finite, out of memory): data for the
     study, not a bug.

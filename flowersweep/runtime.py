@@ -339,3 +339,12 @@ def device_memory() -> dict[str, float]:
         if stats and "bytes_in_use" in stats:
             used[f"{device.platform}_{number}_memory_usage_megabytes"] = stats["bytes_in_use"] / 1e6
     return used
+
+
+def device_bytes() -> int | None:
+    """Return the memory of an accelerator of this host; None of a CPU."""
+    import jax
+
+    device = jax.local_devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    return int(stats["bytes_limit"]) if stats and "bytes_limit" in stats else None

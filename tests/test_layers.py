@@ -18,7 +18,7 @@ LAYERS = [  # each room may import from itself and from the rooms below
     {"report", "ensemble"},
     {"provenance"},
     {"search", "training"},
-    {"execution", "tracking", "machine"},
+    {"execution", "tracking", "machine", "bucket"},
     {"models", "data", "testing"},
     {"space", "study"},
     {"evaluation"},
@@ -27,7 +27,7 @@ LAYERS = [  # each room may import from itself and from the rooms below
     {"errors", "signals"},
 ]
 # rooms that know a training only through execution.protocol, and work for any
-GENERAL = ("search", "study", "tracking", "space")
+GENERAL = ("search", "study", "tracking", "space", "bucket")
 DOORS = {
     "hydra": {"config", "space", "search"},  # the sweep grammar and its parsed words
     # space: distributions; report: importances and charts
@@ -41,6 +41,7 @@ DOORS = {
     "kagglehub": {"data"},
     "keras_tuner": {"search"},
     "ray": {"execution"},
+    "fsspec": {"bucket"},
     "cmaes": {"search"},
     "plotly": {"report"},
     "jinja2": {"report"},

@@ -39,9 +39,15 @@ def studies(config: Config) -> list[str]:
 def folder_of_study(config: Config, name: str) -> Path:
     """Return the folder of an existing study.
 
+    It is taken from the bucket if `sync.to` names one.
+
     Raises:
         ConfigError: There is no such study.
     """
+    if config.sync.to is not None and name:
+        from flowersweep.workflows.buckets import fetch_studies
+
+        fetch_studies(config, [name])
     if name not in studies(config):
         problem = f'no study "{name}" in {config.dir}/' if name else "which study? study=NAME"
         raise ConfigError(f"{problem}. " + did_you_mean(name, studies(config), "Studies"))
@@ -52,6 +58,7 @@ def same_store(config: Config) -> str:
     """Return the words that a next command needs to find the same store."""
     words = {
         "dir": config.dir,
+        "sync.to": config.sync.to,
         "tracking.uri": config.tracking.uri,
         "tracking.registered_model": config.tracking.registered_model,
     }

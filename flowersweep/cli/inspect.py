@@ -112,9 +112,10 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
 
 
 def sync(config: Config, overrides: Sequence[str]) -> None:
-    """Send the events that MLflow lacks, of one study or of all."""
+    """Send the events that MLflow lacks, of one study or of all; and what the bucket lacks."""
     from flowersweep.study.journal import lock_holder
     from flowersweep.tracking.shipper import sync as ship
+    from flowersweep.workflows.buckets import send_study
 
     for name in [config.study] if config.study else studies(config):
         journal = Path(config.dir) / "studies" / name / "journal.jsonl"
@@ -126,4 +127,8 @@ def sync(config: Config, overrides: Sequence[str]) -> None:
         if not config.study and (running := lock_holder(journal.parent)):
             print(f"{name}: left to {running}; to send it at the same time: sync study={name}")
             continue
-        print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")
+        if config.sync.to is not None:
+            sent = "up to date now" if send_study(config, name) else "was up to date"
+            print(f"{name}: {config.sync.to} {sent}")
+        if config.tracking.enabled:
+            print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")

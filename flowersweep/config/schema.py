@@ -232,6 +232,16 @@ class Tracking:
 
 
 @dataclass(frozen=True)
+class Sync:
+    """A bucket that holds a copy of the study while it runs, for another machine to go on from."""
+
+    to: str | None = setting(None, role=PLACE)  # gs://..., s3://... or file://...; None: no copy
+    interval_s: float = setting(10.0, low=0, high=3600, role=PLACE)  # seconds between two copies
+    # own the study in the bucket although another machine seems to run it
+    take_over: bool = setting(False, role=COMMAND)
+
+
+@dataclass(frozen=True)
 class Distributed:
     """The hosts that train together, a process on each; all get the same words but for ``host``."""
 
@@ -325,6 +335,7 @@ class Command:
     promotion: Promotion = setting(Promotion, role=COMMAND)
     dir: str = setting("mlruns", role=PLACE)
     tracking: Tracking = setting(Tracking, role=PLACE)
+    sync: Sync = setting(Sync, role=PLACE)
     distributed: Distributed = setting(Distributed, role=COMMAND)
     # for the command to say, never for what it reads
     trusted_modules: list[str] = setting(list, role=COMMAND)

@@ -17,6 +17,8 @@ from flowersweep.errors import ConfigError
 
 LARGEST = 2**53  # beyond it, whole numbers and their floats differ
 MODEL_NAME = re.compile(r"(?!\.+$|\s*$)[^/:]+")  # what MLflow takes
+STUDY_NAME = re.compile(r"\w[\w.-]*")
+BUCKET = r"(file|gs|s3)://[^@:?#*\[\]\\\s][^@:?#*\[\]\\\n]*"
 
 
 def validate(config: Config) -> Config:
@@ -120,13 +122,18 @@ def _wrong_targets(leaves: Settings) -> list[str]:
 
 
 def _problem(path: str, value: Any) -> str | None:
-    if path == "study" and value is not None and not re.fullmatch(r"\w[\w.-]*", value):
+    if path == "study" and value is not None and not STUDY_NAME.fullmatch(value):
         return (
             f"study={value!r}: must be letters, digits, dots, dashes and underscores, for it "
             "names a folder"
         )
     if path == "tracking.registered_model" and not MODEL_NAME.fullmatch(value or ""):
         return f"{path}={value!r}: must be a name without / and :, as MLflow takes no other"
+    if path == "sync.to" and value is not None and not re.fullmatch(BUCKET, value):
+        return (
+            f"sync.to={value}: must be gs://BUCKET/PATH, s3://BUCKET/PATH or file://FOLDER. "
+            "Credentials do not belong there: they are found as the store's own tools find them"
+        )
     if (choices := choices_of(path)) and value not in choices:
         return f"{path}={value}: must be one of {', '.join(choices)}"
     if isinstance(value, float) and not math.isfinite(value):

@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import socket
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -101,6 +102,12 @@ class Journal:
         self.events, self._end = read_events(path)
         self._opened = time.monotonic()
         self._file: int | None = None  # the first event creates it
+        self.still = threading.Lock()  # held while an event is written
+
+    @property
+    def end(self) -> int:
+        """The bytes of the whole events."""
+        return self._end
 
     @property
     def elapsed(self) -> float:
@@ -132,6 +139,10 @@ class Journal:
         Raises:
             StudyError: The disk is full. The journal stays whole.
         """
+        with self.still:
+            return self._append(event)
+
+    def _append(self, event: AnyEvent) -> AnyEvent:
         event = replace(event, time=time.time(), elapsed=round(self.elapsed, 6))
         line = json.dumps(to_json(event), allow_nan=False, separators=(",", ":")).encode() + b"\n"
         try:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from flowersweep.config.schema import Tracking
-from flowersweep.errors import TrackingError, did_you_mean
+from flowersweep.errors import FlowersweepError, TrackingError, did_you_mean
 from flowersweep.study.events import Event
 from flowersweep.study.journal import read_events
 from flowersweep.tracking import runs, store
@@ -49,7 +49,10 @@ class Sink(Protocol):
 
     journal: Path
     into: str  # name of the store, for messages
-    later: str  # command that ships the rest later
+
+    @property
+    def later(self) -> str:
+        """Say which command ships the rest later."""
 
     def step(self) -> int:
         """Ship the next events and return their number; 0 if the store has the whole journal."""
@@ -64,8 +67,9 @@ class Shipper:
     Leaving the context ships the rest.
     """
 
-    def __init__(self, way: Sink) -> None:
-        self._way = way
+    def __init__(self, way: Sink, *, gather: float = GATHER) -> None:
+        """Ship to ``way``, ``gather`` seconds after the first new event."""
+        self._way, self._gather = way, gather
         self._news = threading.Condition()
         self._woken, self._soon = True, False
         self._stopping = False
@@ -189,7 +193,7 @@ class Shipper:
                 self._news.wait_for(lambda: self._stopping, BREATH)
             else:
                 self._news.wait_for(lambda: self._woken or self._urgent(), LOOK)
-                self._news.wait_for(lambda: self._soon or self._urgent(), GATHER)
+                self._news.wait_for(lambda: self._soon or self._urgent(), self._gather)
             self._woken = self._soon = False
             return not self._stopping
 
@@ -225,7 +229,7 @@ class Shipper:
         """Log each kind of error once per outage; add a traceback if it is not the store's."""
         kind = f"{type(error).__name__} {getattr(error, 'error_code', '')}"
         if kind not in self._troubles:
-            expected = isinstance(error, TrackingError | OSError) or hasattr(error, "error_code")
+            expected = isinstance(error, FlowersweepError | OSError) or hasattr(error, "error_code")
             reason = masked_text(str(error)).strip().splitlines() or [kind]
             log.warning(
                 "cannot send to %s, trying again: %s",

@@ -7,12 +7,14 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from flowersweep.config.batches import global_batch, steps_of_epoch
 from flowersweep.config.schema import Data, Experiment
@@ -20,7 +22,7 @@ from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
-from flowersweep.runtime import Runtime
+from flowersweep.runtime import Runtime, device_bytes
 from flowersweep.training import schedules
 from flowersweep.training.features import Progress, load_or_compute_features
 from flowersweep.training.stages import (
@@ -36,8 +38,34 @@ from flowersweep.training.step import StepComponents
 CONSTANT = {"warmup": 0, "warmup_start_factor": 1}
 
 
+# of the memory where features lie: what the backbones of a sweep may hold together
+MEMORY_SHARE = 0.25
+
+
+@dataclass
+class BackboneCache:
+    """What was made for the trials of one backbone on the same images."""
+
+    used: int = 0  # when it was last used; a larger number is later
+    classifier: Classifier | None = None
+    shared: dict[bool, SharedArrays] = field(default_factory=dict)  # with and without features
+    stages: dict[str, Stage] = field(default_factory=dict)  # by compile group
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of weights and features."""
+        weights = 4 * self.classifier.model.count_params() if self.classifier else 0
+        features = self.shared.get(True)
+        arrays = [*features.train, *features.features.values()] if features else []
+        return int(weights + sum(array.nbytes for array in arrays))
+
+
 class TrainingContext:
-    """Keeps what was made for one trial for the next that needs the same."""
+    """Keeps what was made for one trial for the next that needs the same.
+
+    When the backbones of a sweep hold more than ``limit`` bytes, those that were used longest ago
+    are made again when a trial needs them.
+    """
 
     def __init__(
         self, runtime: Runtime, cache: Path, progress: Progress, trusted: Sequence[str] = ()
@@ -49,9 +77,10 @@ class TrainingContext:
             tuple(trusted),
         )
         self._datasets: dict[str, Dataset] = {}
-        self._classifiers: dict[str, Classifier] = {}
-        self._shared: dict[str, SharedArrays] = {}
-        self._stages: dict[str, Stage] = {}
+        self._backbones: dict[str, BackboneCache] = {}
+        self._uses = count()
+        device = device_bytes()
+        self.limit = int(MEMORY_SHARE * (device or psutil.virtual_memory().total))
 
     def dataset(self, data: Data) -> Dataset:
         """Return the verified images. Raises DataError naming file and record."""
@@ -70,24 +99,25 @@ class TrainingContext:
         """Return images, backbone and, unless they are not wanted, features for the data and the
         model of a configuration.
         """
-        key = _key(self._common(config), features)
-        if key not in self._shared:
+        shared = self._backbone(config).shared
+        if features not in shared:
             nothing: Any = None
             dataset, classifier = self.dataset(config.data), self.classifier(config)
-            self._shared[key] = (
+            shared[features] = (
                 self._share(config)
                 if features
                 else SharedArrays(self.runtime, dataset, classifier, nothing, {})
             )
-        return self._shared[key]
+            self._make_room()
+        return shared[features]
 
     def classifier(self, config: Experiment) -> Classifier:
         """Return the network with its pretrained weights.
 
         Raises ConfigError if they are not to be had.
         """
-        key = self._common(config)
-        if key not in self._classifiers:
+        backbone = self._backbone(config)
+        if backbone.classifier is None:
             dataset = self.dataset(config.data)
             size, classes, lower = (
                 dataset.image_size,
@@ -95,7 +125,7 @@ class TrainingContext:
                 self.runtime.platform == "cpu",
             )
             precision = self.runtime.precision
-            self._classifiers[key] = build(
+            backbone.classifier = build(
                 config.model,
                 image_size=size,
                 classes=classes,
@@ -103,7 +133,26 @@ class TrainingContext:
                 trusted=self.trusted,
                 precision=precision,
             )
-        return self._classifiers[key]
+            self._make_room()
+        return backbone.classifier
+
+    def _backbone(self, config: Experiment) -> BackboneCache:
+        """Return what there is of the backbone of a configuration, which may be nothing."""
+        backbone = self._backbones.setdefault(self._common(config), BackboneCache())
+        backbone.used = next(self._uses)
+        return backbone
+
+    def _make_room(self) -> None:
+        """Forget the backbones that were used longest ago, but never the last one.
+
+        A trial that still trains on one of them keeps it.
+        """
+        held = sum(backbone.nbytes for backbone in self._backbones.values())
+        for key, backbone in sorted(self._backbones.items(), key=lambda item: item[1].used)[:-1]:
+            if held <= self.limit:
+                return
+            held -= backbone.nbytes
+            self._backbones.pop(key, None)
 
     def _common(self, config: Experiment) -> str:
         return _key(
@@ -191,14 +240,15 @@ class TrainingContext:
     ) -> Stage:
         shared, static = self.get_shared(config, features=kind is HeadStage), _static(config)
         key = self._group(config, kind, schedule)
-        if key not in self._stages:
+        stages = self._backbone(config).stages
+        if key not in stages:
             augment = (
                 resolve(config.augment, "augment", self.trusted)
                 if config.augment.get("_target_")
                 else None
             )
             optimizer = make_optimizer(config, self.trusted)
-            self._stages[key] = kind(
+            stages[key] = kind(
                 shared,
                 StepComponents(
                     make_loss(config, shared.dataset, self.trusted),
@@ -210,7 +260,7 @@ class TrainingContext:
             )
             # whichever trial is the first to have its schedule drawn, it compiles nothing
             schedules.curve(schedule, numbers)
-        return self._stages[key]
+        return stages[key]
 
     def batch(self, config: Experiment) -> int:
         """Return the global batch. Raises ConfigError if the training images do not make one."""

@@ -14,12 +14,19 @@ from flowersweep.study.events import MachineSampled
 from flowersweep.study.journal import Journal
 from flowersweep.tracking.mlflow_sink import MlflowSink
 from flowersweep.tracking.shipper import Shipper
+from flowersweep.workflows.buckets import StudyBucket
 
 
 class JournalSubscribers:
     """Whoever follows a journal, until ``open_`` is closed."""
 
-    def __init__(self, config: Config, journal: Journal, open_: contextlib.ExitStack) -> None:
+    def __init__(
+        self,
+        config: Config,
+        journal: Journal,
+        open_: contextlib.ExitStack,
+        bucket: StudyBucket | None = None,
+    ) -> None:
         dir = Path(config.dir)
         self.journal = journal
         self._shipper = (
@@ -32,13 +39,18 @@ class JournalSubscribers:
             if config.sweep.optuna_storage
             else None
         )
+        self._bucket = (
+            open_.enter_context(Shipper(bucket.mirror(journal), gather=config.sync.interval_s))
+            if bucket
+            else None
+        )
         self._machine = MachineMonitor(journal.path.parent)
 
     def wake(self, *, soon: bool = False) -> None:
         """Say that there may be something new; with ``soon`` it is not to wait for more."""
         if self._machine.due:
             self.sample()
-        for follower in (self._shipper, self._mirror):
+        for follower in (self._shipper, self._mirror, self._bucket):
             if follower:
                 follower.wake(soon=soon)
 

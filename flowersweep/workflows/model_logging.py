@@ -49,7 +49,14 @@ def _log_best(study: Study, context: TrainingContext, members: Members | None) -
         return
     config = study.trial_config(best)
     store = masked_text(address(config.tracking, Path(config.dir)))
-    if any((logged.trial, logged.store) == (best.number, store) for logged in study.record.models):
+    logged = {
+        model.run
+        for model in study.record.models
+        if (model.trial, model.store) == (best.number, store)
+    }
+    journal = study_folder(config) / "journal.jsonl"
+    runs = run_ids(journal, config.tracking, Path(config.dir)).trials if logged else {}
+    if runs.get(best.number) in logged:  # a new machine has a new store
         return
     if members is not None:
         config, model = (

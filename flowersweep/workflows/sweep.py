@@ -49,6 +49,7 @@ from flowersweep.training.features import Progress
 from flowersweep.training.image_trainer import ImageTrainer
 from flowersweep.training.multihost import END, SHARE, broadcast_command, run_follower
 from flowersweep.util.files import write_bytes
+from flowersweep.workflows.buckets import begin_from_bucket, fetch_studies
 from flowersweep.workflows.devices import start_runtime, start_threads, start_workers
 from flowersweep.workflows.journal_subscribers import JournalSubscribers
 from flowersweep.workflows.model_logging import log_best
@@ -94,6 +95,7 @@ def run_sweep(
     Raises:
         ConfigError, DataError, StudyError: Before anything is trained.
     """
+    fetch_studies(config, _other_studies(config))
     members = load_members(config)
     words = tuple(overrides)
     if members:
@@ -136,6 +138,7 @@ def run_study(
     if config.tracking.enabled:
         require_address(config.tracking, Path(config.dir))
     with contextlib.ExitStack() as open_:
+        bucket = begin_from_bucket(config, open_)
         journal = open_.enter_context(Journal(study_folder(config) / "journal.jsonl"))
         pool, runtime = start_workers(config, journal, open_, trains=members is None)
         cache = Path(config.dir) / "cache"
@@ -154,7 +157,7 @@ def run_study(
             code=code(config.trusted_modules),
             provenance=lambda: _provenance(journal, config, overrides, context),
         )
-        subscribers = JournalSubscribers(config, journal, open_)
+        subscribers = JournalSubscribers(config, journal, open_, bucket)
 
         def wake(record: TrialRecord | None) -> None:
             watch(study, record)
@@ -182,6 +185,12 @@ def run_study(
             log_best(study, context, members)
         broadcast_command(context.runtime, END)
         return _result(loop, shipped, analyse_best(study, members) if members else None)
+
+
+def _other_studies(config: Config) -> set[str]:
+    """Return the studies that a sweep reads."""
+    names = [*config.ensemble.members, *config.sweep.import_from]
+    return {str(name).partition(":")[0] for name in names}
 
 
 def _require_space(config: Config, space: Space, overrides: Sequence[str]) -> None:

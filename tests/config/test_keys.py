@@ -122,7 +122,7 @@ def test_every_key_is_of_the_experiment_or_of_the_command_and_composes() -> None
     assert Config(port=1).with_experiment(composed.experiment) == replace(
         composed, **vars(Command(port=1))
     )
-    assert all(role_of(name) is COMMAND for name in names[1] - {"dir", "tracking"})
+    assert all(role_of(name) is COMMAND for name in names[1] - {"dir", "tracking", "sync"})
     # no journal holds what a command is told
     assert not settings_with_role(composed.experiment, COMMAND)
 
