@@ -203,6 +203,12 @@ def test_an_argument_is_plain_data(slot: str, spec: dict[str, Any]) -> None:
         resolve(spec, slot)
 
 
+def test_a_path_into_the_public_module_means_the_registered_name() -> None:
+    path = "flowersweep.testing.tiny_backbone"
+    config = compose([f"model.backbone._target_={path}"])
+    assert config.model.backbone["_target_"] == "tiny_backbone"
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -215,10 +221,6 @@ def test_an_argument_is_plain_data(slot: str, spec: dict[str, Any]) -> None:
         (
             ["loss._target_=flowersweep.training.losses.focal_cross_entropy"],
             "Use `loss._target_=focal_cross_entropy`.",
-        ),
-        (
-            ["model.backbone._target_=flowersweep.testing.tiny_backbone"],
-            "Use `backbone._target_=tiny_backbone`.",
         ),
         (
             ["+optimizer.learning_rate._target_=keras.optimizers.schedules.CosineDecay"],

@@ -30,6 +30,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from flowersweep.config.paths import flatten
+from flowersweep.config.registry import PUBLIC
 from flowersweep.config.said import require_local, require_said, variables_of
 from flowersweep.config.schema import Config, Data
 from flowersweep.config.validation import require_options, validate
@@ -206,11 +207,20 @@ def compose_unchecked(overrides: tuple[str, ...]) -> Config:
         except (HydraException, FrozenInstanceError, OverflowError, *_UNREADABLE) as error:
             raise _explained(error, parsed) from None
     assert isinstance(config, Config)
+    _name_public(config.model.backbone)
+    for member in (config.model.members or {}).values():
+        _name_public(member.get("backbone"))
     try:
         require_options(config)
     except ConfigError as error:
         raise ConfigError(f"{error}{_in_files(_own_files(parsed))}") from None
     return config
+
+
+def _name_public(spec: Any) -> None:
+    """Put the registered name in the place of a path into ``flowersweep.testing``."""
+    if isinstance(spec, dict) and spec.get("_target_") in PUBLIC:
+        spec["_target_"] = PUBLIC[spec["_target_"]]
 
 
 def compose(overrides: Sequence[str]) -> Config:

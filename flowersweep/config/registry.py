@@ -56,6 +56,14 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
     },
 }
 
+# flowersweep.testing is public: a path into it means the name that it is registered by
+PUBLIC = {
+    place.replace(":", "."): name
+    for names in REGISTRY.values()
+    for name, place in names.items()
+    if place.startswith("flowersweep.testing:")
+}
+
 
 def slot_of(path: str) -> str | None:
     """Return the slot that a ``_target_`` at a dotted path of the configuration fills; None if
