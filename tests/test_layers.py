@@ -45,7 +45,7 @@ DOORS = {
     "cmaes": {"search"},
     "plotly": {"report"},
     "jinja2": {"report"},
-    "PIL": {"report"},
+    "PIL": {"data", "report"},
 }
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py")

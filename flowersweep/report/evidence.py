@@ -52,6 +52,8 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
         )
     if "promoted" in evidence:
         lines.append(_accuracy(evidence["promoted"]))
+    if evidence.get("baselines"):
+        lines.append(f"{evidence['baselines'][0].upper()}{evidence['baselines'][1:]}.")
     if "against_chance" in evidence:
         lines.append(chance_sentence(evidence["against_chance"], images["holdout"]))
     if against is None:

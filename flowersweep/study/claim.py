@@ -7,6 +7,7 @@ from pathlib import Path
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.evaluation.statistics import macro_f1_interval
+from flowersweep.study.baselines import compare_with_baselines
 from flowersweep.study.records import TrialRecord
 from flowersweep.util.files import read_arrays
 
@@ -31,8 +32,9 @@ def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, obje
     logits, labels = kept["holdout"], kept["holdout_labels"]
     low, high = macro_f1_interval(logits.argmax(axis=1), labels, logits.shape[1])
     score = macro_f1(logits, labels, logits.shape[1])
+    baselines = compare_with_baselines(folder, logits, labels)
     return (
         f"best: trial {best.number}, macro F1 {score:.3f} on {len(labels)} held-out images "
         f"(95 % interval {low:.3f} to {high:.3f}, one seed), picked from {picked_from} "
         f"trial{'s' * (picked_from != 1)} by {objective}"
-    )
+    ) + (f"; {baselines}" if baselines else "")

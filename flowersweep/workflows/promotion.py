@@ -43,6 +43,7 @@ from flowersweep.search.trial_store import KEEP_ALL, network_path
 from flowersweep.search.work import TrainTrial
 from flowersweep.space.constraints import Constraint
 from flowersweep.space.space import Parameter, Params, Space, build_space
+from flowersweep.study.baselines import compare_with_baselines
 from flowersweep.study.claim import describe_best
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.objectives import direction, objective_names, rank_key
@@ -223,7 +224,15 @@ def run_promotion(
         against,
         {"study": config.study, "picked_from": len(trials)},
     )
-    return replace(decision, params=entries[decision.candidate])
+    evidence = {**decision.evidence, "baselines": _baselines(config, again, decision)}
+    return replace(decision, params=entries[decision.candidate], evidence=evidence)
+
+
+def _baselines(config: Config, again: Config, decision: Decision) -> str | None:
+    """Say how the chosen training compares with the baselines of the study that it comes from."""
+    path = study_folder(again) / "trials" / str(decision.evidence["trial"]) / "logits.npz"
+    arrays = read_arrays(path)
+    return compare_with_baselines(study_folder(config), arrays["holdout"], arrays["holdout_labels"])
 
 
 def refit(

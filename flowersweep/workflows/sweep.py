@@ -49,6 +49,7 @@ from flowersweep.training.features import Progress
 from flowersweep.training.image_trainer import ImageTrainer
 from flowersweep.training.multihost import END, SHARE, broadcast_command, run_follower
 from flowersweep.util.files import write_bytes
+from flowersweep.workflows.baselines import write_baselines
 from flowersweep.workflows.buckets import begin_from_bucket, fetch_studies
 from flowersweep.workflows.devices import start_runtime, start_threads, start_workers
 from flowersweep.workflows.journal_subscribers import JournalSubscribers
@@ -180,6 +181,8 @@ def run_study(
         with _stopped_in_order(loop), low_latency_gc(), frozen_files():
             loop.run()
             subscribers.sample()
+        if isinstance(source, Space) and members is None and pool is None:
+            write_baselines(study, context)
         shipped = subscribers.drain()
         if isinstance(source, Space) and shipped and config.tracking.enabled:
             log_best(study, context, members)
