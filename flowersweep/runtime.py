@@ -220,7 +220,8 @@ def _variables() -> str:
     any.
     """
     names = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_SETTINGS)}
-    names.pop("KERAS_BACKEND", None)  # it is right, or was refused before
+    for ours in ("KERAS_BACKEND", "KERAS_NNX_ENABLED"):  # right, or refused before
+        names.pop(ours, None)
     if not names:
         return ""
     named = ", ".join(f"{name}={value}" for name, value in names.items())

@@ -339,7 +339,7 @@ def test_a_study_of_somebody_else_is_not_promoted(
     words = [*events[0]["overrides"]]
     for path, value in with_changes(changes, {}, model, marker).items():
         words += (
-            [f"~{path}", f"+{path}={hydra(value)}"]
+            [f"++{path}.{key}={hydra(inner)}" for key, inner in value.items()]
             if path == "optimizer"
             else [f"++{path}={hydra(value)}"]
         )

@@ -86,7 +86,7 @@ class Study:
 
     def trial_config(self, record: TrialRecord) -> Config:
         """Return the configuration of a trial; a repetition has its own seed."""
-        config = self.source.config(record.params)
+        config = self.config.with_experiment(self.source.config(record.params).experiment)
         return config if record.seed is None else replace(config, seed=record.seed)
 
     def ask(self, number: int) -> tuple[TrialRecord, optuna.Trial]:

@@ -140,7 +140,7 @@ def test_an_object_that_was_lost_or_sent_by_half_is_sent_again(tmp_path: Path) -
     assert restore(bucket, tmp_path / "b" / "studies" / "flowers")
 
 
-def test_links_locks_and_what_belongs_to_the_machine_are_not_sent(tmp_path: Path) -> None:
+def test_links_are_not_sent(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "studies" / "flowers"
     with journal_in(tmp_path / "a") as journal:
         append(journal, "study_started")
@@ -148,7 +148,8 @@ def test_links_locks_and_what_belongs_to_the_machine_are_not_sent(tmp_path: Path
     for name in ("trials/0/logits.npz", "trials/0/.hidden.npz", "notes.txt", "shipped.json"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(tmp_path / "secret")
-    send(tmp_path / "a", Folder(tmp_path / "bucket"))
+    with pytest.raises(StudyError, match="is a link"):
+        send(tmp_path / "a", Folder(tmp_path / "bucket"))
     sent = b"".join(path.read_bytes() for path in (tmp_path / "bucket").rglob("*.*"))
     assert b"swordfish" not in sent
 

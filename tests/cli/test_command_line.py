@@ -69,15 +69,16 @@ MISTAKES = {
         ["+sweep=quick", "+sweep.space.length={path: train.epochs, values: 'interval(1.0, 5.5)'}"],
         ["sweep.space.length", "train.epochs", "Integer"],
     ),
-    "batch larger than the images": (
+    "fewer images than parts of a batch": (
         [
-            "train.batch_per_replica=100000",
+            "train.batch_per_replica=100",
+            "train.gradient_accumulation_steps=50",
             (
                 "data.fetch={_target_: synthetic, classes: 3, train: 4, val: 4, test: 1, "
                 "image_size: 32}"
             ),
         ],
-        ["train.batch_per_replica", "12 training images"],
+        ["12 training images", "train.gradient_accumulation_steps=50"],
     ),
     "study that is a path": (["+sweep=quick", "study=../x"], ["study='../x'", "letters"]),
     "output in no folder": (["predict", "output=nowhere/x.csv"], ["output=nowhere/x.csv"]),

@@ -171,14 +171,16 @@ def test_a_failure_is_the_trials_alone(
 ) -> None:
     with Threads(ImageTrainer(context), 2, StudyRecord()) as executor:
         executor.submit(0, StartTrial(job(0, learning_rate=1e38, weight_decay=1e38), None))
-        executor.submit(1, StartTrial(job(1, batch_per_replica=100000), None))
+        executor.submit(
+            1, StartTrial(job(1, batch_per_replica=7, gradient_accumulation_steps=2), None)
+        )
         assert {answered(executor).trial, answered(executor).trial} == {0, 1}
         executor.submit(0, TrainUntil(2))
         assert isinstance(answered(executor), TaskFailed)
         executor.submit(1, TrainUntil(1))
         failure = answered(executor)
         assert isinstance(failure, TaskFailed)
-        assert "100000 is more than" in failure.reason
+        assert "gradient_accumulation_steps=2 does not divide" in failure.reason
 
 
 def test_a_training_that_must_stop_is_paused_at_its_checkpoint(context: TrainingContext) -> None:

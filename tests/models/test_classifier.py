@@ -16,7 +16,7 @@ import yaml
 
 from flowersweep.config.schema import Model
 from flowersweep.errors import ConfigError
-from flowersweep.models.classifier import Classifier, build
+from flowersweep.models.classifier import FEATURE_LENGTH, Classifier, build
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 SLOW = {"densenet201", "efficientnet_b7", "resnet50", "efficientnet_lite2"}
@@ -107,7 +107,10 @@ def test_a_saved_model_loads_elsewhere_safely_and_without_this_package(tmp_path:
             PIXELS.astype("float32"), mode=mode
         )
         expected = np.asarray(made.backbone.get_layer("small")(scaled)).mean(axis=(1, 2))
-        np.testing.assert_allclose(made.backbone(PIXELS), expected, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(made.pooled(PIXELS), expected, rtol=1e-4, atol=1e-4)
+        scaled = FEATURE_LENGTH * expected / np.linalg.norm(expected, axis=1, keepdims=True)
+        np.testing.assert_allclose(made.backbone(PIXELS), scaled, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(made.scale(expected), scaled, rtol=1e-5)
         np.save(tmp_path / f"{mode}.npy", made.model(PIXELS))
     subprocess.run([sys.executable, "-I", "-c", LOAD, *MODES], check=True, cwd=tmp_path)
     for mode in MODES:

@@ -191,7 +191,7 @@ def test_single_trainings_are_told_apart_by_their_groups_and_what_the_command_sa
 
 def test_the_machine_the_speed_and_the_compiled_programs_are_metrics(study):
     begun = {
-        "config": {"train": {"batch_per_replica": 4}},
+        "config": {"train": {"batch_per_replica": 4, "min_head_steps": 0}},
         "provenance": {"replicas": 2, "data": {"counts": {"train": 19}, "classes": []}},
     }
     known = {

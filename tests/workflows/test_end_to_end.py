@@ -22,7 +22,8 @@ from tests.events import story
 from tests.kills import Fork
 from tests.waiting import wait_for
 
-WORDS = ["+sweep=smoothing", "sweep.n_trials=6", *TINY]
+# enough steps to be better than chance on 15 images
+WORDS = ["+sweep=smoothing", "sweep.n_trials=6", *TINY, "train.min_head_steps=200"]
 
 
 def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(

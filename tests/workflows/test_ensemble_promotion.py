@@ -56,7 +56,7 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         tiny_model(folder)
-        images = [*TINY[1:], IMAGES.replace("test: 2", "test: 8")]
+        images = [*TINY[1:], IMAGES.replace("test: 2", "test: 8"), "train.min_head_steps=200"]
         run("+sweep=smoothing", "sweep.n_trials=3", *images, *QUIET, "study=one")
         run(
             "+sweep=quick", "sweep.n_trials=1", *images, *QUIET, "study=small", "data.image_size=24"

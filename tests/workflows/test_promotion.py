@@ -25,7 +25,7 @@ FEW = ["promotion.top=1", "promotion.seeds=2", "progress=false"]
 def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_champion(
     project: Path, command: Command
 ) -> None:
-    good = ["+sweep=quick", "sweep.n_trials=2", "study=good", *TINY, "train.epochs=8"]
+    good = ["+sweep=quick", "sweep.n_trials=2", "study=good", *TINY, "train.min_head_steps=200"]
     bad = [
         "+sweep=quick",
         "sweep.n_trials=2",
