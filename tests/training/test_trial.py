@@ -219,7 +219,7 @@ def test_fewer_images_than_a_batch_are_one_smaller_batch(context: TrainingContex
     trained, epochs = run(large, context)
     assert trained.state is not None
     assert int(trained.state.step) == 32  # 40 images, and as many steps as a head needs
-    assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
+    assert epochs[-1]["train/loss"] < epochs[0]["train/loss"]
 
 
 def test_a_half_written_checkpoint_does_not_count(tmp_path: Path) -> None:
@@ -302,7 +302,7 @@ def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(
 ) -> None:
     config = with_settings(FINETUNE, {"train.head_epochs": 0})
     whole, epochs = trial.advance(config, Checkpoint(), 2, context)
-    assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
+    assert epochs[-1]["train/loss"] < epochs[0]["train/loss"]
     first, _ = trial.advance(config, Checkpoint(), 1, context)
     resumed, _ = trial.advance(config, first, 2, context)
     for one, other in zip(whole.state.weights, resumed.state.weights, strict=True):

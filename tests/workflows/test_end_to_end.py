@@ -110,7 +110,7 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(
 
     unknown = command("predict", "alias=winner")
     assert unknown.returncode == 1
-    assert "Aliases: champion" in unknown.stderr
+    assert "Aliases: challenger, champion" in unknown.stderr
 
 
 def tracked(project: Path) -> list:  # type: ignore[type-arg]
