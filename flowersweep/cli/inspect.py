@@ -11,7 +11,7 @@ from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, StudyError, TrackingError, did_you_mean
 from flowersweep.tracking.masking import masked_text
-from flowersweep.util.files import require_output
+from flowersweep.util.output import require_output
 
 
 def print_config(config: Config, overrides: Sequence[str]) -> None:
@@ -72,7 +72,8 @@ def report(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _output(config: Config, usual: Path) -> Path:
-    return require_output(Path(config.output) if config.output else usual)
+    path = Path(config.output or usual)
+    return require_output(path, None if path.resolve() == usual.resolve() else Path(config.dir))
 
 
 def _report_of_run(config: Config) -> Path:

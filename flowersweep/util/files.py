@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from flowersweep.errors import ConfigError, StudyError
+from flowersweep.errors import StudyError
 
 log = logging.getLogger(__name__)
 
@@ -57,46 +57,37 @@ def atomic_write(path: Path, *, durable: bool = True, private: bool = True) -> I
     """
     name = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
+        with explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(
+                prefix=f".{path.name}.", suffix=".partial", dir=path.parent
+            )
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            if not private:
+                os.umask(umask := os.umask(0o077))
+                Path(name).chmod(0o666 & ~umask)
+            os.replace(name, path)
+            name = None
             if durable:
-                os.fsync(file.fileno())
-        if not private:
-            os.umask(umask := os.umask(0o077))
-            Path(name).chmod(0o666 & ~umask)
-        os.replace(name, path)
-        name = None
-        if durable:
-            _sync(path.parent)
-    except OSError as error:
-        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-        mend = "Choose another folder" if refused else "Make room and run the same command again"
-        raise StudyError(f"cannot write {path}: {error.strerror}. {mend}") from error
+                sync(path.parent)
     finally:
         if name is not None:
             Path(name).unlink(missing_ok=True)
 
 
-def require_output(path: Path) -> Path:
-    """Return the path of a file that a command will write, before it does its work.
-
-    Raises:
-        ConfigError: It is a folder, or no file can be made there.
-    """
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raise StudyError, with what to do, where a file cannot be written."""
     try:
-        if path.is_dir() or not path.parent.is_dir():
-            raise ConfigError(f"output={path}: must be a file in a folder that exists")
-        prefix = f".{path.name}."  # as long as the name that `atomic_write` needs
-        tempfile.NamedTemporaryFile(prefix=prefix, suffix=".partial", dir=path.parent).close()
+        yield
     except OSError as error:
-        raise ConfigError(
-            f"output={path}: no file can be made there ({error.strerror}). Choose another place: "
-            "output=PATH"
-        ) from error
-    return path
+        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        mend = "Choose another folder" if refused else "Make room and run the same command again"
+        raise StudyError(f"cannot write {path}: {error.strerror}. {mend}") from error
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True, private: bool = True) -> None:
@@ -136,13 +127,18 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 def move(source: Path, target: Path) -> None:
     """Give a finished file or folder its name, durably."""
-    for path in [source, *source.rglob("*")]:
-        _sync(path)
+    sync_tree(source)
     os.replace(source, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
-def _sync(path: Path) -> None:
+def sync_tree(path: Path) -> None:
+    """Wait until a file, or a folder with all that is in it, is on disk."""
+    for inside in [*path.rglob("*"), path]:
+        sync(inside)
+
+
+def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk: a rename alone can be lost with the
     power.
     """

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep.errors import ConfigError, StudyError
+from flowersweep.errors import StudyError
 from flowersweep.util.files import (
     atomic_write,
     cache_arrays,
@@ -20,7 +20,6 @@ from flowersweep.util.files import (
     open_private,
     read_arrays,
     require_no_links,
-    require_output,
     write_arrays,
     write_bytes,
 )
@@ -134,12 +133,3 @@ def test_what_can_be_computed_again_need_not_be_written(
     (tmp_path / "file").touch()
     cache_arrays(tmp_path / "file" / "cache.npz", {"a": 1})
     assert "computed again" in caplog.text
-
-
-@pytest.mark.parametrize("name", ["", "nowhere/x.csv", "file/x.csv", "x" * 250])
-def test_an_output_that_cannot_be_written_is_refused_before_work(name: str, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="output="):
-        require_output(tmp_path / name)
-    assert require_output(tmp_path / "x.csv") == tmp_path / "x.csv"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
