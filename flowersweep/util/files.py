@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-from zipfile import BadZipFile
-
-import numpy as np
+from typing import IO
 
 from flowersweep.errors import StudyError
-
-log = logging.getLogger(__name__)
 
 
 def open_private(path: Path) -> IO[bytes]:
@@ -94,35 +88,6 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True, private: bo
     """Write a whole file. Raises StudyError like `atomic_write`."""
     with atomic_write(path, durable=durable, private=private) as file:
         file.write(content)
-
-
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays as .npz. Raises StudyError like `atomic_write`."""
-    with atomic_write(path) as file:
-        np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
-
-
-def cache_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays that can be computed again: log a warning where they cannot be written."""
-    try:
-        write_arrays(path, arrays)
-    except StudyError as error:
-        log.warning("it will be computed again: %s", error)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz file.
-
-    Raises:
-        StudyError: The file is not there, or is not whole.
-    """
-    try:
-        with path.open("rb") as binary, np.load(binary, allow_pickle=False) as file:
-            return dict(file)
-    except FileNotFoundError as error:
-        raise StudyError(f"{path} is not there. Restore it from a copy") from error
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise StudyError(f"{path} cannot be read ({error}). Restore it from a copy") from error
 
 
 def move(source: Path, target: Path) -> None:
