@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from flowersweep.errors import StudyError
 from flowersweep.study.events import Event, from_json, require_readable, to_json
-from flowersweep.util.files import require_no_links
+from flowersweep.util.files import make_folder, require_no_links, sync_above
 from flowersweep.util.locks import take_lock
 
 CHECKSUM = b',"crc":'
@@ -130,8 +130,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.parent.parent.mkdir(parents=True, exist_ok=True)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            make_folder(path.parent, 0o700)
             require_no_links(path.parent)
             self._lock = open(path.parent / "lock", "a+", opener=_open_private)  # noqa: SIM115 - open as long as the lock is held
         except OSError as error:
@@ -212,7 +211,7 @@ class Journal:
         self.events.append(event)
 
     def _write(self, line: bytes) -> None:
-        if self._file is None:
+        if opened := self._file is None:
             self._file = _open_private(str(self.path), os.O_RDWR | os.O_CREAT)
         # cut off what a kill or a full disk left half-written
         os.ftruncate(self._file, self._end)
@@ -220,6 +219,8 @@ class Journal:
         while size < len(line):
             size += os.pwrite(self._file, line[size:], self._end + size)
         os.fsync(self._file)
+        if opened:
+            sync_above(self.path)
 
     def __enter__(self) -> Journal:
         return self

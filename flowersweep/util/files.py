@@ -6,7 +6,7 @@ import errno
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -52,7 +52,7 @@ def atomic_write(path: Path, *, durable: bool = True, private: bool = True) -> I
     name = None
     try:
         with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             handle, name = tempfile.mkstemp(
                 prefix=f".{path.name}.", suffix=".partial", dir=path.parent
             )
@@ -97,10 +97,27 @@ def move(source: Path, target: Path) -> None:
     sync(target.parent)
 
 
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it, that survive a power cut."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(mode=mode, exist_ok=True)
+    sync(path.parent)
+
+
 def sync_tree(path: Path) -> None:
     """Wait until a file, or a folder with all that is in it, is on disk."""
     for inside in [*path.rglob("*"), path]:
-        sync(inside)
+        with suppress(FileNotFoundError):  # somebody removed it meanwhile
+            sync(inside)
+
+
+def sync_above(path: Path) -> None:
+    """Wait until the names of the folders above are on disk; those of others are passed over."""
+    for folder in path.absolute().parents:
+        with suppress(OSError):
+            sync(folder)
 
 
 def sync(path: Path) -> None:
