@@ -41,9 +41,10 @@ def append(journal: Journal, kind: str, **content: Any) -> Event:
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a journal, or of the journal in a study's folder."""
+    """Return the events of a journal, or of the journal in a study's folder, as plain data."""
     path = path / "journal.jsonl" if path.is_dir() else path
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in event.items() if k not in ("n", "crc")} for event in events]
 
 
 def fold(entries: list[dict[str, Any]]) -> StudyRecord:

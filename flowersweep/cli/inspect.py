@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 from flowersweep.cli.hints import RUN, folder_of_study, same_store, studies
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
-from flowersweep.errors import ConfigError, TrackingError, did_you_mean
+from flowersweep.errors import ConfigError, StudyError, TrackingError, did_you_mean
 from flowersweep.tracking.masking import masked_text
-from flowersweep.util.files import require_output
+from flowersweep.util.output import require_output
 
 
 def print_config(config: Config, overrides: Sequence[str]) -> None:
@@ -42,14 +42,14 @@ def data(config: Config, overrides: Sequence[str]) -> None:
 
 def status(config: Config, overrides: Sequence[str]) -> None:
     """Print the progress of one study, or of all; the process that runs it is not disturbed."""
-    from flowersweep.report.status import line, screen, status
+    from flowersweep.report.status import line_of, screen, status
 
     if config.study:
         print(screen(status(folder_of_study(config, config.study))))
         return
-    statuses = [status(folder_of_study(config, name)) for name in studies(config)]
+    folders = [folder_of_study(config, name) for name in studies(config)]
     print(
-        "\n".join(map(line, statuses))
+        "\n".join(map(line_of, folders))
         or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME{same_store(config)}"
     )
 
@@ -72,7 +72,8 @@ def report(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _output(config: Config, usual: Path) -> Path:
-    return require_output(Path(config.output) if config.output else usual)
+    path = Path(config.output or usual)
+    return require_output(path, None if path.resolve() == usual.resolve() else Path(config.dir))
 
 
 def _report_of_run(config: Config) -> Path:
@@ -113,22 +114,31 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
 
 def sync(config: Config, overrides: Sequence[str]) -> None:
     """Send the events that MLflow lacks, of one study or of all; and what the bucket lacks."""
+    damaged = []
+    for name in [config.study] if config.study else studies(config):
+        try:
+            _send(config, name)
+        except StudyError as error:  # the others are sent
+            damaged.append(str(error))
+    if damaged:
+        raise StudyError("\n".join(damaged))
+
+
+def _send(config: Config, name: str) -> None:
     from flowersweep.study.journal import lock_holder
     from flowersweep.tracking.shipper import sync as ship
     from flowersweep.workflows.buckets import send_study
 
-    for name in [config.study] if config.study else studies(config):
-        journal = Path(config.dir) / "studies" / name / "journal.jsonl"
-        if not journal.exists():
-            raise ConfigError(
-                f'no study "{name}" in {config.dir}/. '
-                + did_you_mean(name, studies(config), "Studies")
-            )
-        if not config.study and (running := lock_holder(journal.parent)):
-            print(f"{name}: left to {running}; to send it at the same time: sync study={name}")
-            continue
-        if config.sync.to is not None:
-            sent = "up to date now" if send_study(config, name) else "was up to date"
-            print(f"{name}: {config.sync.to} {sent}")
-        if config.tracking.enabled:
-            print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")
+    journal = Path(config.dir) / "studies" / name / "journal.jsonl"
+    if not journal.exists():
+        raise ConfigError(
+            f'no study "{name}" in {config.dir}/. ' + did_you_mean(name, studies(config), "Studies")
+        )
+    if not config.study and (running := lock_holder(journal.parent)):
+        print(f"{name}: left to {running}; to send it at the same time: sync study={name}")
+        return
+    if config.sync.to is not None:
+        sent = "up to date now" if send_study(config, name) else "was up to date"
+        print(f"{name}: {config.sync.to} {sent}")
+    if config.tracking.enabled:
+        print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")

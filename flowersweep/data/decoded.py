@@ -14,7 +14,7 @@ import numpy.typing as npt
 from flowersweep.data.images import Images, Size
 from flowersweep.data.records import FileFingerprint
 from flowersweep.errors import DataError, StudyError
-from flowersweep.util.files import atomic_write
+from flowersweep.util.arrays import map_array, write_mapped
 from flowersweep.util.text import bytes_text
 
 _log = logging.getLogger(__name__)
@@ -109,20 +109,18 @@ def _on_disk(budget: ImageCacheLimits, size: Size) -> int:
 
 
 def _mapped(path: Path, shape: tuple[int, ...], decoded: Callable[[], Iterator[Images]]) -> Images:
-    """Map the cache file into memory; write it first if it is missing."""
-    if not path.exists():
-        try:
-            # Not through a mapping: there a full disk would kill the process.
-            with atomic_write(path) as file:
-                header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-                np.lib.format.write_array_header_1_0(file, header)
-                for images in decoded():
-                    file.write(images.tobytes())
-        except StudyError as error:
-            raise DataError(f"{error}, or set data.disk_cache_bytes=0") from error
+    """Map the cache file into memory; write it first if it is missing or damaged."""
     # asarray: indexing then returns plain arrays, not memory maps.
-    mapped: Images = np.asarray(np.load(path, mmap_mode="r"))
-    return mapped
+    if path.exists():
+        try:
+            return np.asarray(map_array(path))
+        except StudyError as error:
+            _log.warning("its images are decoded again: %s", error)
+    try:
+        write_mapped(path, decoded(), shape=shape, dtype=np.uint8)
+        return np.asarray(map_array(path))
+    except StudyError as error:
+        raise DataError(f"{error}, or set data.disk_cache_bytes=0") from error
 
 
 @lru_cache(maxsize=64)

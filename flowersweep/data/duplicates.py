@@ -7,7 +7,6 @@ quality, size, colours and contrast; mirrored, cropped or rotated copies are not
 from __future__ import annotations
 
 import logging
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from flowersweep.data.images import decode, is_plain
 from flowersweep.data.inventory import take_inventory
 from flowersweep.data.records import jpeg_of, raw_records
 from flowersweep.errors import FlowersweepError
-from flowersweep.util.files import cache_arrays
+from flowersweep.util.arrays import cache_arrays, cached_arrays
 
 _log = logging.getLogger(__name__)
 
@@ -141,14 +140,8 @@ def _found(
     files: dict[str, tuple[str, ...]], counts: dict[str, int], digest: str, cache: Path
 ) -> Rows:
     path = _kept(cache, digest)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            pairs: Rows = stored["pairs"]
-            return pairs
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        _log.warning("%s cannot be read: looking for duplicates again", path)
+    if (stored := cached_arrays(path, ["pairs"])) is not None:
+        return stored["pairs"]
     _log.info("looking for duplicates among %d images, once", sum(counts.values()))
     images = np.concatenate([thumbnails(paths) for paths in files.values()])
     pairs = near(hashes(images), images)

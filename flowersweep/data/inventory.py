@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import zipfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy as np
 from flowersweep.data.records import checksums_digest, fingerprint
 from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
-from flowersweep.util.files import cache_arrays
+from flowersweep.util.arrays import cache_arrays, cached_arrays
 
 _log = logging.getLogger(__name__)
 _VERSION = 2  # increase it when verification checks or stores something else
@@ -72,18 +71,11 @@ def _stamp(path: str) -> tuple[object, ...]:
 
 
 def _recall(path: Path, names: list[str]) -> Inventory | None:
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            splits = {
-                name: Records(*(stored[f"{name}.{column}"] for column in _COLUMNS))
-                for name in names
-            }
-            return Inventory(splits, str(stored["digest"]))
-    except FileNotFoundError:
+    arrays = [f"{name}.{column}" for name in names for column in _COLUMNS]
+    if (stored := cached_arrays(path, ["digest", *arrays])) is None:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        _log.warning("%s cannot be read: verifying again", path)
-        return None
+    splits = {name: Records(*(stored[f"{name}.{column}"] for column in _COLUMNS)) for name in names}
+    return Inventory(splits, str(stored["digest"]))
 
 
 def _keep(inventory: Inventory, path: Path) -> None:

@@ -19,7 +19,7 @@ from flowersweep.evaluation.calibration import calibrated_nll, temperature
 from flowersweep.evaluation.scores import Reals
 from flowersweep.study.objectives import objective_names
 from flowersweep.study.records import StudyRecord, read_study
-from flowersweep.util.files import read_arrays
+from flowersweep.util.arrays import read_arrays
 
 PARTS = ("tune", "holdout", "test")
 

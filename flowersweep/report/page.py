@@ -21,7 +21,7 @@ from markupsafe import Markup
 from flowersweep.report.charts.plotting import Chart
 from flowersweep.report.checks.audit import AuditItem
 from flowersweep.report.mistakes import Mistake
-from flowersweep.util.files import write_bytes
+from flowersweep.util.output import open_output
 
 TEMPLATES = Path(__file__).parent / "templates"
 # The browser itself then refuses whatever would be loaded from elsewhere.
@@ -167,7 +167,8 @@ def render(title: str, introduction: Sequence[Part], sections: Sequence[Section]
 
 def write_page(path: Path, text: str) -> Path:
     """Write a page, whole or not at all; only the user can read it in a folder of theirs alone."""
-    write_bytes(path, text.encode(), private=not path.parent.stat().st_mode & 0o077)
+    with open_output(path, private=not path.parent.stat().st_mode & 0o077) as file:
+        file.write(text.encode())
     return path
 
 

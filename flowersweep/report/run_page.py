@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
-from zipfile import BadZipFile
-
-import numpy as np
 
 from flowersweep.config.paths import flatten
+from flowersweep.errors import StudyError
 from flowersweep.report import study_page
 from flowersweep.report.charts.plotting import Chart, axis, scatter
 from flowersweep.report.mistakes import Mistake, gallery, stored
@@ -26,7 +25,10 @@ from flowersweep.report.page import (
 from flowersweep.report.study_view import Predictions
 from flowersweep.report.summary import class_names
 from flowersweep.tracking.recorded import RecordedRun
+from flowersweep.util.arrays import read_arrays
 from flowersweep.util.text import number
+
+log = logging.getLogger(__name__)
 
 COURSES = {
     "likelihood": ("train/loss", "tune/nll", "tune/calibrated_nll"),
@@ -56,11 +58,12 @@ def _predictions(path: Path | None) -> Predictions | None:
     if path is None:
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return Predictions(
-                *(file[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels"))
-            )
-    except (OSError, ValueError, KeyError, BadZipFile):
+        arrays = read_arrays(path)
+        return Predictions(
+            *(arrays[name] for name in ("tune", "tune_labels", "holdout", "holdout_labels"))
+        )
+    except (StudyError, KeyError) as error:
+        log.warning("predictions are left out of the report: %s", error)
         return None
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from flowersweep.errors import StudyError
 from flowersweep.study.journal import lock_holder
 from flowersweep.study.records import TrialRecord, read_study
 from flowersweep.util.text import duration, number
@@ -92,6 +93,14 @@ def screen(status: Status) -> str:
     failed = [r for r in status.records if r.ended and r.state == "failed"]
     lines += [f"failed:     trial {r.number}: {r.ended.reason}" for r in failed[-3:] if r.ended]
     return "\n".join(lines)
+
+
+def line_of(folder: Path) -> str:
+    """Return what is said of the study in ``folder`` among others: if it is damaged, that."""
+    try:
+        return line(status(folder))
+    except StudyError as error:
+        return f"{folder.name:24} {error}"
 
 
 def line(status: Status) -> str:

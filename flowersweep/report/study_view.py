@@ -16,7 +16,7 @@ from flowersweep.evaluation.scores import Labels, Logits
 from flowersweep.space.space import Parameter
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import StudyRecord, TrialRecord, ranked_records, read_study
-from flowersweep.util.files import read_arrays
+from flowersweep.util.arrays import read_arrays
 
 log = logging.getLogger(__name__)
 

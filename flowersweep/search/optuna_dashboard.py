@@ -42,8 +42,8 @@ def dashboard(paths: Sequence[Path], port: int) -> Iterator[str | None]:
     storage = optuna.storages.InMemoryStorage()
     with ExitStack() as stack:
         for path in paths:
-            if journals.read_events(path, most=1)[0]:
-                with suppress(StudyError):  # one bad study must not hide the others
+            with suppress(StudyError):  # one bad study must not hide the others
+                if journals.read_events(path, most=1)[0]:
                     stack.enter_context(Shipper(OptunaExporter(path, storage)))
         server = _server(importlib.import_module("optuna_dashboard").wsgi(storage), port)
         thread = threading.Thread(target=server.serve_forever, name="dashboard", daemon=True)

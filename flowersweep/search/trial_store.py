@@ -19,7 +19,7 @@ from flowersweep.search.samplers.keras_tuner.hyperband import promotable
 from flowersweep.study.events import Metrics, TrialEnded
 from flowersweep.study.objectives import objective_names, objective_values, rank_key
 from flowersweep.study.records import TrialRecord
-from flowersweep.util.files import write_arrays
+from flowersweep.util.arrays import write_arrays
 
 KEEP_ALL = 2**31  # as sweep.save_predictions_of_best: never remove logits
 # the report writes the last two

@@ -9,7 +9,7 @@ from flowersweep.evaluation.scores import macro_f1
 from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.study.baselines import compare_with_baselines
 from flowersweep.study.records import TrialRecord
-from flowersweep.util.files import read_arrays
+from flowersweep.util.arrays import read_arrays
 
 
 def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, objective: str) -> str:

@@ -2,7 +2,10 @@
 
 The journal is the truth of a study. The Optuna study, the MLflow runs and the report are views that
 can be rebuilt from it. One process at a time writes it. An event is on disk before anything acts on
-it. If a kill or a full disk tears a line, the next write cuts it off.
+it. If a kill, a power cut or a full disk tears the last line, the next write cuts it off.
+
+Each line ends with ``n``, its place in the journal from 0, and ``crc``, the CRC-32 of the line
+before that. A line that was changed, lost or moved is refused.
 """
 
 from __future__ import annotations
@@ -14,16 +17,19 @@ import os
 import socket
 import threading
 import time
+import zlib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flowersweep.errors import StudyError
 from flowersweep.study.events import Event, from_json, require_readable, to_json
-from flowersweep.util.files import require_no_links
+from flowersweep.util.files import make_folder, require_no_links, sync_above
 from flowersweep.util.locks import take_lock
 
+CHECKSUM = b',"crc":'
 LOCK_WAIT_S = 0.2  # ``lock_holder`` takes the lock for microseconds
 AnyEvent = TypeVar("AnyEvent", bound=Event)
 
@@ -37,7 +43,7 @@ def read_events(path: Path, offset: int = 0, most: int | None = None) -> tuple[l
         most: Read at most this many bytes, but at least one event.
 
     Raises:
-        StudyError: A line in the middle is broken, which no kill can cause, the journal has another
+        StudyError: A line is damaged or missing, which no kill can cause, the journal has another
             format, or there is a link in its folder.
     """
     if not path.exists():
@@ -49,16 +55,51 @@ def read_events(path: Path, offset: int = 0, most: int | None = None) -> tuple[l
         data = file.read(-1 if most is None else most)
         if len(data) == most and b"\n" not in data:
             data += file.readline()
-    whole = data[: data.rfind(b"\n") + 1]
-    try:
-        lines = [json.loads(line) for line in whole.splitlines()]
-    except ValueError as error:
-        raise StudyError(
-            f"{path} is damaged ({error}). Restore it from a copy, or start a study of another name"
-        ) from error
+        whole = _without_torn_line(data, last=not file.read(1))
+    lines = [*_checked(path, whole.splitlines(), offset)]
     if lines and offset == 0:
         require_readable(lines[0])
     return [from_json(line) for line in lines], offset + len(whole)
+
+
+def _without_torn_line(data: bytes, *, last: bool) -> bytes:
+    """Cut off a last line without its end, or, after a power cut, with pages of zeros in it."""
+    whole = data[: data.rfind(b"\n") + 1]
+    start = whole.rfind(b"\n", 0, -1) + 1
+    return whole[:start] if last and b"\0" in whole[start:] else whole
+
+
+def sealed(line: bytes) -> bytes:
+    """Return a line of JSON with its checksum."""
+    return b"%s%s%d}\n" % (line[:-1], CHECKSUM, zlib.crc32(line))
+
+
+def _checked(path: Path, lines: list[bytes], offset: int) -> Iterator[dict[str, Any]]:
+    """Parse lines, and check that each is as it was written and follows the one before.
+
+    Lines from before there were checksums may come first.
+    """
+    wanted = 0 if offset == 0 else None  # the number of the next line, where it is known
+    checked = False
+    for index, text in enumerate(lines):
+        try:
+            if not isinstance(line := json.loads(text), dict):
+                raise ValueError("it is no event")
+            if checked := checked or "crc" in line:
+                number, _ = line.pop("n"), line.pop("crc")
+                if text + b"\n" != sealed(text.rpartition(CHECKSUM)[0] + b"}"):
+                    raise ValueError("its checksum is another")
+                if wanted is not None and number != wanted:
+                    raise ValueError(f"event {wanted} is missing before it")
+                wanted = number
+        except (ValueError, KeyError) as error:
+            place = path.read_bytes()[:offset].count(b"\n") + index + 1
+            raise StudyError(
+                f"{path}, line {place} is damaged ({error}). Restore the journal from a copy, or "
+                "start a study of another name: study=NAME"
+            ) from error
+        wanted = None if wanted is None else wanted + 1
+        yield line
 
 
 def _open_private(path: str, flags: int) -> int:
@@ -89,8 +130,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            path.parent.parent.mkdir(parents=True, exist_ok=True)
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+            make_folder(path.parent, 0o700)
             require_no_links(path.parent)
             self._lock = open(path.parent / "lock", "a+", opener=_open_private)  # noqa: SIM115 - open as long as the lock is held
         except OSError as error:
@@ -99,7 +139,11 @@ class Journal:
                 "dir=PATH"
             ) from error
         self._take_lock()
-        self.events, self._end = read_events(path)
+        try:
+            self.events, self._end = read_events(path)
+        except BaseException:
+            self._lock.close()
+            raise
         self._opened = time.monotonic()
         self._file: int | None = None  # the first event creates it
         self.still = threading.Lock()  # held while an event is written
@@ -144,7 +188,9 @@ class Journal:
 
     def _append(self, event: AnyEvent) -> AnyEvent:
         event = replace(event, time=time.time(), elapsed=round(self.elapsed, 6))
-        line = json.dumps(to_json(event), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+        content = {**to_json(event), "n": len(self.events)}
+        text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+        line = sealed(text.encode())
         try:
             self._write(line)
         except OSError as error:
@@ -165,7 +211,7 @@ class Journal:
         self.events.append(event)
 
     def _write(self, line: bytes) -> None:
-        if self._file is None:
+        if opened := self._file is None:
             self._file = _open_private(str(self.path), os.O_RDWR | os.O_CREAT)
         # cut off what a kill or a full disk left half-written
         os.ftruncate(self._file, self._end)
@@ -173,6 +219,8 @@ class Journal:
         while size < len(line):
             size += os.pwrite(self._file, line[size:], self._end + size)
         os.fsync(self._file)
+        if opened:
+            sync_above(self.path)
 
     def __enter__(self) -> Journal:
         return self

@@ -8,17 +8,18 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import yaml
 
 from flowersweep.config.paths import merged
+from flowersweep.errors import StudyError
 from flowersweep.evaluation.calibration import Reliability, reliability
 from flowersweep.evaluation.scores import Counts, Labels, Logits, confusion, per_class
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked, masked_diff
+from flowersweep.util.arrays import read_arrays
 from flowersweep.util.text import spreadsheet_cell
 
 log = logging.getLogger(__name__)
@@ -63,13 +64,12 @@ def write_trial(target: Path, study: StudyStarted, trial: TrialRecord, folder: P
             folder / "logits.npz",
             study.provenance.get("data", {}).get("classes"),
         )
-    except (OSError, ValueError, KeyError, IndexError, BadZipFile) as error:
+    except (StudyError, OSError, ValueError, KeyError, IndexError) as error:
         # No retry: a broken file stays broken, and the metrics must not wait for it.
         log.warning(
-            "%s cannot be read (%s): the run of trial %s gets no confusion matrix",
-            folder / "logits.npz",
-            error,
+            "the run of trial %s gets no confusion matrix: %s",
             trial.number,
+            error,
         )
 
 
@@ -85,31 +85,31 @@ def _write_provenance(target: Path, study: StudyStarted) -> None:
 
 def _write_evaluation(target: Path, path: Path, classes: Sequence[str] | None) -> None:
     target.mkdir()
-    with np.load(path, allow_pickle=False) as stored:
-        for split in SPLITS:
-            logits, labels = stored[split], stored[f"{split}_labels"]
-            counts = confusion(logits, labels)
-            names = (
-                classes
-                if classes and len(classes) == len(counts)
-                else [str(index) for index in range(len(counts))]
-            )
-            _write_table(
-                target / f"confusion_{split}.csv",
-                ["true \\ predicted", *names],
-                _confusion_rows(names, counts),
-            )
-            _write_table(
-                target / f"per_class_{split}.csv",
-                ["class", "precision", "recall", "f1", "support"],
-                _class_rows(names, logits, labels),
-            )
-            bins = reliability(logits, labels)
-            _write_table(
-                target / f"calibration_{split}.csv",
-                ["confidence up to", "images", "confidence", "accuracy"],
-                _bins(bins),
-            )
+    stored = read_arrays(path)
+    for split in SPLITS:
+        logits, labels = stored[split], stored[f"{split}_labels"]
+        counts = confusion(logits, labels)
+        names = (
+            classes
+            if classes and len(classes) == len(counts)
+            else [str(index) for index in range(len(counts))]
+        )
+        _write_table(
+            target / f"confusion_{split}.csv",
+            ["true \\ predicted", *names],
+            _confusion_rows(names, counts),
+        )
+        _write_table(
+            target / f"per_class_{split}.csv",
+            ["class", "precision", "recall", "f1", "support"],
+            _class_rows(names, logits, labels),
+        )
+        bins = reliability(logits, labels)
+        _write_table(
+            target / f"calibration_{split}.csv",
+            ["confidence up to", "images", "confidence", "accuracy"],
+            _bins(bins),
+        )
     (target / "logits.npz").symlink_to(
         path.resolve()
     )  # whoever uploads the folder follows it: one copy less

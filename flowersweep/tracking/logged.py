@@ -10,15 +10,13 @@ from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import numpy as np
 import numpy.typing as npt
 
 from flowersweep.errors import ModelGone, TrackingError
 from flowersweep.tracking.masking import masked_text
-from flowersweep.tracking.store import require_local, unreachable
+from flowersweep.tracking.store import local_path, require_local, sync_files, unreachable
 
 if TYPE_CHECKING:
     import keras
@@ -77,6 +75,7 @@ def log_model(
         with TemporaryDirectory(prefix="flowersweep-") as scratch:
             _save(model, Path(scratch), description, example, facts or {})
             store.log_model_artifacts(draft.model_id, scratch)
+        sync_files(draft.artifact_location)  # before an alias may name the model
     except BaseException:
         store.finalize_logged_model(draft.model_id, "FAILED")
         raise
@@ -154,13 +153,6 @@ def fetch(store: MlflowClient, logged: LoggedModel, path: str, folder: str | Non
         ):
             raise _gone(logged, location) from error
         raise unreachable(store.tracking_uri, error) from error
-
-
-def local_path(location: str) -> Path | None:
-    """Return the path of an artifact on this machine; None if it is elsewhere."""
-    if location.startswith("file:"):
-        return Path(url2pathname(urlparse(location).path))
-    return Path(location) if location.startswith("/") else None
 
 
 def _gone(logged: LoggedModel, location: str) -> ModelGone:

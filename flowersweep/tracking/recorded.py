@@ -127,6 +127,7 @@ def attach(
     try:
         for name, text in (files or {}).items():
             client.log_text(run, masked_text(text), name)
+        store.sync_files(client.get_run(run).info.artifact_uri)
         for key, value in (tags or {}).items():
             client.set_tag(run, key, masked_text(value))
     except (MlflowException, OSError) as error:
@@ -146,6 +147,7 @@ def attach_files(runs_files: Mapping[str, list[Path]], tracking: Tracking, dir: 
         for run, paths in runs_files.items():
             for path in paths:
                 client.log_artifact(run, str(path))
+            store.sync_files(client.get_run(run).info.artifact_uri)
     except (MlflowException, OSError) as error:
         raise store.unreachable(store.address(tracking, dir), error) from error
 

@@ -17,7 +17,7 @@ from flowersweep.evaluation.gate import FALSE_CHAMPIONS, spent_budget
 from flowersweep.tracking import runs
 from flowersweep.tracking.logged import fetch, find_model, log_model
 from flowersweep.tracking.masking import masked_text
-from flowersweep.tracking.store import address, client, unreachable
+from flowersweep.tracking.store import address, client, sync_files, unreachable
 
 if TYPE_CHECKING:
     import keras
@@ -245,6 +245,7 @@ def attach(
         store.update_model_version(version.name, version.version, description)
         for name, text in files.items():
             store.log_text(str(version.run_id), text, f"promotion/{name}")
+        sync_files(store.get_run(str(version.run_id)).info.artifact_uri)
     except MlflowException as error:
         raise unreachable(address(tracking, dir), error) from error
 

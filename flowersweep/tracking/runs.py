@@ -13,6 +13,7 @@ from flowersweep.study.events import StudyStarted, TrialEnded
 from flowersweep.tracking import artifacts
 from flowersweep.tracking.masking import masked, masked_text
 from flowersweep.tracking.projection import MlflowProjection, RunUpdate
+from flowersweep.tracking.store import sync_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -203,9 +204,11 @@ def _log_files(
             )
         if uri is None:
             client.log_artifacts(run, name)
+            uri = client.get_run(run).info.artifact_uri
         else:  # client.log_artifacts would first ask the store for the address, which is slow
             repository: Any = get_artifact_repository(uri, tracking_uri=client.tracking_uri)
             repository.log_artifacts(name)
+    sync_files(str(uri))
 
 
 def _dataset(study: StudyStarted) -> DatasetInput | None:

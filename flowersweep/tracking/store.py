@@ -11,11 +11,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
+from urllib.request import url2pathname
 
 from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking.masking import masked_text
-from flowersweep.util.files import move
+from flowersweep.util.files import move, sync_above, sync_tree
 from flowersweep.util.locks import take_lock
 
 if TYPE_CHECKING:
@@ -176,6 +177,24 @@ def require_local(location: str, uri: str) -> None:
             f"{masked_text(uri)} keeps artifacts at {masked_text(location)}, which a database file "
             "may not. Name the server that has them: tracking.uri=ADDRESS"
         )
+
+
+def local_path(location: str) -> Path | None:
+    """Return the path of an artifact on this machine; None if it is elsewhere."""
+    if location.startswith("file:"):
+        return Path(url2pathname(urlparse(location).path))
+    return Path(location) if location.startswith("/") else None
+
+
+def sync_files(location: str) -> None:
+    """Wait until artifacts survive a power cut of this machine, as the rows of the database do.
+
+    MLflow copies files and does not wait for the disk.
+    """
+    folder = local_path(location)
+    if folder is not None and folder.exists():
+        sync_tree(folder)
+        sync_above(folder)
 
 
 def client(tracking: Tracking, dir: Path) -> MlflowClient:

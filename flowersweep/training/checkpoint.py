@@ -17,7 +17,7 @@ import numpy as np
 from flowersweep.errors import StudyError
 from flowersweep.study.events import Epoch
 from flowersweep.training.step import State
-from flowersweep.util.files import read_arrays, write_arrays
+from flowersweep.util.arrays import read_arrays, write_arrays
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from flowersweep.data.pipeline import padded
 from flowersweep.errors import StudyError
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
-from flowersweep.util.files import atomic_write
+from flowersweep.util.arrays import map_array, write_mapped
 from flowersweep.util.locks import take_lock
 
 log = logging.getLogger(__name__)
@@ -73,8 +73,7 @@ def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
     with _alone(path):
         if (stored := _stored(path)) is None:
             _keep(path, np.concatenate(list(rows)))
-    features: np.ndarray = np.load(path, mmap_mode="r") if stored is None else stored
-    return features
+    return map_array(path) if stored is None else stored
 
 
 def _common(path: Path, rows: Iterator[np.ndarray], runtime: Runtime) -> np.ndarray:
@@ -107,20 +106,18 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _keep(path: Path, computed: np.ndarray) -> None:
-    with atomic_write(path) as file:
-        np.save(file, computed)
+    write_mapped(path, [computed], shape=computed.shape, dtype=computed.dtype)
 
 
 def _stored(path: Path) -> np.ndarray | None:
-    """Return the features of a file, memory-mapped; None if it is not there or cannot be read."""
+    """Return the features of a file, memory-mapped; None if it is not there or is damaged."""
+    if not path.exists():
+        return None
     try:
-        stored: np.ndarray = np.load(path, mmap_mode="r")
-    except FileNotFoundError:
+        return map_array(path)
+    except StudyError as error:
+        log.warning("its features are computed again: %s", error)
         return None
-    except (OSError, ValueError, EOFError) as error:
-        log.warning("%s cannot be read (%s): its features are computed again", path, error)
-        return None
-    return stored
 
 
 def _rows(

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
-from zipfile import BadZipFile
+from typing import IO
 
-import numpy as np
-
-from flowersweep.errors import ConfigError, StudyError
-
-log = logging.getLogger(__name__)
+from flowersweep.errors import StudyError
 
 
 def open_private(path: Path) -> IO[bytes]:
@@ -57,46 +51,37 @@ def atomic_write(path: Path, *, durable: bool = True, private: bool = True) -> I
     """
     name = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
+        with explained(path):
+            make_folder(path.parent)
+            handle, name = tempfile.mkstemp(
+                prefix=f".{path.name}.", suffix=".partial", dir=path.parent
+            )
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                if durable:
+                    os.fsync(file.fileno())
+            if not private:
+                os.umask(umask := os.umask(0o077))
+                Path(name).chmod(0o666 & ~umask)
+            os.replace(name, path)
+            name = None
             if durable:
-                os.fsync(file.fileno())
-        if not private:
-            os.umask(umask := os.umask(0o077))
-            Path(name).chmod(0o666 & ~umask)
-        os.replace(name, path)
-        name = None
-        if durable:
-            _sync(path.parent)
-    except OSError as error:
-        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-        mend = "Choose another folder" if refused else "Make room and run the same command again"
-        raise StudyError(f"cannot write {path}: {error.strerror}. {mend}") from error
+                sync(path.parent)
     finally:
         if name is not None:
             Path(name).unlink(missing_ok=True)
 
 
-def require_output(path: Path) -> Path:
-    """Return the path of a file that a command will write, before it does its work.
-
-    Raises:
-        ConfigError: It is a folder, or no file can be made there.
-    """
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Raise StudyError, with what to do, where a file cannot be written."""
     try:
-        if path.is_dir() or not path.parent.is_dir():
-            raise ConfigError(f"output={path}: must be a file in a folder that exists")
-        prefix = f".{path.name}."  # as long as the name that `atomic_write` needs
-        tempfile.NamedTemporaryFile(prefix=prefix, suffix=".partial", dir=path.parent).close()
+        yield
     except OSError as error:
-        raise ConfigError(
-            f"output={path}: no file can be made there ({error.strerror}). Choose another place: "
-            "output=PATH"
-        ) from error
-    return path
+        refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        mend = "Choose another folder" if refused else "Make room and run the same command again"
+        raise StudyError(f"cannot write {path}: {error.strerror}. {mend}") from error
 
 
 def write_bytes(path: Path, content: bytes, *, durable: bool = True, private: bool = True) -> None:
@@ -105,44 +90,37 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True, private: bo
         file.write(content)
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays as .npz. Raises StudyError like `atomic_write`."""
-    with atomic_write(path) as file:
-        np.savez(file, **{name: np.asarray(array) for name, array in arrays.items()})  # type: ignore[arg-type]
-
-
-def cache_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays that can be computed again: log a warning where they cannot be written."""
-    try:
-        write_arrays(path, arrays)
-    except StudyError as error:
-        log.warning("it will be computed again: %s", error)
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz file.
-
-    Raises:
-        StudyError: The file is not there, or is not whole.
-    """
-    try:
-        with path.open("rb") as binary, np.load(binary, allow_pickle=False) as file:
-            return dict(file)
-    except FileNotFoundError as error:
-        raise StudyError(f"{path} is not there. Restore it from a copy") from error
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise StudyError(f"{path} cannot be read ({error}). Restore it from a copy") from error
-
-
 def move(source: Path, target: Path) -> None:
     """Give a finished file or folder its name, durably."""
-    for path in [source, *source.rglob("*")]:
-        _sync(path)
+    sync_tree(source)
     os.replace(source, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
-def _sync(path: Path) -> None:
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it, that survive a power cut."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(mode=mode, exist_ok=True)
+    sync(path.parent)
+
+
+def sync_tree(path: Path) -> None:
+    """Wait until a file, or a folder with all that is in it, is on disk."""
+    for inside in [*path.rglob("*"), path]:
+        with suppress(FileNotFoundError):  # somebody removed it meanwhile
+            sync(inside)
+
+
+def sync_above(path: Path) -> None:
+    """Wait until the names of the folders above are on disk; those of others are passed over."""
+    for folder in path.absolute().parents:
+        with suppress(OSError):
+            sync(folder)
+
+
+def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on disk: a rename alone can be lost with the
     power.
     """

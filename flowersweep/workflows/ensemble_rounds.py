@@ -29,7 +29,7 @@ from flowersweep.space.space import Parameter, Params
 from flowersweep.study.records import TrialRecord
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
-from flowersweep.util.files import read_arrays
+from flowersweep.util.arrays import read_arrays
 
 
 @dataclass(frozen=True)

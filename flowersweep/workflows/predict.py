@@ -21,7 +21,7 @@ from flowersweep.models.cpu.lowering import lower_for_cpu
 from flowersweep.runtime import start
 from flowersweep.tracking import registry
 from flowersweep.training.augment.views import tta_views
-from flowersweep.util.files import atomic_write, require_output
+from flowersweep.util.output import open_output, require_output
 from flowersweep.util.text import spreadsheet_cell
 
 BATCH = 64
@@ -47,7 +47,7 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     are those that the model was trained with, unless the command line names others. Raises
     TrackingError if there is no such model, and DataError if the images do not fit it.
     """
-    path = require_output(Path(config.output or "submission.csv"))
+    path = require_output(Path(config.output or "submission.csv"), Path(config.dir))
     if config.version is not None and (config.alias or config.run):
         raise ConfigError(
             f"version={config.version} names a model, and so does "
@@ -65,7 +65,7 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     dataset = open_dataset(images, dir / "cache", trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)
     split = dataset.splits[config.split]
-    with atomic_write(path, private=False) as binary:
+    with open_output(path) as binary:
         file = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["id", "label"])

@@ -54,7 +54,7 @@ from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
 from flowersweep.training.identity import identity
 from flowersweep.training.trial import build_keras_model
-from flowersweep.util.files import read_arrays
+from flowersweep.util.arrays import read_arrays
 from flowersweep.workflows.model_logging import log_network
 from flowersweep.workflows.sweep import SweepResult, run_study
 

@@ -25,6 +25,7 @@ from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Progress
+from flowersweep.util.arrays import read_arrays
 
 ALL = 17  # significant digits of a float64: it is the same number
 # digits that must agree where the machine or the code is another, and sums may be taken in another
@@ -306,12 +307,12 @@ def _logits(run: RecordedRun, logits: dict[str, np.ndarray]) -> float | None:
     stored = run.file("evaluation/logits.npz")
     if stored is None:
         return None
-    with np.load(stored, allow_pickle=False) as file:
-        parts = [
-            (file[name], logits[name].astype(np.float16))
-            for name in FLOAT16
-            if name in file.files and name in logits
-        ]
+    recorded = read_arrays(stored)
+    parts = [
+        (recorded[name], logits[name].astype(np.float16))
+        for name in FLOAT16
+        if name in recorded and name in logits
+    ]
     return max(
         (
             float(np.abs(a.astype(np.float32) - b.astype(np.float32)).max(initial=0))

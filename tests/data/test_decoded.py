@@ -109,6 +109,25 @@ def test_the_file_is_there_for_the_next_process_and_nothing_half_written_is(tiny
     assert np.load(file).shape == (12, 8, 8, 3)
 
 
+@pytest.mark.parametrize("place", [0, 20, 300, -1, None])
+def test_a_damaged_file_is_decoded_again_and_named(
+    tiny: Path, place: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = opened(tiny, disk=NEEDED).splits["train"]
+    before = [images for images, _ in epochs(split)]
+    (file,) = (tiny.parent / "cache" / "decoded").iterdir()
+    content = bytearray(file.read_bytes())
+    if place is None:
+        del content[500:]
+    else:
+        content[place] ^= 1
+    file.unlink()
+    file.write_bytes(content)
+    for images, (again, _) in zip(before, epochs(split), strict=True):
+        np.testing.assert_array_equal(images, again)
+    assert f"{file} cannot be read" in caplog.text
+
+
 def test_a_folder_that_cannot_be_written_is_named(tiny: Path) -> None:
     (tiny.parent / "cache").mkdir()
     (tiny.parent / "cache" / "decoded").write_text("in the way")

@@ -84,10 +84,10 @@ def a_result(whole: Callable[..., Any], *args: Any) -> bool:
     return True
 
 
-def a_page(whole: Callable[..., None], path: Path, content: bytes) -> bool:
+def a_page(whole: Callable[..., Path], path: Path, text: str) -> bool:
     """Write half of the page."""
     with atomic_write(path) as file:
-        file.write(content[: len(content) // 2])
+        file.write(text.encode()[: len(text) // 2])
         file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     return True
@@ -101,7 +101,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "after the last epoch": lambda: die_in(trial, "finish", a_result),
     "between tell and shipping": lambda: a_line("trial_ended", 1.0, 1),
     "before the best model is noted": lambda: a_line("model_logged", 0.0),
-    "while the report is written": lambda: die_in(flowersweep.report.page, "write_bytes", a_page),
+    "while the report is written": lambda: die_in(flowersweep.report.page, "write_page", a_page),
 }
 
 

@@ -69,6 +69,27 @@ def test_a_journal_that_is_empty_or_torn_is_a_study_all_the_same(studies: Path) 
     assert "its journal is empty" in line(status(folder))
 
 
+def test_a_damaged_study_does_not_hide_the_others(
+    studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("first", "second", "third"):
+        with Journal(studies / name / "journal.jsonl") as journal:
+            append(journal, "study_started")
+            append(journal, "study_stopped", state="finished")
+    path = studies / "second" / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b"finished", b"finishes"))
+    assert main(["status"]) == 0
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert "second/journal.jsonl, line 2 is damaged" in second
+    assert "nothing complete" in first
+    assert "nothing complete" in third
+    assert main(["status", "study=second"]) == 1
+    assert main(["sync"]) == 1
+    output = capsys.readouterr()
+    assert "line 2 is damaged" in output.err
+    assert "third: 2 events shipped" in output.out
+
+
 def test_a_clock_that_was_set_back_counts_no_negative_time(
     studies: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,6 @@ about repeats, killed or not.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from flowersweep.study.records import read_study
 from flowersweep.training.identity import identity
 from flowersweep.workflows.sweep import SweepResult, run_sweep
 from tests.conftest import TINY
+from tests.events import lines
 
 TUNED = ("train=finetune", "augment=light")
 SAME = [
@@ -131,8 +131,7 @@ def run(*words: str) -> SweepResult:
 
 def told(project: Path, name: str) -> list[dict[str, Any]]:
     """What the journal says of the trials, without when."""
-    lines = (project / "mlruns" / "studies" / name / "journal.jsonl").read_text().splitlines()
-    events = [json.loads(line) for line in lines]
+    events = lines(project / "mlruns" / "studies" / name)
     for event in events:
         for each in [event, *event.get("epochs", [])]:
             each.pop("time")

@@ -28,8 +28,8 @@ from flowersweep.study.events import (
     from_json,
     to_json,
 )
-from flowersweep.study.journal import Journal, lock_holder, read_events
-from tests.events import append
+from flowersweep.study.journal import Journal, lock_holder, read_events, sealed
+from tests.events import append, event
 
 
 @pytest.fixture
@@ -70,6 +70,72 @@ def test_a_broken_line_in_the_middle_is_an_error(path: Path) -> None:
     )
     with pytest.raises(StudyError, match="is damaged"):
         read_events(path)
+
+
+def damage(lines: list[bytes]) -> dict[str, tuple[list[bytes], str]]:
+    """Return a journal of four lines with something wrong, and what is said of it."""
+    one, two, three, four = lines
+    return {
+        "the first line is gone": ([two, three, four], "line 1.*event 0 is missing"),
+        "a line is gone": ([one, two, four], "line 3.*event 2 is missing"),
+        "lines changed places": ([one, three, two, four], "line 2.*event 1 is missing"),
+        "a line is there twice": ([one, two, two, three], "line 3"),
+        "a digit is another": ([one, two.replace(b"0.5", b"0.4"), three], "line 2.*checksum"),
+        "the last is another": ([one, two, three, four.replace(b"b", b"c")], "line 4.*checksum"),
+        "a checksum is another": ([one, two[:-4] + b"x}\n", three], "line 2"),
+        "a checksum is gone": ([one, b'{"event":"study_stopped","state":"a"}\n'], "line 2.*'n'"),
+        "a line is half": ([one, two[:30] + b"\n", three], "line 2"),
+        "a line is a number": ([one, b"5\n", three], "line 2"),
+    }
+
+
+@pytest.mark.parametrize("name", damage([b""] * 4))
+def test_a_damaged_or_missing_line_is_named_with_what_to_do(path: Path, name: str) -> None:
+    with Journal(path) as journal:
+        append(journal, "study_started")
+        append(journal, "machine_sampled", metrics={"a": 0.5})
+        append(journal, "study_stopped", state="a")
+        append(journal, "study_stopped", state="b")
+    lines, message = damage(path.read_bytes().splitlines(keepends=True))[name]
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(StudyError, match=f"{message}.*study=NAME"):
+        Journal(path)
+
+
+def test_each_flipped_bit_is_noticed(path: Path) -> None:
+    with Journal(path) as journal:
+        stop(journal, "one")
+        stop(journal, "two")
+    whole, events = path.read_bytes(), read_events(path)[0]
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            found = read_events(path)[0]
+        except StudyError:
+            continue
+        assert found == events[: len(found)]
+        assert place == len(whole) - 1, "only the end of the last line can be torn"
+
+
+def test_a_last_line_that_a_power_cut_left_full_of_zeros_is_cut_off(path: Path) -> None:
+    with Journal(path) as journal:
+        stop(journal, "one")
+        stop(journal, "two")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30] + bytes(20) + whole[-10:])
+    assert names(path) == ["one"]
+    with Journal(path) as journal:
+        stop(journal, "again")
+    assert names(path) == ["one", "again"]
+
+
+def test_a_journal_without_checksums_goes_on_with_them(path: Path) -> None:
+    path.parent.mkdir()
+    old = [event("study_started"), event("study_stopped", state="one")]
+    path.write_text("".join(json.dumps(to_json(each)) + "\n" for each in old))
+    with Journal(path) as journal:
+        stop(journal, "two")
+    assert names(path) == ["one", "two"]
 
 
 def test_reading_goes_on_from_an_offset(path: Path) -> None:
@@ -194,8 +260,8 @@ def test_a_journal_of_another_format_is_refused_with_what_to_do(
 def test_an_event_that_this_version_does_not_know_is_refused(path: Path) -> None:
     with Journal(path) as journal:
         stop(journal, "one")
-    with path.open("a") as file:
-        file.write('{"event": "trial_dreamt", "trial": 0}\n')
+    with path.open("ab") as file:
+        file.write(sealed(b'{"event":"trial_dreamt","n":2}'))
     with pytest.raises(
         StudyError,
         match=r"'trial_dreamt' that this version does not know.*pip install -U flowersweep",

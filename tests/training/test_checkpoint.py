@@ -16,7 +16,7 @@ from flowersweep.errors import StudyError
 from flowersweep.study.events import Epoch
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.step import State
-from flowersweep.util.files import read_arrays, write_arrays
+from flowersweep.util.arrays import read_arrays, write_arrays
 
 array = arrays.arrays(
     st.sampled_from([np.dtype("float32"), np.dtype("int32"), np.dtype("uint32")]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +15,24 @@ from flowersweep.training.features import feature_dir, load_or_compute_features
 from tests.tiny import tiny
 
 
+def cut_off(path: Path, share: float) -> None:
+    os.truncate(path, int(share * path.stat().st_size))
+
+
+def flip_a_bit(path: Path, share: float) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [cut_off, flip_a_bit])
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_a_file_that_was_cut_off_is_computed_again_and_named(
-    share: float, context: TrainingContext, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_damaged_file_is_computed_again_and_named(
+    damage: Callable[[Path, float], None],
+    share: float,
+    context: TrainingContext,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     config = tiny()
     dataset, classifier = context.dataset(config.data), context.classifier(config)
@@ -29,7 +45,7 @@ def test_a_file_that_was_cut_off_is_computed_again_and_named(
 
     before = np.array(features())
     path = feature_dir(dataset, classifier, context.runtime, tmp_path) / "val.npy"
-    os.truncate(path, int(share * path.stat().st_size))
+    damage(path, share)
     np.testing.assert_array_equal(features(), before)
     assert f"{path} cannot be read" in caplog.text
     np.testing.assert_array_equal(np.load(path), before)

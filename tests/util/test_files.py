@@ -9,19 +9,14 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from flowersweep.errors import ConfigError, StudyError
+from flowersweep.errors import StudyError
 from flowersweep.util.files import (
     atomic_write,
-    cache_arrays,
     move,
     open_private,
-    read_arrays,
     require_no_links,
-    require_output,
-    write_arrays,
     write_bytes,
 )
 from tests.conftest import environment
@@ -89,18 +84,6 @@ def test_file_and_folder_are_on_disk_before_a_write_returns(
     )
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
-def test_arrays_that_were_cut_off_are_named_with_what_to_do(share: float, tmp_path: Path) -> None:
-    path = tmp_path / "logits.npz"
-    with pytest.raises(StudyError, match=r"logits\.npz is not there. Restore it from a copy"):
-        read_arrays(path)
-    write_arrays(path, {"tune": np.ones((30, 5), np.float16)})
-    np.testing.assert_array_equal(read_arrays(path)["tune"], np.ones((30, 5)))
-    os.truncate(path, int(share * path.stat().st_size))
-    with pytest.raises(StudyError, match=r"logits\.npz cannot be read .*Restore it from a copy"):
-        read_arrays(path)
-
-
 def test_a_file_is_for_the_user_alone_unless_it_is_asked_for(tmp_path: Path) -> None:
     write_bytes(tmp_path / "mine", b"x")
     write_bytes(tmp_path / "shared", b"x", private=False)
@@ -126,20 +109,3 @@ def test_a_link_in_a_folder_is_named(tmp_path: Path) -> None:
         require_no_links(tmp_path)
     with pytest.raises(StudyError, match="b/link is a link"):
         require_no_links(tmp_path / "a" / "b" / "link")
-
-
-def test_what_can_be_computed_again_need_not_be_written(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").touch()
-    cache_arrays(tmp_path / "file" / "cache.npz", {"a": 1})
-    assert "computed again" in caplog.text
-
-
-@pytest.mark.parametrize("name", ["", "nowhere/x.csv", "file/x.csv", "x" * 250])
-def test_an_output_that_cannot_be_written_is_refused_before_work(name: str, tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="output="):
-        require_output(tmp_path / name)
-    assert require_output(tmp_path / "x.csv") == tmp_path / "x.csv"
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]

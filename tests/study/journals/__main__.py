@@ -10,6 +10,7 @@ from pathlib import Path
 from flowersweep.__main__ import main
 from flowersweep.study.events import FORMAT
 from tests.conftest import tiny_model
+from tests.events import lines
 from tests.study.journals import FOLDER, TRIALS, WORDS
 
 if __name__ == "__main__":
@@ -21,9 +22,8 @@ if __name__ == "__main__":
         tiny_model(Path(folder))
         if code := main([*WORDS, f"sweep.n_trials={TRIALS}"]):
             raise SystemExit(code)
-        text = Path("mlruns/studies/old/journal.jsonl").read_text()
-        started, *others = text.replace(os.path.realpath(folder), ".").splitlines()
-        event = json.loads(started)
-        event["provenance"]["host"] = "somewhere"
-        target.write_text("\n".join([json.dumps(event, separators=(",", ":")), *others, ""]))
+        events = lines(Path("mlruns/studies/old"))
+        events[0]["provenance"]["host"] = "somewhere"
+        text = "".join(json.dumps(event, separators=(",", ":")) + "\n" for event in events)
+        target.write_text(text.replace(os.path.realpath(folder), "."))  # so it has no checksums
     print(f"wrote {target.name}")
