@@ -7,7 +7,7 @@ from pathlib import Path
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import Labels, Logits, macro_f1
 from flowersweep.evaluation.statistics import compare
-from flowersweep.util.files import read_arrays
+from flowersweep.util.arrays import read_arrays
 
 FILE = "baselines.npz"  # name -> float16 logits on the holdout; holdout_labels; FEATURES
 FEATURES = "features"  # a name of the features that they were fitted on

@@ -12,7 +12,7 @@ from flowersweep.search.state import Study
 from flowersweep.study.baselines import FEATURES, FILE
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.trial import part_labels
-from flowersweep.util.files import read_arrays, write_arrays
+from flowersweep.util.arrays import read_arrays, write_arrays
 
 
 def write_baselines(study: Study, context: TrainingContext) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.simple_baselines import simple_baselines
 from flowersweep.study.baselines import FILE, compare_with_baselines
-from flowersweep.util.files import write_arrays
+from flowersweep.util.arrays import write_arrays
 
 CLASSES = 4
 
