@@ -23,7 +23,7 @@ from tests.machines import Machine, Switch, machines_apart
 from tests.postgres import LOGIN, find_binaries
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.apart
 
 TRIALS = 10
 WORDS = [

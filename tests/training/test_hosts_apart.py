@@ -17,7 +17,7 @@ from tests.execution.test_workers import events
 from tests.machines import Machine, Switch, machines_apart
 from tests.waiting import wait_for
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.apart
 
 WORDS = [
     "+sweep=quick",
