@@ -24,7 +24,7 @@ WORDS = [
     "tracking.enabled=false",
     *TINY,
 ]
-SAMPLE = 4  # cuts of the fast test
+SAMPLE = 2  # cuts of the fast test
 
 
 @pytest.fixture
