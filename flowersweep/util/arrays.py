@@ -91,7 +91,7 @@ def write_mapped(
     header = io.BytesIO()
     descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
     about = {"descr": descr, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(header, about)  # type: ignore[no-untyped-call]
+    np.lib.format.write_array_header_1_0(header, about)
     # not through a mapping: there a full disk would kill the process
     with atomic_write(path) as file:
         file.write(header.getvalue())

@@ -202,6 +202,16 @@ def test_a_damaged_model_is_named(promoted):
         registry.load(LOCAL, promoted.dir)
 
 
+def test_a_sound_network_that_is_not_the_logged_one_is_named(promoted, network):
+    import keras
+
+    other = keras.models.clone_model(network)
+    (path,) = promoted.dir.rglob("model.keras")
+    other.save(path)
+    with pytest.raises(TrackingError, match=r"not the one that was logged.*Restore it"):
+        registry.load(LOCAL, promoted.dir)
+
+
 def test_the_best_trial_is_that_of_the_study_here_and_not_of_another_of_its_name(promoted, network):
     other = Study(promoted.dir / "elsewhere")
     other.write(other.begin(), *other.whole(0), *other.whole(1), other.stop(best=1))
