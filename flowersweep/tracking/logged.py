@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "classifier"
+NETWORK = "data/model.keras"  # where MLflow has the network of a model
+DIGEST = "flowersweep.sha256"  # tag of a model: what its network was when it was logged
 
 
 def log_model(
@@ -75,6 +78,8 @@ def log_model(
         with TemporaryDirectory(prefix="flowersweep-") as scratch:
             _save(model, Path(scratch), description, example, facts or {})
             store.log_model_artifacts(draft.model_id, scratch)
+            digest = digest_of(Path(scratch, NETWORK))
+        store.set_logged_model_tags(draft.model_id, {DIGEST: digest})
         sync_files(draft.artifact_location)  # before an alias may name the model
     except BaseException:
         store.finalize_logged_model(draft.model_id, "FAILED")
@@ -153,6 +158,12 @@ def fetch(store: MlflowClient, logged: LoggedModel, path: str, folder: str | Non
         ):
             raise _gone(logged, location) from error
         raise unreachable(store.tracking_uri, error) from error
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _gone(logged: LoggedModel, location: str) -> ModelGone:

@@ -15,7 +15,14 @@ from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError, did_you_mean
 from flowersweep.evaluation.gate import FALSE_CHAMPIONS, spent_budget
 from flowersweep.tracking import runs
-from flowersweep.tracking.logged import fetch, find_model, log_model
+from flowersweep.tracking.logged import (
+    DIGEST,
+    NETWORK,
+    digest_of,
+    fetch,
+    find_model,
+    log_model,
+)
 from flowersweep.tracking.masking import masked_text
 from flowersweep.tracking.store import address, client, sync_files, unreachable
 
@@ -284,9 +291,11 @@ def load(
     store = client(tracking, dir)
     logged = _find(store, tracking.registered_model, alias, version, run)
     with TemporaryDirectory(prefix="flowersweep-") as folder:
-        path = fetch(store, logged, "data/model.keras", folder)
+        path = fetch(store, logged, NETWORK, folder)
         try:
             ZipFile(path).close()  # Keras takes what is no archive for another format
+            if logged.tags.get(DIGEST, digest := digest_of(path)) != digest:
+                raise OSError(f"{NETWORK} is not the one that was logged")
             return keras.models.load_model(path, custom_objects=None, compile=False, safe_mode=True)
         except (OSError, BadZipFile) as error:
             raise TrackingError(

@@ -68,10 +68,10 @@ def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
     """Return the features, memory-mapped; computed and kept if they are not there, by one process
     of this machine while others wait.
     """
-    if (stored := _stored(path)) is not None:
+    if (stored := kept_features(path)) is not None:
         return stored
     with _alone(path):
-        if (stored := _stored(path)) is None:
+        if (stored := kept_features(path)) is None:
             _keep(path, np.concatenate(list(rows)))
     return map_array(path) if stored is None else stored
 
@@ -80,7 +80,7 @@ def _common(path: Path, rows: Iterator[np.ndarray], runtime: Runtime) -> np.ndar
     """Return the features on every host: host 0 has them, or all compute them together and host 0
     keeps them.
     """
-    if runtime.broadcast_bytes(b"kept" if _stored(path) is not None else b""):
+    if runtime.broadcast_bytes(b"kept" if kept_features(path) is not None else b""):
         sent = io.BytesIO(runtime.broadcast_bytes(path.read_bytes() if runtime.host == 0 else None))
         features: np.ndarray = np.load(sent)
         return features
@@ -109,7 +109,7 @@ def _keep(path: Path, computed: np.ndarray) -> None:
     write_mapped(path, [computed], shape=computed.shape, dtype=computed.dtype)
 
 
-def _stored(path: Path) -> np.ndarray | None:
+def kept_features(path: Path) -> np.ndarray | None:
     """Return the features of a file, memory-mapped; None if it is not there or is damaged."""
     if not path.exists():
         return None

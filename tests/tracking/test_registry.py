@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from flowersweep.config.schema import Config, Tracking
 from flowersweep.errors import ModelGone, TrackingError
 from flowersweep.tracking import registry, store
-from flowersweep.tracking.logged import remove_unfinished
+from flowersweep.tracking.logged import find_model, remove_unfinished
 from flowersweep.tracking.shipper import run_ids, sync
 from flowersweep.workflows.promotion import best_run
 from tests.written_study import Study
@@ -110,6 +111,42 @@ def test_logging_a_model_again_returns_the_first(shipped, network):
     assert len(client.search_logged_models([experiment])) == 1
 
 
+@pytest.fixture
+def synced(monkeypatch) -> set[Path]:
+    """What was synced so far."""
+    paths, sync = set(), os.fsync
+
+    def noted(handle):
+        paths.add(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    return paths
+
+
+def test_the_files_of_a_model_are_on_disk_before_it_is_ready(shipped, network, synced, monkeypatch):
+    client = store.client(LOCAL, shipped.dir)
+    before, finalize = set(), type(client).finalize_logged_model
+
+    def finalized(self, *args):
+        before.update(synced)
+        return finalize(self, *args)
+
+    monkeypatch.setattr(type(client), "finalize_logged_model", finalized)
+    registry.log_model(shipped.trials[1], network, IMAGES, client)
+    model = find_model(client, shipped.trials[1])
+    folder = store.local_path(model.artifact_location)
+    assert folder / "data" / "model.keras" in before
+    assert {folder.parent, folder, *folder.rglob("*")} <= before
+
+
+def test_evidence_is_on_disk_before_the_next_command(promoted, synced):
+    version = registry.holder(LOCAL, promoted.dir)
+    registry.attach(version, LOCAL, promoted.dir, description="", files={"gate.json": "{}"})
+    (file,) = promoted.dir.rglob("gate.json")
+    assert {file, file.parent, file.parent.parent} <= synced
+
+
 def logged(dir, run):
     client = store.client(LOCAL, dir)
     models = client.search_logged_models([client.get_run(run).info.experiment_id])
@@ -162,6 +199,16 @@ def test_a_damaged_model_is_named(promoted):
     path = next(promoted.dir.rglob("model.keras"))
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(TrackingError, match="cannot be read"):
+        registry.load(LOCAL, promoted.dir)
+
+
+def test_a_sound_network_that_is_not_the_logged_one_is_named(promoted, network):
+    import keras
+
+    other = keras.models.clone_model(network)
+    (path,) = promoted.dir.rglob("model.keras")
+    other.save(path)
+    with pytest.raises(TrackingError, match=r"not the one that was logged.*Restore it"):
         registry.load(LOCAL, promoted.dir)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from flowersweep.errors import StudyError
+from flowersweep.study.journal import Journal
 from flowersweep.util.files import (
     atomic_write,
     move,
@@ -20,6 +21,7 @@ from flowersweep.util.files import (
     write_bytes,
 )
 from tests.conftest import environment
+from tests.events import append
 
 
 def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
@@ -82,6 +84,26 @@ def test_file_and_folder_are_on_disk_before_a_write_returns(
         ["file", "folder", "folder"],
         b"content",
     )
+
+
+def test_the_folders_of_a_file_are_on_disk_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced, sync = [], os.fsync
+
+    def watched(handle: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    write_bytes(tmp_path / "a" / "b" / "file", b"content")
+    assert synced[:2] == [tmp_path, tmp_path / "a"]
+    assert synced[-1] == tmp_path / "a" / "b"
+    synced.clear()
+    with Journal(tmp_path / "studies" / "s" / "journal.jsonl") as journal:
+        append(journal, "study_started")
+    folders = [tmp_path, tmp_path / "studies", tmp_path / "studies" / "s"]
+    assert {*folders, journal.path} <= {*synced}
 
 
 def test_a_file_is_for_the_user_alone_unless_it_is_asked_for(tmp_path: Path) -> None:

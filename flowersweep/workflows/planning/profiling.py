@@ -24,7 +24,7 @@ from flowersweep.models.classifier import Classifier
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext, part_names
-from flowersweep.training.features import extractor, feature_dir
+from flowersweep.training.features import extractor, feature_dir, kept_features
 from flowersweep.training.stages import EpochPlan
 
 # images a batch and batches of the features, steps of fine-tuning, that are timed
@@ -74,13 +74,9 @@ class ProfilingContext(TrainingContext):
         )
         features = {}
         for name, split in dataset.splits.items():
-            path = folder / f"{name}.npy"
             shape = (len(split), sum(classifier.widths))
-            features[name] = (
-                np.load(path, mmap_mode="r")
-                if path.exists()
-                else chance.standard_normal(shape, np.float32)
-            )
+            kept = kept_features(folder / f"{name}.npy")
+            features[name] = chance.standard_normal(shape, np.float32) if kept is None else kept
         return features
 
 
