@@ -47,6 +47,11 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in event.items() if k not in ("n", "crc")} for event in events]
 
 
+def rewrite(path: Path, events: list[dict[str, Any]]) -> None:
+    """Write a journal by hand, without checksums, as somebody else may."""
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+
+
 def fold(entries: list[dict[str, Any]]) -> StudyRecord:
     """Return the state of a study after these events, given as plain data; the first may be left
     out.

@@ -28,6 +28,7 @@ from flowersweep.tracking.store import client
 from flowersweep.workflows.promotion import run_promotion
 from flowersweep.workflows.replay import replay
 from tests.conftest import TINY, tiny_model
+from tests.events import lines, rewrite
 
 ROOT = Path(__file__).parents[1]
 OURS = re.compile(
@@ -335,7 +336,7 @@ def test_a_study_of_somebody_else_is_not_promoted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     evil(study, marker, monkeypatch)
-    events = [json.loads(line) for line in journal(study).read_text().splitlines()]
+    events = lines(journal(study))
     words = [*events[0]["overrides"]]
     for path, value in with_changes(changes, {}, model, marker).items():
         words += (
@@ -350,9 +351,7 @@ def test_a_study_of_somebody_else_is_not_promoted(
         "overrides": words,
         "settings": {**settings(words), "replicas": 1, "data.digest": "x"},
     }
-    (copy / "journal.jsonl").write_text(
-        "".join(json.dumps(event) + "\n" for event in (begun, *events[1:]))
-    )
+    rewrite(copy / "journal.jsonl", [begun, *events[1:]])
     config = replace(compose(["verb=promote"]), study="quick", dir=str(tmp_path / "mlruns"))
     with pytest.raises(ConfigError, match=changes[next(iter(changes))]["_target_"]):
         run_promotion(config, ["verb=promote", "study=quick", f"dir={tmp_path}/mlruns"], None)

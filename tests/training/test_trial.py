@@ -302,7 +302,7 @@ def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(
 ) -> None:
     config = with_settings(FINETUNE, {"train.head_epochs": 0})
     whole, epochs = trial.advance(config, Checkpoint(), 2, context)
-    assert epochs[-1]["train/loss"] < epochs[0]["train/loss"]
+    assert epochs[-1].metrics["train/loss"] < epochs[0].metrics["train/loss"]
     first, _ = trial.advance(config, Checkpoint(), 1, context)
     resumed, _ = trial.advance(config, first, 2, context)
     for one, other in zip(whole.state.weights, resumed.state.weights, strict=True):

@@ -32,7 +32,7 @@ from flowersweep.training.context import TrainingContext
 from flowersweep.workflows.sweep import run_sweep
 from tests.conftest import TINY, tiny_model
 from tests.ensemble.test_ensemble_sweep import IMAGES, QUIET, run
-from tests.events import fold, lines, story
+from tests.events import fold, lines, rewrite, story
 from tests.kills import Fork, until_it_ends
 
 SWEEP = [
@@ -167,10 +167,10 @@ def test_a_member_that_cannot_be_rebuilt_costs_the_model_alone(
         for path in (STUDIES / name / "journal.jsonl" for name in ("one", "small"))
     }
     try:
-        for path, text in journals.items():
-            path.write_text(
-                text.replace('"focal_cross_entropy"', '"own.losses.focal_cross_entropy"')
-            )
+        for path in journals:
+            events = json.dumps(lines(path))
+            renamed = events.replace('"focal_cross_entropy"', '"own.losses.focal_cross_entropy"')
+            rewrite(path, json.loads(renamed))
         outcome = run(*words, "study=unlogged")
     finally:
         for path, text in journals.items():

@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 from tests.conftest import TINY, Command, environment
-from tests.events import append, story
+from tests.events import append, lines, rewrite, story
 from tests.kills import Fork, until_it_ends
 from tests.waiting import wait_for
 
@@ -116,14 +116,13 @@ def test_a_study_that_is_older_than_a_key_goes_on_where_nobody_sets_it(
     words = ["+sweep=quick", "tracking.enabled=false", *TINY]
     assert fork(project, [*words, "sweep.n_trials=1"]).returncode == 0
     journal = project / "mlruns" / "studies" / "quick" / "journal.jsonl"
-    begun, *others = journal.read_text().splitlines()
-    older = json.loads(begun)
+    older, *others = lines(journal)
     older["settings"] = {
         path: value
         for path, value in older["settings"].items()
         if not path.startswith(("engine", "oracle"))
     }
-    journal.write_text("\n".join([json.dumps(older), *others, ""]))
+    rewrite(journal, [older, *others])
     again = fork(project, [*words, "sweep.n_trials=2"])
     assert again.returncode == 0, again.stderr
     other = fork(project, [*words, "engine=keras_tuner", "sweep.n_trials=3"])
