@@ -116,7 +116,7 @@ def _fault(uri: str) -> str | None:
     except ImportError as error:
         return f"the driver is not installed ({error})"
     if url.get_backend_name() == "sqlite":
-        file = Path(url.database or "")
+        file = Path((url.database or "").removeprefix("file:"))  # SQLite's own URI
         if not url.database or file.is_dir():
             return "a database needs a file"
         if not os.access(file.parent, os.W_OK):

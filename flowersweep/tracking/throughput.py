@@ -64,9 +64,10 @@ def images_per_second(
         if is_within(path, "train")
     }
     images = provenance.get("data", {}).get("counts", {}).get("train")
-    if not images or not study.config.get("train"):
+    settings_of_train = {**study.config.get("train", {}), **changed}
+    if not images or not settings_of_train.get("batch_per_replica"):
         return None
-    train = Train(**{**study.config["train"], **changed})
+    train = Train(**settings_of_train)
     batch = global_batch(train, images, provenance.get("replicas", 1))
     head = train.all_epochs - train.epochs
     steps = steps_of_epoch(train, head, images, batch)
