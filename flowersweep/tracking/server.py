@@ -76,6 +76,8 @@ def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Po
         yield process
     finally:
         end_group(process)
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
