@@ -46,6 +46,7 @@ def test_a_sweep_runs_on_the_users_own_backbone_preprocessing_sampler_and_loss(
         "sweep: {n_trials: 2, space: {scale: {path: loss.scale, values: 'interval(0.5, 2)'}}}\n"
     )
     words = ["+sweep=own", *TINY, "model=own", "sampler=own", "loss=own"]
+    words += ["train.min_head_steps=300", "train.learning_rate=0.02"]  # better than chance
     refused = command(*words)
     assert refused.returncode == 1
     assert "trusted_modules=[mine]" in refused.stderr
