@@ -29,6 +29,8 @@ USUAL: dict[str, tuple[Any, ...]] = {  # key -> the values that a file may give 
     "force": (False,),
     "tracking.uri": (None,),
     "sweep.optuna_storage": (None,),
+    "sync.to": (None,),
+    "sync.take_over": (False,),
     "executor.address": ("auto", None),
     "executor.runtime_env": (None,),
     "distributed.coordinator": (None,),

@@ -37,6 +37,7 @@ def sweep(folder: Path, text: str) -> None:
         ("output: /elsewhere", "output=/elsewhere"),
         ("tracking: {uri: 'http://elsewhere'}", "tracking.uri=http://elsewhere"),
         ("force: true", "force=true"),
+        ("sync: {to: 's3://elsewhere/x'}", "sync.to=s3://elsewhere/x"),
         ("executor: {address: 'ray://elsewhere'}", "executor.address=ray://elsewhere"),
         ("data: {dir: 'gs://elsewhere/x'}", "data.dir=gs://elsewhere/x"),
         ("verb: {_target_: promote}", "a file makes the verb search call 'promote'"),
