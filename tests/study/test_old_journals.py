@@ -18,7 +18,7 @@ from tests.events import story
 from tests.study.journals import FOLDER, TRIALS, WORDS
 
 JOURNALS = sorted(FOLDER.glob("*.jsonl"))
-SLASHES = ("/home/", "/root/", "/tmp/", "/work/", "/Users/")
+SLASHES = ("/home/", "/root/", "/tmp/", "/Users/")
 
 
 @pytest.fixture(params=JOURNALS, ids=lambda path: path.stem)
