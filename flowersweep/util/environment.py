@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 
-class StandardStream(io.FileIO):
+class StandardStream(io.TextIOWrapper):
     """Standard output or error that no reader, terminal or full disk can make fail.
 
     Once a write fails, this and the rest go to the null device, so that the command does its work
@@ -23,18 +23,32 @@ class StandardStream(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, data: object) -> int:
-        """Write bytes; return how many."""
+    # Not at the level of bytes: a signal after a write of ours would have it written once more.
+    def write(self, text: str) -> int:
+        """Write text; return how many characters."""
         try:
-            return super().write(data) or 0  # type: ignore[arg-type]
+            return super().write(text)
         except BlockingIOError:
             raise
         except OSError as error:
-            self.failure = error
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self.fileno())
-            os.close(null)
-            return super().write(data) or 0  # type: ignore[arg-type]
+            self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write out what is buffered."""
+        try:
+            super().flush()
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self._give_up(error)
+            super().flush()
+
+    def _give_up(self, error: OSError) -> None:
+        self.failure = error
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
 
 
 def open_streams() -> None:
@@ -48,8 +62,8 @@ def open_streams() -> None:
     os.close(null)
     for number, name in ((1, "stdout"), (2, "stderr")):
         before = getattr(sys, name)
-        raw = StandardStream(number, "w", closefd=False)
-        stream = io.TextIOWrapper(
+        raw = io.FileIO(number, "w", closefd=False)
+        stream = StandardStream(
             io.BufferedWriter(raw),
             encoding=before.encoding if before else "utf-8",
             errors="backslashreplace",
@@ -64,7 +78,7 @@ def close_streams(code: int) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    failure = getattr(getattr(sys.stdout.buffer, "raw", None), "failure", None)
+    failure = getattr(sys.stdout, "failure", None)
     if failure is None or failure.errno in (errno.EPIPE, errno.EIO):
         return code
     print(f"standard output cannot be written: {failure.strerror}", file=sys.stderr)

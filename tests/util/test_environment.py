@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,3 +96,26 @@ def test_the_version_is_said(project: Path) -> None:
     run = shell("$fs --version", project)
     assert run.stdout.startswith(b"flowersweep ")
     assert run.returncode == 0
+
+
+def test_a_signal_after_output_does_not_repeat_it() -> None:
+    program = (
+        "import signal, time\n"
+        "from flowersweep.util import environment\n"
+        "environment.open_streams()\n"
+        "def interrupt(*_): raise KeyboardInterrupt\n"
+        "signal.signal(signal.SIGALRM, interrupt)\n"
+        "count = 0\n"
+        "while count < 400:\n"
+        "    try:\n"
+        "        signal.setitimer(signal.ITIMER_REAL, 1e-6 * (1 + count % 50))\n"
+        "        print(f'<{count}>', flush=True)\n"
+        "        time.sleep(0.001)\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+        "    count += 1\n"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    written = re.findall(r"<\d+>", done.stdout)
+    assert len(written) == len({*written}) > 100
