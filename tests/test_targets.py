@@ -25,7 +25,7 @@ from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import ConfigError
 from flowersweep.tracking.recorded import RecordedRun
 from flowersweep.tracking.store import client
-from flowersweep.workflows.promotion import run_promotion
+from flowersweep.workflows.promotion.single import run_promotion
 from flowersweep.workflows.replay import replay
 from tests.conftest import TINY, tiny_model
 from tests.events import lines, rewrite

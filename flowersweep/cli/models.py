@@ -17,7 +17,7 @@ from flowersweep.errors import ConfigError, DataError, ModelGone, did_you_mean
 
 if TYPE_CHECKING:
     from flowersweep.tracking.registry import ModelVersion
-    from flowersweep.workflows.promotion import Opponent
+    from flowersweep.workflows.promotion.choice import Opponent
 
 
 def promote(config: Config, overrides: Sequence[str]) -> int:
@@ -50,21 +50,18 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
     from flowersweep.cli.console import Progress, table
     from flowersweep.report.evidence import rows, sentences
     from flowersweep.tracking import registry
-    from flowersweep.workflows.ensemble_promotion import is_ensemble_study, run_ensemble_promotion
-    from flowersweep.workflows.promotion import refit, run_promotion
+    from flowersweep.workflows.promotion.ensemble import is_ensemble_study, run_ensemble_promotion
+    from flowersweep.workflows.promotion.refit import refit
+    from flowersweep.workflows.promotion.retraining import Observer
+    from flowersweep.workflows.promotion.single import run_promotion
 
     folder_of_study(config, str(config.study))
     progress = Progress(config.progress)
+    observer = Observer(progress.features, progress.trial)
     before = registry.holder(config.tracking, Path(config.dir))
     run_gate = run_ensemble_promotion if is_ensemble_study(config) else run_promotion
     try:
-        outcome = run_gate(
-            config,
-            overrides,
-            partial(_opponent, champion=before),
-            features=progress.features,
-            watch=progress.trial,
-        )
+        outcome = run_gate(config, overrides, partial(_opponent, champion=before), observer)
     finally:
         progress.close()
     if before and registry.evidence_run(before) == outcome.run:
@@ -76,14 +73,13 @@ def _gate(config: Config, overrides: Sequence[str]) -> int:
     print("\n".join([table(rows(evidence)), "", *sentences(evidence)]))
     tags = {"flowersweep.claim": " ".join(sentences(evidence))[:5000]}
     run = outcome.run
-    if outcome.better and config.promotion.refit and outcome.params is not None:
-        run = refit(
-            config, overrides, outcome.params, features=progress.features, watch=progress.trial
-        )
+    if outcome.better and config.promotion.refit:
+        run = refit(config, overrides, outcome, observer)
         progress.close()
         print(
             "the model that is registered was trained once more, on train and val together; its "
-            "evidence is that of the trainings above, which have not seen val"
+            "evidence and its temperatures are those of the trainings above, which have not seen "
+            "val"
         )
         tags["flowersweep.evidence_run"] = outcome.run
     return _promoted(
@@ -101,7 +97,7 @@ def _opponent(trained: Config, champion: ModelVersion | None) -> Opponent:
     from flowersweep.data.dataset import open_dataset
     from flowersweep.tracking import registry
     from flowersweep.workflows.predict import holdout_name, predict_holdout
-    from flowersweep.workflows.promotion import Opponent
+    from flowersweep.workflows.promotion.choice import Opponent
 
     dir = Path(trained.dir)
     count = partial(registry.count_comparison, trained.tracking, dir)
@@ -213,7 +209,7 @@ def _promoted(
     """Register a model with its evidence as champion or challenger; return the exit code."""
     from flowersweep.report.evidence import markdown
     from flowersweep.tracking import registry
-    from flowersweep.workflows.promotion import best_run, promotion_evidence
+    from flowersweep.workflows.promotion.searched_study import best_run, promotion_evidence
 
     alias, dir = registry.CHAMPION if better else registry.CHALLENGER, Path(config.dir)
     run = run or config.run

@@ -52,9 +52,13 @@ class PoolTrial:
         yield from ()
 
 
-def build_best_model(study: Study, members: Members, context: TrainingContext) -> Any:
-    """Return the pool of the best trial as one Keras model; None, and say why, if its members are
-    not at hand.
+def build_best_model(
+    study: Study, members: Members, context: TrainingContext
+) -> tuple[Any, dict[str, Any]] | None:
+    """Return the pool of the best trial as one Keras model, and the temperatures in it.
+
+    Returns:
+        None if the members are not at hand. The log says why.
     """
     if study.best is None:
         return None
@@ -76,7 +80,7 @@ def build_best_model(study: Study, members: Members, context: TrainingContext) -
             n: rebuild_member(config, members.names[n], members.logits["tune"][n], context)
             for n in used
         }
-        return build_ensemble(trained, pool, context)
+        return build_ensemble(trained, pool, context), pool.calibration()
     # the pool is what was asked for: its table and page must not wait for the model
     except FlowersweepError as error:
         log.warning("no model was logged: %s", error)
@@ -103,6 +107,8 @@ def end_pooled_trial(
     """Keep the logits of a pool as those of a trial, and end the trial with their scores."""
     logits = {part: pool.logits(logits) for part, logits in members.logits.items()}
     metrics = final_scores({part: logits[part] for part in members.labels}, members.labels)
+    if members.data.train_on == "all":  # they have seen the holdout: no score of it is evidence
+        metrics = {name: value for name, value in metrics.items() if "holdout/" not in name}
     for part, values in logits.items():
         if fault := unusable_logits(part, values):
             raise TrialFailed(fault)

@@ -8,7 +8,7 @@ others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,13 @@ class Pool:
             / self.recalibration
         )
 
+    def calibration(self) -> dict[str, float | list[float]]:
+        """Return the temperatures as plain data."""
+        return {
+            "temperature": self.recalibration,
+            "member_temperatures": self.temperatures.tolist(),
+        }
+
 
 def pool(
     members: Sequence[Logits],
@@ -59,6 +66,16 @@ def pool(
     temperatures = np.array([temperature(each, labels) for each in members])
     plain = Pool(pooling, temperatures, given / given.sum())
     return Pool(pooling, temperatures, plain.weights, temperature(plain.logits(members), labels))
+
+
+def mean_pool(pools: Sequence[Pool]) -> Pool:
+    """Return pools that differ by the seeds of their members alone as one.
+
+    Each temperature is the geometric mean.
+    """
+    temperatures = np.exp(np.mean([np.log(pool.temperatures) for pool in pools], axis=0))
+    recalibration = float(np.exp(np.mean([np.log(pool.recalibration) for pool in pools])))
+    return replace(pools[0], temperatures=temperatures, recalibration=recalibration)
 
 
 def calibrated_log_probs(members: Sequence[Logits], temperatures: Reals) -> Reals:

@@ -74,6 +74,16 @@ class Classifier:
         for head, *weights in zip(self.heads, kernels, biases, strict=True):
             head.set_weights(weights)
 
+    def calibrated(self, temperature: float) -> keras.Model:
+        """Return the model with its logits over a temperature, which no layer has to divide by
+        where there is one head: its weights are divided.
+        """
+        if len(self.heads) > 1:
+            return keras.Model(self.model.input, self.model.output / temperature, name="classifier")
+        (head,) = self.heads
+        head.set_weights([weight / temperature for weight in head.get_weights()])
+        return self.model
+
 
 def build(
     config: Model,

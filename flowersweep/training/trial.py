@@ -118,12 +118,16 @@ def finish(config: Experiment, checkpoint: Checkpoint, context: TrainingContext)
 
 
 def build_keras_model(
-    config: Experiment, trained: Checkpoint, context: TrainingContext
+    config: Experiment,
+    trained: Checkpoint,
+    context: TrainingContext,
+    *,
+    temperature: float = 1.0,
 ) -> keras.Model:
     """Return the trained classifier as a Keras model of standard layers: images (n, H, W, 3) in
-    0..255 to float32 logits (n, K).
+    0..255 to float32 logits (n, K) over ``temperature``.
     """
-    return build_trained_classifier(config, trained, context).model
+    return build_trained_classifier(config, trained, context).calibrated(temperature)
 
 
 def build_trained_classifier(

@@ -1,10 +1,11 @@
-"""From a trial to its model in MLflow: the network as it was trained, with an example and what it
-needs to be used.
+"""From a trial to its model in MLflow: the calibrated network, with an example and what it needs to
+be used.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -58,11 +59,13 @@ def _log_best(study: Study, context: TrainingContext, members: Members | None) -
     runs = run_ids(journal, config.tracking, Path(config.dir)).trials if logged else {}
     if runs.get(best.number) in logged:  # a new machine has a new store
         return
+    calibration: dict[str, Any]
     if members is not None:
-        config, model = (
-            replace(config, data=study.config.data),
-            build_best_model(study, members, context),
-        )
+        pooled = build_best_model(study, members, context)
+        if pooled is None:
+            return
+        model, calibration = pooled
+        config = replace(config, data=study.config.data)
     elif not study.trial_store.weights(best).exists():
         log.warning(
             (
@@ -74,15 +77,31 @@ def _log_best(study: Study, context: TrainingContext, members: Members | None) -
         return
     else:
         broadcast_command(context.runtime, SHARE, best.params)
-        model = build_keras_model(config, Checkpoint.load(study.trial_store.weights(best)), context)
-    if model is None:
-        return
-    run = log_network(config, best.number, model, context)
+        calibration = {"temperature": best.metrics["tune/temperature"]}
+        model = build_keras_model(
+            config, Checkpoint.load(study.trial_store.weights(best)), context, **calibration
+        )
+    run = log_network(config, best.number, model, context, calibration=calibration)
     study.write(ModelLogged(trial=best.number, run=run, store=store))
 
 
-def log_network(config: Config, trial: int, model: Any, context: TrainingContext) -> str:
-    """Log a Keras model to the MLflow run of a trial; return the run's id."""
+def log_network(
+    config: Config,
+    trial: int,
+    model: Any,
+    context: TrainingContext,
+    *,
+    calibration: Mapping[str, Any],
+) -> str:
+    """Log a Keras model to the MLflow run of a trial; return the run's id.
+
+    Args:
+        config: What the model was trained with.
+        trial: The number of the trial.
+        model: Gives logits whose softmax is calibrated.
+        context: Where the images are.
+        calibration: The temperatures that the model has in it.
+    """
     dataset = context.dataset(config.data)
     example = read_images(dataset.splits["val"], [0], model.input_shape[1:3])
     journal = study_folder(config) / "journal.jsonl"
@@ -99,6 +118,7 @@ def log_network(config: Config, trial: int, model: Any, context: TrainingContext
         "data": masked(without_variables(asdict(config.data), words, MASK)),
         "study": config.study,
         "trial": trial,
+        **calibration,
     }
     store = client(config.tracking, Path(config.dir))
     with answering(store.tracking_uri):

@@ -9,7 +9,7 @@ import pytest
 from flowersweep.errors import StudyError
 from flowersweep.study.events import TrialEnded
 from flowersweep.study.records import TrialRecord
-from flowersweep.workflows.promotion import ranked_for
+from flowersweep.workflows.promotion.candidates import ranked_for
 
 
 def trial(number: int, value: float, **metrics: float) -> TrialRecord:

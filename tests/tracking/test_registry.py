@@ -16,7 +16,7 @@ from flowersweep.errors import ModelGone, TrackingError
 from flowersweep.tracking import registry, store
 from flowersweep.tracking.logged import find_model, remove_unfinished
 from flowersweep.tracking.shipper import run_ids, sync
-from flowersweep.workflows.promotion import best_run
+from flowersweep.workflows.promotion.searched_study import best_run
 from tests.written_study import Study
 
 LOCAL = Tracking()

@@ -1,6 +1,4 @@
-"""TrainingRounds of trials: every member of an ensemble with a seed of its own, then pools of what
-came out.
-"""
+"""Rounds of trials: every member of an ensemble with a seed of its own, then pools of them."""
 
 from __future__ import annotations
 
@@ -34,8 +32,8 @@ from flowersweep.util.arrays import read_arrays
 
 @dataclass(frozen=True)
 class TrainingRounds:
-    """TrainingRounds of trials: every member with a seed of its own, then every candidate, which
-    pools the members of its round.
+    """Rounds of trials: every member with a seed of its own, then every candidate, which pools the
+    members of its round.
 
     See `search.source.TrialSource`.
     """
@@ -44,6 +42,7 @@ class TrainingRounds:
     seed: int
     home: Config  # where the folder, the store and the images are
     members: tuple[tuple[str, Config], ...]
+    fitted: Pool | None = None  # how the members are pooled; None: fitted to tune in each round
     parameters: tuple[Parameter, ...] = ()
     constraints: tuple[Constraint, ...] = ()
 
@@ -118,17 +117,21 @@ class TrainingRounds:
                 raise TrialFailed(f"the training of {name} in trial {first + n} was not completed")
             arrays[name] = read_arrays(path)
         members = _members(arrays, self.home)
-        return members, members.pool(entry["weights"], entry["pooling"])
+        return members, self.fitted or members.pool(entry["weights"], entry["pooling"])
 
-    def build_model(self, record: TrialRecord, folder: Path, context: TrainingContext) -> Any:
-        """Return a candidate, pooled from the networks of its round, as one Keras model."""
+    def build_model(
+        self, record: TrialRecord, folder: Path, context: TrainingContext
+    ) -> tuple[Any, dict[str, Any]]:
+        """Return a candidate, pooled from the networks of its round, as one Keras model, and the
+        temperatures that calibrate it.
+        """
         _, pool = self.pool(record, folder)
         first = self._first_of_round(record)
         used = [n for n, weight in enumerate(pool.weights) if weight > 0]
         trained = {
             n: (self.members[n][1], Checkpoint.load(network_path(folder, first + n))) for n in used
         }
-        return build_ensemble(trained, pool, context)
+        return build_ensemble(trained, pool, context), pool.calibration()
 
     def _first_of_round(self, record: TrialRecord) -> int:
         return record.number // len(self.names) * len(self.names)
