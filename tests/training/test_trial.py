@@ -186,19 +186,23 @@ def test_a_loss_that_is_not_finite_fails_the_trial_with_its_reason(
 
 
 @BOTH
-def test_the_exported_model_gives_the_logits_of_the_trial(
+def test_the_exported_model_gives_the_logits_of_the_trial_over_the_temperature(
     config: Config, context: TrainingContext
 ) -> None:
     from flowersweep.data.pipeline import in_order
 
     checkpoint, _ = run(config, context)
     result = trial.finish(config, checkpoint, context)
-    model = trial.build_keras_model(config, checkpoint, context)
     dataset = context.dataset(config.data)
     images = np.concatenate(list(in_order(dataset.splits["val"], dataset.image_size, 16)))
-    np.testing.assert_allclose(
-        model.predict(images, verbose=0)[dataset.tune], result.logits["tune"], rtol=1e-3, atol=1e-4
-    )
+    for temperature in (1.0, 2.5):
+        model = trial.build_keras_model(config, checkpoint, context, temperature=temperature)
+        np.testing.assert_allclose(
+            temperature * model.predict(images, verbose=0)[dataset.tune],
+            result.logits["tune"],
+            rtol=1e-3,
+            atol=1e-4,
+        )
 
 
 def test_report_and_tune_are_scored_apart(context: TrainingContext) -> None:

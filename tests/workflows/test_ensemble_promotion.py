@@ -208,7 +208,16 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
 
     best = told["trial"]
     assert names[best] == told["chosen"]
-    wanted = np.load(folder / "trials" / str(best) / "logits.npz")["test"]
+    refit = next(STUDIES.glob("both-refit-*"))
+    *members_again, pool = read_study(refit).trials
+    used = [each["name"] for each in told["members"]]
+    used = used if told["chosen"] != "best single" else [members.names[members.member_nll.argmin()]]
+    assert [trial.params["candidate"] for trial in members_again] == used
+    assert all("holdout/macro_f1" not in trial.metrics for trial in [*members_again, pool])
+    facts = registry.model_metadata(Tracking(), Path("mlruns"), alias="champion")
+    assert facts["data"]["train_on"] == "all"
+    assert len(facts["member_temperatures"]) == len(used)
+    wanted = np.load(refit / "trials" / str(pool.number) / "logits.npz")["test"]
     asked = ["verb=predict", "alias=champion", "split=test", "progress=false"]
     cli.predict(compose(asked), asked)
     with Path("submission.csv").open() as file:
@@ -221,6 +230,7 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     again = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
     assert cli.promote(compose(again), again) == 0  # it trains nothing, and stays
     assert len(read_study(folder).trials) == len(trials)
+    assert len(read_study(refit).trials) == len(used) + 1
 
 
 @pytest.mark.slow
@@ -236,7 +246,7 @@ def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_
         }
 
     asked = ["promote", "study=both", "promotion.seeds=2", "progress=false"]
-    for old in STUDIES.glob("both-promotion-*"):
+    for old in [*STUDIES.glob("both-promotion-*"), *STUDIES.glob("both-refit-*")]:
         shutil.rmtree(old)
     whole = fork(Path.cwd(), [*asked, "tracking.registered_model=whole"])
     assert whole.returncode == 0, whole.stderr

@@ -32,7 +32,7 @@ from flowersweep.workflows.promotion.choice import Champion
 from flowersweep.workflows.promotion.decision import Decision, decide
 from flowersweep.workflows.promotion.ensemble_rounds import RoundTrial, TrainingRounds
 from flowersweep.workflows.promotion.retraining import Observer, retrain, retraining_config
-from flowersweep.workflows.promotion.searched_study import load_study
+from flowersweep.workflows.promotion.searched_study import load_study, require_held_out
 from flowersweep.workflows.promotion.single import UNOBSERVED
 
 SINGLE, UNIFORM = "best single", "uniform"
@@ -53,6 +53,7 @@ def run_ensemble_promotion(
     """
     study = load_study(config)
     config, known = _pooled_members(config, overrides, study)
+    require_held_out(config, study.started)
     entries = _entries(study, known)
     members = tuple((name, configured(config, name)) for name in known.names)
     count = (len(members) + len(entries)) * config.promotion.seeds

@@ -10,6 +10,7 @@ from flowersweep.config.compose import compose, parse, require_own_images
 from flowersweep.config.keys import is_within, key_of, role_of, says, settings_with_role
 from flowersweep.config.said import USUAL
 from flowersweep.config.schema import COMMAND, TRAINED, Config
+from flowersweep.data.dataset import open_dataset
 from flowersweep.errors import StudyError, TrackingError
 from flowersweep.search.compatibility import describe_changes, study_folder
 from flowersweep.space.space import Space, build_space
@@ -51,6 +52,29 @@ def searched(
     if not started.config["sweep"]["space"]:
         return base, Space((), {}, (*words, *overrides), frozenset())
     return base, build_space(base, [*words, *overrides], parse(words))
+
+
+def require_held_out(config: Config, started: StudyStarted) -> None:
+    """Check that the images of ``config`` can decide a promotion of a study.
+
+    Raises:
+        StudyError: None of them is held out, or their classes are not those of the study.
+    """
+    if config.data.train_on == "all":
+        raise StudyError(
+            f"the study {started.study} was trained on all labelled images, so none is held out to "
+            "decide by. Run it without data.train_on=all, and promote that: its best configuration "
+            "is then trained on all of them"
+        )
+    cache = Path(config.dir) / "cache"
+    dataset = open_dataset(config.data, cache, trusted=tuple(config.trusted_modules))
+    before = started.settings.get("data.class_names", dataset.class_names)
+    if before != dataset.class_names:
+        raise StudyError(
+            f"the classes of {dataset.dir} are {dataset.class_names}, and those of the study "
+            f"{started.study} were {before}. Name a folder of the same classes in the same order, "
+            "or their names: data.classes=FILE"
+        )
 
 
 def journal_words(overrides: Sequence[str]) -> list[str]:

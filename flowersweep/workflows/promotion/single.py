@@ -18,7 +18,7 @@ from flowersweep.workflows.promotion.candidates import Candidates, choose_candid
 from flowersweep.workflows.promotion.choice import Champion
 from flowersweep.workflows.promotion.decision import Decision, decide
 from flowersweep.workflows.promotion.retraining import Observer, retrain, retraining_config
-from flowersweep.workflows.promotion.searched_study import load_study, searched
+from flowersweep.workflows.promotion.searched_study import load_study, require_held_out, searched
 
 UNOBSERVED = Observer()
 
@@ -33,11 +33,13 @@ def run_promotion(
     with the champion on holdout.
 
     Raises:
-        StudyError: The study has no complete trial, or nothing that could be trained again.
+        StudyError: The study has no complete trial, or nothing that could be trained again; or
+            the images have other classes.
     """
     study = load_study(config)
     started, trials = study.started, study.trials
     base, space = searched(config, started, overrides)
+    require_held_out(base, started)
     names = objective_names(base)
     ranked = ranked_for(trials, names, study.objectives)
     top, replicas = config.promotion.top, started.settings["replicas"]
