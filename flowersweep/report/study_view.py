@@ -116,7 +116,13 @@ class StudyView:
         )
 
     def predictions(self, number: int) -> Predictions | None:
-        """Return what a trial predicted; None if its file is not there or cannot be read."""
+        """Return what a trial predicted on images that it has not seen.
+
+        Returns:
+            None if it has seen all labelled images, or if its file is not there or cannot be read.
+        """
+        if self.started.config.get("data", {}).get("train_on") == "all":
+            return None
         path = self.folder / "trials" / str(number) / "logits.npz"
         if not path.exists():
             return None

@@ -22,6 +22,11 @@ def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, obje
     """
     if best is None:
         return "no trial was completed"
+    if "tune/macro_f1" in best.metrics and "holdout/macro_f1" not in best.metrics:
+        return (
+            f"best: trial {best.number}, trained on all labelled images: none is held out to judge "
+            "it by"
+        )
     path = folder / "trials" / str(best.number) / "logits.npz"
     if not path.exists():
         return f"best: trial {best.number}, whose predictions are not in the study's folder"

@@ -63,6 +63,8 @@ def write_trial(target: Path, study: StudyStarted, trial: TrialRecord, folder: P
             target / "evaluation",
             folder / "logits.npz",
             study.provenance.get("data", {}).get("classes"),
+            # what was trained on is no evidence
+            () if study.config.get("data", {}).get("train_on") == "all" else SPLITS,
         )
     except (StudyError, OSError, ValueError, KeyError, IndexError) as error:
         # No retry: a broken file stays broken, and the metrics must not wait for it.
@@ -83,10 +85,12 @@ def _write_provenance(target: Path, study: StudyStarted) -> None:
     (target / "provenance.json").write_text(json.dumps(masked(facts), indent=1, default=str))
 
 
-def _write_evaluation(target: Path, path: Path, classes: Sequence[str] | None) -> None:
+def _write_evaluation(
+    target: Path, path: Path, classes: Sequence[str] | None, splits: Sequence[str]
+) -> None:
     target.mkdir()
     stored = read_arrays(path)
-    for split in SPLITS:
+    for split in splits:
         logits, labels = stored[split], stored[f"{split}_labels"]
         counts = confusion(logits, labels)
         names = (

@@ -11,9 +11,13 @@ from flowersweep.config.compose import compose
 from flowersweep.config.schema import Tracking, Train
 from flowersweep.data.dataset import open_dataset
 from flowersweep.data.pipeline import read_images
+from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import nll
+from flowersweep.report.run_page import write_run_report
+from flowersweep.study.claim import describe_best
 from flowersweep.study.records import read_study
 from flowersweep.tracking import registry
+from flowersweep.tracking.recorded import load_run
 from flowersweep.tracking.shipper import run_ids
 from flowersweep.workflows.promotion.refit import refit
 from flowersweep.workflows.promotion.retraining import for_more_images
@@ -58,6 +62,16 @@ def test_a_registered_model_is_calibrated_and_its_refit_takes_the_temperature_of
     )
 
     asked = ["verb=promote", "study=one", "promotion.seeds=2", "progress=false"]
+    Path("names.txt").write_text("a\nb\nc\nd\ne\n")
+    for word, why in (
+        (
+            "data.classes=names.txt",
+            r"5 classes, a to e, .* of the study one were 5 classes, class 0",
+        ),
+        ("data.train_on=all", "so none is held out to decide by"),
+    ):
+        with pytest.raises(StudyError, match=why):
+            run_promotion(compose([*asked, word]), [*asked, word], None)
     decision = run_promotion(compose(asked), asked, None)
     best = next(s for s in decision.siblings if s.number == decision.evidence["trial"])
     temperature, holdout, _ = model_of(decision.run)
@@ -65,8 +79,13 @@ def test_a_registered_model_is_calibrated_and_its_refit_takes_the_temperature_of
     assert nll(holdout, labels) == pytest.approx(best.metrics["holdout/calibrated_nll"], rel=1e-3)
 
     run = refit(compose(asked), asked, decision)
+    page = write_run_report(
+        load_run(run, Tracking(), mlruns, project / "files"), project / "run.html", mlruns / "cache"
+    )
+    assert "confusion" not in page.read_text().lower()
     folder = next(mlruns.glob("studies/one-refit-*"))
-    [record] = read_study(folder).trials
+    record = read_study(folder).trials[0]
+    assert "trained on all labelled images" in describe_best(folder, record, 1, "tune/nll")
     assert not [name for name in record.metrics if "holdout" in name]
     temperature, _, test = model_of(run)
     siblings = [sibling.metrics["tune/temperature"] for sibling in decision.siblings]
@@ -75,9 +94,10 @@ def test_a_registered_model_is_calibrated_and_its_refit_takes_the_temperature_of
     stored = np.load(folder / "trials" / "0" / "logits.npz")
     np.testing.assert_allclose(temperature * test, stored["test"], rtol=1e-2, atol=1e-2)
     # 70 images in place of 40
-    bound = record.settings.get("train.steps_per_epoch")
-    assert bound == (4 if "train=finetune" in words else None)
-    assert record.settings["train.min_head_steps"] in (0, 70)
+    path, steps = (
+        ("train.steps_per_epoch", 4) if words == FINETUNED else ("train.min_head_steps", 70)
+    )
+    assert record.settings[path] == steps
     assert refit(compose(asked), asked, decision) == run  # it trains nothing, and is the same model
     assert len(read_study(folder).trials) == 1
 
