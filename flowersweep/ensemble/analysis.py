@@ -1,5 +1,6 @@
-"""What an ensemble gains: its weights fitted on tune in the usual ways, each reported on holdout
-next to the best member.
+"""What an ensemble gains over its best member.
+
+Weights are fitted on tune in the usual ways, and each is scored on holdout.
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ from flowersweep.evaluation.statistics import Difference, Interval, compare
 
 @dataclass(frozen=True)
 class PoolingResult:
-    """One way to pool the members, fitted on tune: its scores on holdout, and what they are more
-    than those of the best member.
-    """
+    """One way to pool the members, fitted on tune, with its scores on holdout."""
 
     name: str
     pooling: str
@@ -27,7 +26,7 @@ class PoolingResult:
     nll: float
     accuracy: float
     macro_f1: float
-    gain: dict[str, Difference]  # of accuracy, macro_f1 and nll
+    gain: dict[str, Difference]  # over the best member: of accuracy, macro_f1 and nll
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,10 @@ class EnsembleAnalysis:
 
 
 def reference_weightings(members: Members) -> dict[str, tuple[Reals, str]]:
-    """Return the usual ways to weigh the members, from tune: name -> weights (m,) with sum 1, and
-    pooling.
+    """Return the usual ways to weigh the members, fitted on tune.
+
+    Returns:
+        Name -> weights (m,) with sum 1, and pooling.
     """
     count = len(members.names)
     shrunk, step = weights.shrunk_weights(members.label_probs, members.labels["tune"])

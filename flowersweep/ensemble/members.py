@@ -1,5 +1,6 @@
-"""The trained trials that an ensemble is made of: found in their studies' journals, and refused
-where they saw other images.
+"""The trained trials that an ensemble is made of.
+
+They are read from their studies' journals, and refused where they saw other images.
 """
 
 from __future__ import annotations
@@ -28,13 +29,11 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Members:
-    """Trained trials, with the logits (n, K) and labels (n,) that they stored by part: tune, report
-    and perhaps test.
-    """
+    """Trained trials, with what they stored by part: tune, holdout and perhaps test."""
 
     names: tuple[str, ...]  # STUDY:TRIAL
-    logits: dict[str, list[np.ndarray]]
-    labels: dict[str, np.ndarray]
+    logits: dict[str, list[np.ndarray]]  # (n, K) of each member
+    labels: dict[str, np.ndarray]  # (n,), of tune and holdout
     data: Data  # where their images were
     digest: str  # of those images
 
@@ -59,7 +58,7 @@ class Members:
 
     @cached_property
     def label_probs(self) -> Reals:
-        """What each member gives the class of each image of tune, (m, n)."""
+        """The probability that each member gives the class of each image of tune, (m, n)."""
         labels = self.labels["tune"]
         chances: Reals = np.exp(self.log_probs[:, np.arange(len(labels)), labels])
         return chances
@@ -70,33 +69,19 @@ class Members:
 
 
 def load_members(config: Config) -> Members | None:
-    """Read what ``ensemble.members`` names; None if it names nothing.
+    """Read what ``ensemble.members`` names.
 
-    Raises ConfigError if the sweep is not one of an ensemble, or is one without members; StudyError
-    for a study or trial that is not there or has no logits, and for members that saw other images
-    or halves of val.
+    Returns:
+        None if it names nothing.
+
+    Raises:
+        ConfigError: The sweep is not one of an ensemble, or is one without members.
+        StudyError: A study or trial is not there or has no logits, or the members saw other images
+            or halves of val.
     """
     studies = Path(config.dir) / "studies"
-    paths = [
-        str(entry["path"])
-        for entry in config.sweep.space.values()
-        if isinstance(entry, Mapping) and "path" in entry
-    ]
-    foreign = [path for path in paths if not is_within(path, "ensemble")]
-    if not config.ensemble.members:
-        if paths and not foreign:
-            raise ConfigError(
-                "which trials are pooled? ensemble.members=[STUDY,STUDY:TRIAL,...]. "
-                + _known("", studies)
-            )
+    if not _pools_members(config, studies):
         return None
-    if foreign:
-        raise ConfigError(
-            f"ensemble.members is given, and a pool of trained trials has no {foreign[0]} to "
-            "search: take +sweep=ensemble"
-        )
-    if "time" in objective_names(config):
-        raise ConfigError("sweep.objectives: an ensemble takes no time of training: leave time out")
     chosen = list(
         dict.fromkeys(
             member
@@ -130,9 +115,39 @@ def load_members(config: Config) -> Members | None:
     )
 
 
+def _pools_members(config: Config, studies: Path) -> bool:
+    """Return whether a sweep pools trained trials.
+
+    Raises:
+        ConfigError: It says so in a part of its words only.
+    """
+    paths = [
+        str(entry["path"])
+        for entry in config.sweep.space.values()
+        if isinstance(entry, Mapping) and "path" in entry
+    ]
+    foreign = [path for path in paths if not is_within(path, "ensemble")]
+    if not config.ensemble.members:
+        if paths and not foreign:
+            raise ConfigError(
+                "which trials are pooled? ensemble.members=[STUDY,STUDY:TRIAL,...]. "
+                + _known("", studies)
+            )
+        return False
+    if foreign:
+        raise ConfigError(
+            f"ensemble.members is given, and a pool of trained trials has no {foreign[0]} to "
+            "search: take +sweep=ensemble"
+        )
+    if "time" in objective_names(config):
+        raise ConfigError("sweep.objectives: an ensemble takes no time of training: leave time out")
+    return True
+
+
 def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
-    """Return study and number of the trials that ``STUDY:TRIAL`` or ``STUDY`` names, the best
-    first.
+    """Return study and number of the trials that ``STUDY:TRIAL`` or ``STUDY`` names.
+
+    The best comes first.
     """
     study, _, number = asked.partition(":")
     record = _load_study(studies, study)
@@ -195,7 +210,8 @@ def _logits(path: Path) -> Arrays:
 def _images(studies: Path, names: Mapping[str, None]) -> tuple[Data, str]:
     """Return where the images of these studies were, and their digest.
 
-    Raises StudyError if they saw others, or other halves of val.
+    Raises:
+        StudyError: They saw others, or other halves of val.
     """
     started = {name: _load_study(studies, name).started for name in names}
     seen = {

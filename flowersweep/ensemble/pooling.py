@@ -1,5 +1,4 @@
-"""Trials that train nothing: each pools the stored logits of trained trials with weights of its
-own.
+"""Trials that train nothing: each pools the stored logits of trained trials with its own weights.
 
 Temperatures and weights are fitted on tune. What the ensemble gains over its best member is
 measured on the holdout.
@@ -88,8 +87,9 @@ def build_best_model(
 
 
 def analyse_best(study: Study, members: Members) -> EnsembleAnalysis | None:
-    """Return what the best trial gains over the best member, with the reference weightings; write
-    it to ``ensemble.json``.
+    """Compare the best trial and the usual weightings with the best member.
+
+    The result is written to ``ensemble.json`` too.
     """
     if study.best is None:
         return None
@@ -122,10 +122,10 @@ def end_pooled_trial(
 def with_weights(
     config: Config, overrides: Sequence[str], members: Members
 ) -> tuple[Config, tuple[str, ...]]:
-    """Return configuration and words of a study with one more parameter for each member: its weight
-    from 0 to 1, relative.
+    """Return configuration and words of a study that searches the weight of each member.
 
-    The images are those of the members, unless the words name some.
+    A weight is relative, from 0 to 1. The images are those of the members, unless the words name
+    some.
     """
     keys = [f"member_{number}" for number in range(len(members.names))]
     words = (*overrides, *(f"+ensemble.weights.{key}=1.0" for key in keys))
@@ -141,8 +141,10 @@ def with_weights(
 
 
 def require_images(members: Members, digest: str, split_seed: int) -> None:
-    """Raise StudyError unless these are the images that the members saw, and the same halves of
-    val.
+    """Check that these are the images that the members saw, and the same halves of val.
+
+    Raises:
+        StudyError: They are not.
     """
     if (digest, split_seed) != (members.digest, members.data.split_seed):
         raise StudyError(
@@ -162,8 +164,11 @@ def weights_of(config: Experiment) -> list[float]:
 
 
 def first_trials(members: Members, space: Space, fixed: str) -> list[Params]:
-    """Return the parameters of the usual ways, the largest weight of each 1; if the pooling is
-    ``fixed``, of those that have it.
+    """Return the parameters of the usual weightings, the largest weight of each being 1.
+
+    Args:
+        fixed: The pooling, where the space does not search it: only weightings with it are
+            returned.
     """
     searched = next(
         (parameter.name for parameter in space.parameters if parameter.path == "ensemble.pooling"),

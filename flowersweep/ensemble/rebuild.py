@@ -1,5 +1,6 @@
-"""The members of an ensemble as networks: from the weights that are kept, or trained again from the
-journal; and all of them as one.
+"""The members of an ensemble as networks, and all of them as one.
+
+A network comes from stored weights, or is trained again from its journal.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 
-ALIKE = 0.01  # of a probability: logits are kept in half precision
+ALIKE = 0.01  # difference of a probability: logits are stored in half precision
 
 Trained = tuple[Config, Checkpoint]
 
 
 def configured(config: Config, member: str) -> Config:
-    """Return the configuration that ``STUDY:TRIAL`` was trained with, for the images of ``config``
-    where they lie now.
+    """Return what ``STUDY:TRIAL`` was trained with, for the images of ``config``.
 
-    Raises StudyError if the trial is a pool of others itself.
+    Raises:
+        StudyError: The trial is a pool of others itself.
     """
     study, _, number = member.partition(":")
     record = read_study(Path(config.dir) / "studies" / study)
@@ -47,15 +48,18 @@ def configured(config: Config, member: str) -> Config:
 
 
 def at_hand(config: Config, member: str) -> bool:
-    """Say whether a member's network costs no more than seconds: its weights are kept, or it is a
-    head on features that are.
+    """Return whether a member's network costs no more than seconds.
+
+    Its weights are stored, or it is a head on stored features.
     """
     return weights(config, member) is not None or not configured(config, member).train.finetune
 
 
 def weights(config: Config, member: str) -> Path | None:
-    """Return where the weights of a member are kept; None if they are not, as those of all but a
-    study's best.
+    """Return where the weights of a member are stored.
+
+    Returns:
+        None if they are not: a study keeps those of its best trial alone.
     """
     study, _, number = member.partition(":")
     folder = Path(config.dir) / "studies" / study / "trials" / number
@@ -67,10 +71,14 @@ def weights(config: Config, member: str) -> Path | None:
 def rebuild_member(
     config: Config, member: str, tune: np.ndarray, context: TrainingContext
 ) -> Trained:
-    """Return a member's configuration and its trained state, which must give the logits ``tune``
-    (n, K) that it has stored.
+    """Return a member's configuration and its trained state.
 
-    Raises StudyError if it does not: the images, the package or the machine is not what it was.
+    Args:
+        tune: The logits (n, K) that the member stored.
+
+    Raises:
+        StudyError: Its logits are others now: the images, the package or the machine is not what
+            it was.
     """
     own, path = configured(config, member), weights(config, member)
     trained = (
@@ -94,9 +102,11 @@ def rebuild_member(
 def build_ensemble(members: Mapping[int, Trained], pool: Pool, context: TrainingContext) -> Any:
     """Return one Keras model of standard layers, images (n, H, W, 3) to the pool's logits (n, K).
 
-    ``members`` are those that the pool gives a weight, by their place in it. Members whose
-    backbones are alike, weight for weight, share one. Members for images of different sizes take
-    them as they are stored.
+    Members whose backbones are alike, weight for weight, share one. Where members take images of
+    different sizes, the model takes them as they are stored.
+
+    Args:
+        members: Those that the pool gives a weight, by their place in it.
     """
     parts: list[Part] = []
     known: dict[tuple[str, Any], Any] = {}

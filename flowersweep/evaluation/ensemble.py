@@ -1,7 +1,6 @@
-"""How the predictions of several models are best put together, fitted on one set of images and
-reported on another.
+"""Pool the predictions of several models.
 
-Each member gets a temperature of its own first: pooled as they are, the boldest would outvote the
+Each member gets a temperature of its own first: otherwise the most confident would outvote the
 others.
 """
 
@@ -21,18 +20,18 @@ POOLINGS = ("linear", "geometric")
 
 @dataclass(frozen=True)
 class Pool:
-    """How members are put together: ``pooling`` of probabilities (linear) or of logits (geometric),
-    each at its temperature.
-    """
+    """How members are put together, each at its temperature."""
 
-    pooling: str
+    pooling: str  # of probabilities (linear) or of logits (geometric)
     temperatures: Reals  # (m,), of the members
     weights: Reals  # (m,), at least 0, with sum 1
     recalibration: float = 1.0  # the temperature of what comes out
 
     def logits(self, members: Sequence[Logits]) -> Reals:
-        """Return the logarithms of the pooled probabilities (n, K), up to a constant an image, from
-        the members' logits (n, K).
+        """Return the logarithms of the pooled probabilities (n, K), up to a constant an image.
+
+        Args:
+            members: Logits (n, K) of each member.
         """
         return (
             _pooled(self.pooling, calibrated_log_probs(members, self.temperatures), self.weights)
@@ -54,11 +53,13 @@ def pool(
     *,
     pooling: str = "linear",
 ) -> Pool:
-    """Return the members with these relative weights, their temperatures and that of the pool
-    fitted to these images.
+    """Return a pool with these relative weights, whose temperatures are fitted to these images.
 
     An average of calibrated members is not calibrated itself: it is unsure where they disagree
     (Rahaman & Thiery 2021).
+
+    Raises:
+        ValueError: A weight is negative, or all are 0.
     """
     given = np.asarray(weights, float)
     if (given < 0).any() or not given.sum() > 0:

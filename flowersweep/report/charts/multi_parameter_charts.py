@@ -41,76 +41,70 @@ WIDTH = 0.12  # of the kernel that smooths the map, as a share of a range
 
 
 def parallel(study: StudyView) -> Chart | None:
-    """One line a trial through the parameters that were active in it, to its rank."""
-    ranked = study.complete
-    if len(ranked) < 2 or len(study.parameters) < 2:
+    """Return one line a trial through its active parameters, to its rank.
+
+    Returns:
+        None for fewer than two complete trials or parameters.
+    """
+    if len(study.complete) < 2 or len(study.parameters) < 2:
         return None
-    rank = {r.number: 1 - n / (len(ranked) - 1) for n, r in enumerate(ranked)}
-    shown = {r.number for r in study.drawn}
-    drawn = [r for r in ranked if r.number in shown]
-    pruned = [r for r in study.drawn if r.state == "pruned"]
-    tenth = max(1, round(len(ranked) / 10))
-    few = min(tenth, MOST_BOLD)
-    parts = (
-        ("pruned", pruned, COLOURS["pruned"], 0.15, 1),
-        ("complete", drawn[few:], COLOURS["complete"], 0.4, 1),
-        (
-            "best tenth" if few == tenth else f"best {few}",
-            drawn[few - 1 :: -1],
-            COLOURS["best"],
-            0.95,
-            2.5,
-        ),
-    )
     names = [*(p.name for p in study.parameters), "rank"]
-    traces = []
-    for name, chosen, colour, opacity, width in parts:
-        if chosen:
-            points = [
-                point
-                for r in chosen
-                for point in [
-                    *_places(study, r),
-                    (len(names) - 1, rank.get(r.number)),
-                    (None, None),
-                ]
-            ]
-            line = {"color": colour, "width": width}
-            x, places = zip(*points, strict=True)
-            traces.append(
-                scatter(
-                    x,
-                    places,
-                    mode="lines+markers",
-                    marker={"size": 4},
-                    name=name,
-                    line=line,
-                    opacity=opacity,
-                    hoverinfo="skip",
-                )
-            )
     ticks = {
         "tickmode": "array",
         "tickvals": [*range(len(names))],
         "ticktext": names,
         "range": [-0.4, len(names) - 0.6],
     }
-    upright = axis("", visible=False, range=[-0.12, 1.12])
     layout = {
         "xaxis": axis("", **ticks),
-        "yaxis": upright,
+        "yaxis": axis("", visible=False, range=[-0.12, 1.12]),
         "height": 420,
         "annotations": [*_ends(study)],
     }
     broken = any(p.when for p in study.parameters)
     note = "A line has no dot where a parameter was not active in the trial." if broken else ""
-    note = f"{note} {study.sampled}".strip()
+    states = [record.state for record in study.drawn]
     return Chart(
         "parallel",
-        {"data": traces, "layout": layout},
-        f"{len(drawn)} complete and {len(pruned)} pruned trials",
-        note,
+        {"data": _lines(study), "layout": layout},
+        f"{states.count('complete')} complete and {states.count('pruned')} pruned trials",
+        f"{note} {study.sampled}".strip(),
     )
+
+
+def _lines(study: StudyView) -> list[Trace]:
+    """Return the lines of the drawn trials, those of the best above the others."""
+    ranked = study.complete
+    rank = {r.number: 1 - n / (len(ranked) - 1) for n, r in enumerate(ranked)}
+    shown = {r.number for r in study.drawn}
+    drawn = [r for r in ranked if r.number in shown]
+    pruned = [r for r in study.drawn if r.state == "pruned"]
+    tenth = max(1, round(len(ranked) / 10))
+    few = min(tenth, MOST_BOLD)
+    best = "best tenth" if few == tenth else f"best {few}"
+    parts = (
+        ("pruned", pruned, COLOURS["pruned"], 0.15, 1),
+        ("complete", drawn[few:], COLOURS["complete"], 0.4, 1),
+        (best, drawn[few - 1 :: -1], COLOURS["best"], 0.95, 2.5),
+    )
+    end = len(study.parameters)
+    return [
+        _line(
+            [[*_places(study, r), (end, rank.get(r.number)), (None, None)] for r in chosen],
+            name=name,
+            line={"color": colour, "width": width},
+            opacity=opacity,
+        )
+        for name, chosen, colour, opacity, width in parts
+        if chosen
+    ]
+
+
+def _line(trials: Sequence[Sequence[tuple[int | None, float | None]]], **more: Any) -> Trace:
+    """Return the lines of several trials as one trace."""
+    x, y = zip(*(point for trial in trials for point in trial), strict=True)
+    mode, marker = "lines+markers", {"size": 4}
+    return scatter(x, y, mode=mode, marker=marker, hoverinfo="skip", **more)
 
 
 def _places(study: StudyView, record: TrialRecord) -> list[tuple[int, float | None]]:
@@ -133,7 +127,7 @@ def _place(parameter: Parameter, value: Any) -> float | None:
 
 
 def _ends(study: StudyView) -> Iterable[dict[str, Any]]:
-    """What stands at the ends of each upright axis."""
+    """Yield what stands at the ends of each upright axis."""
     for x, parameter in enumerate(study.parameters):
         ranged = parameter.distribution
         if isinstance(ranged, CategoricalDistribution):
@@ -160,22 +154,42 @@ def _mark(x: int, y: float, text: str) -> dict[str, Any]:
 
 
 def contour(summary: StudySummary) -> Chart | None:
-    """The smoothed objective over the two most important numbers often active together."""
+    """Return the smoothed objective over two numbers that are often active together.
+
+    Of all such pairs it is the most important one.
+    """
     chosen = _pair(summary)
     if chosen is None:
         return None
     (first, second), study = chosen, summary.study
-    trials = [
-        r
-        for r in study.records
-        if first.name in r.params and second.name in r.params and r.value is not None
-    ]
-    numbers = {r.number for r in trials}
+    axes = [axis(p.name, **(LOG if _log(p) else {})) for p in (first, second)]
+    layout = {"xaxis": axes[0] | {"tickangle": -40}, "yaxis": axes[1], "height": 420}
+    only = {**first.when, **second.when}
+    note = "Smoothed over near trials; empty where none are near." + (
+        f" Only where {conditions(only)}." if only else ""
+    )
+    return Chart(
+        "contour",
+        {"data": [_map(study, first, second), *_dots(study, first, second)], "layout": layout},
+        f"{study.objective} over {first.name} and {second.name}",
+        note,
+    )
+
+
+def _active(study: StudyView, first: Parameter, second: Parameter) -> list[TrialRecord]:
+    """Return the trials that have a value of the objective and of both parameters."""
+    both = {first.name, second.name}
+    return [r for r in study.records if both <= r.params.keys() and r.value is not None]
+
+
+def _map(study: StudyView, first: Parameter, second: Parameter) -> Trace:
+    """Return the smoothed objective as coloured ground."""
+    trials = _active(study, first, second)
     at = np.array(
         [[unit_position(p, r.params[p.name]) or 0.0 for p in (first, second)] for r in trials]
     )
-    values = np.array([float(r.value or 0) for r in trials])
-    map_ = {
+    values = np.array([r.value for r in trials], float)
+    return {
         "type": "contour",
         "x": _scale(first),
         "y": _scale(second),
@@ -188,48 +202,31 @@ def contour(summary: StudySummary) -> Chart | None:
         "colorbar": {"thickness": 10, "outlinewidth": 0, "tickformat": ".3~g"},
         "hovertemplate": f"about %{{z:.4g}}<extra>{study.objective}</extra>",
     }
-    traces: list[Trace] = [map_]
+
+
+def _dots(study: StudyView, first: Parameter, second: Parameter) -> list[Trace]:
+    """Return the drawn trials by state, and the best one."""
+    numbers = {r.number for r in _active(study, first, second)}
+    outline = {"width": 1.2, "color": "#10233a"}
+    traces: list[Trace] = []
     for state in STATES:
         some = [r for r in study.drawn if r.state == state and r.number in numbers]
         if some:
-            points = state_trace(
-                state,
-                *_columns(some, first, second),
-                [hover_text(r) for r in some],
-                showlegend=False,
-            )
-            points["marker"] |= {
-                "color": INK[state],
-                "size": 7,
-                "line": {"width": 1.2, "color": "#10233a"},
-            }
+            x, y = ([r.params[p.name] for r in some] for p in (first, second))
+            points = state_trace(state, x, y, [hover_text(r) for r in some], showlegend=False)
+            points["marker"] |= {"color": INK[state], "size": 7, "line": outline}
             traces.append(points)
     best = study.best
     if best and {first.name, second.name} <= best.params.keys():
-        traces.append(
-            {
-                **best_marker(best, best.params[first.name]),
-                "y": [best.params[second.name]],
-                "showlegend": False,
-            }
-        )
-    axes = [axis(p.name, **(LOG if _log(p) else {})) for p in (first, second)]
-    layout = {"xaxis": axes[0] | {"tickangle": -40}, "yaxis": axes[1], "height": 420}
-    only = {**first.when, **second.when}
-    note = "Smoothed over near trials; empty where none are near." + (
-        f" Only where {conditions(only)}." if only else ""
-    )
-    return Chart(
-        "contour",
-        {"data": traces, "layout": layout},
-        f"{study.objective} over {first.name} and {second.name}",
-        note,
-    )
+        star = best_marker(best, best.params[first.name])
+        traces.append({**star, "y": [best.params[second.name]], "showlegend": False})
+    return traces
 
 
 def _levels(values: np.ndarray, study: StudyView) -> dict[str, Any]:
-    """Ten steps over the better four fifths: the worst trials would leave one colour for all
-    others.
+    """Return ten steps over the better four fifths of the values.
+
+    The worst trials would leave one colour for all others.
     """
     ends = np.quantile(values, [0, 0.8] if study.started.direction == "minimize" else [0.2, 1])
     low, high = (float(end) for end in ends)
@@ -238,12 +235,6 @@ def _levels(values: np.ndarray, study: StudyView) -> dict[str, Any]:
         "zmin": low,
         "zmax": high,
     }
-
-
-def _columns(
-    trials: Sequence[TrialRecord], first: Parameter, second: Parameter
-) -> tuple[list[Any], list[Any]]:
-    return [r.params[first.name] for r in trials], [r.params[second.name] for r in trials]
 
 
 def _pair(summary: StudySummary) -> tuple[Parameter, Parameter] | None:

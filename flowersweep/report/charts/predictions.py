@@ -1,6 +1,4 @@
-"""Charts of what a trained network predicts on the held-out half: which classes it confuses, and
-how far its confidence can be believed.
-"""
+"""Charts of what a trained network predicts on holdout: confusion and calibration."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from flowersweep.evaluation.calibration import Reliability, reliability, temperature
-from flowersweep.evaluation.scores import confusion
+from flowersweep.evaluation.scores import Counts, confusion
 from flowersweep.report.charts.plotting import COLOURS, Chart, Trace, axis, scatter
 from flowersweep.report.study_view import Predictions
 
@@ -17,15 +15,47 @@ WRITTEN = 24  # classes at most whose names stand at the matrix
 
 
 def matrix(predictions: Predictions, names: Sequence[str]) -> Chart:
-    """The share of each true class that was predicted as each class; what is right, the diagonal,
-    is left out of the scale.
+    """Return the share of each true class that was predicted as each other class.
+
+    The diagonal, which is right, is left out of the scale.
     """
     counts = confusion(predictions.holdout, predictions.holdout_labels)
+    many = len(names) > WRITTEN
+    ends = [-0.5, len(names) - 0.5]
+    line = scatter(
+        ends,
+        ends,
+        mode="lines",
+        line={"color": COLOURS["pruned"], "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    ticks = {} if many else {"tickvals": [*range(len(names))], "ticktext": [*names]}
+    layout = {
+        "xaxis": axis("predicted class", range=ends, **ticks),
+        "yaxis": axis("true class", range=ends[::-1], **ticks),
+        "height": 460,
+    }
+    return Chart(
+        "confusion",
+        {"data": [line, _squares(counts, names, size=6 if many else 13)], "layout": layout},
+        (
+            f"confusion of {len(names)} classes, {int(counts.sum() - np.trace(counts))} of "
+            f"{int(counts.sum())} images wrong"
+        ),
+        (
+            "Each square is a pair of classes, the darker the more of the true class were "
+            "mistaken. On the dotted line lies what is right."
+        ),
+    )
+
+
+def _squares(counts: Counts, names: Sequence[str], *, size: int) -> Trace:
+    """Return a square for each pair of classes that was mistaken; counts (K, K) by true class."""
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     wrong = shares - np.diag(np.diag(shares))
     pairs = [(int(t), int(p)) for t, p in np.argwhere(wrong > 0)]
-    many = len(names) > WRITTEN
-    dots: Trace = {
+    return {
         "type": "scatter",
         "mode": "markers",
         "x": [p for _, p in pairs],
@@ -37,7 +67,7 @@ def matrix(predictions: Predictions, names: Sequence[str]) -> Chart:
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {
             "symbol": "square",
-            "size": 6 if many else 13,
+            "size": size,
             "color": [float(wrong[t, p]) for t, p in pairs],
             "colorscale": [[0, "#e8b48a"], [0.5, "#e07b00"], [1, "#8f2a00"]],
             "cmin": 0,
@@ -46,36 +76,13 @@ def matrix(predictions: Predictions, names: Sequence[str]) -> Chart:
         "cliponaxis": False,
         "showlegend": False,
     }
-    ends = [-0.5, len(names) - 0.5]
-    line = scatter(
-        ends,
-        ends,
-        mode="lines",
-        line={"color": COLOURS["pruned"], "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-    ticks = {} if many else {"tickvals": [*range(len(names))], "ticktext": [*names]}
-    across = axis("predicted class", range=ends, **ticks)
-    down = axis("true class", range=ends[::-1], **ticks)
-    note = (
-        "Each square is a pair of classes, the darker the more of the true class were mistaken. "
-        "On the dotted line lies what is right."
-    )
-    said = (
-        f"confusion of {len(names)} classes, {int(counts.sum() - np.trace(counts))} of "
-        f"{int(counts.sum())} images wrong"
-    )
-    return Chart(
-        "confusion",
-        {"data": [line, dots], "layout": {"xaxis": across, "yaxis": down, "height": 460}},
-        said,
-        note,
-    )
 
 
 def calibration(predictions: Predictions) -> Chart:
-    """How often the network is right by how sure it is, as it is and at the temperature of tune."""
+    """Return how often the network is right by how sure it is.
+
+    One line is of the training as it is, one at the temperature that was fitted on tune.
+    """
     fitted = temperature(predictions.tune, predictions.tune_labels)
     plain = reliability(predictions.holdout, predictions.holdout_labels)
     scaled = reliability(predictions.holdout, predictions.holdout_labels, temperature=fitted)

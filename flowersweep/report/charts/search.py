@@ -1,6 +1,4 @@
-"""Charts of a search: its history, the importances, one parameter at a time, and tune against
-held-out scores.
-"""
+"""Charts of a search: history, importances, one parameter at a time, tune against holdout."""
 
 from __future__ import annotations
 
@@ -45,14 +43,37 @@ def best_so_far(study: StudyView) -> tuple[list[int], list[float]]:
 
 
 def history(study: StudyView, noise: NoiseLevel | None) -> Chart:
-    """Return the objective of each trial in the order of their starts, the best so far, and what is
-    within chance of it.
+    """Return the objective of each trial in the order of their starts.
+
+    It shows the best so far, and what is within chance of the best.
     """
     best = study.best
-    numbers, values = best_so_far(study)
     ended = [r.value for r in study.records if r.value is not None]
-    worst = (max if direction(study.objective) == "minimize" else min)(ended, default=0.0)
     traces = [] if best is None or noise is None else [_band(best, noise, study)]
+    traces += _by_state(study, ended)
+    if best is not None:
+        traces += [_best_line(study), best_marker(best, best.number)]
+    note = (
+        f"Within chance of the best: two standard errors of a difference, from {noise.source}."
+        if noise
+        else ""
+    )
+    if any(r.state == "failed" for r in study.records):
+        note += " Failed trials have no value; they are drawn at the worst one."
+    figure = {
+        "data": traces,
+        "layout": {"xaxis": axis("trial"), "yaxis": value_axis(study), "height": 400},
+    }
+    label = f"{study.objective} of {len(ended)} trials" + (
+        f"; the best is {best.value:.4g}, trial {best.number}" if best else ""
+    )
+    return Chart("history", figure, label, f"{note} {study.sampled}".strip())
+
+
+def _by_state(study: StudyView, ended: list[float]) -> list[Trace]:
+    """Return the drawn trials by state; failed ones at the worst value."""
+    worst = (max if direction(study.objective) == "minimize" else min)(ended, default=0.0)
+    traces = []
     for state in STATES:
         chosen = [
             r
@@ -64,37 +85,22 @@ def history(study: StudyView, noise: NoiseLevel | None) -> Chart:
             traces.append(
                 state_trace(state, [r.number for r in chosen], at, [hover_text(r) for r in chosen])
             )
-    if best is not None:
-        last = max(r.number for r in study.records)
-        line = {"shape": "hv", "color": COLOURS["best"], "width": 2}
-        numbers, values = _steps(numbers, values) if study.sampled else (numbers, values)
-        traces.append(
-            scatter(
-                [*numbers, last],
-                [*values, values[-1]],
-                mode="lines",
-                name="best so far",
-                line=line,
-                hoverinfo="skip",
-            )
-        )
-        traces.append(best_marker(best, best.number))
-    note = (
-        f"Within chance of the best: two standard errors of a difference, from {noise.source}."
-        if noise
-        else ""
+    return traces
+
+
+def _best_line(study: StudyView) -> Trace:
+    """Return the best value so far, up to the last trial."""
+    numbers, values = best_so_far(study)
+    if study.sampled:
+        numbers, values = _steps(numbers, values)
+    return scatter(
+        [*numbers, max(r.number for r in study.records)],
+        [*values, values[-1]],
+        mode="lines",
+        name="best so far",
+        line={"shape": "hv", "color": COLOURS["best"], "width": 2},
+        hoverinfo="skip",
     )
-    if any(r.state == "failed" for r in study.records):
-        note += " Failed trials have no value; they are drawn at the worst one."
-    note = f"{note} {study.sampled}".strip()
-    figure = {
-        "data": traces,
-        "layout": {"xaxis": axis("trial"), "yaxis": value_axis(study), "height": 400},
-    }
-    label = f"{study.objective} of {len(ended)} trials" + (
-        f"; the best is {best.value:.4g}, trial {best.number}" if best else ""
-    )
-    return Chart("history", figure, label, note)
 
 
 def _steps(numbers: list[int], values: list[float]) -> tuple[list[int], list[float]]:
@@ -158,9 +164,7 @@ def importance(summary: StudySummary) -> Chart | None:
 
 
 def slices(study: StudyView) -> list[Chart]:
-    """Return a chart for each parameter: the objective against it, of the trials in which it was
-    active.
-    """
+    """Return the objective against each parameter, of the trials in which it was active."""
     return [
         _slice(study, p.name)
         for p in study.parameters
@@ -205,8 +209,10 @@ def _slice(study: StudyView, name: str) -> Chart:
 
 
 def gap(summary: StudySummary) -> Chart | None:
-    """Return the tune score of each complete trial against its held-out score; None for fewer than
-    two.
+    """Return the tune score of each complete trial against its held-out score.
+
+    Returns:
+        None for fewer than two such trials.
     """
     study = summary.study
     both = [r for r in study.complete if {"tune/macro_f1", "holdout/macro_f1"} <= r.metrics.keys()]

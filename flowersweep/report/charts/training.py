@@ -9,10 +9,15 @@ from flowersweep.report.charts.plotting import COLOURS, LOG, STATES, Chart, Trac
 from flowersweep.report.study_view import StudyView
 
 MOST_CURVES = 150
+DOTTED = {"color": COLOURS["pruned"], "width": 1.5, "dash": "dot"}
 
 
 def curves(study: StudyView) -> Chart | None:
-    """The objective of each trial after each epoch; pruned ones are faded."""
+    """Return the objective of each trial after each epoch; pruned ones are faded.
+
+    Returns:
+        None if no trial has trained an epoch.
+    """
     best = study.best
     drawn = {r.number: r for r in study.records if len(study.curves.get(r.number, ())) > 0}
     if not drawn:
@@ -59,20 +64,24 @@ def curves(study: StudyView) -> Chart | None:
 
 
 def _some(ranked: list[int]) -> list[int]:
-    """The best trials, and as many of the others, taken evenly: more would be a surface."""
+    """Return the best trials, and as many of the others, taken evenly.
+
+    More would be a surface.
+    """
     others = ranked[MOST_CURVES:]
     return ranked[:MOST_CURVES] + others[:: max(1, -(-len(others) // MOST_CURVES))]
 
 
 def value_axis_of_curves(study: StudyView) -> dict[str, Any]:
-    """Return the axis of curves; likelihoods begin far away, so their logarithm is shown."""
+    """Return the axis of curves: logarithmic for likelihoods, which begin far away."""
     positive = all(value > 0 for curve in study.curves.values() for value in curve.values())
     return axis(study.objective, **(LOG if positive and study.objective.endswith("nll") else {}))
 
 
 def _lines(study: StudyView, numbers: Sequence[int], **more: Any) -> Trace:
-    """Curves of several trials in one trace, with gaps between them: a thousand traces would be
-    slow.
+    """Return the curves of several trials as one trace, with gaps between them.
+
+    A thousand traces would be slow.
     """
     x: list[int | None] = []
     y: list[float | None] = []
@@ -89,48 +98,79 @@ def _lines(study: StudyView, numbers: Sequence[int], **more: Any) -> Trace:
 
 
 def timeline(study: StudyView) -> Chart | None:
-    """When each trial ran: one row a trial, or a worker where there were several."""
+    """Return when each trial ran: one row a trial, or a worker where there were several.
+
+    Returns:
+        None if no trial has run.
+    """
     if not study.spans:
         return None
     longest = max(span.end for span in study.spans.values())
-    unit, seconds = (
-        ("seconds", 1.0)
-        if longest < 300
-        else ("minutes", 60.0)
-        if longest < 5 * 3600
-        else ("hours", 3600.0)
+    unit, seconds = _unit(longest)
+    workers = any(span.worker for span in study.spans.values())
+    marks = _resume_marks(study, seconds)
+    layout = {
+        "xaxis": axis(f"running time, {unit}"),
+        "yaxis": axis("worker (0: none)", autorange="reversed", dtick=1)
+        if workers
+        else axis("trial", autorange="reversed"),
+        "barmode": "overlay",
+        "bargap": 0.1,
+        "height": 360,
+        "shapes": marks,
+    }
+    note = "Dotted: the study was resumed; pauses are left out." if marks else ""
+    return Chart(
+        "timeline",
+        {"data": _bars(study, seconds, workers=workers), "layout": layout},
+        f"{len(study.spans)} trials in {longest / seconds:.3g} {unit}",
+        f"{note} {study.sampled}".strip(),
     )
-    crew = any(span.worker for span in study.spans.values())
+
+
+def _unit(longest: float) -> tuple[str, float]:
+    """Return the unit for a time in seconds, and how many seconds it has."""
+    if longest < 300:
+        return "seconds", 1.0
+    return ("minutes", 60.0) if longest < 5 * 3600 else ("hours", 3600.0)
+
+
+def _bars(study: StudyView, seconds: float, *, workers: bool) -> list[Trace]:
+    """Return a bar a trial by state, in units of so many seconds."""
     traces = []
     for state in STATES:
         chosen = [r for r in study.drawn if r.state == state and r.number in study.spans]
         spans = [study.spans[r.number] for r in chosen]
-        if chosen:
-            traces.append(
-                {
-                    "type": "bar",
-                    "orientation": "h",
-                    "name": state,
-                    "base": [span.start / seconds for span in spans],
-                    "x": [(span.end - span.start) / seconds for span in spans],
-                    "y": [
-                        span.worker or 0 if crew else r.number
-                        for r, span in zip(chosen, spans, strict=True)
-                    ],
-                    "text": [
-                        f"trial {r.number}, {span.end - span.start:.3g} s"
-                        for r, span in zip(chosen, spans, strict=True)
-                    ],
-                    "textposition": "none",
-                    "hovertemplate": "%{text}<extra></extra>",
-                    "marker": {
-                        "color": COLOURS[state],
-                        "line": {"width": int(crew), "color": "white"},
-                    },
-                    "width": 0.8,
-                }
-            )
-    lines = [
+        if not chosen:
+            continue
+        rows = [span.worker or 0 for span in spans] if workers else [r.number for r in chosen]
+        traces.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": state,
+                "base": [span.start / seconds for span in spans],
+                "x": [(span.end - span.start) / seconds for span in spans],
+                "y": rows,
+                "text": [
+                    f"trial {r.number}, {span.end - span.start:.3g} s"
+                    for r, span in zip(chosen, spans, strict=True)
+                ],
+                "textposition": "none",
+                "hovertemplate": "%{text}<extra></extra>",
+                "marker": {
+                    "color": COLOURS[state],
+                    "line": {"width": int(workers), "color": "white"},
+                },
+                "width": 0.8,
+            }
+        )
+    return traces
+
+
+def _resume_marks(study: StudyView, seconds: float) -> list[dict[str, Any]]:
+    """Return a dotted line for each time that the study was resumed."""
+    return [
         {
             "type": "line",
             "yref": "paper",
@@ -142,27 +182,3 @@ def timeline(study: StudyView) -> Chart | None:
         }
         for at in study.record.resumed_at
     ]
-    rows = (
-        axis("worker (0: none)", autorange="reversed", dtick=1)
-        if crew
-        else axis("trial", autorange="reversed")
-    )
-    layout = {
-        "xaxis": axis(f"running time, {unit}"),
-        "yaxis": rows,
-        "barmode": "overlay",
-        "bargap": 0.1,
-        "height": 360,
-        "shapes": lines,
-    }
-    note = "Dotted: the study was gone on with; pauses are left out." if lines else ""
-    note = f"{note} {study.sampled}".strip()
-    return Chart(
-        "timeline",
-        {"data": traces, "layout": layout},
-        f"{len(study.spans)} trials in {longest / seconds:.3g} {unit}",
-        note,
-    )
-
-
-DOTTED = {"color": COLOURS["pruned"], "width": 1.5, "dash": "dot"}
