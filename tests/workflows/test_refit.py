@@ -66,7 +66,7 @@ def test_a_registered_model_is_calibrated_and_its_refit_takes_the_temperature_of
     for word, why in (
         (
             "data.classes=names.txt",
-            r"5 classes, a to e, .* of the study one were 5 classes, class 0",
+            r"5 classes, a to e, .* of the study one were 5 classes, salmon umbel 0",
         ),
         ("data.train_on=all", "so none is held out to decide by"),
     ):
