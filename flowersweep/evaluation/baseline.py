@@ -1,5 +1,4 @@
-"""What a plain search would have found: the best of so many points that follow nothing, from the
-trials that were made.
+"""Estimate from the trials of a study what as many quasi-random trials would have found.
 
 The trials of an adaptive sampler crowd where it is good, so they cannot be resampled. A model of
 the objective over the space can be asked anywhere, and says where it does not know.

@@ -1,6 +1,4 @@
-"""How far confidence can be believed: what it is worth as it is, and one temperature, fitted on
-held-out logits (Guo et al. 2017).
-"""
+"""How far confidence can be believed, and the temperature that corrects it (Guo et al. 2017)."""
 
 from __future__ import annotations
 
@@ -39,8 +37,9 @@ class Reliability(NamedTuple):
 
     @property
     def error(self) -> float:
-        """The expected calibration error (ECE): the mean distance of confidence and accuracy, by
-        images (Guo et al. 2017, eq. 3).
+        """The expected calibration error (Guo et al. 2017, eq. 3).
+
+        It is the mean distance of confidence and accuracy, weighted by images.
         """
         return float(
             np.nansum(self.images * np.abs(self.accuracy - self.confidence)) / self.images.sum()
@@ -64,8 +63,9 @@ def reliability(
 
 
 def brier(logits: Logits, labels: Labels) -> float:
-    """Return the mean squared distance of the probabilities from the truth, summed over the
-    classes: 0 to 2 (Brier 1950).
+    """Return the mean squared distance of the probabilities from the truth (Brier 1950).
+
+    It is summed over the classes: 0 to 2.
     """
     missed = probabilities(logits)
     missed[np.arange(len(labels)), labels] -= 1
@@ -106,8 +106,9 @@ def temperature(logits: Logits, labels: Labels) -> float:
 
 
 def calibrated_nll(logits: Logits, labels: Labels) -> float:
-    """Return the mean NLL in nats at the best temperature: comparable across losses that scale
-    logits differently.
+    """Return the mean NLL in nats at the best temperature.
+
+    It can be compared across losses that scale logits differently.
     """
     return nll(logits, labels, temperature(logits, labels))
 
@@ -126,8 +127,7 @@ def score_part(part: str, logits: Logits, labels: Labels, temperature: float) ->
 
 
 def final_scores(logits: Mapping[str, Logits], labels: Mapping[str, Labels]) -> dict[str, float]:
-    """Return what a trial ends with: the scores of each part of ``labels`` (n,), and how well
-    calibrated it is.
+    """Return the scores that a trial ends with, for each part of ``labels`` (n,).
 
     The calibrated scores of every part are at the temperature of tune: one that holdout had chosen
     would flatter it.
@@ -145,8 +145,9 @@ def final_scores(logits: Mapping[str, Logits], labels: Mapping[str, Labels]) -> 
 
 
 def _slope(below: Reals32, scratch: Reals32, right: float, inverse: float) -> tuple[float, float]:
-    """Return the first and second derivative of the NLL by 1/T, for logits from which their largest
-    was taken.
+    """Return the first and second derivative of the NLL by 1/T.
+
+    The largest logit of each image must be 0.
 
     float32 is enough: the largest logit adds exactly 0 to both moments, so nothing small is lost
     next to it.

@@ -1,5 +1,6 @@
-"""Whether the evidence carries a promotion: which candidate is chosen by its seeds on tune, and
-whether it beats the champion on holdout.
+"""Whether the evidence carries a promotion.
+
+One candidate is chosen by its seeds on tune, and compared with the champion on holdout.
 
 Choosing sees tune alone, comparing sees holdout alone. What other images and what other seeds would
 have given are both counted: a candidate that is only lucky in one of them stays a challenger.
@@ -36,9 +37,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class ChanceTest:
-    """Whether a candidate's macro F1 on holdout is better than that of its predictions for other
-    images.
-    """
+    """Whether a candidate's macro F1 on holdout is better than with shuffled labels."""
 
     value: float  # mean macro F1 of the candidate's seeds
     chance: float  # the same against shuffled labels, on average
@@ -54,9 +53,7 @@ class ChanceTest:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How much macro F1 the chosen candidate has more than the champion on holdout, with its
-    interval.
-    """
+    """The macro F1 of the chosen candidate less the champion's on holdout, with its interval."""
 
     value: float
     low: float
@@ -76,8 +73,9 @@ class Verdict:
 
 
 def select_one_se(candidates: Sequence[Candidate], *, maximize: bool) -> int:
-    """Return the index of the simplest candidate within one standard error of the best mean
-    (Breiman et al. 1984, section 3.4.3).
+    """Return the index of the simplest candidate within one standard error of the best mean.
+
+    See Breiman et al. 1984, section 3.4.3.
 
     The standard error is that of the best one's mean, from the variance over seeds of all
     candidates together.
@@ -92,8 +90,7 @@ def select_one_se(candidates: Sequence[Candidate], *, maximize: bool) -> int:
 
 
 def spent_alpha(comparison: int, total: float = FALSE_CHAMPIONS) -> float:
-    """Return the one-sided level of the k-th comparison on the same held-out images: ``total`` / (k
-    (k + 1)).
+    """Return the one-sided level of the k-th comparison on some images, ``total / (k (k + 1))``.
 
     The levels of all comparisons together are ``total``, so by the union bound the chance that luck
     ever passes is at most that, however many are made and however they depend on one another (alpha
@@ -111,8 +108,9 @@ def spent_alpha(comparison: int, total: float = FALSE_CHAMPIONS) -> float:
 def compare_with_chance(
     chosen: Sequence[Logits], labels: Labels, *, comparison: int = 1, seed: int = 0
 ) -> ChanceTest:
-    """Test the mean macro F1 of a candidate's seeds by permutation: the labels (n,) are shuffled,
-    the predictions of ``chosen`` logits (n, K) stay.
+    """Test the mean macro F1 of a candidate's seeds by permutation.
+
+    The labels (n,) are shuffled, the predictions of ``chosen`` logits (n, K) stay.
 
     The test is exact for any shares of the classes: a constant prediction scores the same for
     every shuffle, so its p is 1. ``comparison`` is as in ``compare_with_champion``.
@@ -164,8 +162,7 @@ def compare_with_champion(
     comparison: int = 1,
     samples: int = 1000,
 ) -> Verdict:
-    """Compare the mean macro F1 of a candidate's seeds with that of the champion, on the same
-    images.
+    """Compare the mean macro F1 of a candidate's seeds with the champion's on the same images.
 
     ``chosen`` logits (n, K) by seed, ``champion`` (n, K), ``labels`` (n,), ``seeds`` the logits of
     every candidate by seed. The images' part of the error is that of the stratified paired
@@ -207,8 +204,9 @@ def compare_with_champion(
 
 
 def pooled_variance(by_seed: Sequence[Sequence[float] | Reals]) -> tuple[float, int]:
-    """Return the variance over seeds within candidates, and its degrees of freedom; 0 and 0 if each
-    has one seed.
+    """Return the variance over seeds within candidates, and its degrees of freedom.
+
+    Both are 0 if each candidate has one seed.
     """
     freedom = sum(len(values) - 1 for values in by_seed)
     squares = sum(float(np.sum((np.asarray(values) - np.mean(values)) ** 2)) for values in by_seed)
@@ -218,9 +216,7 @@ def pooled_variance(by_seed: Sequence[Sequence[float] | Reals]) -> tuple[float, 
 def _needed(
     value: float, z: float, images: float, variance: float, seeds: int, count: int
 ) -> tuple[float, float]:
-    """Return how many more images, or more seeds of the candidate, would settle a difference: each
-    with the other as it is.
-    """
+    """Return how many more images alone, or more seeds alone, would settle a difference."""
     if not value > 0:
         return math.inf, math.inf
     # the standard error that would do, with a power of .8

@@ -1,6 +1,4 @@
-"""How good predictions are: scores of logits (n, K) against labels (n,), quick enough for every
-epoch.
-"""
+"""Scores of logits (n, K) against labels (n,), quick enough for every epoch."""
 
 from __future__ import annotations
 
@@ -21,8 +19,9 @@ def accuracy(logits: Logits, labels: Labels) -> float:
 
 
 def macro_f1(logits: Logits, labels: Labels, classes: int) -> float:
-    """Return the mean F1 of the classes that occur among labels or predictions, as scikit-learn's
-    ``average="macro"``.
+    """Return the mean F1 of the classes that occur among labels or predictions.
+
+    It is scikit-learn's ``average="macro"``.
     """
     predicted = logits.argmax(axis=1)
     right = np.bincount(labels[predicted == labels], minlength=classes)
@@ -37,8 +36,9 @@ def nll(logits: Logits, labels: Labels, temperature: float = 1.0) -> float:
 
 
 def log_likelihoods(logits: Logits, labels: Labels, temperature: float = 1.0) -> Reals:
-    """Return what ``logits / temperature`` give each image's class, (n,) in nats, in float64:
-    float16 would overflow.
+    """Return the log-likelihood of each image's class under ``logits / temperature``, (n,) in nats.
+
+    It is in float64: float16 would overflow.
     """
     wide = shift_logits(logits, np.float64)
     wide /= temperature
@@ -67,8 +67,9 @@ def confusion(logits: Logits, labels: Labels) -> Counts:
 
 
 def per_class(logits: Logits, labels: Labels) -> tuple[Reals, Reals, Reals, Counts]:
-    """Return precision, recall, F1 and support of each class, each (K,); 0 where a class was never
-    predicted or never there.
+    """Return precision, recall, F1 and support of each class, each (K,).
+
+    A score is 0 where a class was never predicted or never there.
     """
     from sklearn.metrics import precision_recall_fscore_support
 

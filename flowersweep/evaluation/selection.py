@@ -1,6 +1,4 @@
-"""What choosing does to a score: how good the best of many looks by luck, and how well a proxy
-ranks.
-"""
+"""How good the best of many looks by luck, and how well one score ranks like another."""
 
 from __future__ import annotations
 
@@ -23,8 +21,7 @@ class Correlation(NamedTuple):
 def expected_max_bias(
     configurations: int, standard_error: float, *, correlation: float = 0.0
 ) -> float:
-    """Return how much better than it is the best of equal configurations is expected to look: E[max
-    of K] of their errors.
+    """Return how much the best of equal configurations flatters: E[max of K] of their errors.
 
     ``standard_error`` is that of one score; ``correlation`` is that of the errors of two, which
     share their images: only the part that they do not share can be picked. With the standard error
@@ -38,8 +35,7 @@ def expected_max_bias(
 
 
 def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Return Spearman's rank correlation of two scores of the same things; ties have their mean
-    rank.
+    """Return Spearman's rank correlation of two scores. Ties have their mean rank.
 
     None where it is not defined: for fewer than two things, or where one score is the same for all.
     """

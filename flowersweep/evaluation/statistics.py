@@ -1,5 +1,4 @@
-"""How sure a score is, and a difference of two: intervals over the images, and the test of two sets
-of predictions on the same ones.
+"""Intervals over the images of a score and of a difference, and tests of two models.
 
 The seeds of a training vary too, and nothing here knows of that: an interval says what other images
 of the same kind would give.
@@ -28,9 +27,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What one model has more than another on the same images, with its interval and standard
-    error.
-    """
+    """A score of one model less that of another on the same images, with its interval."""
 
     value: float
     low: float
@@ -44,9 +41,7 @@ class Difference(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """Images that only the one or only the other model gets right, and two-sided p-values of their
-    being as many.
-    """
+    """How many images only one of two models gets right, and the two-sided p-values."""
 
     only_first: int
     only_second: int
@@ -55,8 +50,9 @@ class McNemar(NamedTuple):
 
 
 def wilson(right: int, images: int, *, confidence: float = 0.95) -> Interval:
-    """Return the interval of an accuracy of ``right`` of ``images`` (Wilson 1927): it holds near 1,
-    where that of Wald does not.
+    """Return the interval of an accuracy of ``right`` of ``images`` (Wilson 1927).
+
+    It holds near 1, where Wald's does not.
     """
     interval = stats.binomtest(right, images).proportion_ci(confidence, method="wilson")
     return Interval(float(interval.low), float(interval.high))
@@ -86,8 +82,9 @@ def compare(
     seed: int = 0,
     confidence: float = 0.95,
 ) -> dict[str, Difference]:
-    """Return ``first`` less ``second`` in accuracy, macro F1 and NLL (nats), from logits (n, K) of
-    the same images.
+    """Return ``first`` less ``second`` in accuracy, macro F1 and NLL (nats).
+
+    Both are logits (n, K) of the same images.
 
     Both see the same resampled images, so what the two have in common cancels: a difference is far
     surer than the scores that it is of. The interval is normal about the value: where a dozen
@@ -118,8 +115,9 @@ def compare(
 
 
 def mcnemar(first: Predicted, second: Predicted, labels: Labels) -> McNemar:
-    """Test whether two models are right equally often on the same images, exactly and by mid-p
-    (Fagerland, Lydersen & Laake 2013).
+    """Test whether two models are right equally often on the same images.
+
+    The test is exact, and by mid-p (Fagerland, Lydersen & Laake 2013).
 
     The exact p-value is never too small; mid-p is nearer to its level on few images, and may pass
     it by a little.
@@ -155,8 +153,9 @@ def resampled(labels: Labels, samples: int, seed: int) -> Reals:
 
 
 def bias_corrected(drawn: Reals, value: float, confidence: float = 0.95) -> Interval:
-    """Return the bias-corrected percentile interval of bootstrapped scores (samples,) (Efron 1981):
-    macro F1 is lower when resampled.
+    """Return the bias-corrected percentile interval of bootstrapped scores (samples,).
+
+    Macro F1 is lower when resampled, and this corrects it (Efron 1981).
     """
     below = np.mean(drawn < value) + np.mean(drawn == value) / 2
     shift = 2 * stats.norm.ppf(np.clip(below, 1 / len(drawn), 1 - 1 / len(drawn)))
@@ -166,8 +165,9 @@ def bias_corrected(drawn: Reals, value: float, confidence: float = 0.95) -> Inte
 
 
 def macro_f1_of(predicted: Predicted, labels: Labels, classes: int) -> Statistic:
-    """Return the macro F1 as a function of the weights of the images: sums by class, as products of
-    sparse matrices.
+    """Return the macro F1 as a function of the weights of the images.
+
+    Sums by class are products of sparse matrices.
     """
     images = np.arange(len(labels))
     right = images[predicted == labels]

@@ -1,6 +1,4 @@
-"""The weights of an ensemble, from what its members say of images whose class is known: solved,
-picked greedily, shrunk, with intervals.
-"""
+"""Weights of an ensemble fitted to labelled images: solved, greedy, or shrunk, with intervals."""
 
 from __future__ import annotations
 
@@ -35,8 +33,9 @@ def linear_weights(chances: Reals, counts: Reals | None = None) -> Reals:
 
 
 def geometric_weights(logs: Reals, labels: Labels) -> Reals:
-    """Return the convex weights (m,) of the geometric pool of log-probabilities (m, n, K) with the
-    smallest NLL, which is convex too.
+    """Return the convex weights (m,) of the geometric pool with the smallest NLL.
+
+    The log-probabilities are (m, n, K). The NLL is convex in the weights.
     """
     right = logs[:, np.arange(len(labels)), labels]
 
@@ -49,8 +48,9 @@ def geometric_weights(logs: Reals, labels: Labels) -> Reals:
 
 
 def greedy_weights(chances: Reals, *, rounds: int = 50) -> Reals:
-    """Return the weights (m,) of greedy selection with replacement by NLL, as they were when it was
-    lowest (Caruana et al. 2004).
+    """Return the weights (m,) of greedy selection with replacement (Caruana et al. 2004).
+
+    They are those at which the NLL was lowest.
     """
     total, taken = np.zeros(chances.shape[1]), np.zeros(len(chances))
     best, lowest = taken, np.inf
@@ -67,8 +67,9 @@ def greedy_weights(chances: Reals, *, rounds: int = 50) -> Reals:
 def shrunk_weights(
     chances: Reals, labels: Labels, *, folds: int = 5, seed: int = 0
 ) -> tuple[Reals, float]:
-    """Return the solver's weights moved towards equal ones, and how far (0: not, 1: all the way),
-    as stratified cross-validation says.
+    """Return the solver's weights moved towards equal ones, and how far.
+
+    Stratified cross-validation chooses how far: 0 is not at all, 1 all the way.
 
     Of steps that do equally well the largest is taken. The members' temperatures are not fitted
     anew in each fold.
@@ -90,8 +91,9 @@ def shrunk_weights(
 def weight_intervals(
     chances: Reals, labels: Labels, *, samples: int = 200, seed: int = 0
 ) -> list[Interval]:
-    """Return the 95 % interval of each of the solver's weights over the images (percentiles of the
-    stratified bootstrap).
+    """Return the 95 % interval of each of the solver's weights over the images.
+
+    The ends are percentiles of the stratified bootstrap.
     """
     fitted = [linear_weights(chances, counts) for counts in resampled(labels, samples, seed)]
     return [
@@ -101,8 +103,9 @@ def weight_intervals(
 
 
 def _on_the_simplex(loss: Callable[[Reals], tuple[float, Reals]], members: int) -> Reals:
-    """Return where a convex loss, given with its gradient, is smallest among weights of at least 0
-    with sum 1.
+    """Return the weights of at least 0 with sum 1 at which a convex loss is smallest.
+
+    The loss is given with its gradient.
     """
     solution = minimize(
         loss,

@@ -1,6 +1,4 @@
-"""What a study found, for people: one page that opens anywhere, and one screen of text while it
-runs.
-"""
+"""A study for people: a page that opens anywhere, and a screen of text while it runs."""
 
 from __future__ import annotations
 
@@ -9,8 +7,7 @@ from pathlib import Path
 
 
 def write_report(folders: Sequence[Path], path: Path) -> Path:
-    """Write the page of the studies in ``folders``, whole or not at all: about one study, or
-    comparing several.
+    """Write the page of one study, or a comparison of several, whole or not at all.
 
     Raises:
         StudyError: one of the folders holds no study.

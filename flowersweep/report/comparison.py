@@ -1,6 +1,4 @@
-"""Several studies on one page: the best of each with its interval, what differs between them, and
-their histories side by side.
-"""
+"""Several studies on one page: their best trials, their differences, their histories."""
 
 from __future__ import annotations
 
@@ -41,8 +39,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Studies and the differences of their best trials; None where the held-out images are not the
-    same.
+    """Studies and the differences of their best trials.
+
+    A difference is None where the held-out images are not the same.
     """
 
     entries: list[Entry]
@@ -200,7 +199,7 @@ def _histories(studies: Sequence[StudyView]) -> list[Chart]:
 
 
 def _range(values: Sequence[float], logged: bool) -> dict[str, Any]:
-    """The same ends for all, so that heights can be compared."""
+    """Return the same ends for all, so that heights can be compared."""
     if not values:
         return {}
     low, high = (math.log10(end) if logged else end for end in (min(values), max(values)))
@@ -209,7 +208,7 @@ def _range(values: Sequence[float], logged: bool) -> dict[str, Any]:
 
 
 def _settings(studies: Sequence[StudyView]) -> list[Part]:
-    """What the studies do not have in common, and what the best of each was given."""
+    """Return the settings that differ between the studies, with those of each best trial."""
     columns = [dict(flatten(masked(_meaning(study)))) for study in studies]
     paths = sorted({path for column in columns for path in column})
     rows = [[path, *(_shown(column.get(path)) for column in columns)] for path in paths]

@@ -1,6 +1,4 @@
-"""The evidence of a promotion: what was trained, what was chosen by which rule, and how it compares
-with the champion.
-"""
+"""The evidence of a promotion, as a table, sentences, a page and Markdown."""
 
 from __future__ import annotations
 
@@ -11,8 +9,9 @@ from flowersweep.report.page import Column, Listing, Section, Table, Text, rende
 
 
 def rows(evidence: Mapping[str, Any]) -> list[list[str]]:
-    """Return the candidates as a table, heading first: the mean of each over its seeds, with its
-    range.
+    """Return the candidates as a table, heading first.
+
+    Scores are the mean over the seeds, with the range.
     """
     heading = [
         "candidate",
@@ -87,9 +86,7 @@ def chance_sentence(test: Mapping[str, Any], images: int) -> str:
 
 
 def uses_sentence(comparison: int) -> str:
-    """Say how often these held-out images were used to decide, this time included, and what that
-    costs.
-    """
+    """Say how often these held-out images have decided, this time included, and what that costs."""
     count = "once" if comparison == 1 else "twice" if comparison == 2 else f"{comparison} times"
     cost = (
         ""

@@ -1,5 +1,4 @@
-"""One page that stands alone: its style, its script, plotly.js and its figures are inside it, and
-it loads nothing.
+"""One page that stands alone: style, scripts and figures are inside it, and it loads nothing.
 
 A page is sections of parts, which are plain data. All HTML is in ``templates/``, where Jinja2
 escapes every value.
@@ -201,9 +200,7 @@ def _charts(parts: Iterable[Part]) -> Iterator[Chart]:
 
 
 def _score(value: float) -> str:
-    """Write four decimals, so that scores stand under one another; four digits of what is far
-    smaller or larger.
-    """
+    """Return a number with four decimals, or four digits if it is far smaller or larger."""
     return f"{value:.4f}" if 0.01 <= abs(value) < 10 or value == 0 else f"{value:.4g}"
 
 

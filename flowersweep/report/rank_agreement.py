@@ -1,6 +1,4 @@
-"""Whether one study is a proxy of another: the order in which both put the configurations that they
-share.
-"""
+"""Whether a cheaper study ranks configurations like a dearer one, so that it is a proxy of it."""
 
 from __future__ import annotations
 
@@ -19,9 +17,7 @@ FEWEST = 4  # configurations that two studies must share for a rank correlation
 
 @dataclass(frozen=True)
 class RankAgreement:
-    """Whether two studies put the configurations that both of them trained in the same order, by
-    the objective of each.
-    """
+    """Whether two studies put the configurations that both trained in the same order."""
 
     first: str
     second: str
@@ -30,8 +26,9 @@ class RankAgreement:
 
 
 def rank_agreement(first: StudyView, second: StudyView) -> RankAgreement:
-    """Compare the order of the configurations that two studies share: the cheaper study is a proxy
-    of the other if the orders agree.
+    """Compare the order of the configurations that two studies share.
+
+    The cheaper study is a proxy of the other if the orders agree.
 
     A configuration is what both studies searched, but for keys under ``train``, which is what a
     proxy saves on; those count where nothing else was searched. Of a configuration that was trained

@@ -38,8 +38,9 @@ TINTS = ("#8f959c", "#2b7bd6", "#e07b00")
 
 
 def write_run_report(run: RecordedRun, path: Path, cache: Path) -> Path:
-    """Write the page of a run, whole or not at all; pictures of mistakes are made if the images are
-    at hand.
+    """Write the page of a run, whole or not at all.
+
+    Pictures of mistakes are made if the images are at hand.
     """
     seen = run.config.get("data", {}).get("train_on") == "all"  # and then no evidence
     predicted = None if seen else _predictions(run.file("evaluation/logits.npz"))

@@ -30,8 +30,9 @@ class Status:
 
     @property
     def counts(self) -> str:
-        """The trials by how they ended; those in flight are called interrupted if nobody runs the
-        study.
+        """Return the trials by how they ended.
+
+        Those in flight are called interrupted if nobody runs the study.
         """
         states = Counter(record.state for record in self.records)
         names = {"running": "running" if self.holder else "interrupted"}

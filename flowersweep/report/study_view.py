@@ -1,6 +1,4 @@
-"""A study as it lies on disk: its trials, their curves and times, and the logits that the complete
-ones left.
-"""
+"""A study as it lies on disk: its trials with their curves, times and logits."""
 
 from __future__ import annotations
 
@@ -26,8 +24,9 @@ BEST_DRAWN, OTHERS_DRAWN = 300, 700
 
 @dataclass(frozen=True)
 class Span:
-    """When a trial ran, in seconds of running time since the study began: pauses between two
-    commands are left out.
+    """When a trial ran, in seconds of running time since the study began.
+
+    Pauses between two commands are left out.
     """
 
     start: float
@@ -93,8 +92,9 @@ class StudyView:
 
     @cached_property
     def drawn(self) -> list[TrialRecord]:
-        """The trials that charts and tables show, by number: all of them, or the best and an even
-        choice of the others.
+        """The trials that charts and tables show, by number.
+
+        Of many trials they are the best and an even choice of the others.
         """
         if len(self.records) <= BEST_DRAWN + OTHERS_DRAWN:
             return self.records

@@ -1,3 +1,1 @@
-"""Figures of plotly as plain data: of the search, of several parameters, of the training and of
-predictions.
-"""
+"""Plotly figures as plain data."""

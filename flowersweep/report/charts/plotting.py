@@ -1,5 +1,6 @@
-"""What charts are made of, as plotly.js has it: plain data, so that nothing heavy is imported;
-colours of text and grid are the page's.
+"""Parts of plotly.js figures as plain data, so that nothing heavy is imported.
+
+The page sets the colours of text and grid.
 """
 
 from __future__ import annotations
@@ -55,9 +56,7 @@ def axis(title: str, **more: Any) -> dict[str, Any]:
 
 
 def value_axis(study: StudyView) -> dict[str, Any]:
-    """Return the axis of the objective: likelihoods that differ by much are shown by their
-    logarithm.
-    """
+    """Return the axis of the objective: logarithmic for likelihoods that differ by much."""
     values = [r.value for r in study.records if r.value is not None]
     wide = bool(values) and study.objective.endswith("nll") and 0 < min(values) * 4 < max(values)
     return axis(study.objective, **(LOG if wide else {}))

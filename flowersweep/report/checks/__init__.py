@@ -1,3 +1,1 @@
-"""What a study must admit of itself: noise, importances, leaked images, what a plain search would
-have found.
-"""
+"""Doubts about a study: noise, importances, leaked images, what a plain search would find."""

@@ -1,6 +1,4 @@
-"""What a study must admit of itself: what it cannot tell apart, where its ranges ended too early,
-what failed.
-"""
+"""Doubts about a study: trials it cannot tell apart, ranges that end too early, failures."""
 
 from __future__ import annotations
 
@@ -25,14 +23,12 @@ NEAR = 0.05  # of a range, on its own scale
 
 @dataclass(frozen=True)
 class AuditItem:
-    """One thing to know before the best trial is believed; ``words`` can be added to the next
-    command.
-    """
+    """One thing to know before the best trial is believed."""
 
     kind: Literal["warning", "note"]
     title: str
     text: str
-    words: str = ""
+    words: str = ""  # that can be added to the next command
 
 
 @dataclass(frozen=True)
@@ -52,8 +48,10 @@ class BoundaryOptimum:
 def audit(
     study: StudyView, differences: Mapping[int, Difference], optimism: float | None
 ) -> list[AuditItem]:
-    """Return what is doubtful about a study; ``differences``: best minus another trial, by the
-    other's number.
+    """Return what is doubtful about a study.
+
+    Args:
+        differences: Best trial minus another, by the other's number.
     """
     items = [
         _resolution(study, differences),
@@ -145,8 +143,10 @@ def unit_position(parameter: Parameter, value: float) -> float | None:
 
 
 def wider(parameter: Parameter, end: Literal["lower", "upper"]) -> str | None:
-    """Return a range half as wide again beyond one end, in the grammar of sweeps; None where values
-    cannot go further.
+    """Return a range half as wide again beyond one end, in the grammar of sweeps.
+
+    Returns:
+        None where values cannot go further.
     """
     ranged = parameter.distribution
     assert isinstance(ranged, FloatDistribution | IntDistribution)

@@ -28,8 +28,10 @@ PLAIN = ("qmc", "random", "grid")  # samplers that follow nothing themselves
 
 
 def baseline(study: StudyView) -> AuditItem | None:
-    """Compare the best trial with the best of as many quasi-random ones; None where nothing can be
-    said, or the search was plain itself.
+    """Compare the best trial with the best of as many quasi-random ones.
+
+    Returns:
+        None where nothing can be said, or the sampler does not learn from trials itself.
     """
     best, ended = (
         study.best,
@@ -89,7 +91,7 @@ def _worth(record: TrialRecord, study: StudyView, *, maximize: bool) -> float:
 
 
 def _wanted(study: StudyView) -> tuple[Constraint, ...]:
-    """The study's constraints: points that they do not allow would have been in no search."""
+    """Return the study's constraints: no search would have trained a point that they forbid."""
     config = study.started.config
     names = {known: p.name for p in study.parameters for known in (p.name, p.path)}
     settings = dict(flatten(config))
@@ -109,9 +111,7 @@ def _wanted(study: StudyView) -> tuple[Constraint, ...]:
 
 
 def _fixed(study: StudyView) -> dict[str, Any]:
-    """What conditions may depend on that is not searched: the names of the options that were
-    chosen.
-    """
+    """Return the names of the chosen options, on which conditions may depend."""
     return {
         group: each["name"]
         for group, each in study.started.config.items()
@@ -120,8 +120,10 @@ def _fixed(study: StudyView) -> dict[str, Any]:
 
 
 def _coordinates(parameters: tuple[Parameter, ...], params: Mapping[str, Any]) -> Reals:
-    """Return a point in the unit cube: a number by its share of the range, a choice by one
-    coordinate each, inactive ones 0.5.
+    """Return a point in the unit cube.
+
+    A number is its share of the range, a choice has one coordinate an option, and an inactive
+    parameter is 0.5.
     """
     point: list[float] = []
     for parameter in parameters:

@@ -1,6 +1,4 @@
-"""Which parameters decided whether a trial was among the best: PED-ANOVA with intervals over
-trials.
-"""
+"""The importance of parameters for being among the best: PED-ANOVA, with intervals over trials."""
 
 from __future__ import annotations
 
@@ -32,8 +30,9 @@ class Importance:
 
 
 def importances(study: StudyView, seed: int = 0) -> list[Importance]:
-    """Return the parameters by importance (Watanabe et al. 2023, with conditional ones as in
-    Optuna); empty below ten trials.
+    """Return the parameters by importance; none of them below ten trials.
+
+    See Watanabe et al. 2023. Conditional parameters count as in Optuna.
 
     A pruned trial counts as no better than the worst complete one: it was stopped because others
     were better. The interval is from halves of the trials drawn at random, whose spread is that of
@@ -59,8 +58,9 @@ def importances(study: StudyView, seed: int = 0) -> list[Importance]:
 
 
 def top_fraction(trials: int) -> float:
-    """Return which share of so many trials counts as good: a tenth, or five trials, as PED-ANOVA's
-    authors ask.
+    """Return which share of so many trials counts as good: a tenth, or five trials.
+
+    The authors of PED-ANOVA ask for it.
 
     The share of a half of the trials is that of the whole too: another would be another quantity.
     """

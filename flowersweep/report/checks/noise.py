@@ -1,6 +1,4 @@
-"""How much of a difference is chance: standard errors from the images, paired where two models saw
-the same ones.
-"""
+"""How much of a difference is chance: standard errors over the images, paired where possible."""
 
 from __future__ import annotations
 
@@ -22,17 +20,16 @@ SAMPLES = 500
 
 @dataclass(frozen=True)
 class NoiseLevel:
-    """The standard error of a difference between two trials in the objective, and where it comes
-    from.
-    """
+    """The standard error of a difference of the objective between two trials, and its source."""
 
     error: float
     source: str
 
 
 def paired(first: Predictions, second: Predictions) -> Difference:
-    """Return how much higher the macro F1 of the first is on the holdout, both resampled with the
-    same images.
+    """Return how much higher the macro F1 of the first is on the holdout.
+
+    Both are resampled with the same images.
     """
     return compare(first.holdout, second.holdout, first.holdout_labels, samples=SAMPLES)["macro_f1"]
 
@@ -62,9 +59,7 @@ def _macro_f1_samples(logits: Logits, labels: Labels) -> Reals:
 
 
 def _each(objective: str, logits: Logits, labels: Labels) -> Reals:
-    """What each image (n,) adds to the mean that the objective is: its loss in nats, or whether it
-    was a hit.
-    """
+    """Return what each image adds to the objective, (n,): its loss, or whether it is right."""
     if objective.endswith("accuracy"):
         hits: Reals = (logits.argmax(axis=1) == labels).astype(np.float64)
         return hits
@@ -75,8 +70,9 @@ def _each(objective: str, logits: Logits, labels: Labels) -> Reals:
 
 
 def noise_level(study: StudyView, errors: Sequence[float]) -> NoiseLevel | None:
-    """Return how much trials differ by chance: from replicas of one configuration, else from the
-    images of tune.
+    """Return how much trials differ by chance.
+
+    It comes from repeats of one configuration, else from the images of tune.
 
     ``errors``: standard errors of differences between trials on the same images, where two trials
     left their predictions.
@@ -126,17 +122,14 @@ def _replicas(study: StudyView) -> list[list[float]]:
 
 
 def _training(record: TrialRecord, seeds: set[str]) -> str:
-    """Return what a trial trained but for its seed; a seed that is searched is part of its
-    identity.
-    """
+    """Return what a trial trained but for its seed, unless the seed is searched."""
     if record.identity is not None and not seeds & record.params.keys():
         return record.identity
     return repr(sorted((name, value) for name, value in record.params.items() if name not in seeds))
 
 
 def optimism(study: StudyView, errors: Sequence[float]) -> float | None:
-    """Return by how much the best value of the objective flatters, were all complete trials equally
-    good.
+    """Return by how much the best value flatters if all complete trials are equally good.
 
     ``errors``: standard errors of differences between trials on the same images. One trial alone
     varies by 1/sqrt(2) of that.
