@@ -31,9 +31,13 @@ from flowersweep.study.records import StudyRecord, read_study
 from flowersweep.workflows.promotion.choice import Champion
 from flowersweep.workflows.promotion.decision import Decision, decide
 from flowersweep.workflows.promotion.ensemble_rounds import RoundTrial, TrainingRounds
-from flowersweep.workflows.promotion.retraining import Observer, retrain, retraining_config
+from flowersweep.workflows.promotion.retraining import (
+    UNOBSERVED,
+    Observer,
+    retrain,
+    retraining_config,
+)
 from flowersweep.workflows.promotion.searched_study import load_study, require_held_out
-from flowersweep.workflows.promotion.single import UNOBSERVED
 
 SINGLE, UNIFORM = "best single", "uniform"
 

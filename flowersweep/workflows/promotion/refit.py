@@ -24,6 +24,7 @@ from flowersweep.workflows.promotion.decision import Decision
 from flowersweep.workflows.promotion.ensemble import rounds_config
 from flowersweep.workflows.promotion.ensemble_rounds import RoundTrial, TrainingRounds
 from flowersweep.workflows.promotion.retraining import (
+    UNOBSERVED,
     Observer,
     Retrained,
     for_more_images,
@@ -32,7 +33,6 @@ from flowersweep.workflows.promotion.retraining import (
     retraining_config,
 )
 from flowersweep.workflows.promotion.searched_study import load_study, searched
-from flowersweep.workflows.promotion.single import UNOBSERVED
 
 REFIT = "refit"
 

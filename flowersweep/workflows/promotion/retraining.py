@@ -37,6 +37,9 @@ class Observer:
     watch: Watch = lambda study, record: None
 
 
+UNOBSERVED = Observer()
+
+
 class Retrained(TrialSource, Protocol):
     """A source whose trials are trained to be promoted."""
 

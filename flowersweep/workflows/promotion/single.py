@@ -17,10 +17,13 @@ from flowersweep.util.arrays import read_arrays
 from flowersweep.workflows.promotion.candidates import Candidates, choose_candidates, ranked_for
 from flowersweep.workflows.promotion.choice import Champion
 from flowersweep.workflows.promotion.decision import Decision, decide
-from flowersweep.workflows.promotion.retraining import Observer, retrain, retraining_config
+from flowersweep.workflows.promotion.retraining import (
+    UNOBSERVED,
+    Observer,
+    retrain,
+    retraining_config,
+)
 from flowersweep.workflows.promotion.searched_study import load_study, require_held_out, searched
-
-UNOBSERVED = Observer()
 
 
 def run_promotion(
