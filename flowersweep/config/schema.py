@@ -79,6 +79,8 @@ class Data:
     image_size: int | None = setting(None, low=8, high=4096, role=TRAINED)
     # halves val into tune and holdout
     split_seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED, comparable=False)
+    # frozen heads are judged by so many folds of train and tune; 1: by tune; None: where it is small
+    folds: int | None = setting(None, low=1, high=50, role=TRAINED, comparable=False)
     # all: train on val too, as a chosen configuration is refit; its scores are then no evidence
     train_on: str = setting("train", choices=("train", "all"), role=TRAINED, comparable=False)
     # accept a class that no training image has

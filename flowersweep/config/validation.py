@@ -47,6 +47,11 @@ def validate(config: Config) -> Config:
             "distributed.coordinator: hosts that train one trial together have no workers "
             "for others: sweep.workers=1 executor=local"
         )
+    if config.train.finetune and (config.data.folds or 1) > 1:
+        problems.append(
+            f"data.folds={config.data.folds}: only frozen heads are judged by cross-validation, "
+            "fine-tuning would take as many trainings. Use train=frozen, or leave data.folds out"
+        )
     if problems:
         raise ConfigError("; ".join(problems))
     if config.sweep.objectives:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,13 @@ class ImageTrainer:
         return {
             "data.digest": dataset.digest,
             "data.class_names": dataset.class_names,
+            "data.folds": self.context.folds(config),
             "replicas": self.context.runtime.replicas,
         }
 
     def identity(self, config: Config, *, data_varies: bool) -> str:
+        folds = self.context.folds(config)  # the same, chosen by themselves or asked for
+        config = replace(config, data=replace(config.data, folds=folds))
         digest = self.context.dataset(config.data).digest if data_varies else ""
         return identity(config, self.context.runtime.replicas, digest)
 

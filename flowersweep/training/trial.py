@@ -26,7 +26,8 @@ from flowersweep.models.classifier import Classifier, build
 from flowersweep.study.events import Epoch, Metrics
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import CONSTANT, TrainingContext, part_names
-from flowersweep.training.stages import EpochPlan, FinetuneStage, HeadStage, Stage, split_and_rows
+from flowersweep.training.folds import pooled_labels
+from flowersweep.training.stages import EpochPlan, HeadStage, Stage, split_and_rows
 from flowersweep.training.step import Hyperparameters, State
 
 OnCheckpoint = Callable[[Checkpoint], None]
@@ -150,7 +151,8 @@ def build_trained_classifier(
         values = [*trained.state.weights[:-2], *trained.state.non_trainable]
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-    made.set_heads(*(FinetuneStage if tuned else HeadStage).head(trained.state))
+    kind = HeadStage if config.train.finetune and not tuned else context.main_kind(config)
+    made.set_heads(*kind.head(trained.state))
     return made
 
 
@@ -189,8 +191,10 @@ def hyperparameters(
 
 
 def part_labels(context: TrainingContext, config: Experiment, part: str) -> np.ndarray:
-    """Return the int32 labels (n,) of tune or report."""
+    """Return the int32 labels (n,) of the images that `Stage.logits` scores as tune or holdout."""
     dataset = context.dataset(config.data)
+    if part == "tune" and context.folds(config) > 1:
+        return pooled_labels(dataset)
     split, rows = split_and_rows(dataset, part)
     labels = dataset.splits[split].labels
     assert labels is not None
