@@ -24,7 +24,7 @@ from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime, device_bytes
 from flowersweep.training import schedules
-from flowersweep.training.features import Progress, load_or_compute_features
+from flowersweep.training.features import Progress, feature_dir, load_or_compute_features
 from flowersweep.training.folds import (
     FoldedHeadStage,
     count_folds,
@@ -119,6 +119,21 @@ class TrainingContext:
             )
             self._make_room()
         return shared[features]
+
+    def missing(self, config: Experiment) -> int:
+        """Return how many images have no features yet."""
+        dataset, classifier = self.dataset(config.data), self.classifier(config)
+        networks = classifier.members or (classifier,)
+        folders = [
+            feature_dir(dataset, each, self.runtime, self.cache / "features") for each in networks
+        ]
+        missing = sum(
+            len(split)
+            for name, split in dataset.splits.items()
+            for folder in folders
+            if not (folder / f"{name}.npy").exists()
+        )
+        return missing // len(networks)
 
     def classifier(self, config: Experiment) -> Classifier:
         """Return the network with its pretrained weights.

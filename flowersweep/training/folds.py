@@ -22,7 +22,7 @@ from flowersweep.training.step import Hyperparameters, State, StepComponents, tr
 
 FOLDS = 5  # that are chosen by themselves
 # images of tune from which it is enough to choose by (docs/design.md, ADR 38)
-LARGE_TUNE = 200
+LARGE_TUNE = 100
 
 
 def count_folds(config: Experiment, dataset: Dataset) -> int:
@@ -69,6 +69,11 @@ class Folds:
     trained: np.ndarray  # int32 (folds, t): what each head trains on
     held_out: np.ndarray  # int32 (folds, h): what each head predicts
     place: np.ndarray  # int32 (n,): where an image is in held_out, counted along its rows
+
+    @property
+    def fold_of(self) -> np.ndarray:
+        """The fold of each image, int32 (n,)."""
+        return self.place // self.held_out.shape[1]
 
 
 def deal_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:

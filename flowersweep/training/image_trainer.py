@@ -79,7 +79,8 @@ class ImageTrainer:
         # half precision: the logits of twenty trials are kept
         logits = {part: array.astype("float16") for part, array in result.logits.items()}
         labels = {f"{part}_labels": array for part, array in result.labels.items()}
-        return Evaluation(result.metrics, {**logits, **labels}, checkpoint.without_optimizer())
+        network = trial.restored(spec.config, checkpoint).without_optimizer()
+        return Evaluation(result.metrics, {**logits, **labels}, network)
 
     def draw_figures(self, spec: TrialSpec, *, best: bool) -> dict[str, bytes]:
         return draw_figures(spec.config, self.context, best=best)

@@ -250,8 +250,8 @@ class FinetuneStage:
         self.shared, self.program = shared, StepDefinition(forward, classes, recipe)
         self._step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
         self._predict = jax.jit(
-            lambda state, images: mean_log_probs(
-                forward(state.weights, state.non_trainable, images, False, lambda x: x)[0]
+            lambda weights, non_trainable, images: mean_log_probs(
+                forward(weights, non_trainable, images, False, lambda x: x)[0]
             )
         )
 
@@ -300,7 +300,10 @@ class FinetuneStage:
             dataset.splits[split], dataset.image_size, 32 * runtime.replicas, rows, keep=True
         )
         batches_of_logits = [
-            runtime.gather(self._predict(state, runtime.shard_batch(images))) for images in batches
+            runtime.gather(
+                self._predict(state.weights, state.non_trainable, runtime.shard_batch(images))
+            )
+            for images in batches
         ]
         return np.concatenate(batches_of_logits)[: len(rows)]
 

@@ -62,9 +62,7 @@ def test_a_trial_is_scored_on_all_images_of_train_and_tune_and_on_the_same_holdo
     train, val = (dataset.splits[name].labels for name in ("train", "val"))
     assert train is not None
     assert val is not None
-    np.testing.assert_array_equal(
-        result.labels["tune"], np.concatenate([train, val[dataset.tune]])
-    )
+    np.testing.assert_array_equal(result.labels["tune"], np.concatenate([train, val[dataset.tune]]))
     assert len(result.logits["tune"]) == TRAIN + TUNE
     np.testing.assert_array_equal(result.labels["holdout"], plain.labels["holdout"])
     assert result.logits["holdout"].shape == plain.logits["holdout"].shape == (HOLDOUT, 5)
