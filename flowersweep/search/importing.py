@@ -109,7 +109,7 @@ def _source(studies: Path, name: str, settings: Settings, objectives: Sequence[s
         if old.get(path) != settings.get(path)
     ]:
         raise StudyError(
-            f"sweep.import_from={name}: its trials saw or were judged by other images or devices "
+            f"sweep.import_from={name}: its trials saw other images or devices "
             f"({'; '.join(other)}). Leave it out"
         )
     complete = [trial for trial in source.trials if trial.state == "complete"]

@@ -21,7 +21,7 @@ from flowersweep.training.stages import EpochPlan, HeadStage, OnStep, SharedArra
 from flowersweep.training.step import Hyperparameters, State, StepComponents, train_step
 
 FOLDS = 5  # that are chosen by themselves
-# images of tune from which it is enough to choose by (docs/design.md, ADR 38)
+# images of tune from which it is enough to choose by (docs/design.md, ADR 37)
 LARGE_TUNE = 100
 
 
