@@ -284,7 +284,9 @@ class TrainingContext:
                 dealt = deal_folds(pooled_labels(shared.dataset), folds, config.data.split_seed)
                 stages[key] = FoldedHeadStage(shared, recipe, dealt)
             else:
-                stages[key] = kind(shared, recipe)
+                stages[key] = (FinetuneStage if kind is FinetuneStage else HeadStage)(
+                    shared, recipe
+                )
             # whichever trial is the first to have its schedule drawn, it compiles nothing
             schedules.curve(schedule, numbers)
         return stages[key]

@@ -73,7 +73,8 @@ class Folds:
     @property
     def fold_of(self) -> np.ndarray:
         """The fold of each image, int32 (n,)."""
-        return self.place // self.held_out.shape[1]
+        folds: np.ndarray = self.place // self.held_out.shape[1]
+        return folds
 
 
 def deal_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:

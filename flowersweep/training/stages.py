@@ -148,9 +148,11 @@ class HeadStage:
             lambda rows, order: jax.tree.map(lambda each: each[order], rows),
             out_shardings=shared.runtime.replicated,
         )
-        self.predict = lambda weights, features: mean_log_probs(
-            forward(weights, [], features, False, lambda x: x)[0]
-        )
+
+        def predict(weights: Sequence[Array], features: Array) -> Array:
+            return mean_log_probs(forward(weights, [], features, False, lambda x: x)[0])
+
+        self.predict = predict
         # not in NumPy: the threads of its BLAS spin on after a product, and the next epoch took up
         # to 1.6 times as long
         self._predict = jax.jit(self.predict)
