@@ -29,7 +29,7 @@ def finding(scores: list[BaselineScore]) -> AuditItem | None:
     )
     if score.gain.low > 0:
         return AuditItem("note", title, text)
-    return AuditItem("warning", title, f"{text} What was searched has brought nothing that shows.")
+    return AuditItem("warning", title, f"{text} No gain of the search over it is shown.")
 
 
 def section(

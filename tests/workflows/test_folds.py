@@ -86,6 +86,31 @@ def test_a_cross_validated_sweep_killed_at_random_events_equals_one_never_killed
 
 
 @pytest.mark.slow
+def test_a_cross_validated_study_is_promoted_replayed_and_predicts(
+    project: Path, fork: Fork
+) -> None:
+    words = ["+sweep=quick", "study=few", "train.restore_best=true", "train.epochs=5"]
+    words += [*SMALL[1:], "train.min_head_steps=200"]
+    assert fork(project, words).returncode == 0
+    few = ["study=few", "promotion.top=1", "promotion.seeds=2", "progress=false"]
+    done = fork(project, ["promote", *few])
+    assert done.returncode == 0, done.stderr
+    assert "standard error of the best mean tune/calibrated_nll" in done.stdout
+    assert "(55 images)" in done.stdout
+    studies = project / "mlruns" / "studies"
+    folds = {
+        path.name.split("-")[1]: read_study(path).started.settings["data.folds"]
+        for path in studies.glob("few-*")
+    }
+    assert folds == {"promotion": 5, "refit": 1}
+    again = fork(project, ["replay", "study=few", "progress=false"])
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "every digit agrees" in again.stdout
+    predicted = fork(project, ["predict", "alias=champion", "output=labels.csv", "progress=false"])
+    assert predicted.returncode == 0, predicted.stderr
+
+
+@pytest.mark.slow
 def test_worker_processes_leave_the_same_study_and_baselines_too(project: Path, fork: Fork) -> None:
     words = [*SWEEP, "sweep.workers=2", "train.patience=2"]
     for name in ("one", "two"):
