@@ -35,6 +35,7 @@ TINY = [
     "train.epochs=4",
     "train.batch_per_replica=8",
     "train.min_head_steps=0",
+    "data.folds=1",
     "progress=false",
 ]
 

@@ -32,7 +32,7 @@ def tiny(**changed: object) -> Config:
         "image_size": 32,
     }
     settings = {
-        "data": Data(name="synthetic", fetch=fetch),
+        "data": Data(name="synthetic", fetch=fetch, folds=1),
         "model": Model(name="tiny", backbone={"_target_": "tiny_backbone"}, weights="none"),
         "loss": LOSS,
         "schedule": SCHEDULE,

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from flowersweep.ensemble.analysis import EnsembleAnalysis
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.search.state import Study
+from flowersweep.study.claim import describe_judging
 from flowersweep.study.records import TrialRecord
 from flowersweep.util.text import duration, number
 from flowersweep.workflows.sweep import SweepResult
@@ -41,6 +42,8 @@ class Progress:
         ended = study.ended
         if self.bar is None:
             self.close()
+            if (judging := describe_judging(study.record.started)) and not ended:
+                tqdm.write(judging, file=sys.stderr)
             total = study.config.sweep.n_trials
             self.bar = tqdm(
                 total=total,
@@ -145,7 +148,8 @@ def summary(outcome: SweepResult) -> str:
         f"trials of other studies that the sampler learned from: {outcome.imported}"
     ] * bool(outcome.imported)
     taken = [f"time: {duration(60 * outcome.minutes)}{forecast}"]
-    return "\n".join([f"{total}: {counts}", *imported, *failed[:5], *programs, *taken])
+    judging = [outcome.judging] if outcome.judging else []
+    return "\n".join([f"{total}: {counts}", *judging, *imported, *failed[:5], *programs, *taken])
 
 
 def _compiled(programs: Mapping[int, int]) -> str:

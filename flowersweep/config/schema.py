@@ -79,6 +79,9 @@ class Data:
     image_size: int | None = setting(None, low=8, high=4096, role=TRAINED)
     # halves val into tune and holdout
     split_seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED, comparable=False)
+    # frozen heads are judged by so many folds of train and tune; 1: by tune alone; None: by folds
+    # where tune is small
+    folds: int | None = setting(None, low=1, high=50, role=TRAINED, comparable=False)
     # all: train on val too, as a chosen configuration is refit; its scores are then no evidence
     train_on: str = setting("train", choices=("train", "all"), role=TRAINED, comparable=False)
     # accept a class that no training image has
@@ -145,6 +148,10 @@ class Train:
     ema_half_life: float = setting(0.0, low=0, high=10, role=TRAINED)
     # parts that a batch is cut into, when it does not fit
     gradient_accumulation_steps: int = setting(1, low=1, role=TRAINED)
+    # give back the weights of the epoch of the main stage with the best tune/calibrated_nll
+    restore_best: bool = setting(False, role=TRAINED)
+    # end the main stage after so many epochs without a better one; None: never
+    patience: int | None = setting(None, low=1, role=TRAINED)
     # a checkpoint is written when this much training would be lost
     checkpoint_interval_s: float = setting(20.0, low=0, role=PLACE)
 

@@ -47,6 +47,17 @@ def validate(config: Config) -> Config:
             "distributed.coordinator: hosts that train one trial together have no workers "
             "for others: sweep.workers=1 executor=local"
         )
+    hyperband = config.engine == "keras_tuner" and "Hyperband" in str(config.oracle.get("_target_"))
+    if hyperband and config.train.patience is not None:
+        problems.append(
+            "train.patience: Hyperband goes on with trials that reached the end of their round. "
+            "Leave train.patience out, or use another oracle"
+        )
+    if config.train.finetune and (config.data.folds or 1) > 1:
+        problems.append(
+            f"data.folds={config.data.folds}: only frozen heads are judged by cross-validation, "
+            "fine-tuning would take as many trainings. Use train=frozen, or leave data.folds out"
+        )
     if problems:
         raise ConfigError("; ".join(problems))
     if config.sweep.objectives:

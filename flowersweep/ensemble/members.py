@@ -215,22 +215,27 @@ def _images(studies: Path, names: Mapping[str, None]) -> tuple[Data, str]:
     """
     started = {name: _load_study(studies, name).started for name in names}
     seen = {
-        name: (first.settings["data.digest"], first.settings["data.split_seed"])
+        name: (
+            first.settings["data.digest"],
+            first.settings["data.split_seed"],
+            first.settings.get("data.folds", 1),
+        )
         for name, first in started.items()
     }
     if len(set(seen.values())) > 1:
         folders = "; ".join(
-            f"{name}: digest {digest}, data.split_seed={seed}"
-            for name, (digest, seed) in seen.items()
+            f"{name}: digest {digest}, data.split_seed={seed}, data.folds={folds}"
+            for name, (digest, seed, folds) in seen.items()
         )
         raise StudyError(
-            f"the members saw other images, or other halves of val ({folders}): pool trials "
-            "that saw the same"
+            "the members saw other images or other halves of val, or were judged by others "
+            f"({folders}): pool trials that saw the same, judged alike"
         )
     first = next(iter(started.values()))
     known = {field.name for field in fields(Data)}
-    data = Data(**{key: value for key, value in first.config["data"].items() if key in known})
-    return data, str(first.settings["data.digest"])
+    recorded = {key: value for key, value in first.config["data"].items() if key in known}
+    folds = first.settings.get("data.folds", 1)
+    return Data(**{**recorded, "folds": folds}), str(first.settings["data.digest"])
 
 
 def _require_same(stored: Mapping[str, Arrays]) -> None:

@@ -133,7 +133,8 @@ def with_weights(
         name: {"path": f"ensemble.weights.{key}", "values": "interval(0.0, 1.0)"}
         for name, key in zip(members.names, keys, strict=True)
     }
-    data = recorded_or_named(overrides, config.data, members.data)
+    named = recorded_or_named(overrides, config.data, members.data)
+    data = replace(named, folds=members.data.folds)
     sweep = replace(config.sweep, space={**config.sweep.space, **entries})
     return replace(
         config, data=data, ensemble=compose_unchecked(words).ensemble, sweep=sweep

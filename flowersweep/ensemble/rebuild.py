@@ -84,7 +84,7 @@ def rebuild_member(
     trained = (
         Checkpoint.load(path)
         if path
-        else trial.advance(own, Checkpoint(), own.train.all_epochs, context)[0]
+        else trial.restored(own, trial.advance(own, Checkpoint(), own.train.all_epochs, context)[0])
     )
     stage, _ = trial.stage_at(own, trained.epoch - 1, context)
     assert trained.state is not None

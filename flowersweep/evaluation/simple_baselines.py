@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,17 +16,23 @@ STEPS = 60  # of L-BFGS: scores no longer change
 
 
 def simple_baselines(
-    features: Mapping[str, np.ndarray], labels: Mapping[str, Labels], classes: int
+    features: Mapping[str, np.ndarray],
+    labels: Mapping[str, Labels],
+    classes: int,
+    *,
+    fold_of: np.ndarray | None = None,
 ) -> dict[str, Logits]:
     """Return the logits (n, classes) on the holdout of models fitted on train.
 
     Args:
         features: float32 (n, D) of train, tune and holdout.
         labels: Class numbers (n,) of train and tune.
+        fold_of: The fold of each image of train (n,), where tune is a part of it.
 
     Returns:
         The most frequent class, the nearest centroid, and a logistic regression, whose penalty is
-        the best of three by the likelihood of tune; without it where a fit would take minutes.
+        the best of three by the likelihood of tune, or of the folds; without it where a fit would
+        take minutes.
     """
     train, holdout = features["train"], features["holdout"]
     counts = np.bincount(labels["train"], minlength=classes)
@@ -36,10 +42,10 @@ def simple_baselines(
         centroids[number] = train[labels["train"] == number].mean(axis=0)
     baselines = {"most frequent class": frequent, "nearest centroid": _near(holdout, centroids)}
     if train.size * classes <= LARGEST and (counts > 0).sum() > 1:
-        fits = [*_regressions(features, labels, classes)]
-        baselines["logistic regression"] = min(
-            fits, key=lambda fit: calibrated_nll(fit[0], labels["tune"])
-        )[1]
+        penalty = min(PENALTIES, key=lambda each: _loss(each, features, labels, classes, fold_of))
+        baselines["logistic regression"] = _regression(
+            penalty, train, labels["train"], holdout, classes
+        )
     return {name: logits.astype(np.float32) for name, logits in baselines.items()}
 
 
@@ -52,26 +58,39 @@ def _near(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return distances
 
 
-def _regressions(
-    features: Mapping[str, np.ndarray], labels: Mapping[str, Labels], classes: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the logits on tune and holdout for each penalty."""
+def _loss(
+    penalty: float,
+    features: Mapping[str, np.ndarray],
+    labels: Mapping[str, Labels],
+    classes: int,
+    fold_of: np.ndarray | None,
+) -> float:
+    """Return the calibrated NLL of a penalty on images that the regression was not fitted on."""
+    rows, known = features["train"], labels["train"]
+    if fold_of is None:
+        logits = _regression(penalty, rows, known, features["tune"], classes)
+        return calibrated_nll(logits, labels["tune"])
+    logits = np.empty((len(rows), classes))
+    for fold in np.unique(fold_of):
+        own = fold_of == fold
+        logits[own] = _regression(penalty, rows[~own], known[~own], rows[own], classes)
+    return calibrated_nll(logits, known)
+
+
+def _regression(
+    penalty: float, rows: np.ndarray, labels: Labels, others: np.ndarray, classes: int
+) -> np.ndarray:
+    """Return the logits (n, classes) of ``others`` by a regression on ``rows``."""
     from sklearn.linear_model import LogisticRegression
 
-    for penalty in PENALTIES:
-        model = LogisticRegression(C=1 / (penalty * len(labels["train"])), max_iter=STEPS, tol=1e-3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # not to the last digit
-            model.fit(features["train"], labels["train"])
-        yield (
-            _logits(model, features["tune"], classes),
-            _logits(model, features["holdout"], classes),
-        )
-
-
-def _logits(model: object, rows: np.ndarray, classes: int) -> np.ndarray:
-    logits = np.full((len(rows), classes), -1e4)
-    logits[:, model.classes_] = np.log(  # type: ignore[attr-defined]
-        np.maximum(model.predict_proba(rows), 1e-12)  # type: ignore[attr-defined]
-    )
+    known = np.unique(labels)
+    logits = np.full((len(others), classes), -1e4)
+    if len(known) == 1:
+        logits[:, known] = 0.0
+        return logits
+    model = LogisticRegression(C=1 / (penalty * len(labels)), max_iter=STEPS, tol=1e-3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # not to the last digit
+        model.fit(rows, labels)
+    logits[:, model.classes_] = np.log(np.maximum(model.predict_proba(others), 1e-12))
     return logits

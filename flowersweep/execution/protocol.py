@@ -98,6 +98,8 @@ class Trainer(Protocol):
     ) -> tuple[Checkpoint, list[Epoch]]:
         """Train until so many epochs are done; return the metrics of each new epoch.
 
+        There are fewer of them if the training has ended by itself.
+
         Raises:
             TrialFailed: A loss is not finite, or the device has not enough memory.
         """

@@ -133,18 +133,22 @@ def _pictured(
     wrong: Sequence[Wrong], predictions: Predictions, data: dict[str, Any], cache: Path
 ) -> list[Mistake] | str:
     # TensorFlow, for seconds: only where there is something to decode
-    from flowersweep.data.dataset import open_dataset
+    from flowersweep.data.dataset import open_dataset, train_on_all
     from flowersweep.data.images import compress
     from flowersweep.data.pipeline import read_images
 
-    dataset = open_dataset(Data(**data), cache)
-    val, rows = dataset.splits["val"], {"tune": dataset.tune, "holdout": dataset.holdout}
-    assert val.labels is not None
+    dataset = open_dataset(Data(**{**data, "train_on": "train"}), cache)
+    split, rows = dataset.splits["val"], {"tune": dataset.tune, "holdout": dataset.holdout}
+    if len(predictions.tune_labels) > len(dataset.tune):  # cross-validated over train and tune
+        train = len(dataset.splits["train"])
+        split, rows = train_on_all(dataset).splits["train"], {k: train + v for k, v in rows.items()}
+        rows["tune"] = np.concatenate([np.arange(train), rows["tune"]])
+    assert split.labels is not None
     for half, labels in (
         ("tune", predictions.tune_labels),
         ("holdout", predictions.holdout_labels),
     ):
-        if not np.array_equal(val.labels[rows[half]], labels):
+        if not np.array_equal(split.labels[rows[half]], labels):
             return (
                 f"{dataset.dir} holds other images than the trial was scored on, so the mistakes "
                 "cannot be shown."
@@ -152,11 +156,11 @@ def _pictured(
     indexes = [int(rows[each.half][each.row]) for each in wrong]
     scale = min(1.0, SIDE / max(dataset.image_size))
     height, width = (max(1, round(side * scale)) for side in dataset.image_size)
-    images = read_images(val, indexes, (height, width))
+    images = read_images(split, indexes, (height, width))
     names = dataset.classes
     return [
         Mistake(
-            str(val.ids[n]),
+            str(split.ids[n]),
             w.half,
             names[w.label],
             names[w.predicted],

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from flowersweep.report import simple_models
 from flowersweep.report.charts import multi_parameter_charts, predictions, search, training
 from flowersweep.report.charts.plotting import Chart
 from flowersweep.report.mistakes import Mistake
@@ -33,6 +34,7 @@ from flowersweep.report.summary import (
     score_classes,
     score_halves,
 )
+from flowersweep.study.claim import describe_judging
 from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.text import number
@@ -43,19 +45,22 @@ STATES = ("complete", "pruned", "failed", "running")
 def introduction(summary: StudySummary) -> list[Part]:
     """Return what stands above everything: the claim and four numbers."""
     study, best = summary.study, summary.study.best
+    judging = describe_judging(study.started)
     states = Counter(record.state for record in study.records)
     counted = ", ".join(f"{states[state]} {state}" for state in STATES if states[state])
     boxes = {"Trials": (str(len(study.records)), counted)}
     if best is not None:
         boxes["Best trial"] = (f"No. {best.number}", f"by {study.objective}")
-        boxes[study.objective] = (number(best.value), "on the half that the search saw")
+        seen = "cross-validated over train and tune" if judging else "on the half that it saw"
+        boxes[study.objective] = (number(best.value), seen)
     f1 = next((score for score in summary.scores if score.name == "macro_f1"), None)
     if f1:
         boxes["Held-out macro F1"] = (
             f"{f1.holdout:.3f}",
             "of the best trial; its interval is above",
         )
-    return [Text(summary.claim[:1].upper() + summary.claim[1:] + "."), Numbers(boxes)]
+    texts = [Text(text[:1].upper() + text[1:] + ".") for text in (summary.claim, judging) if text]
+    return [*texts, Numbers(boxes)]
 
 
 def sections(summary: StudySummary) -> list[Section]:
@@ -63,6 +68,7 @@ def sections(summary: StudySummary) -> list[Section]:
     return [
         _best(summary),
         Section("caveats", "Caveats", [AuditList(summary.audit_items)]),
+        simple_models.section(summary.study, summary.predictions, summary.simple_models),
         *_search(summary),
         _training(summary),
         _evaluation(summary),
@@ -170,7 +176,12 @@ def _evaluation(summary: StudySummary) -> Section:
     section = evaluation(
         summary.predictions, names, "The best trial on both halves of val", search.gap(summary)
     )
-    note = "The search chose by the tune half. It never saw the held-out half."
+    note = (
+        "The search chose by cross-validation: tune stands for all images of train and tune. It "
+        "never saw the held-out half."
+        if describe_judging(summary.study.started)
+        else "The search chose by the tune half. It never saw the held-out half."
+    )
     return replace(section, parts=[Text(note, soft=True), *section.parts])
 
 

@@ -6,7 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,7 +37,9 @@ from flowersweep.report.checks.noise import (
     paired_objective_error,
 )
 from flowersweep.report.mistakes import Mistake, gallery, keep, stored
+from flowersweep.report.simple_models import finding, simple_models
 from flowersweep.report.study_view import Predictions, StudyView
+from flowersweep.study.baselines import BaselineScore
 from flowersweep.study.claim import describe_best
 from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
@@ -97,6 +99,7 @@ class StudySummary:
     scores: list[Score]
     predictions: Predictions | None = None  # of the best trial
     mistakes: list[Mistake] | str = ""  # of the best trial, or why there are none
+    simple_models: list[BaselineScore] = field(default_factory=list)  # next to the best trial
 
 
 def summarise(study: StudyView) -> StudySummary:
@@ -109,7 +112,9 @@ def summarise(study: StudyView) -> StudySummary:
         for number, other in next_best.items():
             errors.append(paired_objective_error(study.objective, predicted, other))
             differences[number] = paired(predicted, other)
-    more = [item for item in (baseline(study), leakage(study, predicted)) if item is not None]
+    baselines = simple_models(study, predicted)
+    checks = (finding(baselines), baseline(study), leakage(study, predicted))
+    more = [item for item in checks if item is not None]
     return StudySummary(
         study=study,
         claim=_claim(study, predicted),
@@ -121,6 +126,7 @@ def summarise(study: StudyView) -> StudySummary:
         scores=score_halves(predicted) if predicted else [],
         predictions=predicted,
         mistakes=worst_mistakes(study) if predicted else [],
+        simple_models=baselines,
     )
 
 

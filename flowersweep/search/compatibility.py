@@ -68,6 +68,7 @@ def open_or_verify(
     meaning = _recordable(meaning, overrides)
     if journal.events:
         started = StudyRecord(journal.events[:1]).started
+        started.settings.setdefault("data.folds", 1)  # a study from before there were folds
         # a study from before a fact was noted has nothing to compare it with
         for unknown in facts.keys() - started.settings.keys():
             del meaning["settings"][unknown]

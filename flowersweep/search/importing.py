@@ -32,7 +32,7 @@ from flowersweep.study.records import StudyRecord, TrialRecord
 log = logging.getLogger(__name__)
 
 # metrics on other images or devices are not comparable
-SAME = ("data.digest", "data.split_seed", "replicas")
+SAME = ("data.digest", "data.split_seed", "data.folds", "replicas")
 PLAIN_SAMPLERS = (grid, qmc, RandomSampler)  # their suggestions do not depend on earlier trials
 
 
@@ -102,7 +102,7 @@ def _source(studies: Path, name: str, settings: Settings, objectives: Sequence[s
             f'sweep.import_from: no study "{name}" in {studies}. '
             + did_you_mean(name, names, "Studies")
         )
-    old = source.started.settings
+    old = {"data.folds": 1, **source.started.settings}  # a study from before there were folds
     if other := [
         f"{path}: {old.get(path)!r} there, {settings.get(path)!r} here"
         for path in SAME

@@ -52,10 +52,13 @@ class TrainTrial:
         epoch: int = yield _start(study, record)
         while not record.pruned and epoch < config.train.all_epochs:
             segment = config.sweep.report_interval_epochs
-            epoch = min((epoch // segment + 1) * segment, config.train.all_epochs)
-            epochs: list[Epoch] = yield TrainUntil(epoch)
-            if epoch not in record.reports:
+            until = min((epoch // segment + 1) * segment, config.train.all_epochs)
+            epochs: list[Epoch] = yield TrainUntil(until)
+            epoch = epochs[-1].epoch if epochs else epoch
+            if epochs and epoch not in record.reports:
                 study.report_epochs(record, trial, epochs)
+            if epoch < until:  # the training has ended by itself
+                break
         if record.pruned:
             if record.hyperband_state:  # another trial may continue it
                 yield SaveCheckpoint()

@@ -1,4 +1,4 @@
-"""Describe the best trial of a study in one sentence."""
+"""Describe in a sentence how the trials of a study are judged, and its best trial."""
 
 from __future__ import annotations
 
@@ -8,8 +8,24 @@ from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.evaluation.statistics import macro_f1_interval
 from flowersweep.study.baselines import compare_with_baselines
+from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import TrialRecord
 from flowersweep.util.arrays import read_arrays
+
+
+def describe_judging(started: StudyStarted) -> str | None:
+    """Describe what trials are judged by, and why; None if it is tune alone."""
+    folds = started.settings.get("data.folds") or 1
+    counts = started.provenance.get("data", {}).get("counts", {})
+    if folds == 1 or not {"train", "tune"} <= counts.keys():
+        return None
+    chosen = started.config.get("data", {}).get("folds") is None
+    return (
+        f"tune has {counts['tune']} images{', too few to choose by' if chosen else ''}: trials are "
+        f"judged by {folds}-fold cross-validation over train and tune, "
+        f"{counts['train'] + counts['tune']} images"
+        f"{'; by tune alone: data.folds=1' if chosen else f', as data.folds={folds} asks for'}"
+    )
 
 
 def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, objective: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,16 @@ from flowersweep.util.arrays import read_arrays, write_arrays
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # of the file
+BEST = "best"  # before the names of the arrays of the best epoch
+
+
+@dataclass(frozen=True)
+class BestEpoch:
+    """The epoch of the main stage that was best on tune so far."""
+
+    epoch: int  # epochs done
+    value: float  # its tune/calibrated_nll
+    state: State | None = None  # its weights, without an optimizer; None if nobody asks for them
 
 
 @dataclass(frozen=True)
@@ -34,11 +44,13 @@ class Checkpoint:
     state: State | None = None
     losses: Sequence[Any] = ()  # of the steps of an epoch that is not done yet
     done: tuple[Epoch, ...] = ()  # epochs of a segment that is not done yet
+    best: BestEpoch | None = None  # if the training follows it
 
     @property
     def nbytes(self) -> int:
         """The bytes of its arrays."""
-        return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state))
+        states = self.state, self.best.state if self.best else None
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(states))
 
     @property
     def steps(self) -> int:
@@ -53,9 +65,9 @@ class Checkpoint:
 
     def detached(self) -> Checkpoint:
         """Return it off the device, for another process."""
-        return Checkpoint(
-            self.epoch, jax.device_get(self.state), jax.device_get([*self.losses]), self.done
-        )
+        best = self.best and replace(self.best, state=jax.device_get(self.best.state))
+        state, losses = jax.device_get((self.state, [*self.losses]))
+        return Checkpoint(self.epoch, state, losses, self.done, best)
 
     def save(self, path: Path) -> None:
         """Write the checkpoint to ``path``; either the whole of it is there afterwards, or what was
@@ -63,16 +75,15 @@ class Checkpoint:
         """
         if self.state is None:
             raise ValueError("nothing was trained yet")
-        leaves = {
-            jax.tree_util.keystr(path): np.asarray(leaf)
-            for path, leaf in jax.tree_util.tree_leaves_with_path(self.state)
-        }
+        leaves = _leaves(self.state)
+        best = _leaves(self.best.state, BEST) if self.best else {}
         about = {
             "format": FORMAT,
             "epoch": self.epoch,
             "lengths": [len(part) for part in self.state[1:]],
             "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
             "done": [asdict(epoch) for epoch in self.done],
+            **({"best": _describe(self.best, best)} if self.best else {}),
         }
         write_arrays(
             path,
@@ -80,6 +91,7 @@ class Checkpoint:
                 "about": json.dumps(about).encode(),
                 "losses": np.array(jax.device_get([*self.losses]), np.float32),
                 **leaves,
+                **best,
             },
         )
 
@@ -117,13 +129,40 @@ class Checkpoint:
         about, losses = json.loads(arrays.pop("about").item()), tuple(arrays.pop("losses"))
         if about["format"] != FORMAT:
             raise ValueError(f"its format is {about['format']}, not {FORMAT}")
-        if {name: _kind(leaf) for name, leaf in arrays.items()} != about["leaves"]:
+        known = about.get("best", {"leaves": {}})
+        if {n: _kind(leaf) for n, leaf in arrays.items()} != {**about["leaves"], **known["leaves"]}:
             raise ValueError("its arrays are not those that it lists")
-        step, *rest = (arrays[name] for name in about["leaves"])
-        cuts = np.cumsum(about["lengths"])[:-1]
-        parts = [rest[a:b] for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True)]
-        done = tuple(Epoch(**epoch) for epoch in about["done"])
-        return cls(about["epoch"], jax.device_put(State(step, *parts), place), losses, done)
+        best, done = None, tuple(Epoch(**epoch) for epoch in about["done"])
+        if "best" in about:
+            kept = jax.device_put(_state(arrays, known), place) if known["leaves"] else None
+            best = BestEpoch(known["epoch"], known["value"], kept)
+        state = jax.device_put(_state(arrays, about), place)
+        return cls(about["epoch"], state, losses, done, best)
+
+
+def _leaves(state: State | None, prefix: str = "") -> dict[str, np.ndarray]:
+    """Return the arrays of a state by name."""
+    return {
+        f"{prefix}{jax.tree_util.keystr(path)}": np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+    }
+
+
+def _describe(best: BestEpoch, leaves: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {
+        "epoch": best.epoch,
+        "value": best.value,
+        "lengths": [len(part) for part in best.state[1:]] if best.state else [],
+        "leaves": {name: _kind(leaf) for name, leaf in leaves.items()},
+    }
+
+
+def _state(arrays: dict[str, Any], about: dict[str, Any]) -> State:
+    """Return the state whose arrays are listed in ``about``."""
+    step, *rest = (arrays[name] for name in about["leaves"])
+    cuts = np.cumsum(about["lengths"])[:-1]
+    parts = [rest[a:b] for a, b in zip([0, *cuts], [*cuts, len(rest)], strict=True)]
+    return State(step, *parts)
 
 
 def _kind(leaf: np.ndarray) -> list[Any]:

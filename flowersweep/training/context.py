@@ -24,7 +24,14 @@ from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime, device_bytes
 from flowersweep.training import schedules
-from flowersweep.training.features import Progress, load_or_compute_features
+from flowersweep.training.features import Progress, feature_dir, load_or_compute_features
+from flowersweep.training.folds import (
+    FoldedHeadStage,
+    count_folds,
+    deal_folds,
+    pooled_labels,
+    training_images,
+)
 from flowersweep.training.stages import (
     FinetuneStage,
     HeadStage,
@@ -37,6 +44,8 @@ from flowersweep.training.step import StepComponents
 # the schedule of the frozen stage before fine-tuning
 CONSTANT = {"warmup": 0, "warmup_start_factor": 1}
 
+
+StageKind = type[HeadStage] | type[FoldedHeadStage] | type[FinetuneStage]
 
 # of the memory where features lie: what the backbones of a sweep may hold together
 MEMORY_SHARE = 0.25
@@ -84,7 +93,7 @@ class TrainingContext:
 
     def dataset(self, data: Data) -> Dataset:
         """Return the verified images. Raises DataError naming file and record."""
-        key = _key(asdict(data))
+        key = _key(asdict(replace(data, folds=None)))  # which are no matter of the images
         if key not in self._datasets:
             self._datasets[key] = open_dataset(
                 data, self.cache, trusted=self.trusted, share=self.runtime.share
@@ -110,6 +119,21 @@ class TrainingContext:
             )
             self._make_room()
         return shared[features]
+
+    def missing(self, config: Experiment) -> int:
+        """Return how many images have no features yet."""
+        dataset, classifier = self.dataset(config.data), self.classifier(config)
+        networks = classifier.members or (classifier,)
+        folders = [
+            feature_dir(dataset, each, self.runtime, self.cache / "features") for each in networks
+        ]
+        missing = sum(
+            len(split)
+            for name, split in dataset.splits.items()
+            for folder in folders
+            if not (folder / f"{name}.npy").exists()
+        )
+        return missing // len(networks)
 
     def classifier(self, config: Experiment) -> Classifier:
         """Return the network with its pretrained weights.
@@ -155,9 +179,8 @@ class TrainingContext:
             self._backbones.pop(key, None)
 
     def _common(self, config: Experiment) -> str:
-        return _key(
-            asdict(config.data), asdict(replace(config.model, dropout=0.0, ensemble_loss=0.0))
-        )
+        data = replace(config.data, folds=self.folds(config))
+        return _key(asdict(data), asdict(replace(config.model, dropout=0.0, ensemble_loss=0.0)))
 
     def _share(self, config: Experiment) -> SharedArrays:
         dataset, classifier = self.dataset(config.data), self.classifier(config)
@@ -174,6 +197,10 @@ class TrainingContext:
         for part in part_names(dataset):
             split, chosen = split_and_rows(dataset, part)
             parts[part] = self.runtime.replicate(features[split][chosen])
+        if self.folds(config) > 1:
+            rows = np.concatenate([rows, features["val"][dataset.tune]])
+            train = self.runtime.replicate((rows, pooled_labels(dataset)))
+            parts["tune"] = train[0]
         return SharedArrays(self.runtime, dataset, classifier, train, parts)
 
     def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
@@ -214,14 +241,16 @@ class TrainingContext:
         )
         return *head, *main
 
-    def _main(self, config: Experiment) -> tuple[type[HeadStage | FinetuneStage], Any]:
-        return FinetuneStage if config.train.finetune else HeadStage, resolve(
-            config.schedule, "schedule", self.trusted
-        )
+    def _main(self, config: Experiment) -> tuple[StageKind, Any]:
+        return self.main_kind(config), resolve(config.schedule, "schedule", self.trusted)
 
-    def _group(
-        self, config: Experiment, kind: type[HeadStage | FinetuneStage], schedule: Any
-    ) -> str:
+    def main_kind(self, config: Experiment) -> StageKind:
+        """Return what the stage that the schedule spans is."""
+        if config.train.finetune:
+            return FinetuneStage
+        return FoldedHeadStage if self.folds(config) > 1 else HeadStage
+
+    def _group(self, config: Experiment, kind: StageKind, schedule: Any) -> str:
         chosen = [
             kind.__name__,
             str(schedule),
@@ -234,11 +263,12 @@ class TrainingContext:
     def _stage(
         self,
         config: Experiment,
-        kind: type[HeadStage | FinetuneStage],
+        kind: StageKind,
         schedule: Any,
         numbers: Mapping[str, Any],
     ) -> Stage:
-        shared, static = self.get_shared(config, features=kind is HeadStage), _static(config)
+        shared = self.get_shared(config, features=kind is not FinetuneStage)
+        static, folds = _static(config), self.folds(config)
         key = self._group(config, kind, schedule)
         stages = self._backbone(config).stages
         if key not in stages:
@@ -248,16 +278,15 @@ class TrainingContext:
                 else None
             )
             optimizer = make_optimizer(config, self.trusted)
-            stages[key] = kind(
-                shared,
-                StepComponents(
-                    make_loss(config, shared.dataset, self.trusted),
-                    schedule,
-                    optimizer,
-                    augment,
-                    **static,
-                ),
-            )
+            loss = make_loss(config, shared.dataset, self.trusted, folds)
+            recipe = StepComponents(loss, schedule, optimizer, augment, **static)
+            if kind is FoldedHeadStage:
+                dealt = deal_folds(pooled_labels(shared.dataset), folds, config.data.split_seed)
+                stages[key] = FoldedHeadStage(shared, recipe, dealt)
+            else:
+                stages[key] = (FinetuneStage if kind is FinetuneStage else HeadStage)(
+                    shared, recipe
+                )
             # whichever trial is the first to have its schedule drawn, it compiles nothing
             schedules.curve(schedule, numbers)
         return stages[key]
@@ -270,11 +299,15 @@ class TrainingContext:
         """Return the steps of an epoch, counted from 0."""
         return steps_of_epoch(config.train, epoch, self._train_images(config), self.batch(config))
 
+    def folds(self, config: Experiment) -> int:
+        """Return the folds that a configuration is judged by; 1: by tune alone."""
+        return count_folds(config, self.dataset(config.data))
+
     def _train_images(self, config: Experiment) -> int:
-        return len(self.dataset(config.data).splits["train"])
+        return training_images(self.folds(config), self.dataset(config.data))
 
 
-def _head() -> tuple[type[HeadStage | FinetuneStage], Any]:
+def _head() -> tuple[StageKind, Any]:
     return HeadStage, schedules.constant
 
 
@@ -297,9 +330,11 @@ def make_optimizer(config: Experiment, trusted: Sequence[str]) -> Any:
         raise ConfigError(f"optimizer: {error}") from error
 
 
-def make_loss(config: Experiment, dataset: Dataset, trusted: Sequence[str]) -> Callable[..., Any]:
+def make_loss(
+    config: Experiment, dataset: Dataset, trusted: Sequence[str], folds: int = 1
+) -> Callable[..., Any]:
     """Return the loss, which is given the training images of each class, float32 (K,), if it has a
-    parameter ``class_counts``.
+    parameter ``class_counts``; with folds, their mean over the heads.
     """
     loss = resolve(config.loss, "loss", trusted)
     if "class_counts" not in inspect.signature(loss).parameters:
@@ -307,7 +342,9 @@ def make_loss(config: Experiment, dataset: Dataset, trusted: Sequence[str]) -> C
     train, classes = dataset.splits["train"], len(dataset.classes)
     # an AbstractContext may know their number alone
     labels = np.arange(len(train)) % classes if train.labels is None else train.labels
-    return partial(loss, class_counts=np.bincount(labels, minlength=classes).astype(np.float32))
+    labels, share = (pooled_labels(dataset), 1 - 1 / folds) if folds > 1 else (labels, 1.0)
+    counts = share * np.bincount(labels, minlength=classes)
+    return partial(loss, class_counts=counts.astype(np.float32))
 
 
 def part_names(dataset: Dataset) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,13 @@ class ImageTrainer:
         return {
             "data.digest": dataset.digest,
             "data.class_names": dataset.class_names,
+            "data.folds": self.context.folds(config),
             "replicas": self.context.runtime.replicas,
         }
 
     def identity(self, config: Config, *, data_varies: bool) -> str:
+        folds = self.context.folds(config)  # the same, chosen by themselves or asked for
+        config = replace(config, data=replace(config.data, folds=folds))
         digest = self.context.dataset(config.data).digest if data_varies else ""
         return identity(config, self.context.runtime.replicas, digest)
 
@@ -76,7 +79,8 @@ class ImageTrainer:
         # half precision: the logits of twenty trials are kept
         logits = {part: array.astype("float16") for part, array in result.logits.items()}
         labels = {f"{part}_labels": array for part, array in result.labels.items()}
-        return Evaluation(result.metrics, {**logits, **labels}, checkpoint.without_optimizer())
+        network = trial.restored(spec.config, checkpoint).without_optimizer()
+        return Evaluation(result.metrics, {**logits, **labels}, network)
 
     def draw_figures(self, spec: TrialSpec, *, best: bool) -> dict[str, bytes]:
         return draw_figures(spec.config, self.context, best=best)

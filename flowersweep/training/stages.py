@@ -148,23 +148,26 @@ class HeadStage:
             lambda rows, order: jax.tree.map(lambda each: each[order], rows),
             out_shardings=shared.runtime.replicated,
         )
+
+        def predict(weights: Sequence[Array], features: Array) -> Array:
+            return mean_log_probs(forward(weights, [], features, False, lambda x: x)[0])
+
+        self.predict = predict
         # not in NumPy: the threads of its BLAS spin on after a product, and the next epoch took up
         # to 1.6 times as long
-        self._predict = jax.jit(
-            lambda weights, features: mean_log_probs(
-                forward(weights, [], features, False, lambda x: x)[0]
-            )
-        )
+        self._predict = jax.jit(self.predict)
         # whichever trial is the first to be scored on a part, it compiles nothing
         for features in shared.features.values():
             self._predict([np.zeros(shape, np.float32) for shape in self.shapes], features)
 
     def begin(self, before: State | None, seed: int) -> State:
         """Return a state with a fresh head."""
-        state: State = self.shared.runtime.replicate(
-            self.program.init(fresh_head(self.widths, self.shapes[0][0], seed), [])
-        )
+        state: State = self.shared.runtime.replicate(self.fresh(seed))
         return state
+
+    def fresh(self, seed: int) -> State:
+        """Return the state before the first step, yet to be put on a device."""
+        return self.program.init(fresh_head(self.widths, self.shapes[0][0], seed), [])
 
     def epoch(
         self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
@@ -185,9 +188,8 @@ class HeadStage:
         """
         rows, runtime = self.shared.train, self.shared.runtime
         straight = np.arange(len(rows[1]), dtype=np.int32)
-        rng, passes = np.random.default_rng([seed, 1, epoch]), -(-count // len(straight))
-        order = np.concatenate([rng.permutation(straight) for _ in range(passes)])
-        if runtime.platform != "cpu" or passes > 1:
+        order = epoch_order(seed, epoch, len(straight), count)
+        if runtime.platform != "cpu" or len(order) > len(straight):
             return rows, order
         nbytes = rows[0].nbytes * runtime.replicas
         in_order = EPOCH_ORDERS.get(
@@ -202,6 +204,15 @@ class HeadStage:
     def head(state: State) -> tuple[np.ndarray, np.ndarray]:
         kernel, bias = (np.asarray(weight) for weight in state.weights)
         return np.ascontiguousarray(kernel.T), bias
+
+
+def epoch_order(seed: int, epoch: int, images: int, count: int) -> np.ndarray:
+    """Return the order int32 (at least count,) of an epoch: one pass over the images after another,
+    each in an order of its own.
+    """
+    straight, passes = np.arange(images, dtype=np.int32), -(-count // images)
+    rng = np.random.default_rng([seed, 1, epoch])
+    return np.concatenate([rng.permutation(straight) for _ in range(passes)])
 
 
 class FinetuneStage:
@@ -241,8 +252,8 @@ class FinetuneStage:
         self.shared, self.program = shared, StepDefinition(forward, classes, recipe)
         self._step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
         self._predict = jax.jit(
-            lambda state, images: mean_log_probs(
-                forward(state.weights, state.non_trainable, images, False, lambda x: x)[0]
+            lambda weights, non_trainable, images: mean_log_probs(
+                forward(weights, non_trainable, images, False, lambda x: x)[0]
             )
         )
 
@@ -291,7 +302,10 @@ class FinetuneStage:
             dataset.splits[split], dataset.image_size, 32 * runtime.replicas, rows, keep=True
         )
         batches_of_logits = [
-            runtime.gather(self._predict(state, runtime.shard_batch(images))) for images in batches
+            runtime.gather(
+                self._predict(state.weights, state.non_trainable, runtime.shard_batch(images))
+            )
+            for images in batches
         ]
         return np.concatenate(batches_of_logits)[: len(rows)]
 

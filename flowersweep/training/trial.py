@@ -24,12 +24,14 @@ from flowersweep.evaluation.divergence import (
 )
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.study.events import Epoch, Metrics
-from flowersweep.training.checkpoint import Checkpoint
+from flowersweep.training.checkpoint import BestEpoch, Checkpoint
 from flowersweep.training.context import CONSTANT, TrainingContext, part_names
-from flowersweep.training.stages import EpochPlan, FinetuneStage, HeadStage, Stage, split_and_rows
+from flowersweep.training.folds import pooled_labels
+from flowersweep.training.stages import EpochPlan, HeadStage, Stage, split_and_rows
 from flowersweep.training.step import Hyperparameters, State
 
 OnCheckpoint = Callable[[Checkpoint], None]
+FOLLOWED = "tune/calibrated_nll"  # decides which epoch is the best
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,24 @@ def advance(
     keep: OnCheckpoint = lambda checkpoint: None,
 ) -> tuple[Checkpoint, list[Epoch]]:
     """Train from the checkpoint until ``until`` epochs are done; return the new checkpoint and what
-    each epoch of the segment gave.
+    each epoch of the segment gave. It is shorter where ``train.patience`` ends it.
 
     A pure function of its arguments: advanced again, in this process or another, it returns the
     same numbers. ``keep`` receives every checkpoint on the way that the segment can be gone on
     from. Raises TrialFailed if the training diverges, or the memory of the device is not enough.
     """
     state, losses, done = checkpoint.state, checkpoint.losses, [*checkpoint.done]
-    batch = context.batch(config)
+    batch, best, reached = context.batch(config), checkpoint.best, checkpoint.epoch
     try:
         for epoch in range(checkpoint.epoch, until):
+            if best and epoch - best.epoch >= (config.train.patience or np.inf):
+                break  # its curve is flat
             stage, first = stage_at(config, epoch, context)
             steps = context.steps(config, epoch)
             state = stage.begin(state, config.seed) if epoch == first and not losses else state
             assert state is not None
             rates = hyperparameters(config, epoch, steps, context.runtime.replicas)
-            here = partial(_checkpoint_midway, keep, epoch, tuple(done))
+            here = partial(_checkpoint_midway, keep, epoch, tuple(done), best)
             state, loss = stage.epoch(
                 state, rates, EpochPlan(config.seed, epoch, steps, batch, losses), here
             )
@@ -77,7 +81,8 @@ def advance(
             }
             _require_sound(absurd_scores(metrics) or unusable_logits("tune", logits), epoch + 1)
             done.append(Epoch(epoch + 1, time.time(), metrics))
-            losses = ()
+            losses, reached = (), epoch + 1
+            best = _better_epoch(config, best, reached, metrics[FOLLOWED], state)
     except jax.errors.JaxRuntimeError as error:
         # of which the other hosts would not know
         if "RESOURCE_EXHAUSTED" not in str(error) or context.runtime.hosts > 1:
@@ -85,13 +90,43 @@ def advance(
         raise TrialFailed(
             f"out of memory with a batch of {batch}: {str(error).splitlines()[0]}"
         ) from error
-    return Checkpoint(until, state), done
+    return Checkpoint(reached, state, best=best), done
 
 
 def _checkpoint_midway(
-    keep: OnCheckpoint, epoch: int, done: tuple[Epoch, ...], state: State, losses: Sequence[Any]
+    keep: OnCheckpoint,
+    epoch: int,
+    done: tuple[Epoch, ...],
+    best: BestEpoch | None,
+    state: State,
+    losses: Sequence[Any],
 ) -> None:
-    keep(Checkpoint(epoch, state, losses, done))
+    keep(Checkpoint(epoch, state, losses, done, best))
+
+
+def _better_epoch(
+    config: Experiment, best: BestEpoch | None, epoch: int, value: float, state: State
+) -> BestEpoch | None:
+    """Return the best epoch of the main stage so far; None if nothing depends on it."""
+    train = config.train
+    followed = train.restore_best or train.patience is not None
+    # tune is trained on then, and says nothing
+    if not followed or config.data.train_on == "all" or not is_main(train, epoch - 1):
+        return best
+    if best is not None and not value < best.value:
+        return best
+    weights = State(state.step, state.weights, state.non_trainable, [], [])
+    return BestEpoch(epoch, value, weights if train.restore_best else None)
+
+
+def restored(config: Experiment, checkpoint: Checkpoint) -> Checkpoint:
+    """Return the weights that a training gives back: its last, or with ``train.restore_best`` those
+    of its best epoch.
+    """
+    best = checkpoint.best
+    if not config.train.restore_best or best is None or best.state is None:
+        return checkpoint
+    return Checkpoint(best.epoch, best.state)
 
 
 def finish(config: Experiment, checkpoint: Checkpoint, context: TrainingContext) -> Result:
@@ -100,6 +135,7 @@ def finish(config: Experiment, checkpoint: Checkpoint, context: TrainingContext)
 
     Raises TrialFailed if the training has diverged.
     """
+    checkpoint = restored(config, checkpoint)
     assert checkpoint.state is not None
     dataset = context.dataset(config.data)
     stage, _ = stage_at(config, checkpoint.epoch - 1, context)
@@ -154,7 +190,8 @@ def build_trained_classifier(
         values = [*trained.state.weights[:-2], *trained.state.non_trainable]
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-    made.set_heads(*(FinetuneStage if tuned else HeadStage).head(trained.state))
+    kind = HeadStage if config.train.finetune and not tuned else context.main_kind(config)
+    made.set_heads(*kind.head(trained.state))
     return made
 
 
@@ -193,8 +230,10 @@ def hyperparameters(
 
 
 def part_labels(context: TrainingContext, config: Experiment, part: str) -> np.ndarray:
-    """Return the int32 labels (n,) of tune or report."""
+    """Return the int32 labels (n,) of the images that `Stage.logits` scores as tune or holdout."""
     dataset = context.dataset(config.data)
+    if part == "tune" and context.folds(config) > 1:
+        return pooled_labels(dataset)
     split, rows = split_and_rows(dataset, part)
     labels = dataset.splits[split].labels
     assert labels is not None

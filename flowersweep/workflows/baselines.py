@@ -11,6 +11,7 @@ from flowersweep.evaluation.simple_baselines import simple_baselines
 from flowersweep.search.state import Study
 from flowersweep.study.baselines import FEATURES, FILE
 from flowersweep.training.context import TrainingContext
+from flowersweep.training.folds import deal_folds
 from flowersweep.training.trial import part_labels
 from flowersweep.util.arrays import read_arrays, write_arrays
 
@@ -18,36 +19,33 @@ from flowersweep.util.arrays import read_arrays, write_arrays
 def write_baselines(study: Study, context: TrainingContext) -> None:
     """Write what the baselines say of the holdout into the study's folder.
 
-    Nothing is written for a fine-tuned trial, whose features are not at hand, or on several hosts.
+    They are fitted on what the heads train on. Nothing is written where the features are not on
+    this machine, as those of a fine-tuned study may not be, or where several hosts train.
     """
-    best = study.best
-    if best is None or context.runtime.hosts > 1:
+    if study.best is None or context.runtime.hosts > 1:
         return
-    config = study.trial_config(best)
-    if config.train.finetune or config.data.train_on == "all":
+    config = study.trial_config(study.best)
+    if config.data.train_on == "all" or context.missing(config):
         return
-    dataset, classifier = context.dataset(config.data), context.classifier(config)
-    features = " ".join(
-        (
-            dataset.digest,
-            str(config.data.split_seed),
-            classifier.pretrained,
-            config.model.feature_scaling,
-        )
-    )
+    classifier, folds = context.classifier(config), context.folds(config)
+    dataset = context.dataset(config.data)
+    facts = (dataset.digest, config.data.split_seed, classifier.pretrained)
+    features = " ".join(map(str, (*facts, config.model.feature_scaling, folds)))
     path = study.folder / FILE
     with contextlib.suppress(StudyError):  # cut off: made again
         if path.exists() and str(read_arrays(path).get(FEATURES)) == features:
             return
     shared = context.get_shared(config)
     train, train_labels = (np.asarray(array) for array in shared.train)
-    parts = ("tune", "holdout")
-    labels = {part: part_labels(context, config, part) for part in parts}
+    dealt = deal_folds(train_labels, folds, config.data.split_seed).fold_of if folds > 1 else None
+    labels = {part: part_labels(context, config, part) for part in ("tune", "holdout")}
     logits = simple_baselines(
-        {"train": train, **{part: np.asarray(shared.features[part]) for part in parts}},
+        {"train": train, **{part: np.asarray(shared.features[part]) for part in labels}},
         {"train": train_labels, **labels},
-        len(shared.dataset.classes),
+        len(dataset.classes),
+        fold_of=dealt,
     )
     arrays = {name: values.astype(np.float16) for name, values in logits.items()}
-    facts = {"holdout_labels": labels["holdout"], FEATURES: np.array(features)}
-    write_arrays(path, {**arrays, **facts})
+    write_arrays(
+        path, {**arrays, "holdout_labels": labels["holdout"], FEATURES: np.array(features)}
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 
 from flowersweep.config.compose import frozen_files, parse
+from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import resolve
 from flowersweep.config.validation import uses_threads
@@ -38,7 +39,7 @@ from flowersweep.search.state import Study
 from flowersweep.search.work import TrainTrial, TrialWork
 from flowersweep.space.designs import LARGEST_GRID, feasible_share
 from flowersweep.space.space import Space, build_space, require_step
-from flowersweep.study.claim import describe_best
+from flowersweep.study.claim import describe_best, describe_judging
 from flowersweep.study.events import StudyStopped
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import TrialRecord
@@ -75,6 +76,7 @@ class SweepResult:
     forecast: float | None = None  # minutes that were expected
     stopped: str | None = None  # why it ended before its last trial
     imported: int = 0  # trials of other studies that its sampler learned from
+    judging: str | None = None  # what trials are judged by; None: tune alone
 
 
 def run_sweep(
@@ -101,7 +103,9 @@ def run_sweep(
     words = tuple(overrides)
     if members:
         config, words = with_weights(config, overrides, members)
-    space = build_space(config, words, parse(overrides))
+        space = build_space(config, words, parse(overrides))
+    else:
+        config, overrides, space = _searched(config, overrides)
     _require_space(config, space, overrides)
     work = PoolTrial(members) if members else TrainTrial()
     return run_study(
@@ -181,7 +185,7 @@ def run_study(
         with _stopped_in_order(loop), low_latency_gc(), frozen_files():
             loop.run()
             subscribers.sample()
-        if isinstance(source, Space) and members is None and pool is None:
+        if isinstance(source, Space) and members is None:
             write_baselines(study, context)
         shipped = subscribers.drain()
         if isinstance(source, Space) and shipped and config.tracking.enabled:
@@ -194,6 +198,19 @@ def _other_studies(config: Config) -> set[str]:
     """Return the studies that a sweep reads."""
     names = [*config.ensemble.members, *config.sweep.import_from]
     return {str(name).partition(":")[0] for name in names}
+
+
+def _searched(config: Config, overrides: Sequence[str]) -> tuple[Config, Sequence[str], Space]:
+    """Return configuration, words and space of a sweep whose trials are all judged alike.
+
+    Fine-tuning is judged by tune. So are the frozen heads of a sweep that searches both.
+    """
+    space = build_space(config, overrides, parse(overrides))
+    paths = {parameter.path for parameter in space.parameters}
+    if config.data.folds is None and paths & {"train", "train.finetune", "recipe"}:
+        config, overrides = with_settings(config, {"data.folds": 1}), [*overrides, "data.folds=1"]
+        space = build_space(config, overrides, parse(overrides))
+    return config, overrides, space
 
 
 def _require_space(config: Config, space: Space, overrides: Sequence[str]) -> None:
@@ -301,6 +318,7 @@ def _result(loop: TrialLoop, shipped: bool, analysis: EnsembleAnalysis | None) -
         loop.forecast,
         loop.stopped,
         len(study.imported),
+        describe_judging(study.record.started),
     )
 
 
@@ -317,5 +335,5 @@ def run_follower_host(config: Config, overrides: Sequence[str]) -> bool:
     context = TrainingContext(
         runtime, cache, lambda what, done, total: None, config.trusted_modules
     )
-    run_follower(build_space(config, overrides, parse(overrides)), context)
+    run_follower(_searched(config, overrides)[2], context)
     return True

@@ -43,6 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             ["study=one"],
             ["study=two", "seed=1", "loss=focal"],
             ["study=others", "data.split_seed=1"],
+            ["study=folded", "data.folds=3"],
         ):
             run("+sweep=quick", "sweep.n_trials=3", *TINY[1:], IMAGES, *QUIET, *words)
         yield str(folder / "mlruns")
@@ -103,6 +104,13 @@ def test_the_gain_is_told_on_the_held_out_half_beside_the_weights(words: list[st
     assert all(name in text for name in (*found.members, "95 % interval", "uniform", "greedy"))
 
 
+def test_cross_validated_members_are_pooled_by_what_no_head_has_seen(words: list[str]) -> None:
+    outcome = run(*words, "ensemble.members=[folded]", "sweep.n_trials=2", "study=pool")
+    kept = np.load(Path("mlruns/studies/pool/trials/0/logits.npz"))
+    assert len(kept["tune_labels"]) == len(kept["tune"]) == 5 * 8 + 5 * 40 // 2
+    assert "3-fold cross-validation over train and tune, 140 images" in str(outcome.judging)
+
+
 def test_a_killed_ensemble_goes_on_as_one_that_was_not(words: list[str]) -> None:
     more = [*words, "sweep.n_trials=8"]
     run(*more, "study=whole")
@@ -133,8 +141,9 @@ def test_a_killed_ensemble_goes_on_as_one_that_was_not(words: list[str]) -> None
             StudyError,
             "other halves of val.*others: digest [0-9a-f]+, data.split_seed=1",
         ),
+        ("[one,folded]", StudyError, "judged by others.*folded: .*data.folds=3.*judged alike"),
     ],
-    ids=["none", "no such study", "no such trial", "only one", "other halves"],
+    ids=["none", "no such study", "no such trial", "only one", "other halves", "folds"],
 )
 def test_members_that_cannot_be_pooled_are_refused(
     words: list[str], asked: str, error: type[FlowersweepError], told: str

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.simple_baselines import simple_baselines
-from flowersweep.study.baselines import FILE, compare_with_baselines
+from flowersweep.study.baselines import FILE, STRONGEST, compare_with_baselines
 from flowersweep.util.arrays import write_arrays
 
 CLASSES = 4
@@ -38,6 +39,19 @@ def test_each_baseline_is_what_its_name_says() -> None:
     assert accuracy(baselines["nearest centroid"], truth) > 0.75
     assert accuracy(baselines["logistic regression"], truth) > 0.75
     assert all(np.isfinite(logits.astype(np.float16)).all() for logits in baselines.values())
+
+
+def test_the_penalty_is_chosen_by_folds_where_tune_is_a_part_of_train() -> None:
+    (rows, labels), (others, truth) = blobs(60, 0), blobs(300, 1)
+    features = {"train": rows, "tune": rows, "holdout": others}
+    known = {"train": labels, "tune": labels}
+    folds = np.arange(60) % 3
+    chosen = simple_baselines(features, known, CLASSES, fold_of=folds)["logistic regression"]
+    seen = simple_baselines(features, known, CLASSES)["logistic regression"]
+    assert calibrated_nll(chosen, truth) <= calibrated_nll(seen, truth)
+    few = np.zeros(60, int)
+    few[labels == 0] = 1  # no other fold has class 0
+    assert np.isfinite(simple_baselines(features, known, CLASSES, fold_of=few)[STRONGEST]).all()
 
 
 def test_a_class_that_no_training_image_has_is_never_predicted() -> None:

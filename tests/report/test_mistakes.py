@@ -49,6 +49,29 @@ def predicted(dataset: Dataset) -> Predictions:
     return Predictions(logits[0], tune, logits[1], report)
 
 
+def test_of_a_cross_validated_trial_images_of_train_are_shown_too(
+    images: Dataset, tmp_path: Path
+) -> None:
+    plain, train = predicted(images), images.splits["train"]
+    assert train.labels is not None
+    labels = np.concatenate([train.labels, plain.tune_labels])
+    logits = np.eye(3)[labels] * 9.0
+    logits[4] = np.eye(3)[(labels[4] + 1) % 3] * 20  # of train
+    logits[len(train) + 1] = plain.tune[1] * 0.4
+    wrong = gallery(
+        Predictions(logits, labels, plain.holdout, plain.holdout_labels),
+        {"data": {"name": "flowers"}},
+        {"data": {"dir": images.dir}},
+        tmp_path,
+    )
+    val = images.splits["val"].ids
+    assert [(each.half, each.id) for each in wrong if isinstance(each, Mistake)] == [
+        ("tune", str(train.ids[4])),
+        ("tune", str(val[images.tune[1]])),
+        ("holdout", str(val[images.holdout[2]])),
+    ]
+
+
 def test_the_surest_mistakes_of_both_halves_come_first(images: Dataset) -> None:
     first, second = worst(predicted(images))
     assert (first.half, first.row, second.half, second.row) == ("tune", 1, "holdout", 2)

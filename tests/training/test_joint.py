@@ -44,7 +44,11 @@ FINETUNE = tiny(
         batch_per_replica=8,
     ),
 )
+FOLDED = with_settings(FROZEN, {"data.folds": 3})
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
+ALL = pytest.mark.parametrize(
+    "config", [FROZEN, FINETUNE, FOLDED], ids=["frozen", "finetune", "folds"]
+)
 
 
 def trained(config: Config, context: TrainingContext) -> Checkpoint:
@@ -85,7 +89,7 @@ def test_without_the_ensembles_loss_each_member_is_taught_as_it_would_be_alone()
     )
 
 
-@BOTH
+@ALL
 def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(
     config: Config, context: TrainingContext, tmp_path: Path
 ) -> None:

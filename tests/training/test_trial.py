@@ -311,3 +311,92 @@ def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(
     for one, other in zip(whole.state.weights, resumed.state.weights, strict=True):
         np.testing.assert_array_equal(one, other)
     assert trial.build_keras_model(config, whole, context).output_shape == (None, 5)
+
+
+# a rate at which the likelihood of tune soon gets worse again
+HASTY = {
+    "train.learning_rate": 0.5,
+    "train.epochs": 6,
+    "train.ema_half_life": 0.0,
+    "loss.label_smoothing": 0.0,
+    "train.restore_best": True,
+}
+OVERFITTED = with_settings(FROZEN, HASTY)
+FOLDED = with_settings(OVERFITTED, {"data.folds": 3})
+TUNED_HASTILY = with_settings(FINETUNE, {"train.restore_best": True, "train.learning_rate": 0.05})
+RESTORED = pytest.mark.parametrize(
+    "config", [OVERFITTED, FOLDED, TUNED_HASTILY], ids=["frozen", "folds", "finetune"]
+)
+
+
+@RESTORED
+def test_the_weights_of_the_best_epoch_are_given_back(
+    config: Config, context: TrainingContext
+) -> None:
+    checkpoint, epochs = run(config, context)
+    curve = [epoch["tune/calibrated_nll"] for epoch in epochs]
+    main = curve[config.train.all_epochs - config.train.epochs :]
+    best = len(curve) - len(main) + int(np.argmin(main)) + 1
+    assert checkpoint.best is not None
+    assert checkpoint.best.epoch == best
+    programs = compiles()
+    result = trial.finish(config, checkpoint, context)
+    assert compiles() == programs
+    assert result.metrics["tune/calibrated_nll"] == pytest.approx(min(main), abs=1e-9)
+    same(
+        trial.advance(config, Checkpoint(), best, context)[0].without_optimizer(),
+        trial.restored(config, checkpoint),
+    )
+
+
+def test_a_hasty_training_is_not_best_in_its_last_epoch(context: TrainingContext) -> None:
+    checkpoint, _ = run(OVERFITTED, context)
+    assert checkpoint.best is not None
+    assert checkpoint.best.epoch < OVERFITTED.train.epochs
+
+
+@RESTORED
+def test_the_best_epoch_survives_files_bit_for_bit(
+    config: Config, context: TrainingContext, tmp_path: Path
+) -> None:
+    whole, _ = run(config, context)
+    files: list[Path] = []
+
+    def keep(checkpoint: Checkpoint) -> None:
+        files.append(tmp_path / f"{checkpoint.epoch}-{checkpoint.steps}.npz")
+        checkpoint.save(files[-1])
+
+    checkpoint = Checkpoint()
+    for until in range(1, config.train.all_epochs + 1):
+        checkpoint, _ = trial.advance(config, checkpoint, until, context, keep)
+        checkpoint.save(tmp_path / "checkpoint.npz")
+        checkpoint = Checkpoint.load(tmp_path / "checkpoint.npz", context.runtime.replicated)
+    halfway = [Checkpoint.load(path, context.runtime.replicated) for path in files[-2:]]
+    for again in (
+        checkpoint,
+        *(trial.advance(config, one, config.train.all_epochs, context)[0] for one in halfway),
+    ):
+        same(trial.restored(config, whole), trial.restored(config, again))
+        assert whole.best is not None
+        assert again.best is not None
+        assert (whole.best.epoch, whole.best.value) == (again.best.epoch, again.best.value)
+    assert checkpoint.nbytes > replace(checkpoint, best=None).nbytes
+
+
+def test_a_training_ends_when_no_epoch_is_better_and_stays_ended(context: TrainingContext) -> None:
+    config = with_settings(OVERFITTED, {"train.epochs": 12, "train.patience": 2})
+    checkpoint, epochs = trial.advance(config, Checkpoint(), 12, context)
+    assert checkpoint.best is not None
+    assert checkpoint.epoch == checkpoint.best.epoch + 2 == len(epochs) < 12
+    again, more = trial.advance(config, checkpoint, 12, context)
+    assert (again.epoch, more) == (checkpoint.epoch, [])
+    pieces = Checkpoint()
+    for until in range(1, 13):
+        pieces, _ = trial.advance(config, pieces, until, context)
+    same(pieces, checkpoint)
+
+
+def test_a_training_on_all_images_follows_no_epoch(context: TrainingContext) -> None:
+    config = with_settings(OVERFITTED, {"data.train_on": "all", "train.patience": 1})
+    checkpoint, _ = run(config, context)
+    assert (checkpoint.epoch, checkpoint.best) == (6, None)

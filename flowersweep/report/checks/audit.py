@@ -15,6 +15,7 @@ from flowersweep.config.keys import range_of
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.study_view import StudyView
 from flowersweep.space.space import Parameter
+from flowersweep.study.claim import describe_judging
 from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
 
@@ -188,9 +189,9 @@ def _trials(study: StudyView, optimism: float | None) -> AuditItem:
     counted = ", ".join(
         f"{states[s]} {s}" for s in ("complete", "pruned", "failed", "running") if states[s]
     )
+    seen = "train and tune" if describe_judging(study.started) else "the tune half alone"
     text = (
-        f"{counted or 'none'}. The search saw the tune half alone. The headline score is on the "
-        "held-out half."
+        f"{counted or 'none'}. The search saw {seen}. The headline score is on the held-out half."
     )
     if optimism is not None:
         text += (

@@ -89,8 +89,7 @@ def noise_level(study: StudyView, errors: Sequence[float]) -> NoiseLevel | None:
             ),
         )
     images = (
-        "the images of the tune half; no configuration was trained with several seeds, which "
-        "would add to it"
+        "the images of tune; no configuration was trained with several seeds, which would add to it"
     )
     if errors:
         return NoiseLevel(

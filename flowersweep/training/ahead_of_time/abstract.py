@@ -74,6 +74,10 @@ class AbstractContext(TrainingContext):
         """Return the backbone, and no images."""
         return self._only
 
+    def folds(self, config: Experiment) -> int:
+        """Return 1: a check compiles one head, and may know no image."""
+        return 1
+
     def extraction(self) -> tuple[LoweredProgram, int]:
         """Return the program that computes features, and its images a batch."""
         network = self._only.classifier.pooled

@@ -52,21 +52,6 @@ class ProfilingContext(TrainingContext):
     and never kept.
     """
 
-    def missing(self, config: Experiment) -> int:
-        """Return how many images have no features yet."""
-        dataset, classifier = self.dataset(config.data), self.classifier(config)
-        networks = classifier.members or (classifier,)
-        folders = [
-            feature_dir(dataset, each, self.runtime, self.cache / "features") for each in networks
-        ]
-        missing = sum(
-            len(split)
-            for name, split in dataset.splits.items()
-            for folder in folders
-            if not (folder / f"{name}.npy").exists()
-        )
-        return missing // len(networks)
-
     def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
         folder, chance = (
             feature_dir(dataset, classifier, self.runtime, self.cache / "features"),
@@ -110,7 +95,7 @@ def profile_trial(config: Config, context: ProfilingContext) -> TrialProfile:
         main,
         finish,
         image,
-        _logits(dataset),
+        _logits(dataset, context.folds(config)),
         _weights(trained).nbytes,
         trained.nbytes,
     )
@@ -215,12 +200,14 @@ def _finetune(
     return (max(0.0, first - step), step * steps + scoring), trained
 
 
-def _logits(dataset: Dataset) -> int:
-    """Bytes of the logits of a trial in float16, with the labels of val."""
-    val, test = (
-        len(dataset.splits[name]) if name in dataset.splits else 0 for name in ("val", "test")
+def _logits(dataset: Dataset, folds: int) -> int:
+    """Bytes of the logits of a trial in float16, with the labels of what it is judged by."""
+    train, val, test = (
+        len(dataset.splits[name]) if name in dataset.splits else 0
+        for name in ("train", "val", "test")
     )
-    return (val + test) * len(dataset.classes) * 2 + val * 4
+    judged = val + (train if folds > 1 else 0)
+    return (judged + test) * len(dataset.classes) * 2 + judged * 4
 
 
 def _weights(trained: Checkpoint) -> Checkpoint:

@@ -127,7 +127,8 @@ def _pooled_members(
     )
     if known is None:
         raise StudyError(f"the study {config.study} pools no trials: there is nothing to promote")
-    config = replace(config, data=recorded_or_named(overrides, config.data, known.data))
+    data = recorded_or_named(overrides, config.data, known.data)
+    config = replace(config, data=replace(data, folds=known.data.folds))
     images = open_dataset(
         config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules)
     )

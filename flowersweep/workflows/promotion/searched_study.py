@@ -128,6 +128,8 @@ def _require_same(started: StudyStarted, now: Config) -> None:
     """Raise StudyError if files in ``conf`` or ``sweeps`` have changed what the words mean."""
     old = {path: value for path, value in started.settings.items() if role_of(path) is TRAINED}
     new = json.loads(json.dumps(settings_with_role(now, TRAINED)))
+    if now.data.folds is None:  # the study chose them
+        new["data.folds"] = old.get("data.folds")
     if changed := describe_changes(old, new):
         raise StudyError(
             "the study was started with other settings than its words mean now "

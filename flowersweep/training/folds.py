@@ -1,0 +1,163 @@
+"""Cross-validation over train and tune, where tune is too small to choose by.
+
+Each fold has a head of its own, which trains on the images of the other folds and predicts those of
+its own. The heads are linear, so their mean is a head as well: that one is saved and scored on the
+holdout, which no head has seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from flowersweep.config.schema import Experiment
+from flowersweep.data.dataset import Dataset
+from flowersweep.errors import ConfigError
+from flowersweep.training.stages import EpochPlan, HeadStage, OnStep, SharedArrays, epoch_order
+from flowersweep.training.step import Hyperparameters, State, StepComponents, train_step
+
+FOLDS = 5  # that are chosen by themselves
+# images of tune from which it is enough to choose by (docs/design.md, ADR 37)
+LARGE_TUNE = 100
+
+
+def count_folds(config: Experiment, dataset: Dataset) -> int:
+    """Return the folds that a configuration is judged by; 1: by tune alone.
+
+    Fine-tuning is judged by tune, since folds cost as many trainings. A training on all images is
+    judged by nothing.
+
+    Raises:
+        ConfigError: There are fewer images than folds.
+    """
+    asked, images = config.data.folds, len(dataset.splits["train"]) + len(dataset.tune)
+    if config.train.finetune or config.data.train_on == "all":
+        return 1
+    if asked is None:
+        return min(FOLDS, images) if len(dataset.tune) < LARGE_TUNE else 1
+    if asked > images:
+        raise ConfigError(
+            f"data.folds={asked}: train and tune have {images} images. Use fewer folds"
+        )
+    return asked
+
+
+def training_images(folds: int, dataset: Dataset) -> int:
+    """Return how many images a head trains on: those of all folds but the smallest."""
+    if folds == 1:
+        return len(dataset.splits["train"])
+    images = len(dataset.splits["train"]) + len(dataset.tune)
+    return images - images // folds
+
+
+def pooled_labels(dataset: Dataset) -> np.ndarray:
+    """Return the int32 labels (n,) of train, then of tune."""
+    train, val = dataset.splits["train"].labels, dataset.splits["val"].labels
+    assert train is not None
+    assert val is not None
+    return np.concatenate([train, val[dataset.tune]])
+
+
+@dataclass(frozen=True)
+class Folds:
+    """How images are dealt out: rows of train and tune, in this order."""
+
+    trained: np.ndarray  # int32 (folds, t): what each head trains on
+    held_out: np.ndarray  # int32 (folds, h): what each head predicts
+    place: np.ndarray  # int32 (n,): where an image is in held_out, counted along its rows
+
+    @property
+    def fold_of(self) -> np.ndarray:
+        """The fold of each image, int32 (n,)."""
+        folds: np.ndarray = self.place // self.held_out.shape[1]
+        return folds
+
+
+def deal_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
+    """Deal images out to folds, stratified: a pure function of labels (n,) and ``seed``.
+
+    Images are put in order of class, at random within a class, and dealt out in turn. A fold that
+    is one image short takes its first ones twice, so that all have one length and one program.
+    """
+    chance = np.random.Generator(np.random.PCG64([seed, folds])).random(len(labels))
+    dealt = np.lexsort((chance, labels)).astype(np.int32)
+    own = [np.sort(dealt[fold::folds]) for fold in range(folds)]
+    others = [np.setdiff1d(dealt, rows) for rows in own]
+    held_out, trained = (
+        np.stack([np.resize(rows, max(map(len, parts))) for rows in parts])
+        for parts in (own, others)
+    )
+    place = np.empty(len(labels), np.int32)
+    for fold, rows in enumerate(own):
+        place[rows] = fold * held_out.shape[1] + np.arange(len(rows))
+    return Folds(trained, held_out, place)
+
+
+class FoldedHeadStage:
+    """Train the heads of all folds side by side: one state with a leading axis, one program.
+
+    ``tune`` is every image of train and tune, each predicted by the head that has not seen it.
+    """
+
+    def __init__(self, shared: SharedArrays, recipe: StepComponents, folds: Folds) -> None:
+        self._single, self._folds = HeadStage(shared, recipe), folds
+        self.shared, self.program = shared, self._single.program
+
+        def scan(
+            states: State,
+            hyperparameters: Hyperparameters,
+            features: Array,
+            labels: Array,
+            order: Array,
+        ) -> tuple[State, Array]:
+            def one(state: State, rows: Array) -> tuple[State, Array]:
+                return train_step(
+                    self.program, state, hyperparameters, features[rows], labels[rows]
+                )
+
+            states, losses = jax.lax.scan(jax.vmap(one), states, order)
+            return states, losses.mean()
+
+        def out_of_fold(weights: list[Array], features: Array) -> Array:
+            logits = jax.vmap(self._single.predict)(weights, features[folds.held_out])
+            return logits.reshape(-1, logits.shape[-1])[folds.place]
+
+        self._scan, self._out_of_fold = jax.jit(scan), jax.jit(out_of_fold)
+        self._mean = jax.jit(lambda weights: [each.mean(axis=0) for each in weights])
+        # whichever trial is the first to be scored, it compiles nothing
+        weights = [
+            np.zeros((len(folds.trained), *shape), np.float32) for shape in self._single.shapes
+        ]
+        self._mean(weights)
+        self._out_of_fold(weights, shared.features["tune"])
+
+    def begin(self, before: State | None, seed: int) -> State:
+        """Return a state with the same fresh head for every fold."""
+        count = len(self._folds.trained)
+        fresh = jax.tree.map(lambda leaf: np.stack([leaf] * count), self._single.fresh(seed))
+        state: State = self.shared.runtime.replicate(fresh)
+        return state
+
+    def epoch(
+        self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
+    ) -> tuple[State, float]:
+        rows, count = self._folds.trained, batches.steps * batches.batch
+        order = epoch_order(batches.seed, batches.epoch, rows.shape[1], count)[:count]
+        order = rows[:, order].reshape(len(rows), batches.steps, batches.batch).swapaxes(0, 1)
+        state, loss = self._scan(state, hyperparameters, *self.shared.train, order)
+        return state, float(loss)
+
+    def logits(self, state: State, part: str) -> np.ndarray:
+        if part == "tune":
+            return np.asarray(self._out_of_fold(state.weights, self.shared.features[part]))
+        mean = state._replace(trainable=self._mean(state.weights), average=[])
+        return self._single.logits(mean, part)
+
+    @staticmethod
+    def head(state: State) -> tuple[np.ndarray, np.ndarray]:
+        mean: list[Any] = [np.asarray(each).mean(axis=0) for each in state.weights]
+        return HeadStage.head(state._replace(trainable=mean, average=[]))
