@@ -1,4 +1,4 @@
-"""Verbs about one model: promote it, predict with it, replay its training."""
+"""Verbs about one model's training: promote it, replay it."""
 
 from __future__ import annotations
 
@@ -256,18 +256,6 @@ def _restored(config: Config) -> int:
         f"{version.run_id})"
     )
     return 0
-
-
-def predict(config: Config, overrides: Sequence[str]) -> None:
-    """Write the predictions of a registered model as a submission file (``id,label``)."""
-    from flowersweep.workflows.predict import predict as run
-
-    submission = run(config, overrides)
-    print(f"wrote {submission.path}: {submission.images} images of {config.split}")
-    if config.tta_views > 1:
-        print(
-            f"{submission.changed} labels are not those of one view (the image alone, tta_views=1)"
-        )
 
 
 def replay(config: Config, overrides: Sequence[str]) -> int:

@@ -323,7 +323,16 @@ class Command:
     # of the registered model, that `predict` takes, or `promote` goes back to
     version: int | None = setting(None, role=COMMAND)
     split: str = setting("test", choices=("val", "test"), role=COMMAND)
-    output: str | None = setting(None, role=COMMAND)  # a file
+    # of no data set, for `predict`: a file, a folder, a glob, a table of paths or TFRecords
+    images: str | None = setting(None, role=COMMAND)
+    output: str | None = setting(None, role=COMMAND)  # a file; the folder of an export
+    # of what `predict` and `export` write; None: the usual one
+    format: str | None = setting(None, role=COMMAND)
+    # best classes of each image that `predict` writes
+    top: int = setting(1, low=1, role=COMMAND)
+    probabilities: bool = setting(False, role=COMMAND)  # of every class, that `predict` writes
+    # an image that `predict` cannot read: the exit code is 0 (continue) or 1 (fail)
+    on_error: str = setting("continue", choices=("continue", "fail"), role=COMMAND)
     # of each image, over which `predict` averages
     tta_views: int = setting(1, low=1, high=6, role=COMMAND)
     port: int = setting(5000, low=1, high=65535, role=COMMAND)

@@ -1,0 +1,65 @@
+"""Read images from TFRecords of any layout: features by their usual names, gzip or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from flowersweep.data.records import declared_count
+from flowersweep.errors import DataError
+
+IMAGE = ("image", "image/encoded", "jpeg", "png", "image_raw", "encoded")  # features, by usual name
+ID = ("id", "image/filename", "filename", "image_name", "image_id", "image/id", "file_name")
+_GZIP = b"\x1f\x8b"
+
+Record = tuple[str, bytes | DataError]  # its id, else its place; bytes of an image
+
+
+def count_records(files: Sequence[Path]) -> int | None:
+    """Return the number of records that the files' names declare; None if one has no number."""
+    counts = [declared_count(str(file)) for file in files]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def read_records(file: Path) -> Iterator[Record]:
+    """Yield each record of a file; what is damaged ends the file with one record that says so."""
+    number = 0
+    try:
+        for raw in _raw(file).as_numpy_iterator():
+            yield _record(raw, f"{file}#{number}")
+            number += 1
+    except (OSError, tf.errors.OpError) as error:
+        reason = str(getattr(error, "message", error)).splitlines()[0][:160]
+        yield (
+            f"{file}#{number}",
+            DataError(f"the file is truncated or corrupt from here on ({reason})"),
+        )
+
+
+def _raw(file: Path) -> Any:
+    with file.open("rb") as opened:
+        kind = "GZIP" if opened.read(2) == _GZIP else ""
+    return tf.data.TFRecordDataset(str(file), compression_type=kind, buffer_size=8 << 20)
+
+
+def _record(raw: bytes, place: str) -> Record:
+    example = tf.train.Example()
+    try:
+        example.ParseFromString(raw)
+    except Exception as error:  # TensorFlow does not export protobuf's DecodeError
+        return place, DataError(f"not a tf.train.Example ({error})")
+    features = example.features.feature
+    image, id = (
+        next((features[key].bytes_list.value[0] for key in keys if _is_text(features, key)), b"")
+        for keys in (IMAGE, ID)
+    )
+    names = ", ".join(sorted(features))
+    missing = DataError(f"none of {', '.join(IMAGE)} is in the record, which has {names}")
+    return id.decode("utf-8", "backslashreplace") or place, image or missing
+
+
+def _is_text(features: Any, key: str) -> bool:
+    return key in features and len(features[key].bytes_list.value) > 0
