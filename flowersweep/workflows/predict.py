@@ -73,19 +73,15 @@ def predict(
     format = config.format or ("submission" if config.images is None else "csv")
     require_layout(format, top=config.top, probabilities=config.probabilities)
     path = require_output(Path(config.output or FORMATS[format]), Path(config.dir))
-    source = None if config.images is None else _source(config, overrides, format)
+    named = None if config.images is None else _source(config, overrides, format)
     run = chosen_run(config)  # once: somebody may move the alias meanwhile
     facts = registry.model_metadata(config.tracking, Path(config.dir), run=run)
-    split = None if source else _split(config, overrides, facts)
+    source = named or _split(config, overrides, facts)
     model = load_predictor(config, run)
-    size = model.input_shape[1:3]
-    classes = _class_names(facts, model)
-    if source:
-        total, pictures = source.total, read_pictures(source, size, ahead=2 * BATCH)
-    else:
-        total, pictures = len(split), _pictures_of(split, size)
-    layout = Layout(format, classes, config.top, config.probabilities)
+    layout = Layout(format, _class_names(facts, model), config.top, config.probabilities)
     predictions = Predictions(path)
+    pictures = _pictures(source, model.input_shape[1:3], facts["data"].get("resize", "stretch"))
+    total = source.total if isinstance(source, ImageSource) else len(source)
     rows = _counted(_rows(model, pictures, config.tta_views), predictions, watch, total)
     with open_output(path) as binary:
         # a name that is no UTF-8 is written with escapes
@@ -200,10 +196,12 @@ def _split(config: Config, overrides: Sequence[str], facts: dict[str, Any]) -> S
     return dataset.splits[config.split]
 
 
-def _pictures_of(split: Split, size: Size) -> Iterator[Picture]:
-    """Yield the images of a split in file order."""
-    pixels = chain.from_iterable(in_order(split, size, BATCH))
-    entries = (Entry(id, id, b"") for id in map(str, split.ids))
+def _pictures(source: ImageSource | Split, size: Size, resize: str) -> Iterator[Picture]:
+    """Yield images with their pixels, in the order of their rows."""
+    if isinstance(source, ImageSource):
+        return read_pictures(source, size, resize, ahead=2 * BATCH)
+    pixels = chain.from_iterable(in_order(source, size, BATCH))
+    entries = (Entry(id, id, b"") for id in map(str, source.ids))
     return map(Picture, entries, pixels)
 
 
@@ -211,11 +209,10 @@ def _rows(model: Any, pictures: Iterator[Picture], views: int) -> Iterator[tuple
     """Yield what the model says of each image, and whether its label is not that of one view."""
     while batch := list(islice(pictures, BATCH)):
         readable = [picture.pixels for picture in batch if picture.pixels is not None]
-        rows = iter(())
-        if readable:
-            rows = zip(*mean_probabilities(model, np.stack(readable), views), strict=True)
-        for entry, pixels, error in batch:
-            if pixels is None:
+        pixels = np.stack(readable) if readable else np.empty((0, *model.input_shape[1:]), np.uint8)
+        rows = zip(*mean_probabilities(model, pixels, views), strict=True)
+        for entry, decoded, error in batch:
+            if decoded is None:
                 yield Prediction(entry.name, entry.id, None, error), False
                 continue
             chances, plain = next(rows)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from flowersweep.data.images import Images, Size, decode_and_resize, decode_with_pillow
+from flowersweep.data.diagnose import plain_fault
+from flowersweep.data.files import read_file
+from flowersweep.data.images import Images, Size, decode_and_resize
 from flowersweep.data.unlabelled.sources import Entry
 from flowersweep.errors import DataError
 from flowersweep.util.cores import usable_cores
@@ -26,49 +28,41 @@ class Picture(NamedTuple):
     error: str = ""
 
 
-def read_pictures(entries: Iterable[Entry], size: Size, *, ahead: int) -> Iterator[Picture]:
-    """Yield the images in their order; at most ``ahead`` of them are decoded before their turn."""
+def read_pictures(
+    entries: Iterable[Entry], size: Size, resize: str, *, ahead: int
+) -> Iterator[Picture]:
+    """Yield the images in their order, resized as training does.
+
+    At most ``ahead`` of them are decoded before their turn.
+    """
     left = iter(entries)
+    read = partial(_read, decoder=_decoder(size, resize))
     with ThreadPoolExecutor(len(usable_cores())) as pool:
         try:
-            waiting: deque[Future[Picture]] = deque(
-                pool.submit(_read, entry, size) for entry in islice(left, ahead)
-            )
+            waiting = deque(pool.submit(read, entry) for entry in islice(left, ahead))
             while waiting:
                 yield waiting.popleft().result()
-                waiting.extend(pool.submit(_read, entry, size) for entry in islice(left, 1))
+                waiting.extend(pool.submit(read, entry) for entry in islice(left, 1))
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def _read(entry: Entry, size: Size) -> Picture:
+def _read(entry: Entry, decoder: Callable[[Any], Any]) -> Picture:
+    content = entry.content
     try:
-        content = entry.content
         if isinstance(content, DataError):
             raise content
-        data = content.read_bytes() if isinstance(content, Path) else content
-        return Picture(entry, _decode(data, size))
-    except OSError as error:
-        return Picture(entry, None, str(error.strerror or error))
-    except DataError as error:
-        return Picture(entry, None, str(error))
-
-
-def _decode(data: bytes, size: Size) -> Images:
-    """Decode as training does: uint8 (*size, 3). Raises DataError."""
-    if not data:
-        raise DataError("there are no bytes")
-    try:
-        pixels: Images = _decoder(size)(tf.constant(data)).numpy()
-    except tf.errors.OpError as error:
-        decode_with_pillow(data)  # says it better
-        reason = str(error.message).splitlines()[0]
-        raise DataError(f"cannot be decoded ({reason[:160]})") from error
-    return pixels
+        data = read_file(content) if isinstance(content, Path) else content
+        return Picture(entry, decoder(tf.constant(data)).numpy())
+    except (tf.errors.OpError, DataError) as error:
+        return Picture(entry, None, plain_fault(error))
 
 
 @lru_cache(maxsize=4)
-def _decoder(size: Size) -> Any:
-    """Return a decoder that TensorFlow compiles once."""
-    signature = [tf.TensorSpec([], tf.string)]
-    return tf.function(lambda data: decode_and_resize(data, size), input_signature=signature)
+def _decoder(size: Size, resize: str) -> Callable[[Any], Any]:
+    """Return a decoder that TensorFlow compiles once: bytes to uint8 (*size, 3)."""
+    decode: Callable[[Any], Any] = tf.function(
+        lambda data: decode_and_resize(data, size, resize),
+        input_signature=[tf.TensorSpec([], tf.string)],
+    )
+    return decode

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from flowersweep.data.diagnose import plain_fault
 from flowersweep.data.records import declared_count
 from flowersweep.errors import DataError
 
@@ -32,11 +33,8 @@ def read_records(file: Path) -> Iterator[Record]:
             yield _record(raw, f"{file}#{number}")
             number += 1
     except (OSError, tf.errors.OpError) as error:
-        reason = str(getattr(error, "message", error)).splitlines()[0][:160]
-        yield (
-            f"{file}#{number}",
-            DataError(f"the file is truncated or corrupt from here on ({reason})"),
-        )
+        reason = f"the file is truncated or corrupt from here on ({plain_fault(error)})"
+        yield f"{file}#{number}", DataError(reason)
 
 
 def _raw(file: Path) -> Any:

@@ -9,13 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import NamedTuple
 
+from flowersweep.data.files import SUFFIXES, describe_contents, is_hidden, is_image_name
 from flowersweep.data.unlabelled.records import count_records, read_records
 from flowersweep.errors import DataError
 
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 TABLES = (".csv", ".tsv")
 RECORDS = re.compile(r"\.tfrec(ord)?s?(?=[-.]|$)", re.IGNORECASE)  # also of TFDS, or gzip
 COLUMNS = (  # that hold paths, by their usual names, the surest first
@@ -86,10 +86,16 @@ def _find(word: str, path: Path) -> ImageSource:
     if path.exists():
         if path.suffix.lower() in TABLES:
             return ImageSource(tuple(_table(path)))
-        return _of_files([path], path.parent, word)
+        if RECORDS.search(path.name):
+            return ImageSource(records=[path])
+        return ImageSource([_entry(path, path.parent)])  # whatever its name
     if not glob.has_magic(word):
         raise DataError(f"images={word}: there is no such file or folder. {_near(path)}")
-    matches = sorted(map(Path, glob.glob(str(path), recursive=True)), key=str)
+    matches = [
+        match
+        for match in map(Path, glob.glob(str(path), recursive=True))
+        if not any(is_hidden(part) for part in match.parts if part not in path.parts)
+    ]
     if not matches:
         raise DataError(f"images={word}: no file matches. {_near(path)}")
     files = [
@@ -100,13 +106,11 @@ def _find(word: str, path: Path) -> ImageSource:
 
 def _of_files(files: Sequence[Path], root: Path, word: str) -> ImageSource:
     """Return the images among files; TFRecords only where there is no image file."""
-    images = [file for file in files if file.suffix.lower() in SUFFIXES]
+    images = [file for file in files if is_image_name(str(file))]
     records = [file for file in files if RECORDS.search(file.name)]
-    if len(files) == 1 and not records:
-        images = list(files)  # whoever names one file means it
     if images:
         base = root if root.is_dir() else root.parent
-        return ImageSource(tuple(Entry(str(file), _id(file, base), file) for file in images))
+        return ImageSource(tuple(_entry(file, base) for file in images))
     if records:
         return ImageSource(records=records)
     others = ", ".join(file.name for file in files[:_LISTED])
@@ -121,8 +125,8 @@ def _files_in(folder: Path) -> list[Path]:
     """Return the files of a folder at any depth, sorted, but for hidden ones."""
     files = []
     for parent, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if not _passed_over(name)]
-        files += [Path(parent, name) for name in names if not _passed_over(name)]
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        files += [Path(parent, name) for name in names if not is_hidden(name)]
     return sorted(files, key=str)
 
 
@@ -130,21 +134,19 @@ def _refuse(error: OSError) -> None:
     raise DataError(f"cannot look into {error.filename}: {error.strerror}") from error
 
 
-def _passed_over(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+def _entry(file: Path, root: Path) -> Entry:
+    return Entry(str(file), _without_ending(file.relative_to(root).as_posix()), file)
 
 
-def _id(path: PurePath, root: Path) -> str:
-    inside = path.relative_to(root) if path.is_relative_to(root) else path
-    return inside.with_suffix("").as_posix()
+def _without_ending(name: str) -> str:
+    return name.rpartition(".")[0] if is_image_name(name) else name
 
 
 def _near(path: Path) -> str:
     """Say what the nearest folder that exists holds."""
-    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-    names = sorted(name for name in os.listdir(folder) if not _passed_over(name))
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"{folder} holds {', '.join(names[:_LISTED]) or 'nothing'}{more}"
+    return describe_contents(
+        str(next(parent for parent in path.absolute().parents if parent.is_dir()))
+    )
 
 
 def _table(path: Path) -> Iterator[Entry]:
@@ -168,7 +170,7 @@ def _table(path: Path) -> Iterator[Entry]:
             "table's own folder, or from the one of the command"
         )
     for name, file, row in zip(names, files, rows, strict=True):
-        id = row[ids] if ids is not None and ids < len(row) else _id(PurePath(name), path.parent)
+        id = row[ids] if ids is not None and ids < len(row) else _without_ending(name)
         yield Entry(name, id, file)
 
 
