@@ -15,15 +15,17 @@ from keras import layers, ops
 
 
 class MatrixResizing(layers.Layer):  # type: ignore[misc]
-    """`Resizing` as a product of matrices: other runtimes have no antialiased resizing."""
+    """Resizing as a product of matrices: other runtimes have no antialiased resizing."""
 
-    def __init__(self, resizing: layers.Resizing) -> None:
+    def __init__(self, resizing: Any) -> None:
         super().__init__(name=resizing.name, dtype="float32")
         self.resizing = resizing
 
     def build(self, shape: tuple[int, ...]) -> None:
-        self.down = _weights(shape[1], self.resizing.height, self.resizing)
-        self.across = _weights(shape[2], self.resizing.width, self.resizing)
+        resizing = self.resizing
+        height, width = getattr(resizing, "size", None) or (resizing.height, resizing.width)
+        self.down = _weights(shape[1], height, resizing)
+        self.across = _weights(shape[2], width, resizing)
 
     def call(self, images: Any) -> Any:
         rows = ops.matmul(ops.transpose(images, (0, 3, 2, 1)), self.down)  # (n, C, W, h)
@@ -43,7 +45,9 @@ def convert(network: str, format: str, target: str) -> list[int]:
     if format in ("onnx", "litert", "openvino"):
         logits = _with_matrices(logits)
     images = keras.Input(logits.input_shape[1:], name="images", dtype="float32")
-    chances = layers.Softmax(dtype="float32", name="probabilities")(logits(images))
+    chances = layers.Softmax(dtype="float32", name="probabilities")(
+        logits(images, training=False)  # stored with the call: who opens it need not say so
+    )
     model = keras.Model(images, chances, name="classifier")
     model(ops.zeros((1, *images.shape[1:])))  # else the converter to ONNX knows no shapes
     if format == "keras":
@@ -61,7 +65,7 @@ def _with_matrices(model: keras.Model) -> keras.Model:
         model,
         clone_function=lambda layer: (
             MatrixResizing(layer)
-            if isinstance(layer, layers.Resizing)
+            if getattr(layer, "antialias", False)  # a layer, or a bare operation
             else type(layer).from_config(layer.get_config())
         ),
         recursive=True,
@@ -70,7 +74,7 @@ def _with_matrices(model: keras.Model) -> keras.Model:
     return copy
 
 
-def _weights(before: int, after: int, resizing: layers.Resizing) -> Any:
+def _weights(before: int, after: int, resizing: Any) -> Any:
     """Return how much each of ``before`` pixels counts in each of ``after``: (before, after)."""
     sides = ops.expand_dims(ops.eye(before), -1)  # an image whose columns are one pixel each
     resized = ops.image.resize(

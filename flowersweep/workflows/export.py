@@ -63,8 +63,8 @@ def export(config: Config) -> Path:
     name = config.format or "saved_model"
     format = _require_format(name)
     folder = Path(config.output or f"exported-{name}")
-    run, dir = chosen_run(config), Path(config.dir)
     with _new_folder(folder) as draft, TemporaryDirectory(prefix="flowersweep-") as scratch:
+        run, dir = chosen_run(config), Path(config.dir)
         facts = registry.model_metadata(config.tracking, dir, run=run)
         network = registry.network_file(config.tracking, dir, Path(scratch), run=run)
         size = _convert(network, format, draft / format.file)

@@ -10,31 +10,37 @@ _RESIZE = {  # how Pillow brings an image to a size, as training does
     "crop": "ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)",
     "pad": "ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)",
 }
-_CALL = {  # package to install; import; how `images` become `probabilities`
+_CALL = {  # package to install; import; load as `model`; how `images` become `probabilities`
     "keras": (
         "keras",
         "import keras",
-        'keras.models.load_model(HERE / "model.keras").predict(images, verbose=0)',
+        'keras.models.load_model(HERE / "model.keras")',
+        "model.predict(images, verbose=0)",
     ),
     "saved_model": (
         "tensorflow",
         "import tensorflow as tf",
-        'tf.saved_model.load(str(HERE / "saved_model")).serve(images).numpy()',
+        'tf.saved_model.load(str(HERE / "saved_model"))',
+        "model.serve(images).numpy()",
     ),
     "onnx": (
         "onnxruntime",
         "import onnxruntime",
-        'onnxruntime.InferenceSession(HERE / "model.onnx").run(None, {"images": images})[0]',
+        'onnxruntime.InferenceSession(HERE / "model.onnx")',
+        'model.run(None, {"images": images})[0]',
     ),
     "litert": (
         "ai-edge-litert",
         "from ai_edge_litert.interpreter import Interpreter",
-        'Interpreter(str(HERE / "model.tflite")).get_signature_runner()(images=images)["output_0"]',
+        'Interpreter(str(HERE / "model.tflite"))',
+        'model.get_signature_runner()(images=images)["output_0"]',
     ),
     "openvino": (
         "openvino",
         "import openvino",
-        'openvino.compile_model(HERE / "model.xml", "CPU")(images)[0]',
+        # else bfloat16 where the processor has it
+        'openvino.compile_model(HERE / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})',
+        "model(images)[0]",
     ),
 }
 
@@ -58,7 +64,7 @@ def readme(description: Mapping[str, Any]) -> str:
 
 def program(description: Mapping[str, Any]) -> str:
     """Return the text of ``classify.py`` for what ``model.json`` says."""
-    package, load, call = _CALL[description["format"]]
+    package, library, load, call = _CALL[description["format"]]
     resized = _RESIZE.get(description["resize"], _RESIZE["stretch"])
     return f'''"""Print the class of each image: python classify.py FILE ...
 
@@ -70,7 +76,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-{load}
+{library}
 from PIL import Image, ImageOps
 
 HERE = Path(__file__).parent
@@ -84,6 +90,7 @@ def read(path):
 
 
 images = np.stack([read(path) for path in sys.argv[1:]])
+model = {load}
 probabilities = {call}
 for path, row in zip(sys.argv[1:], probabilities):
     print(f"{{path}}\\t{{MODEL['classes'][row.argmax()]}}\\t{{row.max():.4f}}")

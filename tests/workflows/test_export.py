@@ -17,6 +17,7 @@ from PIL import Image
 from flowersweep.config.schema import Config, Tracking
 from flowersweep.errors import ConfigError, TrackingError
 from flowersweep.evaluation.calibration import probabilities
+from flowersweep.models.ensemble_model import build_ensemble_model
 from flowersweep.tracking import registry
 from flowersweep.workflows.export import export
 from tests.workflows.conftest import promote
@@ -40,7 +41,8 @@ def opened(folder: Path, format: str, images: np.ndarray) -> np.ndarray:
     if format == "saved_model":
         import tensorflow as tf
 
-        return np.asarray(tf.saved_model.load(str(folder / "saved_model")).serve(images))
+        model = tf.saved_model.load(str(folder / "saved_model"))
+        return np.asarray(model.serve(images))
     if format == "onnx":
         import onnxruntime
 
@@ -53,16 +55,32 @@ def opened(folder: Path, format: str, images: np.ndarray) -> np.ndarray:
         return np.asarray(next(iter(call(images=images).values())))
     import openvino
 
-    return np.asarray(openvino.compile_model(folder / "model.xml", "CPU")(images)[0])
+    exact = {"INFERENCE_PRECISION_HINT": "f32"}  # else bfloat16 on some CPUs
+    return np.asarray(openvino.compile_model(folder / "model.xml", "CPU", exact)(images)[0])
+
+
+def require_runtime(format: str) -> None:
+    """Skip a test whose runtime is not installed."""
+    if missing := [name for name in NEEDED.get(format, ()) if find_spec(name) is None]:
+        pytest.skip(f"format={format} needs {' and '.join(missing)}: pip install -e '.[export]'")
+
+
+def require_same(folder: Path, format: str, expected: np.ndarray, images: np.ndarray) -> None:
+    """Raise AssertionError unless the exported model says what is expected of images."""
+    actual = opened(folder, format, images)
+    np.testing.assert_allclose(actual, expected, atol=1e-3)
+    assert (actual.argmax(axis=1) == expected.argmax(axis=1)).all()
+    np.testing.assert_allclose(opened(folder, format, images[:1]), expected[:1], atol=1e-3)
+
+
+def pixels(side: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (70, side, side, 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize(
     "format",
-    [
-        "keras",
-        "saved_model",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in NEEDED),
-    ],
+    ["keras", "saved_model", *(pytest.param(name, marks=pytest.mark.slow) for name in NEEDED)],
 )
 def test_each_format_gives_the_probabilities_of_the_registered_model(
     format: str,
@@ -71,16 +89,12 @@ def test_each_format_gives_the_probabilities_of_the_registered_model(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    if missing := [name for name in NEEDED.get(format, ()) if find_spec(name) is None]:
-        pytest.skip(f"format={format} needs {' and '.join(missing)}: pip install -e '.[export]'")
+    require_runtime(format)
     folder = export(replace(champion, format=format, output=str(tmp_path / "out")))
-    images = np.random.default_rng(0).integers(0, 256, (70, 32, 32, 3)).astype(np.float32)
+    images = pixels(32)
     model = registry.load(Tracking(), Path(champion.dir), alias="champion")
     expected = probabilities(np.asarray(model.predict(images, verbose=0)))
-    actual = opened(folder, format, images)
-    assert (actual.argmax(axis=1) == expected.argmax(axis=1)).all()
-    np.testing.assert_allclose(actual, expected, atol=1e-3)
-    np.testing.assert_allclose(opened(folder, format, images[:1]), expected[:1], atol=1e-3)
+    require_same(folder, format, expected, images)
 
     description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     assert description["image_size"] == [32, 32]
@@ -95,6 +109,35 @@ def test_each_format_gives_the_probabilities_of_the_registered_model(
     assert name == classes[expected[3].argmax()]
     assert float(probability) == pytest.approx(expected[3].max(), abs=1e-3)
     assert len((folder / "README.md").read_text().splitlines()) <= 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["keras", "saved_model", *NEEDED])
+def test_an_ensemble_of_two_image_sizes_is_exported_whole(
+    format: str, study: Study, tmp_path: Path
+) -> None:
+    """Other runtimes have no antialiased resizing."""
+    require_runtime(format)
+    import keras
+
+    keras.utils.set_random_seed(0)
+    parts = []
+    for name, side in (("first", 32), ("second", 20)):
+        images = keras.Input((side, side, 3))
+        maps = keras.layers.Conv2D(6, 3, strides=2)(keras.layers.Rescaling(1 / 64, -2)(images))
+        normalised = keras.layers.BatchNormalization(name=f"{name}_norm")
+        pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(normalised(maps)))
+        head = keras.layers.Dense(4, name=f"{name}_head")
+        network = keras.Model(images, pooled, name=name)
+        head.build((None, 6))
+        normalised.moving_variance.assign(np.linspace(0.2, 3, 6))
+        normalised.moving_mean.assign(np.linspace(-1, 1, 6))
+        parts.append((network, head))
+    network = build_ensemble_model(parts, temperatures=[0.3, 0.2], image_size=(32, 32))
+    promote(study, network, ["a", "b", "c", "d"])
+    config = Config(dir=str(study.dir), format=format, output=str(tmp_path / "out"))
+    expected = probabilities(np.asarray(network.predict(pixels(32), verbose=0)))
+    require_same(export(config), format, expected, pixels(32))
 
 
 def test_what_cannot_be_exported_is_refused_before_a_model_is_sought(
@@ -137,7 +180,7 @@ def test_a_model_with_code_of_its_own_is_not_exported(study: Study, tmp_path: Pa
     coded = keras.layers.Lambda(touch, output_shape=(8, 8, 3))(images)
     network = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(coded)))
     promote(study, network, ["a", "b"])
-    (tmp_path / "ran").unlink()
+    (tmp_path / "ran").unlink(missing_ok=True)
     config = Config(dir=str(study.dir), format="keras", output=str(tmp_path / "out"))
     with pytest.raises(TrackingError, match=r"cannot be written as model\.keras"):
         export(config)
