@@ -232,6 +232,7 @@ def _promoted(
     )
     print(f"{version.name} version {version.version} is now {alias} (run {version.run_id})")
     print(f"predict with it:     {RUN} predict alias={alias} split=test{same_store(config)}")
+    print(f"or other images:     {RUN} predict alias={alias} images=PATH{same_store(config)}")
     if better and before and str(before.version) != str(version.version):
         print(
             f"go back:             {RUN} promote version={before.version} force=true "

@@ -12,9 +12,10 @@ from flowersweep.data.diagnose import plain_fault
 from flowersweep.data.records import declared_count
 from flowersweep.errors import DataError
 
-IMAGE = ("image", "image/encoded", "jpeg", "png", "image_raw", "encoded")  # features, by usual name
+# features, by their usual names
+IMAGE = ("image", "image/encoded", "jpeg", "png", "image_raw", "image_bytes", "img")
 ID = ("id", "image/filename", "filename", "image_name", "image_id", "image/id", "file_name")
-_GZIP = b"\x1f\x8b"
+_GZIP = b"\x1f\x8b\x08"
 
 Record = tuple[str, bytes | DataError]  # its id, else its place; bytes of an image
 
@@ -39,7 +40,7 @@ def read_records(file: Path) -> Iterator[Record]:
 
 def _raw(file: Path) -> Any:
     with file.open("rb") as opened:
-        kind = "GZIP" if opened.read(2) == _GZIP else ""
+        kind = "GZIP" if opened.read(3) == _GZIP else ""
     return tf.data.TFRecordDataset(str(file), compression_type=kind, buffer_size=8 << 20)
 
 
