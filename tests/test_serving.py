@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 from urllib.error import URLError
 from urllib.request import Request, urlopen
 
@@ -51,12 +52,13 @@ def test_mlflow_serves_the_champion(study, network, free_port):  # noqa: F811
     file = io.BytesIO()
     Image.fromarray(IMAGES[0]).save(file, "PNG")
     uri = store.address(Tracking(), study.dir)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # MLflow calls uvicorn
     server = subprocess.Popen(
         [
             *(sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"),
             *("-m", "models:/flowersweep@champion", "--port", str(free_port)),
         ],
-        env={**environment(), "MLFLOW_TRACKING_URI": uri},
+        env={**environment(), "MLFLOW_TRACKING_URI": uri, "PATH": path},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,  # it starts processes of its own
@@ -86,5 +88,6 @@ def test_mlflow_serves_the_champion(study, network, free_port):  # noqa: F811
         assert one["class"] == CLASSES[expected[0].argmax()]
         assert one["probability"] == pytest.approx(expected[0].max(), rel=1e-4)
     finally:
-        os.killpg(server.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(server.pid, signal.SIGKILL)
         server.wait()

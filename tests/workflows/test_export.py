@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import runpy
 import sys
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flowersweep.__main__ import main
 from flowersweep.config.schema import Config, Tracking
 from flowersweep.errors import ConfigError, TrackingError
 from flowersweep.evaluation.calibration import probabilities
@@ -90,8 +90,9 @@ def test_each_format_gives_the_probabilities_of_the_registered_model(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     require_runtime(format)
-    folder = export(replace(champion, format=format, output=str(tmp_path / "out")))
-    images = pixels(32)
+    folder, images = tmp_path / "out", pixels(32)
+    assert main(["export", f"format={format}", f"output={folder}", f"dir={champion.dir}"]) == 0
+    assert f"{folder / 'classify.py'} PHOTOGRAPH" in capsys.readouterr().out
     model = registry.load(Tracking(), Path(champion.dir), alias="champion")
     expected = probabilities(np.asarray(model.predict(images, verbose=0)))
     require_same(folder, format, expected, images)
@@ -103,7 +104,6 @@ def test_each_format_gives_the_probabilities_of_the_registered_model(
     assert classes == description["classes"]
     Image.fromarray(images[3].astype(np.uint8)).save(tmp_path / "photo.png")
     monkeypatch.setattr(sys, "argv", ["classify.py", str(tmp_path / "photo.png")])
-    capsys.readouterr()
     runpy.run_path(str(folder / "classify.py"), run_name="__main__")
     _, name, probability = capsys.readouterr().out.strip().splitlines()[-1].split("\t")
     assert name == classes[expected[3].argmax()]

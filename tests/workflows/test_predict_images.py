@@ -183,6 +183,13 @@ def test_a_glob_or_a_file_names_images(word: str, asked: Config, photos: Path) -
     assert [row["file"] for row in rows("predictions.csv")] == ["photos/b.jpg"]
 
 
+def test_brackets_in_the_name_of_a_folder_are_no_pattern(asked: Config, photos: Path) -> None:
+    photos.rename("photos [1]")
+    for word in ("photos [1]", "photos [1]/*.jpg", "photos [1]/b.jpg"):
+        predict(replace(asked, images=word), [])
+        assert "photos [1]/b.jpg" in [row["file"] for row in rows("predictions.csv")]
+
+
 def test_a_file_whose_name_is_no_utf_8_has_its_row(asked: Config, photos: Path) -> None:
     os.rename(photos / "b.jpg", os.fsencode(photos) + b"/\xff=.jpg")
     for format in ("csv", "json"):

@@ -91,9 +91,11 @@ def _find(word: str, path: Path) -> ImageSource:
         return ImageSource([_entry(path, path.parent)])  # whatever its name
     if not glob.has_magic(word):
         raise DataError(f"images={word}: there is no such file or folder. {_near(path)}")
+    there = next(parent for parent in path.parents if parent.exists())  # brackets and all
+    pattern = str(Path(glob.escape(str(there)), path.relative_to(there)))
     matches = [
         match
-        for match in map(Path, glob.glob(str(path), recursive=True))
+        for match in map(Path, glob.glob(pattern, recursive=True))
         if not any(is_hidden(part) for part in match.parts if part not in path.parts)
     ]
     if not matches:
