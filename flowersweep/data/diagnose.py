@@ -26,7 +26,7 @@ def problems(files: Sequence[str], *, labelled: bool) -> Iterator[str]:
                 continue
             yield (
                 f"{path}, record {number + 1}: the file is truncated or corrupt from here on "
-                f"({_plain(error)})"
+                f"({plain_fault(error)})"
             )
 
 
@@ -61,11 +61,11 @@ def _problem(raw: Any, labelled: bool) -> str | None:
     try:
         decode(feature["image"].bytes_list.value[0])
     except (tf.errors.OpError, DataError) as error:
-        return f"the image cannot be decoded ({_plain(error)})"
+        return f"the image cannot be decoded ({plain_fault(error)})"
     return None
 
 
-def _plain(error: Any) -> str:
+def plain_fault(error: Any) -> str:
     """Return the first line of a message, without graph node names of TensorFlow."""
     message = str(getattr(error, "message", error)) or type(error).__name__
     return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", message.splitlines()[0])[:160]

@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from flowersweep.data.dataset import Dataset, stratified_halves
 from flowersweep.data.folders import find_files
-from flowersweep.data.images import decode, is_plain
+from flowersweep.data.images import decode_reduced
 from flowersweep.data.inventory import take_inventory
 from flowersweep.data.records import jpeg_of, raw_records
 from flowersweep.errors import FlowersweepError
@@ -152,22 +152,11 @@ def _found(
 def thumbnails(files: Sequence[str]) -> Tiny:
     """Return the images of files as brightness (n, 16, 16), in file order.
 
-    A plain JPEG is decoded at the smallest size that suffices.
+    A JPEG is decoded at the smallest scale that suffices.
     """
 
-    def reduced(jpeg: Any) -> Any:
-        short = tf.reduce_min(tf.io.extract_jpeg_shape(jpeg)[:2])
-        # Number of halvings that leave at least 32 pixels.
-        halvings = tf.reduce_sum(tf.cast(short >= 2 * SIDE * np.array([2, 4, 8]), tf.int32))
-        decoders = [
-            lambda ratio=ratio: tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio)
-            for ratio in (1, 2, 4, 8)
-        ]
-        return tf.switch_case(halvings, decoders)
-
     def decoded(raw: Any) -> Any:
-        data = jpeg_of(raw)
-        image = tf.cond(is_plain(data), lambda: reduced(data), lambda: decode(data))
+        image = decode_reduced(jpeg_of(raw), (2 * SIDE, 2 * SIDE))
         tiny = tf.image.resize(image, (SIDE, SIDE), method="area")
         return tf.tensordot(tiny, tf.constant([0.299, 0.587, 0.114]), 1)
 
