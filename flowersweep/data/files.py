@@ -82,27 +82,32 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == _PASSED_OVER
 
 
-def walk(folder: str, root: str | None = None) -> Iterator[str]:
+def walk(folder: str, root: str | None = None, others: list[str] | None = None) -> Iterator[str]:
     """Yield the image files under ``folder``, at any depth, sorted by name.
 
-    Links are followed within ``root`` (default: the folder itself).
+    Links are followed within ``root`` (default: the folder itself). Files that are no images by
+    their name are appended to ``others``.
 
     Raises:
         DataError: A link leads out of ``root``, or to nothing, or a folder cannot be read.
     """
-    yield from _walk(folder, os.path.realpath(root or folder), ())
+    yield from _walk(folder, os.path.realpath(root or folder), others, ())
 
 
-def _walk(folder: str, root: str, above: tuple[str, ...]) -> Iterator[str]:
+def _walk(
+    folder: str, root: str, others: list[str] | None, above: tuple[str, ...]
+) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in above:  # a link to a folder that holds it
         return
     for entry in entries(folder):
         require_inside(entry.path, root, is_link=entry.is_symlink())
         if entry.is_dir():
-            yield from _walk(entry.path, root, (*above, real))
+            yield from _walk(entry.path, root, others, (*above, real))
         elif is_image_name(entry.path):
             yield entry.path
+        elif others is not None:
+            others.append(entry.path)
 
 
 def entries(folder: str) -> list[os.DirEntry[str]]:

@@ -137,6 +137,28 @@ def decode_with_pillow(data: bytes, least: Size | None = None) -> tuple[Images, 
         raise DataError(f"{error}") from error
 
 
+def decode_facts(data: bytes) -> tuple[int, int, int]:
+    """Return height, width (upright) and `Note` of an image that is decoded whole, JPEGs at the
+    smallest scale.
+
+    Raises:
+        DataError, OpError: The bytes are damaged, or of another format.
+    """
+    tensor = tf.constant(data)
+    if is_plain(tensor):
+        height, width = tf.io.extract_jpeg_shape(tensor).numpy()[:2].tolist()
+        tf.io.decode_jpeg(tensor, channels=3, ratio=_SCALES[-1])
+        return height, width, 0
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if _orientation(image) in _ON_ITS_SIDE:
+                height, width = width, height
+    except _DAMAGED:  # what is wrong, the next line says
+        height = width = 0
+    return height, width, int(decode_with_pillow(data, (1, 1))[1])
+
+
 def decode_reduced(data: Any, least: Size) -> Any:
     """Decode image bytes to a uint8 tensor (height, width, 3).
 
