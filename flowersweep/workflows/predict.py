@@ -80,7 +80,7 @@ def predict(
     model = load_predictor(config, run)
     layout = Layout(format, _class_names(facts, model), config.top, config.probabilities)
     predictions = Predictions(path)
-    pictures = _pictures(source, model.input_shape[1:3], facts["data"].get("resize", "stretch"))
+    pictures = _pictures(source, model.input_shape[1:3], _resize(facts))
     total = source.total if isinstance(source, ImageSource) else len(source)
     rows = _counted(_rows(model, pictures, config.tta_views), predictions, watch, total)
     with open_output(path) as binary:
@@ -136,8 +136,9 @@ def predict_holdout(config: Config, run: str) -> HoldoutPrediction:
     Raises TrackingError if there is no such model, and DataError if the images do not fit it.
     """
     model, dir = load_predictor(config, run), Path(config.dir)
-    dataset = open_dataset(config.data, dir / "cache", trusted=tuple(config.trusted_modules))
     facts = registry.model_metadata(config.tracking, dir, run=run)
+    data = replace(config.data, resize=_resize(facts))
+    dataset = open_dataset(data, dir / "cache", trusted=tuple(config.trusted_modules))
     if facts["data"].get("train_on") == "all":
         raise DataError(
             "this model was trained on all labelled images, so none is held out to compare it on: "
@@ -190,6 +191,7 @@ def _source(config: Config, overrides: Sequence[str], format: str) -> ImageSourc
 def _split(config: Config, overrides: Sequence[str], facts: dict[str, Any]) -> Split:
     """Return the split to predict, of images that fit the model."""
     images = recorded_or_named(overrides, config.data, Data(**facts["data"]))
+    images = replace(images, resize=_resize(facts))
     cache = Path(config.dir) / "cache"
     dataset = open_dataset(images, cache, trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)
@@ -236,6 +238,11 @@ def _counted(
         watch("images", predictions.images, total)
         yield row
     predictions.seconds = time.monotonic() - begin
+
+
+def _resize(facts: dict[str, Any]) -> str:
+    """Return how images were brought to the model's size in training."""
+    return str(facts["data"].get("resize", "stretch"))
 
 
 def _class_names(facts: dict[str, Any], model: Any) -> tuple[str, ...]:

@@ -9,13 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from flowersweep.data.diagnose import plain_fault
-from flowersweep.data.records import declared_count
+from flowersweep.data.record_schema import USUAL
+from flowersweep.data.records import compression_of, declared_count
 from flowersweep.errors import DataError
-
-# features, by their usual names
-IMAGE = ("image", "image/encoded", "jpeg", "png", "image_raw", "image_bytes", "img")
-ID = ("id", "image/filename", "filename", "image_name", "image_id", "image/id", "file_name")
-_GZIP = b"\x1f\x8b\x08"
 
 Record = tuple[str, bytes | DataError]  # its id, else its place; bytes of an image
 
@@ -39,8 +35,7 @@ def read_records(file: Path) -> Iterator[Record]:
 
 
 def _raw(file: Path) -> Any:
-    with file.open("rb") as opened:
-        kind = "GZIP" if opened.read(3) == _GZIP else ""
+    kind = compression_of(str(file))
     return tf.data.TFRecordDataset(str(file), compression_type=kind, buffer_size=8 << 20)
 
 
@@ -53,10 +48,10 @@ def _record(raw: bytes, place: str) -> Record:
     features = example.features.feature
     image, id = (
         next((features[key].bytes_list.value[0] for key in keys if _is_text(features, key)), b"")
-        for keys in (IMAGE, ID)
+        for keys in (USUAL["image"], USUAL["id"])
     )
     names = ", ".join(sorted(features))
-    missing = DataError(f"none of {', '.join(IMAGE)} is in the record, which has {names}")
+    missing = DataError(f"none of {', '.join(USUAL['image'])} is in the record, which has {names}")
     return id.decode("utf-8", "backslashreplace") or place, image or missing
 
 
