@@ -30,7 +30,7 @@ def network() -> Any:
     return keras.Model(images, keras.layers.Dense(4)(keras.layers.Flatten()(maps)))
 
 
-def promote(study: Study, network: Any, classes: list[str]) -> None:
+def promote(study: Study, network: Any, classes: list[str], data: Data = DATA) -> None:
     """Register a network as the champion of a study's only trial."""
     from flowersweep.tracking import registry, store
     from flowersweep.tracking.shipper import run_ids, sync
@@ -39,7 +39,7 @@ def promote(study: Study, network: Any, classes: list[str]) -> None:
     sync(study.path, Tracking(), study.dir)
     run = run_ids(study.path, Tracking(), study.dir).trials[0]
     example = np.zeros((1, *network.input_shape[1:]), np.uint8)
-    facts = {"classes": classes, "data": asdict(DATA)}
+    facts = {"classes": classes, "data": asdict(data)}
     client = store.client(Tracking(), study.dir)
     registry.log_model(run, network, example, client, facts=facts)
     registry.promote(study.name, Tracking(), study.dir)

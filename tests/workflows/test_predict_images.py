@@ -17,9 +17,11 @@ from PIL import Image
 
 from flowersweep.__main__ import main
 from flowersweep.config.schema import Config
+from flowersweep.data.files import decode_file
 from flowersweep.errors import ConfigError, DataError
+from flowersweep.evaluation.calibration import probabilities as softmax
 from flowersweep.workflows.predict import predict
-from tests.workflows.conftest import promote
+from tests.workflows.conftest import DATA, promote
 from tests.written_study import Study
 
 CLASSES = ["rose, wild", "=tulip", "Lilie é", "花"]
@@ -76,11 +78,24 @@ def test_a_folder_of_any_depth_gives_a_row_for_each_image_in_the_order_of_paths(
     pixels = tf.image.resize(
         np.array(Image.open("photos/z.bmp").convert("RGB")), (32, 32), antialias=True
     )
-    logits = network.predict(np.round(pixels)[np.newaxis], verbose=0)[0]
-    chances = np.exp(logits) / np.exp(logits).sum()
+    (chances,) = softmax(network.predict(np.round(pixels)[np.newaxis], verbose=0))
     assert int(grey["label"]) == chances.argmax()
     assert grey["class"].removeprefix("'") == CLASSES[chances.argmax()]
     assert float(grey["probability"]) == pytest.approx(chances.max(), rel=1e-4)
+
+
+@pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
+def test_images_are_resized_as_in_training(
+    resize: str, study: Study, photos: Path, network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    promote(study, network, CLASSES, replace(DATA, resize=resize))
+    predict(Config(dir=str(study.dir), images="photos", probabilities=True), [])
+    for row in rows("predictions.csv"):
+        pixels = decode_file(row["file"], (32, 32), resize).astype(np.float32)[np.newaxis]
+        expected = softmax(network.predict(pixels, verbose=0))[0]
+        actual = [float(row[f"probability of {name}"]) for name in CLASSES]
+        np.testing.assert_allclose(actual, expected, atol=1e-4)
 
 
 def test_every_class_and_the_best_ones_have_columns(asked: Config, photos: Path) -> None:
