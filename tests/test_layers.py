@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "flowersweep"
 LAYERS = [  # each room may import from itself and from the rooms below
     {"__main__"},
     {"cli"},
-    {"workflows"},
+    {"workflows", "serving"},
     {"report", "ensemble"},
     {"provenance"},
     {"search", "training"},
@@ -33,7 +33,7 @@ DOORS = {
     # space: distributions; report: importances and charts
     "optuna": {"search", "space", "report", "workflows", "ensemble"},
     "mlflow": {"tracking"},
-    "keras": {"testing", "models", "training", "tracking", "workflows"},
+    "keras": {"testing", "models", "training", "tracking", "workflows", "serving"},
     "jax": {"models", "training", "runtime"},
     "tensorflow": {"data"},
     "sklearn": {"evaluation", "data"},

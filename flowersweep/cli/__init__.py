@@ -8,14 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 from flowersweep.cli.inspect import data, print_config, report, status, sync, ui
-from flowersweep.cli.models import predict, promote, replay
+from flowersweep.cli.models import promote, replay
 from flowersweep.cli.run import check, plan, search, train
+from flowersweep.cli.use import export, predict
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
 
 __all__ = [
     "check",
     "data",
+    "export",
     "plan",
     "predict",
     "print_config",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 SEVERAL_HOSTS = (print_config, search, train)  # verbs that several hosts run together
-COMPUTING = (check, plan, predict, promote, replay, search, train)
+COMPUTING = (check, export, plan, predict, promote, replay, search, train)
 
 
 def require_hosts(verb: Callable[..., Any], config: Config) -> None:

@@ -27,8 +27,8 @@ class Progress:
         self.bar: Any = None
         self.what = ""
 
-    def features(self, what: str, done: int, total: int) -> None:
-        """Show how many images have features so far."""
+    def features(self, what: str, done: int, total: int | None) -> None:
+        """Show how many images have features, or predictions, so far."""
         if what != self.what:
             self.close()
             self.what = what

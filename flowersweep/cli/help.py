@@ -29,7 +29,8 @@ before anything is trained
   python -m flowersweep report study=smoothing      one page about it; studies=a,b compares
   python -m flowersweep ui                          compare runs in MLflow
   python -m flowersweep promote study=smoothing     register the best model as champion
-  python -m flowersweep predict alias=champion      write submission.csv
+  python -m flowersweep predict images=photos       write predictions.csv
+  python -m flowersweep export format=onnx          write the champion for other programs
 
 Verbs: {verbs}   ("config" prints every key with its value)
 

@@ -12,7 +12,7 @@ from flowersweep.errors import ConfigError, did_you_mean
 from flowersweep.tracking.masking import masked_text
 
 
-def _python() -> str:
+def python() -> str:
     """Return how to call this Python: ``python`` if that resolves to it, else its path."""
     own, named = Path(sys.executable), shutil.which("python")
     if named and Path(named).parent == own.parent:
@@ -20,7 +20,7 @@ def _python() -> str:
     return str(own.relative_to(Path.cwd())) if own.is_relative_to(Path.cwd()) else str(own)
 
 
-RUN = f"{_python()} -m flowersweep"
+RUN = f"{python()} -m flowersweep"
 
 
 def studies(config: Config) -> list[str]:

@@ -1,4 +1,4 @@
-"""Verbs about one model: promote it, predict with it, replay its training."""
+"""Verbs about one model's training: promote it, replay it."""
 
 from __future__ import annotations
 
@@ -120,16 +120,13 @@ def _opponent(trained: Config, champion: ModelVersion | None) -> Opponent:
 
 def _champion_already(config: Config, champion: ModelVersion, evidence: dict[str, Any]) -> int:
     """Say that the chosen model is the champion; write what a killed command did not."""
-    from flowersweep.report.evidence import markdown
     from flowersweep.tracking import registry
 
     dir = Path(config.dir)
     if not champion.description and "flowersweep.forced" not in champion.tags:
         lost = "Its comparison with the champion before it is not known."
         alone = {**evidence, "against_champion": None, "champion": None, "no_champion": lost}
-        registry.attach(
-            champion, config.tracking, dir, description=markdown(alone), files=_files(alone)
-        )
+        _attach(config, champion, alone)
         print("the evidence of its promotion was missing, and is written now")
     registry.move_alias(champion, config.tracking, dir)
     print(f"{champion.name} version {champion.version} is the champion already")
@@ -138,11 +135,18 @@ def _champion_already(config: Config, champion: ModelVersion, evidence: dict[str
     return 0
 
 
-def _files(evidence: Mapping[str, Any]) -> dict[str, str]:
-    """Return the files of a promotion's evidence by name."""
+def _attach(config: Config, version: ModelVersion, evidence: Mapping[str, Any] | None) -> None:
+    """Write a version's card, and the evidence of its promotion as files of its run."""
     from flowersweep.report.evidence import html
+    from flowersweep.report.model_card import model_card
+    from flowersweep.tracking import registry
 
-    return {"evidence.json": json.dumps(evidence, indent=1), "evidence.html": html(evidence)}
+    dir, files = Path(config.dir), {}
+    if evidence:
+        files = {"evidence.json": json.dumps(evidence, indent=1), "evidence.html": html(evidence)}
+    facts = registry.model_metadata(config.tracking, dir, run=str(version.run_id))
+    card = model_card(facts, evidence, version.tags)
+    registry.attach(version, config.tracking, dir, description=card, files=files)
 
 
 def _gate_of_run(config: Config) -> int:
@@ -207,7 +211,6 @@ def _promoted(
     compared_with: str | None = None,
 ) -> int:
     """Register a model with its evidence as champion or challenger; return the exit code."""
-    from flowersweep.report.evidence import markdown
     from flowersweep.tracking import registry
     from flowersweep.workflows.promotion.searched_study import best_run, promotion_evidence
 
@@ -218,15 +221,14 @@ def _promoted(
     version = registry.register(
         config.study or "", config.tracking, dir, run=run or best_run(config), evidence=tags
     )
-    if evidence:  # before the alias moves: no champion is without its evidence
-        registry.attach(
-            version, config.tracking, dir, description=markdown(evidence), files=_files(evidence)
-        )
+    if evidence or not version.description:  # before the alias moves: no champion is without
+        _attach(config, version, evidence)
     registry.move_alias(
         version, config.tracking, dir, alias=alias, compared_with=compared_with if better else None
     )
     print(f"{version.name} version {version.version} is now {alias} (run {version.run_id})")
     print(f"predict with it:     {RUN} predict alias={alias} split=test{same_store(config)}")
+    print(f"or other images:     {RUN} predict alias={alias} images=PATH{same_store(config)}")
     if better and before and str(before.version) != str(version.version):
         print(
             f"go back:             {RUN} promote version={before.version} force=true "
@@ -252,18 +254,6 @@ def _restored(config: Config) -> int:
         f"{version.run_id})"
     )
     return 0
-
-
-def predict(config: Config, overrides: Sequence[str]) -> None:
-    """Write the predictions of a registered model as a submission file (``id,label``)."""
-    from flowersweep.workflows.predict import predict as run
-
-    submission = run(config, overrides)
-    print(f"wrote {submission.path}: {submission.images} images of {config.split}")
-    if config.tta_views > 1:
-        print(
-            f"{submission.changed} labels are not those of one view (the image alone, tta_views=1)"
-        )
 
 
 def replay(config: Config, overrides: Sequence[str]) -> int:

@@ -43,6 +43,7 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
         "check": "flowersweep.cli:check",
         "config": "flowersweep.cli:print_config",
         "data": "flowersweep.cli:data",
+        "export": "flowersweep.cli:export",
         "plan": "flowersweep.cli:plan",
         "predict": "flowersweep.cli:predict",
         "promote": "flowersweep.cli:promote",

@@ -56,11 +56,12 @@ def require_said(config: Config, words: Sequence[str]) -> None:
 
 def require_local(data: Data) -> None:
     """Raise ConfigError if images that a command does not name lie at an address."""
-    if data.dir is not None and "://" in data.dir:
-        raise ConfigError(
-            f"the images lie at {data.dir}, which only the command may open. If you trust it: "
-            f"data.dir={data.dir}"
-        )
+    for key, place in (("data.dir", data.dir), ("data.file", data.file)):
+        if place is not None and "://" in place:
+            raise ConfigError(
+                f"the images lie at {place}, which only the command may open. If you trust it: "
+                f"{key}={place}"
+            )
 
 
 def _require_verb(config: Config, words: Sequence[str]) -> None:

@@ -62,22 +62,39 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+FORMATS = ("tfrecords", "folder", "csv", "huggingface")
+
+
 @dataclass(frozen=True)
 class Data:
-    """Which TFRecords to read.
+    """Which images to read.
 
     ``fetch`` names a callable that returns their folder when ``dir`` is not given.
     """
 
     name: str = setting("???", role=LABEL)
-    # holds train/, val/ and (optionally) test/, each with *.tfrec
+    # how images and labels are stored
+    format: str = setting("tfrecords", choices=FORMATS, role=TRAINED, comparable=False)
     dir: str | None = setting(None, role=PLACE)
+    # the table of format=csv: a path, or a name in dir
+    file: str | None = setting(None, role=PLACE)
     fetch: Any = setting(None, role=TRAINED, comparable=False)  # {_target_: callable, ...}
     # a file with one class name a line, in index order
     classes: str | None = setting(None, role=TRAINED, comparable=False)
+    # image, label, id, split -> the column or feature that holds it; null: by its usual names
+    columns: dict[str, Any] = setting(dict, role=TRAINED, comparable=False)
+    # train, val, test -> what it is called; null: by its usual names
+    splits: dict[str, Any] = setting(dict, role=TRAINED, comparable=False)
+    # of the training images of each class, that become val or test where there is none
+    val_fraction: float = setting(0.2, low=0.01, high=0.9, role=TRAINED, comparable=False)
+    test_fraction: float = setting(0.0, low=0, high=0.9, role=TRAINED, comparable=False)
+    # leave out image files that cannot be read, and list them
+    skip_unreadable: bool = setting(False, role=TRAINED, comparable=False)
     # pixels of the side that images are resized to; None: the size of most training images
     image_size: int | None = setting(None, low=8, high=4096, role=TRAINED)
-    # halves val into tune and holdout
+    # what is done to an image of another shape
+    resize: str = setting("stretch", choices=("stretch", "crop", "pad"), role=TRAINED)
+    # halves val into tune and holdout, and cuts val and test from train where there are none
     split_seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED, comparable=False)
     # frozen heads are judged by so many folds of train and tune; 1: by tune alone; None: by folds
     # where tune is small
@@ -330,7 +347,16 @@ class Command:
     # of the registered model, that `predict` takes, or `promote` goes back to
     version: int | None = setting(None, role=COMMAND)
     split: str = setting("test", choices=("val", "test"), role=COMMAND)
-    output: str | None = setting(None, role=COMMAND)  # a file
+    # of no data set, for `predict`: a file, a folder, a glob, a table of paths or TFRecords
+    images: str | None = setting(None, role=COMMAND)
+    output: str | None = setting(None, role=COMMAND)  # a file; the folder of an export
+    # of what `predict` and `export` write; None: the usual one
+    format: str | None = setting(None, role=COMMAND)
+    # best classes of each image that `predict` writes
+    top: int = setting(1, low=1, role=COMMAND)
+    probabilities: bool = setting(False, role=COMMAND)  # of every class, that `predict` writes
+    # an image that `predict` cannot read: the exit code is 0 (continue) or 1 (fail)
+    on_error: str = setting("continue", choices=("continue", "fail"), role=COMMAND)
     # of each image, over which `predict` averages
     tta_views: int = setting(1, low=1, high=6, role=COMMAND)
     port: int = setting(5000, low=1, high=65535, role=COMMAND)

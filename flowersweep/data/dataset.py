@@ -12,32 +12,66 @@ import numpy as np
 import numpy.typing as npt
 
 from flowersweep.config.schema import Data
-from flowersweep.data.classes import read_classes
 from flowersweep.data.decoded import NOTHING, ImageCacheLimits
-from flowersweep.data.folders import find_files, find_folder
+from flowersweep.data.folders import find_folder
 from flowersweep.data.images import Size, describe_notes
-from flowersweep.data.inventory import Inventory, take_inventory
+from flowersweep.data.inventory import Inventory, Part, take_inventory
+from flowersweep.data.readers import Reader, RecordReader, Rows
+from flowersweep.data.records import FileFingerprint
+from flowersweep.data.splitting import stratified_halves
 from flowersweep.data.verify import Records, check_labels
 from flowersweep.errors import DataError
 
 _log = logging.getLogger(__name__)
 _LISTED = 10  # class names in an error message
+# pixels. The usual backbones were trained at 224; twice the side costs four times the work. So
+# photographs get this side unless data.image_size says another.
+USUAL_SIDE = 224
+LARGEST_SIDE = 512  # images up to this side, if most have one size, keep it
+_RESIZED = {
+    "stretch": "whatever their shape",
+    "crop": "of which only the centre is seen",
+    "pad": "with black at the edges",
+}
 
 
 @dataclass(frozen=True)
 class Split:
-    """The files, labels and ids of one split; no image is decoded yet."""
+    """The files, labels and ids of one split; no image is decoded yet.
+
+    Its images are numbered in file order; ``rows`` says which of the files' images they are.
+    """
 
     name: str  # train, val, test
     files: tuple[str, ...]  # sorted
-    labels: npt.NDArray[np.int32] | None  # (n,), file order; None for test, which is unlabelled
+    labels: npt.NDArray[np.int32] | None  # (n,), file order; None: unlabelled, as test may be
     ids: npt.NDArray[np.str_]  # (n,), file order
-    counts: tuple[int, ...] = ()  # records in each file
+    counts: tuple[int, ...] = ()  # images in each file
     share: tuple[int, int] = (0, 1)  # host index, host count: each decodes its part of a batch
     budget: ImageCacheLimits = NOTHING  # for the cache of decoded images
+    reader: Reader = RecordReader()  # noqa: RUF009 - it is immutable
+    rows: Rows | None = None  # (n,): which of the files' images, ascending; None: all of them
+    resize: str = "stretch"  # what is done to an image of another shape
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def fingerprints(self) -> tuple[FileFingerprint, ...]:
+        """Return what identifies this version of the files."""
+        return self.reader.fingerprints(self.files)
+
+    def in_files(self, rows: Rows) -> Rows:
+        """Return which images of the files these images of the split are."""
+        return rows if self.rows is None else self.rows[rows]
+
+    def in_split(self, rows: Rows) -> Rows:
+        """Return which images of the split these images of the files are, without the others."""
+        if self.rows is None:
+            return rows
+        places = np.full(sum(self.counts), -1)
+        places[self.rows] = np.arange(len(self.rows))
+        inside = places[rows]
+        return inside[inside >= 0]
 
 
 @dataclass(frozen=True)
@@ -50,11 +84,17 @@ class Dataset:
     dir: str
     classes: tuple[str, ...]
     image_size: Size  # height, width of the delivered images
-    digest: str  # 16 hex digits of the sha256 over file names and contents
+    digest: str  # 16 hex digits of a sha256 over names, labels and contents
     splits: dict[str, Split]  # train, val, and test if there
     tune: npt.NDArray[np.int64]  # indexes into val, sorted
     holdout: npt.NDArray[np.int64]  # the other indexes into val, sorted
     remarks: tuple[str, ...] = ()  # what is done to the images before they are delivered
+    resize: str = "stretch"  # what is done to an image of another shape
+
+    @property
+    def resize_suffix(self) -> str:
+        """What the name of a file of features or pixels ends with."""
+        return "" if self.resize == "stretch" else f"-{self.resize}"
 
     @property
     def class_names(self) -> str:
@@ -85,40 +125,32 @@ def open_dataset(
             image.
     """
     folder = find_folder(data, cache, trusted)
-    files = find_files(folder)
-    inventory = take_inventory(files, cache)
-    names = read_classes(data.classes, folder)
-    for split in ("train", "val"):
-        check_labels(files[split], inventory.splits[split], None if names is None else len(names))
-    classes = names or _numbered(inventory)
-    if not data.allow_missing_classes:
-        _check_every_class_is_trained(classes, inventory.splits["train"].labels)
-    size = _delivered_size(data, inventory.splits["train"])
-    remarks = tuple(_remarks(inventory, size))
-    decoded, digest = cache / "decoded", inventory.digest
-    tune, holdout = stratified_halves(inventory.splits["val"].labels, data.split_seed)
+    inventory = take_inventory(data, folder, cache)
+    train = inventory.parts["train"].records
+    limit = None if inventory.classes is None else len(inventory.classes)
+    for part in inventory.parts.values():
+        if (part.records.labels >= 0).any() or part is not inventory.parts.get("test"):
+            check_labels(part.files, part.records, limit)
+    classes = inventory.classes or _numbered(inventory)
+    _check_classes(classes, train.labels, allow_missing=data.allow_missing_classes)
+    size = _delivered_size(data, train)
+    tune, holdout = stratified_halves(inventory.parts["val"].records.labels, data.split_seed)
     dataset = Dataset(
         name=data.name,
         dir=folder,
         classes=classes,
         image_size=size,
-        digest=digest,
-        splits={
-            name: _split(
-                name,
-                files[name],
-                records,
-                share,
-                ImageCacheLimits(
-                    data.cache_bytes, data.disk_cache_bytes, decoded / f"{digest}-{name}"
-                ),
-            )
-            for name, records in inventory.splits.items()
-        },
+        digest=inventory.digest,
+        splits={},
         tune=tune,
         holdout=holdout,
-        remarks=remarks,
+        remarks=(*inventory.remarks, *_remarks(data, inventory, size)),
+        resize=data.resize,
     )
+    limits = ImageCacheLimits(data.cache_bytes, data.disk_cache_bytes)
+    for name, part in inventory.parts.items():
+        path = cache / "decoded" / f"{dataset.digest}-{name}{dataset.resize_suffix}"
+        dataset.splits[name] = _split(name, part, share, replace(limits, path=path), data.resize)
     return dataset if data.train_on == "train" else train_on_all(dataset)
 
 
@@ -127,51 +159,49 @@ def train_on_all(dataset: Dataset) -> Dataset:
     train, val = dataset.splits["train"], dataset.splits["val"]
     assert train.labels is not None
     assert val.labels is not None
+    rows = None
+    if train.rows is not None or val.rows is not None:
+        images = [split.in_files(np.arange(len(split))) for split in (train, val)]
+        rows = np.concatenate([images[0], images[1] + sum(train.counts)])
     joined = replace(
         train,
         files=train.files + val.files,
         labels=np.concatenate([train.labels, val.labels]),
         ids=np.concatenate([train.ids, val.ids]),
         counts=train.counts + val.counts,
+        rows=rows,
         budget=replace(
             train.budget,
-            path=train.budget.path and train.budget.path.with_name(f"{dataset.digest}-all"),
+            path=train.budget.path
+            and train.budget.path.with_name(f"{dataset.digest}-all{dataset.resize_suffix}"),
         ),
     )
     return replace(dataset, splits={**dataset.splits, "train": joined})
 
 
-def stratified_halves(
-    labels: npt.NDArray[np.integer], seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Split image indexes into two stratified halves, ``(tune, holdout)``, each sorted; a pure
-    function of labels (n,) and ``seed``.
-
-    Images are put in order of class, at random within a class, and dealt out in turn. So the halves
-    of each class differ by at most one image, and so do the halves as a whole: classes with an odd
-    count favour one and the other in turn.
-    """
-    chance = np.random.Generator(np.random.PCG64(seed)).random(len(labels))
-    dealt = np.lexsort((chance, labels))
-    return np.sort(dealt[0::2]), np.sort(dealt[1::2])
-
-
 def _split(
-    name: str,
-    files: tuple[str, ...],
-    records: Records,
-    share: tuple[int, int],
-    budget: ImageCacheLimits,
+    name: str, part: Part, share: tuple[int, int], budget: ImageCacheLimits, resize: str
 ) -> Split:
-    labels = None if name == "test" else records.labels.astype(np.int32)
-    return Split(name, files, labels, records.ids, tuple(map(int, records.counts)), share, budget)
+    records = part.records
+    return Split(
+        name,
+        part.files,
+        records.labels.astype(np.int32) if (records.labels >= 0).any() else None,
+        records.ids,
+        tuple(map(int, records.counts)),
+        share,
+        budget,
+        part.reader,
+        part.rows,
+        resize,
+    )
 
 
 def _delivered_size(data: Data, train: Records) -> Size:
-    """Return ``data.image_size``, else the size of most training images.
+    """Return ``data.image_size``, else the size of at least half of the training images.
 
-    Where no size is that of at least half of them, it is a square: its side is the median of their
-    short sides.
+    Where there is no such size, or a side of it is longer than `LARGEST_SIDE`, it is a square: its
+    side is the median of their short sides, and at most `USUAL_SIDE`.
     """
     if data.image_size is not None:
         if data.image_size < 1:
@@ -181,43 +211,51 @@ def _delivered_size(data: Data, train: Records) -> Size:
             )
         return data.image_size, data.image_size
     sizes, counts = np.unique(train.sizes, axis=0, return_counts=True)
-    if len(sizes) == 1 or 2 * counts.max() >= len(train.sizes):
-        height, width = sizes[counts.argmax()].tolist()
-    else:
-        height = width = int(np.median(train.sizes.min(axis=1)))
+    height, width = sizes[counts.argmax()].tolist()
+    if 2 * counts.max() < len(train.sizes) or max(height, width) > LARGEST_SIDE:
+        height = width = min(int(np.median(train.sizes.min(axis=1))), USUAL_SIDE)
     if len(sizes) > 1:
         _log.warning(
-            "train: images of %d sizes; all are resized to %dx%d pixels, whatever their shape. "
+            "train: images of %d sizes; all are resized to %dx%d pixels, %s. "
             "data.image_size=PIXELS sets another size",
             len(sizes),
             height,
             width,
+            _RESIZED[data.resize],
         )
     return height, width
 
 
-def _remarks(inventory: Inventory, size: Size) -> Iterator[str]:
+def _remarks(data: Data, inventory: Inventory, size: Size) -> Iterator[str]:
     """Say how many images of each split are not delivered as they are stored."""
-    for name, records in inventory.splits.items():
+    for name, part in inventory.parts.items():
+        records = part.records
         other = (records.sizes != size).any(axis=1)
         if other.any():
             sizes = len(np.unique(records.sizes, axis=0))
             yield (
                 f"{name}: {other.sum()} of {len(other)} images (of {sizes} "
                 f"{'sizes' if sizes > 1 else 'size'}) are resized to {size[0]}x{size[1]} pixels, "
-                "whatever their shape"
+                f"{_RESIZED[data.resize]}"
             )
         yield from (f"{name}: {remark}" for remark in describe_notes(records.notes))
 
 
 def _numbered(inventory: Inventory) -> tuple[str, ...]:
-    largest = max(int(inventory.splits[name].labels.max()) for name in ("train", "val"))
+    largest = max(int(part.records.labels.max()) for part in inventory.parts.values())
     return tuple(f"class {number}" for number in range(largest + 1))
 
 
-def _check_every_class_is_trained(classes: tuple[str, ...], labels: npt.NDArray[np.int64]) -> None:
+def _check_classes(
+    classes: tuple[str, ...], labels: npt.NDArray[np.integer], *, allow_missing: bool
+) -> None:
+    if len(classes) < 2:
+        raise DataError(
+            f"there is one class, {classes[0]!r}: nothing can be told from it. Add images of "
+            "another class."
+        )
     untrained = np.setdiff1d(np.arange(len(classes)), labels)
-    if untrained.size:
+    if untrained.size and not allow_missing:
         examples = ", ".join(f"{index} ({classes[index]})" for index in untrained[:_LISTED])
         more = f" and {untrained.size - _LISTED} more" if untrained.size > _LISTED else ""
         raise DataError(

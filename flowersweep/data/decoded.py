@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from flowersweep.data.images import Images, Size
-from flowersweep.data.records import FileFingerprint
 from flowersweep.errors import DataError, StudyError
 from flowersweep.util.arrays import map_array, write_mapped
 from flowersweep.util.text import bytes_text
@@ -45,11 +44,11 @@ class ImageCache:
 
 
 # One for the process, shared by all data sets.
-_in_memory: dict[tuple[tuple[FileFingerprint, ...], Size], ImageCache] = {}
+_in_memory: dict[tuple[Hashable, Size], ImageCache] = {}
 
 
 def open_cache(
-    stamps: tuple[FileFingerprint, ...],
+    key: Hashable,
     size: Size,
     count: int,
     budget: ImageCacheLimits,
@@ -58,7 +57,7 @@ def open_cache(
     """Return the cache for the images of some files in one size.
 
     Args:
-        stamps: Fingerprints of the files.
+        key: What the images come from: the versions of files, which images of them, how resized.
         size: Height and width of the images.
         count: Number of images in the files.
         budget: Limits of the cache.
@@ -70,8 +69,8 @@ def open_cache(
     Raises:
         DataError: The disk is full.
     """
-    if budget.memory and (stamps, size) in _in_memory:
-        return _in_memory[stamps, size]
+    if budget.memory and (key, size) in _in_memory:
+        return _in_memory[key, size]
     shape = count, *size, 3
     needed = int(np.prod(shape))
     memory_left = budget.memory - sum(cache.images.nbytes for cache in _in_memory.values())
@@ -80,8 +79,8 @@ def open_cache(
         _say(logging.INFO, f"{description}: kept in memory")
         # The system gives memory to an empty array only as it is filled.
         empty = np.empty(shape, np.uint8)
-        _in_memory[stamps, size] = ImageCache(empty, np.zeros(count, np.bool_))
-        return _in_memory[stamps, size]
+        _in_memory[key, size] = ImageCache(empty, np.zeros(count, np.bool_))
+        return _in_memory[key, size]
     free = budget.disk - _on_disk(budget, size)
     if budget.path is not None and needed <= free:
         _say(logging.INFO, f"{description}: kept in {_file(budget.path, size)}")

@@ -7,8 +7,7 @@ quality, size, colours and contrast; mirrored, cropped or rotated copies are not
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from flowersweep.data.dataset import Dataset, stratified_halves
-from flowersweep.data.folders import find_files
-from flowersweep.data.images import decode, is_plain
-from flowersweep.data.inventory import take_inventory
-from flowersweep.data.records import jpeg_of, raw_records
+from flowersweep.config.schema import Data
+from flowersweep.data.dataset import Dataset, Split, open_dataset
+from flowersweep.data.images import decode_reduced
 from flowersweep.errors import FlowersweepError
 from flowersweep.util.arrays import cache_arrays, cached_arrays
 
@@ -76,43 +73,30 @@ PARTS = ("train", "tune", "holdout", "test")
 
 def duplicates(dataset: Dataset, cache: Path) -> Duplicates:
     """Return the near-duplicates of a data set; ``cache`` keeps the result, by digest."""
-    files = {name: split.files for name, split in dataset.splits.items()}
     counts = {name: len(split) for name, split in dataset.splits.items()}
-    return _placed(
-        _found(files, counts, dataset.digest, cache), counts, dataset.tune, dataset.holdout
-    )
+    return _placed(_found(dataset, cache), counts, dataset.tune, dataset.holdout)
 
 
-def of_folder(
-    folder: str, digest: str, cache: Path, *, split_seed: int, largest: int
-) -> Duplicates | None:
+def of_study(data: Data, digest: str, cache: Path, *, largest: int) -> Duplicates | None:
     """Return the near-duplicates in the images of a study.
 
     Args:
-        folder: Folder of the records; nothing is fetched.
+        data: The images of the study; nothing is fetched.
         digest: The data's digest when the study started.
         cache: Folder of cached results.
-        split_seed: Seed of the split of val.
         largest: With more images than this, only a cached result is returned.
 
     Returns:
         None if the images are gone or changed, or are too many and there is no cached result.
     """
     try:
-        files = find_files(folder)
-        inventory = take_inventory(files, cache)
+        dataset = open_dataset(replace(data, fetch=None, train_on="train"), cache)
     except (FlowersweepError, tf.errors.OpError, OSError):
         return None
-    counts = {name: len(records.ids) for name, records in inventory.splits.items()}
-    if inventory.digest != digest or (
-        sum(counts.values()) > largest and not _kept(cache, digest).exists()
-    ):
+    images = sum(len(split) for split in dataset.splits.values())
+    if dataset.digest != digest or (images > largest and not _kept(cache, digest).exists()):
         return None
-    return _placed(
-        _found(files, counts, digest, cache),
-        counts,
-        *stratified_halves(inventory.splits["val"].labels, split_seed),
-    )
+    return duplicates(dataset, cache)
 
 
 def _placed(pairs: Rows, counts: dict[str, int], tune: Rows, holdout: Rows) -> Duplicates:
@@ -136,46 +120,30 @@ def _kept(cache: Path, digest: str) -> Path:
     return cache / "verified" / f"duplicates-{digest}-v{_VERSION}.npz"
 
 
-def _found(
-    files: dict[str, tuple[str, ...]], counts: dict[str, int], digest: str, cache: Path
-) -> Rows:
-    path = _kept(cache, digest)
+def _found(dataset: Dataset, cache: Path) -> Rows:
+    path = _kept(cache, dataset.digest)
     if (stored := cached_arrays(path, ["pairs"])) is not None:
         return stored["pairs"]
-    _log.info("looking for duplicates among %d images, once", sum(counts.values()))
-    images = np.concatenate([thumbnails(paths) for paths in files.values()])
+    splits = dataset.splits.values()
+    _log.info("looking for duplicates among %d images, once", sum(map(len, splits)))
+    images = np.concatenate([thumbnails(split) for split in splits])
     pairs = near(hashes(images), images)
     cache_arrays(path, {"pairs": pairs})
     return pairs
 
 
-def thumbnails(files: Sequence[str]) -> Tiny:
-    """Return the images of files as brightness (n, 16, 16), in file order.
+def thumbnails(split: Split) -> Tiny:
+    """Return the images of a split as brightness (n, 16, 16), in file order.
 
-    A plain JPEG is decoded at the smallest size that suffices.
+    A JPEG is decoded at the smallest scale that suffices.
     """
 
-    def reduced(jpeg: Any) -> Any:
-        short = tf.reduce_min(tf.io.extract_jpeg_shape(jpeg)[:2])
-        # Number of halvings that leave at least 32 pixels.
-        halvings = tf.reduce_sum(tf.cast(short >= 2 * SIDE * np.array([2, 4, 8]), tf.int32))
-        decoders = [
-            lambda ratio=ratio: tf.io.decode_jpeg(jpeg, channels=3, ratio=ratio)
-            for ratio in (1, 2, 4, 8)
-        ]
-        return tf.switch_case(halvings, decoders)
-
-    def decoded(raw: Any) -> Any:
-        data = jpeg_of(raw)
-        image = tf.cond(is_plain(data), lambda: reduced(data), lambda: decode(data))
-        tiny = tf.image.resize(image, (SIDE, SIDE), method="area")
+    def decoded(data: Any) -> Any:
+        tiny = tf.image.resize(decode_reduced(data, (2 * SIDE, 2 * SIDE)), (SIDE, SIDE), "area")
         return tf.tensordot(tiny, tf.constant([0.299, 0.587, 0.114]), 1)
 
-    images = (
-        raw_records(files)
-        .map(decoded, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(1024)
-    )
+    rows = split.in_files(np.arange(len(split)))
+    images = split.reader.images(split.files, rows, decoded).batch(1024)
     return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *images.as_numpy_iterator()])
 
 

@@ -1,4 +1,6 @@
-"""Find the folder of the records, or fetch it; explain what is wrong if it is missing."""
+"""Find the folder of the images, or fetch it, and the record files in it; explain what is wrong if
+there are none.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,70 +17,109 @@ import tensorflow as tf
 
 from flowersweep.config.schema import Data
 from flowersweep.config.targets import arguments, resolve
-from flowersweep.data.records import declared_count
+from flowersweep.data.files import is_hidden
+from flowersweep.data.image_table import folder_of_table
+from flowersweep.data.records import declared_count, holds_records
+from flowersweep.data.split_names import USUAL, names_of_splits, split_of_file
+from flowersweep.data.suggestions import fitting_option
 from flowersweep.errors import DataError
 
 _LAYOUT = (
-    "It must hold train/ and val/ (test/ if you like), each with files "
-    "{shard}-{H}x{W}-{count}.tfrec."
+    "data=tfrecords reads train/*.tfrec and val/*.tfrec (test/ if you like), or files that are "
+    "named after their split. data=folder reads folders of photographs, data=csv a table of them."
 )
+_RECORDS = re.compile(r"\.tfrec(ords?)?\b|\.tfrecords?-\d+-of-\d+")
 _log = logging.getLogger(__name__)
 _LISTED = 12  # names in an error message
 
 
 def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
-    """Return the folder of the records: ``data.dir``, else the result of calling ``data.fetch``.
+    """Return the folder of the images: ``data.dir``, else the result of calling ``data.fetch``.
 
     Raises:
         DataError: Neither is set, or the folder does not exist.
         ConfigError: ``data.fetch`` names no callable of a trusted module.
     """
-    if data.dir is None and data.fetch is None:
+    named = data.dir
+    if named is None and data.format == "csv":
+        named = folder_of_table(data)
+    if named is None and data.fetch is None:
         raise DataError(f"data={data.name} has no folder. Set data.dir=PATH. {_LAYOUT}")
-    folder = data.dir if data.dir is not None else _fetch(data.fetch, cache, trusted)
+    folder = named if named is not None else _fetch(data.fetch, cache, trusted)
+    if "://" in folder and data.format != "tfrecords":
+        raise DataError(
+            f"data={data.name} reads local folders, and data.dir={folder} is none. Copy the images "
+            "here, or store them as TFRecords."
+        )
     require_reachable(folder)
     folder = folder if "://" in folder else str(Path(folder).expanduser().resolve())
     if not _is_folder(folder):
         raise DataError(
-            f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the records. "
+            f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the images. "
             f"{_LAYOUT}"
         )
     return folder.rstrip("/")
 
 
-def find_files(folder: str) -> dict[str, tuple[str, ...]]:
-    """Return the sorted ``*.tfrec`` files of train, val and, if present, test.
+def find_files(
+    folder: str, configured: Mapping[str, Any] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return the sorted record files of train and, if present, val and test.
+
+    They lie in a folder a split, or in one folder and are named after their split. ``configured``
+    are the names of the splits (``data.splits``).
 
     Raises:
-        DataError: train/ or val/ is missing or has no such file, or a file is empty, a folder or a
-            link to nothing.
+        DataError: There is no file of train, or a file is empty, a folder or a link to nothing.
     """
-    files_of_split = {}
-    for split in ("train", "val", "test"):
-        inside = f"{folder}/{split}"
-        require_reachable(inside)
-        exists = _is_folder(inside)
-        files = _records_in(inside) if exists else ()
-        if files:
-            files_of_split[split] = files
-        elif split != "test":
-            problem = f"no *.tfrec in {inside}" if exists else f"{folder} has no {split}/"
-            raise DataError(
-                f"{problem}. {_contents(inside if exists else folder)}{_better(folder)} {_LAYOUT}"
-            )
-    return files_of_split
+    configured = configured or {}
+    names = _names(folder)
+    for split in USUAL:
+        require_reachable(f"{folder}/{configured.get(split) or split}")
+    folders = [name for name in names if _is_folder(f"{folder}/{name}")]
+    splits = names_of_splits(folders, configured) if folders else {}
+    files_of_split = {split: _records_in(f"{folder}/{name}") for split, name in splits.items()}
+    if not files_of_split.get("test", True):
+        del files_of_split["test"]
+    if not splits:
+        files_of_split = _named_after_splits(folder, names, configured)
+    empty = next((split for split, files in files_of_split.items() if not files), "train")
+    if files_of_split.get(empty):
+        return files_of_split
+    inside = f"{folder}/{splits[empty]}" if empty in splits else folder
+    problem = f"no *.tfrec in {inside}" if empty in splits else f"{folder} has no train/"
+    better = _better(folder) or ("" if "://" in folder else fitting_option(folder, "tfrecords"))
+    raise DataError(f"{problem}. {_contents(inside)}{better} {_LAYOUT}")
 
 
-def _records_in(folder: str) -> tuple[str, ...]:
-    """Return the sorted ``*.tfrec`` files of a folder.
+def _named_after_splits(
+    folder: str, names: list[str], configured: Mapping[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """Return the record files of one folder by the split in their names."""
+    files: dict[str, list[str]] = {}
+    for path in _records_in(folder, names):
+        if split := split_of_file(path.rpartition("/")[2], configured):
+            files.setdefault(split, []).append(path)
+    return {split: tuple(files[split]) for split in USUAL if split in files}
+
+
+def _records_in(folder: str, names: list[str] | None = None) -> tuple[str, ...]:
+    """Return the sorted record files of a folder: those named so, else all that hold records.
 
     Hidden files, such as the ``._NAME`` that macOS puts beside each, are passed over.
     """
-    names = [name for name in _names(folder) if name.endswith(".tfrec")]
-    hidden = [name for name in names if name.startswith(".")]
+    there = _names(folder) if names is None else names
+    named = [name for name in there if _RECORDS.search(name)]
+    hidden = [name for name in named if is_hidden(name)]
     if hidden:
         _log.warning("%s: passed over %d hidden files, first %s", folder, len(hidden), hidden[0])
-    files = tuple(f"{folder}/{name}" for name in names if not name.startswith("."))
+    files = tuple(f"{folder}/{name}" for name in named if not is_hidden(name))
+    if not named:
+        files = tuple(
+            path
+            for name in there
+            if not is_hidden(name) and holds_records(path := f"{folder}/{name}")
+        )
     if "://" not in folder:  # there each question would be a request
         for file in files:
             _require_readable(file)

@@ -12,6 +12,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from enum import IntFlag
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ _UPRIGHT = {
     7: _T.TRANSVERSE,
     8: _T.ROTATE_90,
 }
+_ON_ITS_SIDE = (5, 6, 7, 8)  # of these orientations, width and height are exchanged
+_SCALES = (1, 2, 4, 8)  # that a JPEG can be decoded at: 1 / n
 # An image with damaged EXIF is taken as it is stored; of large ones only those beyond LARGEST are
 # refused.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -117,29 +120,73 @@ def decode_and_note(data: Any) -> tuple[Any, Any]:
     return tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(note, ())
 
 
-def decode_with_pillow(data: bytes) -> tuple[Images, np.uint8]:
+def decode_with_pillow(data: bytes, least: Size | None = None) -> tuple[Images, np.uint8]:
     """Decode image bytes to uint8 (height, width, 3); return it with its `Note`.
+
+    A JPEG is decoded at the smallest scale that leaves ``least``.
 
     Raises:
         DataError: The bytes are damaged, or of a format that is not in `FORMATS`.
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return _eight_bits(image)
+            return _eight_bits(image, least)
     except UnidentifiedImageError as error:
         raise DataError(f"not one of {', '.join(FORMATS)}") from error
     except _DAMAGED as error:
         raise DataError(f"{error}") from error
 
 
-def decode_and_resize(data: Any, size: Size) -> Any:
+def decode_facts(data: bytes) -> tuple[int, int, int]:
+    """Return height, width (upright) and `Note` of an image that is decoded whole, JPEGs at the
+    smallest scale.
+
+    Raises:
+        DataError, OpError: The bytes are damaged, or of another format.
+    """
+    tensor = tf.constant(data)
+    if is_plain(tensor):
+        height, width = tf.io.extract_jpeg_shape(tensor).numpy()[:2].tolist()
+        tf.io.decode_jpeg(tensor, channels=3, ratio=_SCALES[-1])
+        return height, width, 0
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            width, height = image.size
+            if _orientation(image) in _ON_ITS_SIDE:
+                height, width = width, height
+    except _DAMAGED:  # what is wrong, the next line says
+        height = width = 0
+    return height, width, int(decode_with_pillow(data, (1, 1))[1])
+
+
+def decode_reduced(data: Any, least: Size) -> Any:
+    """Decode image bytes to a uint8 tensor (height, width, 3).
+
+    A JPEG is decoded at 1/8, 1/4 or 1/2 of its size where that leaves ``least`` pixels, which
+    saves most of the time that a large photograph takes.
+    """
+    data = tf.convert_to_tensor(data)
+    image = tf.cond(
+        is_plain(data),
+        lambda: _scaled_jpeg(data, least),
+        lambda: tf.numpy_function(partial(_pixels, least=least), [data], tf.uint8, stateful=False),
+    )
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def decode_and_resize(data: Any, size: Size, resize: str = "stretch") -> Any:
     """Decode image bytes to a uint8 tensor (*size, 3).
 
-    An image of another size is stretched to it (bilinear, antialiased).
+    Args:
+        data: Bytes of an image file, a scalar string tensor.
+        size: Height and width.
+        resize: What is done to an image of another shape: ``stretch`` it, ``crop`` its centre, or
+            ``pad`` it with black. Resizing is bilinear and antialiased.
     """
-    image = decode(data)
+    # twice the size: what is seen is then decided by our filter, not by the JPEG's scales
+    image = decode_reduced(data, (2 * size[0], 2 * size[1]))
     same = tf.reduce_all(tf.shape(image)[:2] == tf.constant(size))
-    image = tf.cond(same, lambda: image, lambda: _resize(image, size))
+    image = tf.cond(same, lambda: image, lambda: _FIT[resize](image, size))
     return tf.ensure_shape(image, (*size, 3))
 
 
@@ -148,20 +195,73 @@ def compress(image: Images) -> bytes:
     return bytes(tf.io.encode_jpeg(image, quality=90).numpy())
 
 
-def _decode_any(data: Any) -> tuple[Images, np.uint8]:
+def _decode_any(data: Any, least: Size | None = None) -> tuple[Images, np.uint8]:
     # TensorFlow passes bytes in a graph, and otherwise an array of one object
-    return decode_with_pillow(data if isinstance(data, bytes) else data.item())
+    return decode_with_pillow(data if isinstance(data, bytes) else data.item(), least)
 
 
-def _resize(image: Any, size: Size) -> Any:
+def _pixels(data: Any, least: Size) -> Images:
+    return _decode_any(data, least)[0]
+
+
+def _scaled_jpeg(data: Any, least: Size) -> Any:
+    shape = tf.io.extract_jpeg_shape(data)[:2]
+    smaller = tf.reduce_all(shape >= np.outer(_SCALES[1:], least), axis=1)
+    decoders = [
+        lambda ratio=ratio: tf.io.decode_jpeg(data, channels=3, ratio=ratio) for ratio in _SCALES
+    ]
+    return tf.switch_case(tf.reduce_sum(tf.cast(smaller, tf.int32)), decoders)
+
+
+def _stretch(image: Any, size: Size) -> Any:
     return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)
 
 
-def _eight_bits(image: Image.Image) -> tuple[Images, np.uint8]:
-    turn = _UPRIGHT.get(_orientation(image))
+def _crop(image: Any, size: Size) -> Any:
+    """Resize the largest centre of an image that has the shape of ``size``."""
+    shape = tf.shape(image)[:2]
+    inside = _fitted(size, shape)
+    top, left = tf.unstack((shape - inside) // 2)
+    return _stretch(image[top : top + inside[0], left : left + inside[1]], size)
+
+
+def _pad(image: Any, size: Size) -> Any:
+    """Resize a whole image into ``size``; what is left of that on both sides is black."""
+    inside = _fitted(tf.shape(image)[:2], size)
+    before = (np.array(size) - inside) // 2
+    after = np.array(size) - inside - before
+    edges = tf.concat([tf.stack([before, after], axis=1), [[0, 0]]], axis=0)
+    return tf.pad(_stretch(image, inside), edges)
+
+
+def _fitted(shape: Any, room: Any) -> Any:
+    """Return the largest height and width (int32) in ``room`` with the proportions of ``shape``."""
+    shape, room = tf.cast(shape, tf.float64), tf.cast(room, tf.float64)
+    scale = tf.reduce_min(room / shape)
+    return tf.cast(tf.clip_by_value(tf.round(shape * scale), 1, room), tf.int32)
+
+
+_FIT = {"stretch": _stretch, "crop": _crop, "pad": _pad}
+
+
+def _reduce(image: Image.Image, turned: bool, least: Size) -> None:
+    """Have Pillow read a JPEG at the smallest scale that leaves ``least``, after it is turned."""
+    height, width = reversed(least) if turned else least
+    ratio = max(
+        (n for n in _SCALES if image.height >= n * height and image.width >= n * width), default=1
+    )
+    if ratio > 1:
+        image.draft(None, (image.width // ratio, image.height // ratio))
+
+
+def _eight_bits(image: Image.Image, least: Size | None) -> tuple[Images, np.uint8]:
+    orientation = _orientation(image)
+    turn = _UPRIGHT.get(orientation)
     note = Note.TURNED if turn is not None else Note(0)
     if getattr(image, "is_animated", False):
         note |= Note.ANIMATED
+    if least is not None:
+        _reduce(image, orientation in _ON_ITS_SIDE, least)
     image.load()
     picture: Image.Image = image
     if picture.mode.startswith("I"):  # 16 bits of grey; Pillow would cut off what exceeds 255

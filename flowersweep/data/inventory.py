@@ -1,87 +1,248 @@
-"""Cache of the verification: the next start reads a few kilobytes instead of every image."""
+"""What is in a data set: the files of each split, its labels and ids, and a digest.
+
+Every format is verified once. The next start reads a few kilobytes instead of every image.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from flowersweep.data.records import checksums_digest, fingerprint
+from flowersweep.config.schema import Data
+from flowersweep.data.classes import read_classes
+from flowersweep.data.folders import find_files
+from flowersweep.data.image_folder import list_folder
+from flowersweep.data.image_table import list_table
+from flowersweep.data.inspection import (
+    LabelledFiles,
+    digest_of,
+    inspect_files,
+    without_unreadable,
+)
+from flowersweep.data.labels import class_names, indexed
+from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows
+from flowersweep.data.record_schema import RecordSchema, schema_of
+from flowersweep.data.records import checksums_digest, compression_of, fingerprint
+from flowersweep.data.split_names import require_splits
+from flowersweep.data.splitting import stratified_part
 from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
 from flowersweep.util.arrays import cache_arrays, cached_arrays
 
 _log = logging.getLogger(__name__)
-_VERSION = 2  # increase it when verification checks or stores something else
+_VERSION = 3  # increase it when verification checks or stores something else
 _COLUMNS = ("labels", "ids", "counts", "sizes", "notes")
 
 
 @dataclass(frozen=True)
+class Part:
+    """One split: its files, how they are read, and what they hold."""
+
+    files: tuple[str, ...]
+    reader: Reader
+    records: Records
+    rows: Rows | None = None  # which images of the files; None: all of them
+
+    def take(self, rows: Rows) -> Part:
+        """Return some of the images, in ascending order."""
+        records = replace(
+            self.records,
+            **{
+                name: getattr(self.records, name)[rows]
+                for name in ("labels", "ids", "sizes", "notes")
+            },
+        )
+        if isinstance(self.reader, FileReader):
+            files = tuple(self.files[row] for row in rows)
+            return replace(self, files=files, records=replace(records, counts=np.ones_like(rows)))
+        return replace(self, records=records, rows=rows if self.rows is None else self.rows[rows])
+
+
+@dataclass(frozen=True)
 class Inventory:
-    """The records of every split, and the digest over all files."""
+    """What is in a data set."""
 
-    splits: dict[str, Records]
+    parts: dict[str, Part]  # train, val and, if present, test
+    classes: tuple[str, ...] | None  # None: nothing names them
     digest: str
+    remarks: tuple[str, ...] = ()  # what was done to the splits
 
 
-def take_inventory(files: Mapping[str, tuple[str, ...]], cache: Path) -> Inventory:
-    """Verify every record, or load the result from ``cache`` if no file changed.
+def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
+    """Verify every image, or recall the result from ``cache`` if no file changed.
 
     A change is one of a file's name, size, modification time or content.
 
     Raises:
-        DataError: See :func:`flowersweep.data.verify.read_records`; or a split has no record.
+        DataError: A file, an image or a label is invalid, or a split is empty.
     """
-    cached = cache / "verified" / f"{_key(files)}.npz"
-    inventory = _recall(cached, list(files))
-    if inventory is None:
-        inventory = _verify(files)
-        _keep(inventory, cached)
-    for name, records in inventory.splits.items():
-        warn_of_duplicates(name, records.ids)
-    return inventory
+    require_splits(data.splits)
+    inventory = _FORMATS[data.format](data, folder, cache)
+    for name, part in inventory.parts.items():
+        warn_of_duplicates(name, part.records.ids)
+    inventory = _cut(inventory, "test", data.test_fraction, data.split_seed)
+    return _cut(inventory, "val", data.val_fraction, data.split_seed)
 
 
-def _verify(files: Mapping[str, tuple[str, ...]]) -> Inventory:
+def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Inventory:
+    """Return the inventory with a stratified part of train as the split ``name``, unless there is
+    one already, or none is wanted.
+    """
+    if name in inventory.parts or not fraction:
+        return inventory
+    train = inventory.parts["train"]
+    rest, part = stratified_part(train.records.labels, fraction, seed)
+    if not len(part):
+        raise DataError(
+            f"train has no class with two images, so none can be cut for {name}. Add images, or a "
+            f"folder {name}/."
+        )
+    cut = f"{inventory.digest} {name} {part.tolist()}"
+    parts = {**inventory.parts, "train": train.take(rest), name: train.take(part)}
+    return replace(
+        inventory,
+        parts={split: parts[split] for split in ("train", "val", "test") if split in parts},
+        digest=hashlib.sha256(cut.encode()).hexdigest()[:16],
+        remarks=(
+            *inventory.remarks,
+            f"{name}: {len(part)} of {len(part) + len(rest)} images of train, by chance within "
+            f"each class (data.{name}_fraction={fraction:g}, data.split_seed={seed})",
+        ),
+    )
+
+
+def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
+    files = find_files(folder, data.splits)
+    compressions = {name: _compression(paths) for name, paths in files.items()}
+    schemas = {
+        name: schema_of(paths[0], compressions[name], data.columns) for name, paths in files.items()
+    }
+    cached = cache / "verified" / f"{_key(files, schemas)}.npz"
+    recalled = _recall(cached, list(files))
+    if recalled is None:
+        recalled = _verify(files, schemas, compressions)
+        _keep(*recalled, cached)
+    splits, total = recalled
+    names = read_classes(data.classes, folder)
+    texts = {
+        name: records.labels for name, records in splits.items() if records.labels.dtype.kind == "U"
+    }
+    if texts:
+        named = names if data.classes is not None else None
+        classes = named or class_names(texts)
+        numbers = indexed(texts, classes, named=data.classes)
+        splits = {
+            name: replace(records, labels=numbers.get(name, records.labels))
+            for name, records in splits.items()
+        }
+        names = classes
+    parts = {
+        name: Part(paths, RecordReader(schemas[name].image, compressions[name]), splits[name])
+        for name, paths in files.items()
+    }
+    return Inventory(parts, names, total)
+
+
+def _compression(files: tuple[str, ...]) -> str:
+    compressed = {file: compression_of(file) for file in files}
+    if len({*compressed.values()}) > 1:
+        plain = next(file for file, kind in compressed.items() if not kind)
+        zipped = next(file for file, kind in compressed.items() if kind)
+        raise DataError(
+            f"{zipped} is compressed by GZIP and {plain} is not. Compress all files of a split, or "
+            "none."
+        )
+    return compressed[files[0]]
+
+
+def _of_folder(data: Data, folder: str, cache: Path) -> Inventory:
+    return _of_files(data, list_folder(data, folder), cache)
+
+
+def _of_table(data: Data, folder: str, cache: Path) -> Inventory:
+    return _of_files(data, list_table(data, folder), cache)
+
+
+def _of_files(data: Data, listed: Mapping[str, LabelledFiles], cache: Path) -> Inventory:
+    files = [file for part in listed.values() for file in part.files]
+    facts = dict(zip(files, inspect_files(files, cache), strict=True))
+    splits, remarks = without_unreadable(listed, facts, skip=data.skip_unreadable)
+    labels = {name: np.array(part.labels, np.str_) for name, part in splits.items() if part.labels}
+    classes = data.classes and read_classes(data.classes, "")
+    names = classes or class_names(labels)
+    numbers = indexed(labels, names, named=data.classes)
+    parts = {}
+    for name, part in splits.items():
+        if not part.files:
+            raise DataError(f"{name}: there is no image that can be read. Copy its files again.")
+        known = [facts[file] for file in part.files]
+        records = Records(
+            numbers.get(name, np.full(len(known), -1)),
+            np.array(part.ids, np.str_),
+            np.ones(len(known), np.int64),
+            np.array([(fact.height, fact.width) for fact in known], np.int32),
+            np.array([fact.note for fact in known], np.uint8),
+        )
+        parts[name] = Part(tuple(part.files), FileReader(), records)
+    return Inventory(parts, names, digest_of(splits, facts), tuple(remarks))
+
+
+_FORMATS: dict[str, Callable[[Data, str, Path], Inventory]] = {
+    "tfrecords": _of_records,
+    "folder": _of_folder,
+    "csv": _of_table,
+}
+
+
+def _verify(
+    files: Mapping[str, tuple[str, ...]],
+    schemas: Mapping[str, RecordSchema],
+    compressions: Mapping[str, str],
+) -> tuple[dict[str, Records], str]:
     _log.info("verifying every record of %d files, once", sum(map(len, files.values())))
-    splits = {name: read_records(paths, labelled=name != "test") for name, paths in files.items()}
+    splits = {
+        name: read_records(paths, schemas[name], compressions[name])
+        for name, paths in files.items()
+    }
     for name, records in splits.items():
         if not len(records.ids):
             raise DataError(
                 f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy "
                 "or download them again."
             )
-    return Inventory(splits, digest([path for paths in files.values() for path in paths]))
+    return splits, digest([path for paths in files.values() for path in paths])
 
 
-def _key(files: Mapping[str, tuple[str, ...]]) -> str:
+def _key(files: Mapping[str, tuple[str, ...]], schemas: Mapping[str, RecordSchema]) -> str:
     with ThreadPoolExecutor(16) as pool:  # a stat of a gs:// file is a request
         stamps = {name: list(pool.map(_stamp, paths)) for name, paths in files.items()}
-    return hashlib.sha256(json.dumps([_VERSION, stamps]).encode()).hexdigest()[:24]
+    read = {name: vars(schema) for name, schema in schemas.items()}
+    return hashlib.sha256(json.dumps([_VERSION, stamps, read]).encode()).hexdigest()[:24]
 
 
 def _stamp(path: str) -> tuple[object, ...]:
     return *fingerprint(path), checksums_digest(path)
 
 
-def _recall(path: Path, names: list[str]) -> Inventory | None:
+def _recall(path: Path, names: list[str]) -> tuple[dict[str, Records], str] | None:
     arrays = [f"{name}.{column}" for name in names for column in _COLUMNS]
     if (stored := cached_arrays(path, ["digest", *arrays])) is None:
         return None
     splits = {name: Records(*(stored[f"{name}.{column}"] for column in _COLUMNS)) for name in names}
-    return Inventory(splits, str(stored["digest"]))
+    return splits, str(stored["digest"])
 
 
-def _keep(inventory: Inventory, path: Path) -> None:
+def _keep(splits: Mapping[str, Records], total: str, path: Path) -> None:
     arrays = {
         f"{name}.{column}": getattr(records, column)
-        for name, records in inventory.splits.items()
+        for name, records in splits.items()
         for column in _COLUMNS
     }
-    cache_arrays(path, {"digest": np.str_(inventory.digest), **arrays})
+    cache_arrays(path, {"digest": np.str_(total), **arrays})

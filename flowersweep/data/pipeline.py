@@ -14,15 +14,14 @@ import tensorflow as tf
 from flowersweep.data.dataset import Split
 from flowersweep.data.decoded import ImageCache, open_cache
 from flowersweep.data.images import Images, Size, decode, decode_and_resize
-from flowersweep.data.records import FileFingerprint, fingerprint, jpeg_of, jpegs_of, raw_records
+from flowersweep.data.readers import Decode, Reader, Rows
+from flowersweep.data.records import FileFingerprint
 from flowersweep.errors import DataError
 
 Batches = Iterator[tuple[Images, npt.NDArray[np.int32]]]
-Rows = npt.NDArray[np.int64]  # indexes of images in a split
 Decoder = Callable[[Rows], Iterator[Images]]  # decodes the images of these indexes in chunks
 
 IN_MEMORY = 2 << 30  # bytes of JPEGs: a smaller split stays in memory and is shuffled as a whole
-BUFFER = 4096  # records in the shuffle buffer of a larger split
 _CHUNK = 256  # records or images at a time if there is no batch size
 _AUTO = tf.data.AUTOTUNE
 
@@ -63,9 +62,9 @@ def shuffled(
     """Yield this host's part of one epoch in random order, from batch ``skip`` on.
 
     The order depends only on the arguments and is the same on all hosts. Up to ``IN_MEMORY`` bytes
-    every order is equally likely. Above that the order of files is random, and records are shuffled
-    in a buffer of ``BUFFER``. The remainder is dropped: XLA compiles one program per shape. Decoded
-    images stay in the cache for the next epoch, within the budget.
+    every order is equally likely. Above that the order of record files is random, and records are
+    shuffled in a buffer (`flowersweep.data.readers`). The remainder is dropped: XLA compiles
+    one program per shape. Decoded images stay in the cache for the next epoch, within the budget.
 
     Yields:
         Images, uint8 (b, H, W, 3), and labels, int32 (b,), with b = batch / hosts.
@@ -83,19 +82,16 @@ def shuffled(
             "batch smaller."
         )
     rng = np.random.Generator(np.random.PCG64([seed, epoch]))
-    stamps = tuple(fingerprint(file) for file in split.files)
+    stamps = split.fingerprints()
     host, hosts = split.share
     if sum(file.size for file in stamps) <= IN_MEMORY:
         order = rng.permutation(len(split))
-        decoder: Decoder = partial(_from_memory, stamps, image_size, batch // hosts)
+        read: Callable[[Rows], Any] = partial(_from_memory, split, image_size)
     else:
-        files = [int(index) for index in rng.permutation(len(split.files))]
-        shuffle = partial(_shuffle, seed=int(rng.integers(1 << 31)))
-        order = _buffered(split, files, shuffle)
-        records = partial(raw_records, [split.files[index] for index in files])
-        decoder = partial(
-            _from_files, lambda: shuffle(records()), order, image_size, batch // hosts
-        )
+        order, read_base = split.reader.shuffled(split.files, split.counts, rng)
+        order = split.in_split(order)
+        read = partial(_in_base, split, image_size, read_base)
+    decoder = partial(_chunks, read, batch // hosts)
     rows = order[: len(order) // batch * batch].reshape(-1, hosts, batch // hosts)[skip:, host]
     return zip(_through(_kept(split, image_size), rows, decoder), split.labels[rows], strict=True)
 
@@ -116,35 +112,29 @@ def read_images(
             f"{split.name} has no image {unique[-1] if unique[0] >= 0 else unique[0]}: it holds "
             f"images 0 to {len(split) - 1}."
         )
-    numbered = (
-        raw_records(split.files)
-        .enumerate()
-        .filter(lambda number, _: tf.reduce_any(number == unique))
-        .take(unique.size)
-    )
-    jpegs = [jpeg_of(raw) for _, raw in numbered]
-    if not jpegs:
+    encoded = [*_stored(split, unique, tf.identity)]
+    if not encoded:
         return np.empty((0, *(image_size or (0, 0)), 3), np.uint8)
-    first = decode(jpegs[places[0]]).shape
+    first = image_size or decode(encoded[places[0]]).shape[:2]
     images: Images = np.stack(
-        [decode_and_resize(jpeg, image_size or (first[0], first[1])).numpy() for jpeg in jpegs]
+        [decode_and_resize(data, tuple(first), split.resize).numpy() for data in encoded]
     )
     return images[places]
 
 
 @lru_cache(maxsize=1)
-def _held(stamps: tuple[FileFingerprint, ...]) -> Any:
-    """Read the image bytes of a split once; return a string tensor (n,) in file order."""
-    records = raw_records([file.path for file in stamps]).batch(_CHUNK)
-    return tf.concat(
-        list(records.map(jpegs_of, num_parallel_calls=_AUTO, deterministic=True)), axis=0
-    )
+def _held(reader: Reader, stamps: tuple[FileFingerprint, ...]) -> Any:
+    """Read the image bytes of some files once; return a string tensor (n,) in file order."""
+    return tf.concat(list(reader.batches([file.path for file in stamps])), axis=0)
 
 
 def _kept(split: Split, image_size: Size) -> ImageCache | None:
-    stamps = tuple(fingerprint(file) for file in split.files)
     store = open_cache(
-        stamps, image_size, len(split), split.budget, lambda: in_order(split, image_size, _CHUNK)
+        (split.fingerprints(), None if split.rows is None else split.rows.tobytes(), split.resize),
+        image_size,
+        len(split),
+        split.budget,
+        lambda: in_order(split, image_size, _CHUNK),
     )
     if store is not None and store.there.all() and split.name == "train":
         _held.cache_clear()  # every image is decoded: free the JPEGs
@@ -171,49 +161,31 @@ def _through(
 
 
 def _decoder(split: Split, image_size: Size, chunk: int) -> Decoder:
-    return partial(
-        _from_files, partial(raw_records, split.files), np.arange(len(split)), image_size, chunk
+    return partial(_chunks, partial(_stored, split, decode=_decode(split, image_size)), chunk)
+
+
+def _decode(split: Split, image_size: Size) -> Decode:
+    return partial(decode_and_resize, size=image_size, resize=split.resize)
+
+
+def _stored(split: Split, rows: Rows, decode: Decode) -> Any:
+    """Return the images ``rows``, which ascend, as they are stored."""
+    return split.reader.images(split.files, split.in_files(rows), decode)
+
+
+def _in_base(
+    split: Split, image_size: Size, read: Callable[[Rows, Decode], Any], rows: Rows
+) -> Any:
+    return read(split.in_files(rows), _decode(split, image_size))
+
+
+def _from_memory(split: Split, image_size: Size, rows: Rows) -> Any:
+    encoded, decode = _held(split.reader, split.fingerprints()), _decode(split, image_size)
+    return tf.data.Dataset.from_tensor_slices(split.in_files(rows)).map(
+        lambda index: decode(encoded[index]), num_parallel_calls=_AUTO, deterministic=True
     )
 
 
-def _from_memory(
-    stamps: tuple[FileFingerprint, ...], image_size: Size, chunk: int, rows: Rows
-) -> Iterator[Images]:
-    jpegs = _held(stamps)
-    images = tf.data.Dataset.from_tensor_slices(rows).map(
-        lambda index: decode_and_resize(jpegs[index], image_size),
-        num_parallel_calls=_AUTO,
-        deterministic=True,
-    )
-    batches: Iterator[Images] = images.batch(chunk).prefetch(_AUTO).as_numpy_iterator()
+def _chunks(read: Callable[[Rows], Any], chunk: int, rows: Rows) -> Iterator[Images]:
+    batches: Iterator[Images] = read(rows).batch(chunk).prefetch(_AUTO).as_numpy_iterator()
     return batches
-
-
-def _from_files(
-    records: Callable[[], Any], order: Rows, image_size: Size, chunk: int, rows: Rows
-) -> Iterator[Images]:
-    """Decode the images ``rows``, in this order; ``order`` has the indexes of all records read."""
-    mask = tf.constant(np.isin(order, rows))
-    chosen = records().take(len(order)).enumerate().filter(lambda place, _: mask[place])
-    images = chosen.map(
-        lambda _, raw: decode_and_resize(jpeg_of(raw), image_size),
-        num_parallel_calls=_AUTO,
-        deterministic=True,
-    )
-    batches: Iterator[Images] = images.batch(chunk).prefetch(_AUTO).as_numpy_iterator()
-    return batches
-
-
-def _shuffle(elements: Any, seed: int) -> Any:
-    return elements.shuffle(BUFFER, seed=seed, reshuffle_each_iteration=False)
-
-
-def _buffered(split: Split, files: list[int], shuffle: Callable[[Any], Any]) -> Rows:
-    """Return the indexes of the images in the order in which the shuffle buffer yields them."""
-    ends = np.cumsum(split.counts)
-    numbers = np.concatenate(
-        [np.arange(ends[file] - split.counts[file], ends[file]) for file in files]
-    )
-    indexes = shuffle(tf.data.Dataset.from_tensor_slices(numbers))
-    order: Rows = indexes.batch(len(numbers)).get_single_element().numpy()
-    return order

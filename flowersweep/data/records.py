@@ -1,9 +1,9 @@
-"""Write, read and decode TFRecords.
+"""Write and read TFRecords. Paths may be ``gs://``.
 
-A data set is a folder with ``train/``, ``val/`` and optionally ``test/``. Each has files named
-``{shard}-{H}x{W}-{count}.tfrec``. A record has the features ``id`` (bytes), ``class`` (int64,
-absent in test) and ``image`` (bytes of an image file, see `flowersweep.data.images`). Paths may be
-``gs://``.
+What is written here has the competition's layout: ``train/``, ``val/`` and optionally ``test/``,
+each with files named ``{shard}-{H}x{W}-{count}.tfrec``. A record has the features ``id`` (bytes),
+``class`` (int64, absent in test) and ``image`` (bytes of an image file, see
+`flowersweep.data.images`). What is read may have other names, see `flowersweep.data.record_schema`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ READ_AHEAD = 64 << 20  # bytes: larger files are read one after the other
 _FILES_AT_ONCE = 4
 _WHOLE_FILE = 1 << 20  # records: more than a file of READ_AHEAD bytes can hold
 _NAME = re.compile(r"-(\d+)\.tfrec$")
-_IMAGE = {"image": tf.io.FixedLenFeature([], tf.string)}
 
 
 class FileFingerprint(NamedTuple):
@@ -97,13 +96,17 @@ def write_split(folder: str, records: Sequence[bytes], size: Size, *, shards: in
     return paths
 
 
-def raw_records(files: Sequence[str]) -> Any:
+def raw_records(files: Sequence[str], compression: str = "") -> Any:
     """Return a tf.data.Dataset of records in file order; read small files in parallel."""
+
+    def records_of(path: Any) -> Any:
+        return tf.data.TFRecordDataset(path, compression_type=compression)
+
     if max(fingerprint(file).size for file in files) > READ_AHEAD:
-        return tf.data.TFRecordDataset(list(files))
+        return records_of(list(files))
     # One block per file keeps the order of the files while the next ones are read ahead.
     return tf.data.Dataset.from_tensor_slices(list(files)).interleave(
-        tf.data.TFRecordDataset,
+        records_of,
         cycle_length=_FILES_AT_ONCE,
         block_length=_WHOLE_FILE,
         num_parallel_calls=_FILES_AT_ONCE,
@@ -111,11 +114,24 @@ def raw_records(files: Sequence[str]) -> Any:
     )
 
 
-def jpeg_of(record: Any) -> Any:
-    """Extract the image bytes from a serialized record (scalar string tensors)."""
-    return tf.io.parse_single_example(record, _IMAGE)["image"]
+def compression_of(path: str) -> str:
+    """Return how the records of a file are compressed: ``GZIP``, or not at all."""
+    with tf.io.gfile.GFile(path, "rb") as file:
+        if file.read(2) != b"\x1f\x8b":
+            return ""
+    try:  # the first record may be as long as these two bytes say
+        next(iter(tf.data.TFRecordDataset(path).take(1)))
+    except tf.errors.OpError:
+        return "GZIP"
+    return ""
 
 
-def jpegs_of(records: Any) -> Any:
-    """Extract the image bytes from many records (string tensors (n,)) in a third of the time."""
-    return tf.io.parse_example(records, _IMAGE)["image"]
+def holds_records(path: str) -> bool:
+    """Say whether a file of any name holds records: its first one is whole, with its checksums."""
+    if tf.io.gfile.isdir(path) or fingerprint(path).size < 16:
+        return False
+    try:
+        records = tf.data.TFRecordDataset(path, compression_type=compression_of(path)).take(1)
+        return any(True for _ in records)
+    except tf.errors.OpError:
+        return False

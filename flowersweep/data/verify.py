@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from flowersweep.data.diagnose import problems
 from flowersweep.data.images import decode_and_note
+from flowersweep.data.record_schema import RecordSchema
 from flowersweep.data.records import declared_count
 from flowersweep.errors import DataError
 
@@ -32,14 +33,16 @@ _MEND = (
 class Records:
     """The contents of one split, by record in file order."""
 
-    labels: npt.NDArray[np.int64]  # (n,); -1 where the split is unlabelled
+    labels: npt.NDArray[Any]  # (n,): indexes of classes, or first their names; -1: unlabelled
     ids: npt.NDArray[np.str_]  # (n,)
     counts: npt.NDArray[np.int64]  # (files,): records in each file
     sizes: npt.NDArray[np.int32]  # (n, 2): height and width, upright
     notes: npt.NDArray[np.uint8]  # (n,): see `flowersweep.data.images.Note`
 
 
-def read_records(files: Sequence[str], *, labelled: bool) -> Records:
+def read_records(
+    files: Sequence[str], schema: RecordSchema | None = None, compression: str = ""
+) -> Records:
     """Parse and decode every record of ``files``.
 
     Raises:
@@ -47,13 +50,15 @@ def read_records(files: Sequence[str], *, labelled: bool) -> Records:
             decoded, or a file's name has another number of records. The message lists up to five
             problems.
     """
+    schema = schema or RecordSchema()
     try:
         columns = [
-            np.concatenate(column) for column in zip(*_columns(files, labelled), strict=True)
+            np.concatenate(column)
+            for column in zip(*_columns(files, schema, compression), strict=True)
         ]
     except tf.errors.OpError as error:
         # The fast pass does not know which record is bad; the slow pass finds it.
-        messages = list(islice(problems(files, labelled=labelled), _NAMED)) or [
+        messages = list(islice(problems(files, schema, compression), _NAMED)) or [
             f"{', '.join(files)}: {error.message}"
         ]
         raise DataError("\n".join([*messages, _MEND])) from error
@@ -68,7 +73,9 @@ def read_records(files: Sequence[str], *, labelled: bool) -> Records:
     file, identities, labels, sizes, notes = columns
     counts = np.bincount(file, minlength=len(files))
     _check_counts(files, counts)
-    ids = np.array([identity.decode("utf-8", "replace") for identity in identities], dtype=np.str_)
+    if labels.dtype == object:
+        labels = _texts(labels)
+    ids = _texts(_numbered(files, counts) if schema.id is None else identities)
     return Records(labels, ids, counts, sizes, notes)
 
 
@@ -113,6 +120,19 @@ def locate(files: Sequence[str], records: Records, index: int) -> str:
     return f"{files[file]}, record {index - (ends[file] - records.counts[file])}"
 
 
+def _texts(values: Iterable[bytes]) -> npt.NDArray[np.str_]:
+    return np.array([value.decode("utf-8", "replace") for value in values], dtype=np.str_)
+
+
+def _numbered(files: Sequence[str], counts: Iterable[int]) -> list[bytes]:
+    """Name images after their file and record."""
+    return [
+        f"{file.rpartition('/')[2]}:{record}".encode()
+        for file, count in zip(files, counts, strict=True)
+        for record in range(count)
+    ]
+
+
 def digest(files: Sequence[str]) -> str:
     """Return 16 hex digits of a sha256 over names (``train/00-….tfrec``) and contents."""
     with ThreadPoolExecutor(8) as pool:
@@ -130,17 +150,20 @@ def _sha256(path: str) -> str:
     return total.hexdigest()
 
 
-def _columns(files: Sequence[str], labelled: bool) -> Iterator[tuple[Any, ...]]:
+def _columns(
+    files: Sequence[str], schema: RecordSchema, compression: str
+) -> Iterator[tuple[Any, ...]]:
     """Yield blocks of columns in file order: file number, id, label, size, note."""
 
     def records_of(number: Any, path: Any) -> Any:
-        return tf.data.TFRecordDataset(path, buffer_size=8 << 20).map(lambda raw: (number, raw))
+        records = tf.data.TFRecordDataset(path, compression, buffer_size=8 << 20)
+        return records.map(lambda raw: (number, raw))
 
     def facts(number: Any, raw: Any) -> Any:
-        record = tf.io.parse_single_example(raw, _schema(labelled))
-        label = record["class"] if labelled else tf.constant(-1, tf.int64)
-        image, note = decode_and_note(record["image"])
-        return number, record["id"], label, tf.shape(image)[:2], note
+        record = tf.io.parse_single_example(raw, schema.features())
+        image, note = decode_and_note(record[schema.image])
+        identity = tf.constant(b"") if schema.id is None else record[schema.id]
+        return number, identity, schema.label_of(record), tf.shape(image)[:2], note
 
     files_by_number = tf.data.Dataset.from_tensor_slices(
         (np.arange(len(files), dtype=np.int64), list(files))
@@ -149,11 +172,6 @@ def _columns(files: Sequence[str], labelled: bool) -> Iterator[tuple[Any, ...]]:
         facts, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
     yield from rows.batch(1024).as_numpy_iterator()
-
-
-def _schema(labelled: bool) -> dict[str, Any]:
-    strings = {name: tf.io.FixedLenFeature([], tf.string) for name in ("id", "image")}
-    return strings | ({"class": tf.io.FixedLenFeature([], tf.int64)} if labelled else {})
 
 
 def _check_counts(files: Sequence[str], counts: npt.NDArray[np.int64]) -> None:

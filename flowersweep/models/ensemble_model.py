@@ -42,7 +42,8 @@ def build_ensemble_model(
     for (network, head), temperature in zip(parts, temperatures or [1.0] * len(parts), strict=True):
         size = network.input_shape[1:3]
         if size not in sized:
-            sized[size] = ops.round(layers.Resizing(*size, antialias=True, dtype="float32")(images))
+            # no layer of this: Keras' trains whatever comes after it, where nobody says otherwise
+            sized[size] = ops.round(ops.image.resize(images, size, antialias=True))
         if id(network) not in seen:
             seen[id(network)] = network(sized[size])
         logits = seen[id(network)] if head is None else head(seen[id(network)])

@@ -1,4 +1,4 @@
-"""Trained networks as MLflow logged models: .keras files (no pickle) with signature and facts."""
+"""Trained networks as MLflow logged models: .keras files (no pickle) with an example and facts."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 NAME = "classifier"
 NETWORK = "data/model.keras"  # where MLflow has the network of a model
+SERVING = "flowersweep.serving"  # the module that MLflow's pyfunc opens a model with
 DIGEST = "flowersweep.sha256"  # tag of a model: what its network was when it was logged
 
 
@@ -49,9 +50,9 @@ def log_model(
     Args:
         run: Run id.
         model: Maps images (n, H, W, 3) in 0..255 to logits (n, K).
-        example: Batch of uint8 images; its H and W become part of the signature.
+        example: Batch of uint8 images; its H and W are noted.
         store: Client of the store.
-        facts: Metadata of the model.
+        facts: Metadata of the model; with ``classes`` its pyfunc answers with their names.
 
     Raises:
         TrackingError: The store does not know the run.
@@ -192,6 +193,7 @@ def _save(
     example: npt.NDArray[np.uint8],
     facts: Mapping[str, Any],
 ) -> None:
+    """Save a model as MLflow has it. With class names MLflow serves it by our own module."""
     import keras
     import mlflow.keras
     from mlflow.models import ModelSignature
@@ -211,8 +213,17 @@ def _save(
         input_example=example[:1],
         # Without this list MLflow loads the model in another process to find it: seconds.
         pip_requirements=[f"{name}=={version(name)}" for name in ("keras", "jax", "numpy")],
-        metadata={**facts, **versions},
+        metadata={
+            **facts,
+            **versions,
+            "input": f"{inputs.type} {inputs.shape}: RGB, 0 to 255, not scaled",
+            "output": f"{outputs.type} {outputs.shape}: logits",
+        },
     )
+    if "classes" in facts:
+        description.flavors["python_function"]["loader_module"] = SERVING
+        description.signature = None  # with one, MLflow refuses the bytes of image files
+        description.save(str(path / "MLmodel"))
 
 
 def _link(store: MlflowClient, run: str, model: str) -> None:

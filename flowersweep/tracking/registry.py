@@ -41,6 +41,7 @@ __all__ = [
     "log_model",
     "model_metadata",
     "move_alias",
+    "network_file",
     "promote",
     "register",
     "restore",
@@ -291,22 +292,51 @@ def load(
     store = client(tracking, dir)
     logged = _find(store, tracking.registered_model, alias, version, run)
     with TemporaryDirectory(prefix="flowersweep-") as folder:
-        path = fetch(store, logged, NETWORK, folder)
+        path = _network(store, logged, folder)
         try:
-            ZipFile(path).close()  # Keras takes what is no archive for another format
-            if logged.tags.get(DIGEST, digest := digest_of(path)) != digest:
-                raise OSError(f"{NETWORK} is not the one that was logged")
             return keras.models.load_model(path, custom_objects=None, compile=False, safe_mode=True)
-        except (OSError, BadZipFile) as error:
-            raise TrackingError(
-                f"the file of the model {logged.model_id} cannot be read ({error}). Restore it "
-                "from a copy, or name another model"
-            ) from error
+        except OSError as error:
+            raise _unreadable(logged, error) from error
         except (ValueError, TypeError) as error:
             raise TrackingError(
                 f"the model {logged.model_id} needs code that is not Keras's own, so it is not "
                 f"loaded: {error}"
             ) from error
+
+
+def network_file(tracking: Tracking, dir: Path, folder: Path, *, run: str) -> Path:
+    """Return the ``.keras`` file of a run's model, as it was logged.
+
+    Args:
+        tracking: Which store to use.
+        dir: Folder of the default store.
+        folder: Where it is put if it is on another machine.
+        run: Run id.
+
+    Raises:
+        TrackingError: There is no such model, or its file was changed.
+    """
+    store = client(tracking, dir)
+    return _network(store, _find(store, "", None, None, run), str(folder))
+
+
+def _network(store: MlflowClient, logged: LoggedModel, folder: str) -> Path:
+    """Return the file of a model's network. Raises TrackingError if it was changed."""
+    path = fetch(store, logged, NETWORK, folder)
+    try:
+        ZipFile(path).close()  # Keras takes what is no archive for another format
+        if logged.tags.get(DIGEST, digest := digest_of(path)) != digest:
+            raise OSError(f"{NETWORK} is not the one that was logged")
+    except (OSError, BadZipFile) as error:
+        raise _unreadable(logged, error) from error
+    return path
+
+
+def _unreadable(logged: LoggedModel, error: Exception) -> TrackingError:
+    return TrackingError(
+        f"the file of the model {logged.model_id} cannot be read ({error}). Restore it from a "
+        "copy, or name another model"
+    )
 
 
 def model_metadata(

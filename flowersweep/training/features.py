@@ -44,7 +44,7 @@ def load_or_compute_features(
 
     Only what the ``cache`` of host 0 does not hold is computed.
 
-    They are keyed by the images, their size and the backbone's weights.
+    They are keyed by the images, their size, how they are resized, and the backbone's weights.
     """
     folder = feature_dir(dataset, classifier, runtime, cache)
     extract = extractor(classifier, runtime)
@@ -61,7 +61,8 @@ def load_or_compute_features(
 def feature_dir(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
     """Return the folder of the features, one file a split: ``NAME.npy``."""
     height, width = dataset.image_size
-    return cache / f"{dataset.digest}-{height}x{width}-{classifier.pretrained}-{runtime.precision}"
+    images = f"{dataset.digest}-{height}x{width}{dataset.resize_suffix}"
+    return cache / f"{images}-{classifier.pretrained}-{runtime.precision}"
 
 
 def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:

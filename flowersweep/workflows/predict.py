@@ -1,20 +1,25 @@
-"""From a registered model and images to a submission: a line for each image, with id and label."""
+"""From a registered model and images to a file of predictions, a row for each image."""
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from flowersweep.config.compose import recorded_or_named
+from flowersweep.config.keys import says
 from flowersweep.config.schema import Config, Data
-from flowersweep.data.dataset import Dataset, open_dataset
+from flowersweep.data.dataset import Dataset, Split, open_dataset
+from flowersweep.data.images import Images, Size
 from flowersweep.data.pipeline import in_order, padded
+from flowersweep.data.unlabelled.reading import Picture, read_pictures
+from flowersweep.data.unlabelled.sources import Entry, ImageSource, find_images
 from flowersweep.errors import ConfigError, DataError
 from flowersweep.evaluation.calibration import probabilities
 from flowersweep.models.cpu.lowering import lower_for_cpu
@@ -22,63 +27,87 @@ from flowersweep.runtime import start
 from flowersweep.tracking import registry
 from flowersweep.training.augment.views import tta_views
 from flowersweep.util.output import open_output, require_output
-from flowersweep.util.text import spreadsheet_cell
+from flowersweep.workflows.prediction_file import (
+    FORMATS,
+    Layout,
+    Prediction,
+    require_layout,
+    write_predictions,
+)
 
 BATCH = 64
 
+Watch = Callable[[str, int, int | None], None]  # what, images done, of how many
 
-@dataclass(frozen=True)
-class Submission:
-    """What was written: the file, the number of images, and how many of them the first view alone
-    gives another label.
+
+@dataclass
+class Predictions:
+    """What was written so far: the file, its images, how many of them the first view alone gives
+    another label, how many could not be read, and the seconds that it took.
     """
 
     path: Path
-    images: int
-    changed: int
+    images: int = 0
+    changed: int = 0
+    broken: int = 0
+    first_error: str = ""
+    seconds: float = 0.0
 
 
-def predict(config: Config, overrides: Sequence[str]) -> Submission:
-    """Write ``id,label`` for every image of ``config.split``.
+def predict(
+    config: Config, overrides: Sequence[str], watch: Watch = lambda what, done, total: None
+) -> Predictions:
+    """Write a row for every image that ``config.images`` names, or of ``config.split``.
 
-    The label is the class with the largest probability, in the mean over ``config.views`` views of
-    the image: the image as it is, then its mirror image, then the same two of its central 90 % and
-    80 % (`flowersweep.training.augment.views`). Each takes the network's time once more. The images
-    are those that the model was trained with, unless the command line names others. Raises
-    TrackingError if there is no such model, and DataError if the images do not fit it.
+    The probabilities are the mean over ``config.tta_views`` views of the image: the image as it
+    is, then its mirror image, then the same two of its central 90 % and 80 %
+    (`flowersweep.training.augment.views`). Each takes the network's time once more. Without
+    ``images`` the split is that of the images that the model was trained with, unless the command
+    line names others. An image that cannot be read is a row that says why.
+
+    Raises:
+        ConfigError: The settings contradict each other.
+        DataError: There are no images, or their classes are not those of the model.
+        TrackingError: There is no such model.
     """
-    path = require_output(Path(config.output or "submission.csv"), Path(config.dir))
+    format = config.format or ("submission" if config.images is None else "csv")
+    require_layout(format, top=config.top, probabilities=config.probabilities)
+    path = require_output(Path(config.output or FORMATS[format]), Path(config.dir))
+    named = None if config.images is None else _source(config, overrides, format)
+    run = chosen_run(config)  # once: somebody may move the alias meanwhile
+    facts = registry.model_metadata(config.tracking, Path(config.dir), run=run)
+    source = named or _split(config, overrides, facts)
+    model = load_predictor(config, run)
+    layout = Layout(format, _class_names(facts, model), config.top, config.probabilities)
+    predictions = Predictions(path)
+    pictures = _pictures(source, model.input_shape[1:3], _resize(facts))
+    total = source.total if isinstance(source, ImageSource) else len(source)
+    rows = _counted(_rows(model, pictures, config.tta_views), predictions, watch, total)
+    with open_output(path) as binary:
+        # a name that is no UTF-8 is written with escapes
+        text = io.TextIOWrapper(
+            binary, "utf-8", errors="backslashreplace", newline="", write_through=True
+        )
+        write_predictions(text, rows, layout)
+        text.detach()  # or it would close the file
+    return predictions
+
+
+def chosen_run(config: Config) -> str:
+    """Return the run whose model a command uses: of ``run``, ``version`` or ``alias``.
+
+    Raises:
+        ConfigError: ``version`` is not the only one of them.
+        TrackingError: There is no such model.
+    """
     if config.version is not None and (config.alias or config.run):
         raise ConfigError(
             f"version={config.version} names a model, and so does "
             f"{'alias' if config.alias else 'run'}: leave one of them out"
         )
-    dir = Path(config.dir)
-    # once: somebody may move the alias meanwhile
-    run = config.run or registry.find_run(
-        config.tracking, dir, alias=config.alias, version=config.version
+    return config.run or registry.find_run(
+        config.tracking, Path(config.dir), alias=config.alias, version=config.version
     )
-    model = load_predictor(config, run)
-    facts = registry.model_metadata(config.tracking, dir, run=run)
-    images = recorded_or_named(overrides, config.data, Data(**facts["data"]))
-    height, width = model.input_shape[1:3]
-    dataset = open_dataset(images, dir / "cache", trusted=tuple(config.trusted_modules))
-    _require_fit(dataset, facts, config.split)
-    split = dataset.splits[config.split]
-    with open_output(path) as binary:
-        file = io.TextIOWrapper(binary, "utf-8", newline="", write_through=True)
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["id", "label"])
-        changed = 0
-        for id, (label, plain) in zip(
-            split.ids,
-            labels(model, in_order(split, (height, width), BATCH), config.tta_views),
-            strict=True,
-        ):
-            writer.writerow([spreadsheet_cell(id), label])
-            changed += label != plain
-        file.detach()  # or it would close the file
-    return Submission(path, len(split), changed)
 
 
 def load_predictor(config: Config, run: str) -> Any:
@@ -107,8 +136,9 @@ def predict_holdout(config: Config, run: str) -> HoldoutPrediction:
     Raises TrackingError if there is no such model, and DataError if the images do not fit it.
     """
     model, dir = load_predictor(config, run), Path(config.dir)
-    dataset = open_dataset(config.data, dir / "cache", trusted=tuple(config.trusted_modules))
     facts = registry.model_metadata(config.tracking, dir, run=run)
+    data = replace(config.data, resize=_resize(facts))
+    dataset = open_dataset(data, dir / "cache", trusted=tuple(config.trusted_modules))
     if facts["data"].get("train_on") == "all":
         raise DataError(
             "this model was trained on all labelled images, so none is held out to compare it on: "
@@ -131,43 +161,119 @@ def holdout_name(dataset: Dataset, config: Config) -> str:
     return f"{dataset.digest[:16]}.{config.data.split_seed}"
 
 
-def labels(model: Any, batches: Iterator[np.ndarray], count: int) -> Iterator[tuple[int, int]]:
-    """Yield the label of each image over so many views, and that of the first view alone."""
-    for images in batches:
-        # one shape, one program
-        full = np.concatenate(
-            [images, np.zeros((BATCH - len(images), *images.shape[1:]), images.dtype)]
+def mean_probabilities(model: Any, images: Images, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities (n, K) of up to BATCH images over so many views, and the labels (n,)
+    of the first view alone.
+    """
+    # one shape, one program
+    padding = np.zeros((BATCH - len(images), *images.shape[1:]), images.dtype)
+    full = np.concatenate([images, padding])
+    views = [
+        probabilities(np.asarray(model.predict_on_batch(view))[: len(images)])
+        for view in tta_views(full, count)
+    ]
+    return np.mean(views, axis=0), views[0].argmax(axis=1)
+
+
+def _source(config: Config, overrides: Sequence[str], format: str) -> ImageSource:
+    """Return the images that ``images`` names. Raises ConfigError where other words name some."""
+    if named := [key for key in ("data", "split") if says(overrides, key)]:
+        raise ConfigError(
+            f"images={config.images} names the images, and so does {named[0]}: leave one of them "
+            "out"
         )
-        logits = np.stack(
-            [model.predict_on_batch(view)[: len(images)] for view in tta_views(full, count)]
+    source = find_images(str(config.images))
+    if format == "submission":
+        source.require_distinct_ids()
+    return source
+
+
+def _split(config: Config, overrides: Sequence[str], facts: dict[str, Any]) -> Split:
+    """Return the split to predict, of images that fit the model."""
+    images = recorded_or_named(overrides, config.data, Data(**facts["data"]))
+    images = replace(images, resize=_resize(facts))
+    cache = Path(config.dir) / "cache"
+    dataset = open_dataset(images, cache, trusted=tuple(config.trusted_modules))
+    _require_fit(dataset, facts, config.split)
+    return dataset.splits[config.split]
+
+
+def _pictures(source: ImageSource | Split, size: Size, resize: str) -> Iterator[Picture]:
+    """Yield images with their pixels, in the order of their rows."""
+    if isinstance(source, ImageSource):
+        return read_pictures(source, size, resize, ahead=2 * BATCH)
+    pixels = chain.from_iterable(in_order(source, size, BATCH))
+    entries = (Entry(id, id, b"") for id in map(str, source.ids))
+    return map(Picture, entries, pixels)
+
+
+def _rows(model: Any, pictures: Iterator[Picture], views: int) -> Iterator[tuple[Prediction, bool]]:
+    """Yield what the model says of each image, and whether its label is not that of one view."""
+    while batch := list(islice(pictures, BATCH)):
+        readable = [picture.pixels for picture in batch if picture.pixels is not None]
+        pixels = np.stack(readable) if readable else np.empty((0, *model.input_shape[1:]), np.uint8)
+        rows = zip(*mean_probabilities(model, pixels, views), strict=True)
+        for entry, decoded, error in batch:
+            if decoded is None:
+                yield Prediction(entry.name, entry.id, None, error), False
+                continue
+            chances, plain = next(rows)
+            yield Prediction(entry.name, entry.id, chances), chances.argmax() != plain
+
+
+def _counted(
+    rows: Iterator[tuple[Prediction, bool]],
+    predictions: Predictions,
+    watch: Watch,
+    total: int | None,
+) -> Iterator[Prediction]:
+    """Pass the rows on, and keep count of them."""
+    begin = time.monotonic()
+    for row, changed in rows:
+        predictions.images += 1
+        predictions.changed += bool(changed)
+        if row.error:
+            predictions.broken += 1
+            predictions.first_error = predictions.first_error or f"{row.name}: {row.error}"
+        watch("images", predictions.images, total)
+        yield row
+    predictions.seconds = time.monotonic() - begin
+
+
+def _resize(facts: dict[str, Any]) -> str:
+    """Return how images were brought to the model's size in training."""
+    return str(facts["data"].get("resize", "stretch"))
+
+
+def _class_names(facts: dict[str, Any], model: Any) -> tuple[str, ...]:
+    names = tuple(map(str, facts["classes"]))
+    if len(names) != model.output_shape[-1]:
+        raise DataError(
+            f"the model tells {model.output_shape[-1]} classes apart, and its description names "
+            f"{len(names)}: it was changed after it was logged. Name another model"
         )
-        plain = logits[0].argmax(axis=1)
-        labels = (
-            plain
-            if count == 1
-            else np.mean([probabilities(view) for view in logits], axis=0).argmax(axis=1)
-        )
-        yield from zip(labels.tolist(), plain.tolist(), strict=True)
+    return names
 
 
 def _require_fit(dataset: Dataset, facts: dict[str, Any], split: str) -> None:
+    """Raise DataError if there is no such split, or its classes are not those of the model by
+    name: a label is a number, and would name another class.
+    """
     if split not in dataset.splits:
         raise DataError(
             f"{dataset.dir} has no split {split!r}. Splits: {', '.join(dataset.splits)}"
         )
-    if len(dataset.classes) != len(facts["classes"]):
-        raise DataError(
-            f"the model knows {len(facts['classes'])} classes, {dataset.dir} has "
-            f"{len(dataset.classes)}: "
-            "leave data out to take the images it was trained with, or name a folder of the same "
-            "classes"
-        )
-    other = [
-        pair for pair in zip(facts["classes"], dataset.classes, strict=True) if pair[0] != pair[1]
-    ]
-    if other:
-        raise DataError(
-            f"the classes of {dataset.dir} are not those of the model: {other[0][1]!r} stands "
-            f"where the model has {other[0][0]!r}. "
-            "Name a folder of the same classes in the same order, or their names: data.classes=FILE"
-        )
+    known = replace(dataset, classes=tuple(facts["classes"]))
+    if dataset.class_names == known.class_names:
+        return
+    if sorted(dataset.classes) == sorted(known.classes):
+        how = "the same in another order"
+    else:
+        odd = [name for name in dataset.classes if name not in known.classes]
+        how = f"the model does not know {odd[0]!r}" if odd else "some of the model's are missing"
+    raise DataError(
+        f"the classes of {dataset.dir} ({dataset.class_names}) are not those of the model "
+        f"({known.class_names}): {how}. Leave data out to take the images it was trained with, "
+        "name a folder of the same classes in the same order (data.classes=FILE), or predict "
+        "without a data set: images=PATH"
+    )

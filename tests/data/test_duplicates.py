@@ -4,6 +4,7 @@ not.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
-from flowersweep.data.duplicates import Duplicates, duplicates, of_folder
+from flowersweep.data.duplicates import Duplicates, duplicates, of_study
 from flowersweep.data.images import compress
 from flowersweep.data.records import encode, write_split
 from flowersweep.data.synthetic.dataset import write
@@ -128,18 +129,14 @@ def test_a_folder_that_has_changed_or_is_gone_is_not_looked_into(
     planted: Path, tmp_path: Path
 ) -> None:
     dataset = opened(planted, tmp_path)
-    same = of_folder(str(planted), dataset.digest, tmp_path, split_seed=0, largest=1000)
+    data = Data(name="planted", dir=str(planted), allow_missing_classes=True)
+    same = of_study(data, dataset.digest, tmp_path, largest=1000)
     assert same is not None
     assert (same.pairs, same.holdout.tolist()) == (
         duplicates(dataset, tmp_path).pairs,
         dataset.holdout.tolist(),
     )
-    assert of_folder(str(planted), "0" * 16, tmp_path, split_seed=0, largest=1000) is None
-    assert (
-        of_folder(str(tmp_path / "nowhere"), dataset.digest, tmp_path, split_seed=0, largest=1000)
-        is None
-    )
-    assert (
-        of_folder(str(planted), dataset.digest, tmp_path / "fresh", split_seed=0, largest=10)
-        is None
-    )
+    assert of_study(data, "0" * 16, tmp_path, largest=1000) is None
+    gone = replace(data, dir=str(tmp_path / "nowhere"))
+    assert of_study(gone, dataset.digest, tmp_path, largest=1000) is None
+    assert of_study(data, dataset.digest, tmp_path / "fresh", largest=10) is None

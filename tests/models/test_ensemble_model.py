@@ -70,3 +70,21 @@ def test_the_model_gives_the_logits_of_the_pool_and_is_saved_with_nothing_of_our
     np.testing.assert_allclose(
         lower_for_cpu(loaded).predict(IMAGES, verbose=0), expected, atol=5e-3
     )
+
+
+def test_a_plain_call_trains_nothing() -> None:
+    """A layer that resizes has Keras train the normalisations after it."""
+    parts = []
+    for name, side in (("large", 16), ("small", 12)):
+        images = keras.Input((side, side, 3))
+        normalised = keras.layers.BatchNormalization(name=f"{name}_norm")(images)
+        pooled = keras.layers.GlobalAveragePooling2D()(normalised)
+        parts.append(
+            (keras.Model(images, pooled, name=name), keras.layers.Dense(3, name=f"{name}_head"))
+        )
+    made = build_ensemble_model(parts)
+    images = IMAGES[:, :16, :16].astype(np.float32)
+    before = [np.array(weight) for weight in made.get_weights()]
+    np.testing.assert_allclose(made(images), made.predict_on_batch(images), rtol=1e-5)
+    for old, new in zip(before, made.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -10,9 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from flowersweep.config.schema import Config, Tracking
 from flowersweep.errors import ModelGone, TrackingError
+from flowersweep.evaluation.calibration import probabilities
 from flowersweep.tracking import registry, store
 from flowersweep.tracking.logged import find_model, remove_unfinished
 from flowersweep.tracking.shipper import run_ids, sync
@@ -86,9 +90,8 @@ def test_a_logged_model_says_what_it_takes_gives_and_was_made_with(shipped, netw
         store.client(LOCAL, shipped.dir),
         facts={"classes": CLASSES},
     )
-    (images,), (logits,) = info.signature.inputs, info.signature.outputs
-    assert (images.type, images.shape) == (np.dtype(np.uint8), (-1, 8, 8, 3))
-    assert (logits.type, logits.shape) == (np.dtype(np.float32), (-1, 4))
+    assert info.metadata["input"] == "uint8 (-1, 8, 8, 3): RGB, 0 to 255, not scaled"
+    assert info.metadata["output"] == "float32 (-1, 4): logits"
     assert (
         info.flavors["keras"]["keras_version"] == info.metadata["keras_version"] == keras.version()
     )
@@ -282,7 +285,7 @@ def test_another_run_becomes_another_version_and_takes_the_alias(promoted, netwo
     assert second.run_id == promoted.trials[0]
 
 
-def test_mlflow_can_serve_the_model_by_itself(promoted, network, monkeypatch):
+def test_mlflow_opens_the_model_as_one_that_answers_with_names(promoted, network, monkeypatch):
     import mlflow
 
     uri = store.address(LOCAL, promoted.dir)
@@ -290,9 +293,22 @@ def test_mlflow_can_serve_the_model_by_itself(promoted, network, monkeypatch):
     mlflow.set_tracking_uri(uri)
     try:
         served = mlflow.pyfunc.load_model("models:/flowersweep@champion")
-        np.testing.assert_allclose(
-            served.predict(IMAGES), network.predict(IMAGES, verbose=0), rtol=1e-6
-        )
+        answers = served.predict(IMAGES)
+        expected = np.asarray(probabilities(network.predict(IMAGES, verbose=0)))
+        assert [answer["class"] for answer in answers] == [
+            CLASSES[label] for label in expected.argmax(axis=1)
+        ]
+        for answer, chances in zip(answers, expected, strict=True):
+            assert list(answer["probabilities"]) == CLASSES
+            np.testing.assert_allclose(
+                [*answer["probabilities"].values()], chances, rtol=1e-4, atol=1e-7
+            )
+        file = io.BytesIO()
+        Image.fromarray(IMAGES[0]).save(file, "PNG")
+        text = base64.b64encode(file.getvalue()).decode()
+        for form in ([text], np.array([text]), [file.getvalue()], f"data:image/png;base64,{text}"):
+            (answer,) = served.predict(form)
+            assert answer == answers[0]
     finally:
         mlflow.set_tracking_uri(None)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowersweep.config.schema import Data
 from flowersweep.evaluation.scores import macro_f1
 from flowersweep.report.checks.audit import AuditItem
 from flowersweep.report.study_view import Predictions, StudyView
@@ -25,15 +26,13 @@ def leakage(study: StudyView, predictions: Predictions | None) -> AuditItem | No
     data = study.started.provenance.get("data", {})
     if not data.get("dir"):
         return None
-    seed = int(study.started.settings.get("data.split_seed", 0))
     cache = study.folder.resolve().parents[1] / "cache"
     duplicates = None
     if Path(data["dir"]).is_dir():
-        from flowersweep.data.duplicates import of_folder  # TensorFlow: seconds
+        from flowersweep.data.duplicates import of_study  # TensorFlow: seconds
 
-        duplicates = of_folder(
-            data["dir"], str(data.get("digest")), cache, split_seed=seed, largest=LARGEST
-        )
+        images = Data(**{**study.started.config.get("data", {}), "dir": data["dir"]})
+        duplicates = of_study(images, str(data.get("digest")), cache, largest=LARGEST)
     if duplicates is None:
         return AuditItem(
             "note",

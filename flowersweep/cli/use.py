@@ -1,0 +1,43 @@
+"""Verbs that use a registered model: predict with it, export it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flowersweep.cli.hints import python
+from flowersweep.config.schema import Config
+
+
+def predict(config: Config, overrides: Sequence[str]) -> int:
+    """Write the predictions of a registered model for a folder of images, or for a split.
+
+    Returns:
+        Exit code: 1 if an image could not be read and ``on_error=fail``, else 0.
+    """
+    from flowersweep.cli.console import Progress
+    from flowersweep.workflows.predict import predict as run
+
+    progress = Progress(config.progress)
+    try:
+        written = run(config, overrides, progress.features)
+    finally:
+        progress.close()
+    what = "images" if config.images is not None else f"images of {config.split}"
+    rate = f" ({written.images / written.seconds:.3g} images/s)" if written.seconds else ""
+    print(f"wrote {written.path}: {written.images} {what}{rate}")
+    if config.tta_views > 1:
+        print(f"{written.changed} labels are not those of one view (the image alone, tta_views=1)")
+    if not written.broken:
+        return 0
+    print(f"{written.broken} could not be read, first {written.first_error}")
+    return 1 if config.on_error == "fail" else 0
+
+
+def export(config: Config, overrides: Sequence[str]) -> None:
+    """Write a registered model for other programs: Keras, TensorFlow, ONNX, LiteRT or OpenVINO."""
+    from flowersweep.workflows.export import export as run
+
+    folder = run(config)
+    print(f"wrote {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(f"try it:              {python()} {folder / 'classify.py'} PHOTOGRAPH")
+    print(f"how to call it:      {folder / 'README.md'}")
