@@ -130,6 +130,7 @@ class TrainingContext:
                 image_size=size,
                 classes=classes,
                 lower=lower,
+                finetune=config.train.finetune,
                 trusted=self.trusted,
                 precision=precision,
             )
@@ -155,9 +156,8 @@ class TrainingContext:
             self._backbones.pop(key, None)
 
     def _common(self, config: Experiment) -> str:
-        return _key(
-            asdict(config.data), asdict(replace(config.model, dropout=0.0, ensemble_loss=0.0))
-        )
+        model = replace(config.model, dropout=0.0, ensemble_loss=0.0)
+        return _key(asdict(config.data), asdict(model), config.train.finetune)
 
     def _share(self, config: Experiment) -> SharedArrays:
         dataset, classifier = self.dataset(config.data), self.classifier(config)
@@ -184,9 +184,9 @@ class TrainingContext:
                 for name in dataset.splits
             }
         bank = self._bank(dataset, classifier)
-        return {name: classifier.scale(pooled) for name, pooled in bank.items()}
+        return {name: classifier.combine(views) for name, views in bank.items()}
 
-    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
+    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, list[np.ndarray]]:
         return load_or_compute_features(
             dataset, classifier, self.runtime, self.cache / "features", progress=self.progress
         )

@@ -32,7 +32,8 @@ def write_baselines(study: Study, context: TrainingContext) -> None:
             dataset.digest,
             str(config.data.split_seed),
             classifier.pretrained,
-            config.model.feature_scaling,
+            classifier.scaling,
+            str(classifier.views),
         )
     )
     path = study.folder / FILE

@@ -24,7 +24,7 @@ from flowersweep.models.classifier import Classifier
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext, part_names
-from flowersweep.training.features import extractor, feature_dir, kept_features
+from flowersweep.training.features import extractor, feature_dir, feature_files, kept_features
 from flowersweep.training.stages import EpochPlan
 
 # images a batch and batches of the features, steps of fine-tuning, that are timed
@@ -53,31 +53,33 @@ class ProfilingContext(TrainingContext):
     """
 
     def missing(self, config: Experiment) -> int:
-        """Return how many images have no features yet."""
+        """Return how many views of images have no features yet."""
         dataset, classifier = self.dataset(config.data), self.classifier(config)
         networks = classifier.members or (classifier,)
-        folders = [
-            feature_dir(dataset, each, self.runtime, self.cache / "features") for each in networks
-        ]
         missing = sum(
-            len(split)
-            for name, split in dataset.splits.items()
-            for folder in folders
-            if not (folder / f"{name}.npy").exists()
+            len(dataset.splits[name])
+            for network in networks
+            for name, files in self._files(dataset, network).items()
+            for file in files
+            if not file.exists()
         )
         return missing // len(networks)
 
-    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
-        folder, chance = (
-            feature_dir(dataset, classifier, self.runtime, self.cache / "features"),
-            np.random.default_rng(0),
-        )
-        features = {}
-        for name, split in dataset.splits.items():
-            shape = (len(split), sum(classifier.widths))
-            kept = kept_features(folder / f"{name}.npy")
-            features[name] = chance.standard_normal(shape, np.float32) if kept is None else kept
-        return features
+    def _files(self, dataset: Dataset, network: Classifier) -> dict[str, list[Path]]:
+        folder = feature_dir(dataset, network, self.runtime, self.cache / "features")
+        return {name: feature_files(folder, name, network.views) for name in dataset.splits}
+
+    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, list[np.ndarray]]:
+        chance, width = np.random.default_rng(0), sum(classifier.widths)
+
+        def load(file: Path, images: int) -> np.ndarray:
+            kept = kept_features(file)
+            return chance.standard_normal((images, width), np.float32) if kept is None else kept
+
+        return {
+            name: [load(file, len(dataset.splits[name])) for file in files]
+            for name, files in self._files(dataset, classifier).items()
+        }
 
 
 def profile_trial(config: Config, context: ProfilingContext) -> TrialProfile:
