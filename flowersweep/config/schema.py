@@ -29,9 +29,6 @@ class Role(Enum):
 
 TRAINED, SEARCH, LABEL, PLACE, BUDGET, COMMAND = Role
 
-# none, equal length, or the signed square root of each before equal length
-SCALINGS = ("none", "unit_length", "square_root")
-
 # the power of the number of replicas that a rate is multiplied by
 SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 
@@ -104,9 +101,8 @@ class Model:
     # {_target_: callable(images in 0..255) -> tensor}; None: the backbone does it
     preprocess: Any = setting(None, role=TRAINED)
     weights: str = setting("imagenet", role=TRAINED)  # imagenet, none, or a file of Keras weights
-    # of the pooled features of an image, before the head; None: square_root over a frozen backbone,
-    # unit_length when it is trained too
-    feature_scaling: str | None = setting(None, choices=SCALINGS, role=TRAINED)
+    # the length that the pooled features of an image are brought to, or none
+    feature_scaling: str = setting("unit_length", choices=("none", "unit_length"), role=TRAINED)
     # whose features are averaged: 1 the image, 2 its mirror image too; None: 2 over a frozen
     # backbone, 1 when it is trained too
     feature_views: int | None = setting(None, low=1, high=2, role=TRAINED)

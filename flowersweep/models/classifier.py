@@ -27,7 +27,6 @@ from flowersweep.models.cpu.microbatch import microbatched
 from flowersweep.models.ensemble_model import build_ensemble_model, concatenated
 
 FEATURE_LENGTH = 20.0  # Euclidean, of an image's scaled features
-SMALLEST = 1e-6  # size of a feature whose root is taken: below it the gradient is 0
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Classifier:
     features: keras.Model
     # the same of one view, before the features are scaled: what is kept on disk
     pooled: keras.Model
-    scaling: str  # of the features: one of config.schema.SCALINGS
+    scaling: str  # of the features: unit_length or none
     views: int  # of an image, whose scaled features are averaged
     # where the backbone's weights came from (imagenet, file, none) and their digest as built; a key
     # for what it computes
@@ -81,7 +80,7 @@ def build(
     image_size: tuple[int, int],
     classes: int,
     lower: bool,
-    finetune: bool = False,
+    finetune: bool,
     trusted: tuple[str, ...] = (),
     precision: str = "float32",
 ) -> Classifier:
@@ -110,7 +109,7 @@ def build(
             {name: make(Model(**{**member, **unread})) for name, member in config.members.items()},
             lower=lower,
         )
-    scaling = config.feature_scaling or ("unit_length" if finetune else "square_root")
+    scaling = config.feature_scaling
     views = config.feature_views or (1 if finetune else 2)
     with _seeded(0), _computed_in(precision):
         pooled = _build_backbone(config, image_size, trusted)
@@ -161,8 +160,6 @@ def scaled(pooled: np.ndarray, scaling: str) -> np.ndarray:
     """Return features (n, D) scaled as `_scaled` does it in a model."""
     if scaling == "none":
         return pooled
-    if scaling == "square_root":
-        pooled = np.sign(pooled) * np.sqrt(np.maximum(np.abs(pooled), SMALLEST))
     lengths = np.sqrt(np.maximum(np.square(pooled).sum(axis=1, keepdims=True), 1e-12))
     return np.asarray(pooled * (FEATURE_LENGTH / lengths))
 
@@ -171,16 +168,11 @@ def _scaled(pooled: keras.Model, scaling: str) -> keras.Model:
     """Return the model with the features of each image brought to FEATURE_LENGTH.
 
     Heads on features of equal length generalise better from few images, and one learning rate
-    suits all backbones. The signed square root before it keeps a few large features from deciding
-    alone (Perronnin et al. 2010, "Improving the Fisher kernel"). docs/design.md has the figures.
+    suits all backbones (docs/design.md has the figures).
     """
     if scaling == "none":
         return pooled
-    features = pooled.output
-    if scaling == "square_root":
-        sizes = ops.maximum(ops.absolute(features), SMALLEST)
-        features = ops.sign(features) * ops.sqrt(sizes)
-    features = layers.UnitNormalization(dtype="float32", name="unit_length")(features)
+    features = layers.UnitNormalization(dtype="float32", name="unit_length")(pooled.output)
     features = layers.Rescaling(FEATURE_LENGTH, dtype="float32", name="scale")(features)
     return keras.Model(pooled.input, features, name=pooled.name)
 

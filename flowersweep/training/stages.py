@@ -84,17 +84,17 @@ class Stage(Protocol):
         """Return the head to predict with: kernel (D, K) and bias (K,), of m members (m K,)."""
 
 
-def fresh_head(widths: Sequence[int], classes: int, seed: int) -> list[np.ndarray]:
-    """Return a transposed kernel (classes, D) of Glorot-uniform weights (Glorot & Bengio 2010) and
-    a bias of zeros (m classes,).
+def fresh_head(widths: Sequence[int], classes: int) -> list[np.ndarray]:
+    """Return a transposed kernel (classes, D) and a bias (m classes,), all zero.
+
+    A head on fixed features needs no random weights to begin with, and does better without: what
+    they add to the logits is unlearned slowly, in directions that few images use never
+    (docs/design.md has the figures).
     """
-    limits = np.repeat([np.sqrt(6.0 / (classes + width)) for width in widths], widths)
-    drawn = (
-        np.random.default_rng([seed, 0])
-        .uniform(-limits, limits, (classes, sum(widths)))
-        .astype(np.float32)
-    )
-    return [drawn, np.zeros(classes * len(widths), np.float32)]
+    return [
+        np.zeros((classes, sum(widths)), np.float32),
+        np.zeros(classes * len(widths), np.float32),
+    ]
 
 
 class HeadStage:
@@ -162,7 +162,7 @@ class HeadStage:
     def begin(self, before: State | None, seed: int) -> State:
         """Return a state with a fresh head."""
         state: State = self.shared.runtime.replicate(
-            self.program.init(fresh_head(self.widths, self.shapes[0][0], seed), [])
+            self.program.init(fresh_head(self.widths, self.shapes[0][0]), [])
         )
         return state
 
@@ -252,7 +252,7 @@ class FinetuneStage:
         """
         network, widths = self.shared.classifier.features, self.shared.classifier.widths
         left = (
-            fresh_head(widths, len(self.shared.dataset.classes), seed)
+            fresh_head(widths, len(self.shared.dataset.classes))
             if before is None
             else before.weights
         )

@@ -141,6 +141,7 @@ def build_trained_classifier(
         image_size=size,
         classes=classes,
         lower=False,
+        finetune=config.train.finetune,
         trusted=context.trusted,
     )
     made.backbone.set_weights(classifier.backbone.get_weights())
