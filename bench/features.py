@@ -107,7 +107,7 @@ def classifier(size: int, *, lower: bool) -> Any:
         {"_target_": "efficientnet_lite"},
         weights="none",
     )
-    return build(config, image_size=(size, size), classes=104, lower=lower)
+    return build(config, image_size=(size, size), classes=104, lower=lower, finetune=False)
 
 
 def jax_forward(size: int, images: Any) -> Callable[[], Any]:

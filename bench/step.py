@@ -83,7 +83,7 @@ def seconds(train: Train, config: Config) -> float:
 
 def flowersweep(config: Config, context: TrainingContext) -> Train:
     """Return a function that trains one epoch of the fine-tune stage."""
-    state = context.main_stage(config).begin(context.head_stage(config).begin(None, 0), 0)
+    state = context.main_stage(config).begin(context.head_stage(config).begin(None))
     # Model.fit below takes the memory of the network's variables for its own
     state = jax.tree.map(np.array, state)
     epoch = config.train.all_epochs - 1

@@ -70,10 +70,12 @@ def range_of(path: str) -> Range | None:
     return keys[group].ranges.get(name) if group in keys else None
 
 
-def choices_of(path: str) -> tuple[str, ...]:
+def choices_of(path: str) -> tuple[str | None, ...]:
     """Return the words that a key may be; none if it may be any."""
     key = _keys(schema.Config).get(path)
-    return key.choices if key else ()
+    if key is None or not key.choices:
+        return ()
+    return (*key.choices, None) if key.type == str | None else key.choices
 
 
 def is_text(path: str) -> bool:

@@ -123,6 +123,9 @@ class Model:
     weights: str = setting("imagenet", role=TRAINED)  # imagenet, none, or a file of Keras weights
     # the length that the pooled features of an image are brought to, or none
     feature_scaling: str = setting("unit_length", choices=("none", "unit_length"), role=TRAINED)
+    # whose features are averaged: 1 the image, 2 its mirror image too; None: 2 over a frozen
+    # backbone, 1 when it is trained too
+    feature_views: int | None = setting(None, low=1, high=2, role=TRAINED)
     # of the pooled features, while training
     dropout: float = setting(0.2, low=0, high=0.95, role=TRAINED)
     # name -> model: several backbones side by side, each with a head, in place of one

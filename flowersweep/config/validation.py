@@ -146,7 +146,7 @@ def _problem(path: str, value: Any) -> str | None:
             "Credentials do not belong there: they are found as the store's own tools find them"
         )
     if (choices := choices_of(path)) and value not in choices:
-        return f"{path}={value}: must be one of {', '.join(choices)}"
+        return f"{path}={value}: must be one of {', '.join(choice or 'null' for choice in choices)}"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{path}={value}: must be a finite number"
     if isinstance(value, int) and abs(value) > LARGEST:

@@ -8,7 +8,7 @@ import hashlib
 import json
 import random
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from flowersweep.config.schema import Model
 from flowersweep.config.targets import arguments, resolve
@@ -44,8 +44,10 @@ class Classifier:
     # what `backbone` computes, in float32 and as fast as this machine can; weights in the same
     # order
     features: keras.Model
-    # the same before the features are scaled: what is kept on disk
+    # the same of one view, before the features are scaled: what is kept on disk
     pooled: keras.Model
+    scaling: str  # of the features: unit_length or none
+    views: int  # of an image, whose scaled features are averaged
     # where the backbone's weights came from (imagenet, file, none) and their digest as built; a key
     # for what it computes
     pretrained: str
@@ -57,13 +59,10 @@ class Classifier:
         """How many of the features (N, D) each head sees, in their order."""
         return tuple(int(head.kernel.shape[0]) for head in self.heads)
 
-    def scale(self, pooled: np.ndarray) -> np.ndarray:
-        """Return what `features` makes of images whose pooled features (n, D) these are."""
-        if self.features is self.pooled:
-            return pooled
-        lengths = np.sqrt(np.maximum(np.square(pooled).sum(axis=1, keepdims=True), 1e-12))
-        scaled: np.ndarray = pooled * (FEATURE_LENGTH / lengths)
-        return scaled
+    def combine(self, views: Sequence[np.ndarray]) -> np.ndarray:
+        """Return what `features` makes of images whose views have these pooled features (n, D)."""
+        total = sum(scaled(pooled, self.scaling) for pooled in views)
+        return np.asarray(total / np.float32(len(views)))
 
     def set_heads(self, kernel: np.ndarray, bias: np.ndarray) -> None:
         """Give the heads their part of a kernel (D, classes) and of biases (heads x classes,)."""
@@ -91,6 +90,7 @@ def build(
     image_size: tuple[int, int],
     classes: int,
     lower: bool,
+    finetune: bool,
     trusted: tuple[str, ...] = (),
     precision: str = "float32",
 ) -> Classifier:
@@ -99,9 +99,10 @@ def build(
 
     `precision` is a Keras policy for the backbone (float32, mixed_bfloat16); pooling, head and
     weights are float32 in any case. With `lower`, `features` is a copy of the backbone, weights
-    included, that is fast on a CPU (`lower_for_cpu`, `in_slices`). Weights that are not read are
-    drawn alike in every process. Raises `ConfigError` when a target, the weights or the image size
-    cannot be had.
+    included, that is fast on a CPU (`lower_for_cpu`, `in_slices`). `finetune` says whether the
+    backbone will be trained, on which the defaults of how features are made depend. Weights that
+    are not read are drawn alike in every process. Raises `ConfigError` when a target, the weights
+    or the image size cannot be had.
     """
     if config.members:
         make = partial(
@@ -109,6 +110,7 @@ def build(
             image_size=image_size,
             classes=classes,
             lower=lower,
+            finetune=finetune,
             trusted=trusted,
             precision=precision,
         )
@@ -117,9 +119,11 @@ def build(
             {name: make(Model(**{**member, **unread})) for name, member in config.members.items()},
             lower=lower,
         )
+    scaling = config.feature_scaling
+    views = config.feature_views or (1 if finetune else 2)
     with _seeded(0), _computed_in(precision):
         pooled = _build_backbone(config, image_size, trusted)
-        backbone = _scaled(pooled, config.feature_scaling)
+        backbone = _averaged(_scaled(pooled, scaling), views)
         head = layers.Dense(classes, dtype="float32", name="head")
         dropped = layers.Dropout(config.dropout, name="dropout")(backbone.output)
         model = keras.Model(backbone.input, head(dropped), name="classifier")
@@ -129,8 +133,10 @@ def build(
         model,
         backbone,
         (head,),
-        _scaled(fast, config.feature_scaling),
+        _averaged(_scaled(fast, scaling), views),
         fast,
+        scaling,
+        views,
         f"{source}-{digest(pooled, config)}",
     )
 
@@ -153,9 +159,19 @@ def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifie
         heads,
         features,
         features,  # never kept: each member's own are
+        "none",
+        1,
         " ".join(member.pretrained for member in together),
         together,
     )
+
+
+def scaled(pooled: np.ndarray, scaling: str) -> np.ndarray:
+    """Return features (n, D) scaled as `_scaled` does it in a model."""
+    if scaling == "none":
+        return pooled
+    lengths = np.sqrt(np.maximum(np.square(pooled).sum(axis=1, keepdims=True), 1e-12))
+    return np.asarray(pooled * (FEATURE_LENGTH / lengths))
 
 
 def _scaled(pooled: keras.Model, scaling: str) -> keras.Model:
@@ -166,9 +182,19 @@ def _scaled(pooled: keras.Model, scaling: str) -> keras.Model:
     """
     if scaling == "none":
         return pooled
-    scaled = layers.UnitNormalization(dtype="float32", name="unit_length")(pooled.output)
-    scaled = layers.Rescaling(FEATURE_LENGTH, dtype="float32", name="scale")(scaled)
-    return keras.Model(pooled.input, scaled, name=pooled.name)
+    features = layers.UnitNormalization(dtype="float32", name="unit_length")(pooled.output)
+    features = layers.Rescaling(FEATURE_LENGTH, dtype="float32", name="scale")(features)
+    return keras.Model(pooled.input, features, name=pooled.name)
+
+
+def _averaged(backbone: keras.Model, views: int) -> keras.Model:
+    """Return the model whose features are the mean over an image and its mirror image."""
+    if views == 1:
+        return backbone
+    images = keras.Input(backbone.input_shape[1:], name="images", dtype="float32")
+    mirrored = ops.flip(images, axis=2)
+    mean = layers.Average(dtype="float32", name="views")([backbone(images), backbone(mirrored)])
+    return keras.Model(images, mean, name=f"{backbone.name}_of_views")
 
 
 @contextmanager

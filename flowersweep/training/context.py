@@ -24,7 +24,12 @@ from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime, device_bytes
 from flowersweep.training import schedules
-from flowersweep.training.features import Progress, feature_dir, load_or_compute_features
+from flowersweep.training.features import (
+    Progress,
+    feature_dir,
+    feature_files,
+    load_or_compute_features,
+)
 from flowersweep.training.folds import (
     FoldedHeadStage,
     count_folds,
@@ -121,19 +126,22 @@ class TrainingContext:
         return shared[features]
 
     def missing(self, config: Experiment) -> int:
-        """Return how many images have no features yet."""
+        """Return how many views of images have no features yet."""
         dataset, classifier = self.dataset(config.data), self.classifier(config)
         networks = classifier.members or (classifier,)
-        folders = [
-            feature_dir(dataset, each, self.runtime, self.cache / "features") for each in networks
-        ]
         missing = sum(
-            len(split)
-            for name, split in dataset.splits.items()
-            for folder in folders
-            if not (folder / f"{name}.npy").exists()
+            len(dataset.splits[name])
+            for network in networks
+            for name, files in self.feature_files(dataset, network).items()
+            for file in files
+            if not file.exists()
         )
         return missing // len(networks)
+
+    def feature_files(self, dataset: Dataset, network: Classifier) -> dict[str, list[Path]]:
+        """Return the files of a network's features by split, one a view."""
+        folder = feature_dir(dataset, network, self.runtime, self.cache / "features")
+        return {name: feature_files(folder, name, network.views) for name in dataset.splits}
 
     def classifier(self, config: Experiment) -> Classifier:
         """Return the network with its pretrained weights.
@@ -154,6 +162,7 @@ class TrainingContext:
                 image_size=size,
                 classes=classes,
                 lower=lower,
+                finetune=config.train.finetune,
                 trusted=self.trusted,
                 precision=precision,
             )
@@ -180,7 +189,8 @@ class TrainingContext:
 
     def _common(self, config: Experiment) -> str:
         data = replace(config.data, folds=self.folds(config))
-        return _key(asdict(data), asdict(replace(config.model, dropout=0.0, ensemble_loss=0.0)))
+        model = replace(config.model, dropout=0.0, ensemble_loss=0.0)
+        return _key(asdict(data), asdict(model), config.train.finetune)
 
     def _share(self, config: Experiment) -> SharedArrays:
         dataset, classifier = self.dataset(config.data), self.classifier(config)
@@ -211,9 +221,9 @@ class TrainingContext:
                 for name in dataset.splits
             }
         bank = self._bank(dataset, classifier)
-        return {name: classifier.scale(pooled) for name, pooled in bank.items()}
+        return {name: classifier.combine(views) for name, views in bank.items()}
 
-    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
+    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, list[np.ndarray]]:
         return load_or_compute_features(
             dataset, classifier, self.runtime, self.cache / "features", progress=self.progress
         )

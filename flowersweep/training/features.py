@@ -8,6 +8,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -39,8 +40,9 @@ def load_or_compute_features(
     *,
     batch: int = 64,
     progress: Progress,
-) -> dict[str, np.ndarray]:
-    """Return the pooled features of every split, not scaled: float32 (n, D) in file order.
+) -> dict[str, list[np.ndarray]]:
+    """Return the pooled features of every split, not scaled: of each view of the images float32
+    (n, D) in file order. The first view is the image, the second its mirror image.
 
     Only what the ``cache`` of host 0 does not hold is computed.
 
@@ -48,18 +50,22 @@ def load_or_compute_features(
     """
     folder = feature_dir(dataset, classifier, runtime, cache)
     extract = extractor(classifier, runtime)
-    features = {}
-    for name, split in dataset.splits.items():
-        path, rows = (
-            folder / f"{name}.npy",
-            _rows(split, dataset, extract, max(batch, runtime.replicas), progress),
-        )
-        features[name] = _local(path, rows) if runtime.hosts == 1 else _common(path, rows, runtime)
-    return features
+    load = _local if runtime.hosts == 1 else partial(_common, runtime=runtime)
+    rows = partial(_rows, dataset, extract, max(batch, runtime.replicas), progress)
+    return {
+        name: [load(path, rows(split, view)) for view, path in enumerate(files)]
+        for name, split in dataset.splits.items()
+        for files in [feature_files(folder, name, classifier.views)]
+    }
+
+
+def feature_files(folder: Path, split: str, views: int) -> list[Path]:
+    """Return the files of a split's features, one a view."""
+    return [folder / f"{split}{suffix}.npy" for suffix in ("", "-mirrored")[:views]]
 
 
 def feature_dir(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
-    """Return the folder of the features, one file a split: ``NAME.npy``."""
+    """Return the folder of the features, whose files `feature_files` names."""
     height, width = dataset.image_size
     images = f"{dataset.digest}-{height}x{width}{dataset.resize_suffix}"
     return cache / f"{images}-{classifier.pretrained}-{runtime.precision}"
@@ -122,14 +128,15 @@ def kept_features(path: Path) -> np.ndarray | None:
 
 
 def _rows(
-    split: Split, dataset: Dataset, extract: Extract, batch: int, progress: Progress
+    dataset: Dataset, extract: Extract, batch: int, progress: Progress, split: Split, view: int
 ) -> Iterator[np.ndarray]:
-    done = 0
+    done, what = 0, f"features of {split.name}" + (", mirrored" if view else "")
     for images in padded(split, dataset.image_size, batch, np.arange(len(split))):
-        features = extract(images)[: len(split) - done]
+        seen = np.ascontiguousarray(images[:, :, ::-1]) if view else images
+        features = extract(seen)[: len(split) - done]
         yield features
         done += len(features)
-        progress(f"features of {split.name}", done, len(split))
+        progress(what, done, len(split))
 
 
 def extractor(classifier: Classifier, runtime: Runtime) -> Extract:

@@ -135,10 +135,10 @@ class FoldedHeadStage:
         self._mean(weights)
         self._out_of_fold(weights, shared.features["tune"])
 
-    def begin(self, before: State | None, seed: int) -> State:
+    def begin(self, before: State | None) -> State:
         """Return a state with the same fresh head for every fold."""
         count = len(self._folds.trained)
-        fresh = jax.tree.map(lambda leaf: np.stack([leaf] * count), self._single.fresh(seed))
+        fresh = jax.tree.map(lambda leaf: np.stack([leaf] * count), self._single.fresh())
         state: State = self.shared.runtime.replicate(fresh)
         return state
 

@@ -68,7 +68,7 @@ class Stage(Protocol):
 
     program: StepDefinition
 
-    def begin(self, before: State | None, seed: int) -> State:
+    def begin(self, before: State | None) -> State:
         """Return the state before the first step; it continues the stage before, if any."""
 
     def epoch(
@@ -84,17 +84,17 @@ class Stage(Protocol):
         """Return the head to predict with: kernel (D, K) and bias (K,), of m members (m K,)."""
 
 
-def fresh_head(widths: Sequence[int], classes: int, seed: int) -> list[np.ndarray]:
-    """Return a transposed kernel (classes, D) of Glorot-uniform weights (Glorot & Bengio 2010) and
-    a bias of zeros (m classes,).
+def fresh_head(widths: Sequence[int], classes: int) -> list[np.ndarray]:
+    """Return a transposed kernel (classes, D) and a bias (m classes,), all zero.
+
+    A head on fixed features needs no random weights to begin with, and does better without: what
+    they add to the logits is unlearned slowly, in directions that few images use never
+    (docs/design.md has the figures).
     """
-    limits = np.repeat([np.sqrt(6.0 / (classes + width)) for width in widths], widths)
-    drawn = (
-        np.random.default_rng([seed, 0])
-        .uniform(-limits, limits, (classes, sum(widths)))
-        .astype(np.float32)
-    )
-    return [drawn, np.zeros(classes * len(widths), np.float32)]
+    return [
+        np.zeros((classes, sum(widths)), np.float32),
+        np.zeros(classes * len(widths), np.float32),
+    ]
 
 
 class HeadStage:
@@ -160,14 +160,14 @@ class HeadStage:
         for features in shared.features.values():
             self._predict([np.zeros(shape, np.float32) for shape in self.shapes], features)
 
-    def begin(self, before: State | None, seed: int) -> State:
+    def begin(self, before: State | None) -> State:
         """Return a state with a fresh head."""
-        state: State = self.shared.runtime.replicate(self.fresh(seed))
+        state: State = self.shared.runtime.replicate(self.fresh())
         return state
 
-    def fresh(self, seed: int) -> State:
+    def fresh(self) -> State:
         """Return the state before the first step, yet to be put on a device."""
-        return self.program.init(fresh_head(self.widths, self.shapes[0][0], seed), [])
+        return self.program.init(fresh_head(self.widths, self.shapes[0][0]), [])
 
     def epoch(
         self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
@@ -257,13 +257,13 @@ class FinetuneStage:
             )
         )
 
-    def begin(self, before: State | None, seed: int) -> State:
+    def begin(self, before: State | None) -> State:
         """Return a state with the backbone's own weights and the head that the frozen stage left,
         or a fresh one if there was none.
         """
         network, widths = self.shared.classifier.features, self.shared.classifier.widths
         left = (
-            fresh_head(widths, len(self.shared.dataset.classes), seed)
+            fresh_head(widths, len(self.shared.dataset.classes))
             if before is None
             else before.weights
         )

@@ -67,7 +67,7 @@ def advance(
                 break  # its curve is flat
             stage, first = stage_at(config, epoch, context)
             steps = context.steps(config, epoch)
-            state = stage.begin(state, config.seed) if epoch == first and not losses else state
+            state = stage.begin(state) if epoch == first and not losses else state
             assert state is not None
             rates = hyperparameters(config, epoch, steps, context.runtime.replicas)
             here = partial(_checkpoint_midway, keep, epoch, tuple(done), best)
@@ -181,6 +181,7 @@ def build_trained_classifier(
         image_size=size,
         classes=classes,
         lower=False,
+        finetune=config.train.finetune,
         trusted=context.trusted,
     )
     made.backbone.set_weights(classifier.backbone.get_weights())

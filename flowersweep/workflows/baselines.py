@@ -30,7 +30,7 @@ def write_baselines(study: Study, context: TrainingContext) -> None:
     classifier, folds = context.classifier(config), context.folds(config)
     dataset = context.dataset(config.data)
     facts = (dataset.digest, config.data.split_seed, classifier.pretrained)
-    features = " ".join(map(str, (*facts, config.model.feature_scaling, folds)))
+    features = " ".join(map(str, (*facts, classifier.scaling, classifier.views, folds)))
     path = study.folder / FILE
     with contextlib.suppress(StudyError):  # cut off: made again
         if path.exists() and str(read_arrays(path).get(FEATURES)) == features:

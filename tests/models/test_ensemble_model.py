@@ -22,7 +22,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (6, 32, 32, 3), dtype=np.uint
 
 
 def network(name: str, size: int, seed: int) -> Classifier:
-    made = build(TINY, image_size=(size, size), classes=5, lower=False)
+    made = build(TINY, image_size=(size, size), classes=5, lower=False, finetune=False)
     chance = np.random.default_rng(seed)
     made.set_heads(
         chance.normal(size=(16, 5), scale=3.0).astype(np.float32),

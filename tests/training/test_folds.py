@@ -81,7 +81,7 @@ def test_a_head_is_the_one_that_a_training_on_the_other_folds_alone_gives(
     from flowersweep.training.stages import EpochPlan
 
     plan = EpochPlan(0, 0, context.steps(FOLDED, 0), context.batch(FOLDED))
-    state = stage.begin(None, 0)
+    state = stage.begin(None)
     order = stage._folds.trained  # type: ignore[attr-defined]
     assert not np.isin(order[0], own).any()
     before = stage.shared  # type: ignore[attr-defined]

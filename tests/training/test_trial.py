@@ -160,7 +160,7 @@ def test_fine_tuning_begins_with_the_head_of_the_frozen_stage_and_moves_the_back
     context: TrainingContext,
 ) -> None:
     frozen, _ = trial.advance(FINETUNE, Checkpoint(), 1, context)
-    begun = context.main_stage(FINETUNE).begin(frozen.state, 0)
+    begun = context.main_stage(FINETUNE).begin(frozen.state)
     assert frozen.state is not None
     np.testing.assert_array_equal(begun.trainable[-2], frozen.state.trainable[0].T)
     tuned, _ = trial.advance(FINETUNE, frozen, 3, context)
@@ -267,7 +267,7 @@ def test_a_bound_on_the_gradient_that_is_never_met_changes_nothing_and_a_tight_o
     assert loose is not None
     assert tight is not None
     np.testing.assert_allclose(free.trainable[0], loose.trainable[0], rtol=1e-6)
-    begun = context.main_stage(sgd).begin(None, 0).trainable[0]
+    begun = context.main_stage(sgd).begin(None).trainable[0]
     assert np.abs(tight.trainable[0] - begun).max() < 0.1 * np.abs(free.trainable[0] - begun).max()
 
 
@@ -276,7 +276,7 @@ def test_the_backbone_has_a_rate_of_its_own(context: TrainingContext) -> None:
     still, _ = trial.advance(
         with_settings(FINETUNE, {"train.backbone_lr_multiplier": 0.0}), frozen, 3, context
     )
-    begun = context.main_stage(FINETUNE).begin(frozen.state, 0)
+    begun = context.main_stage(FINETUNE).begin(frozen.state)
     assert still.state is not None
     for before, after in zip(begun.trainable[:-2], still.state.trainable[:-2], strict=True):
         np.testing.assert_array_equal(before, after)

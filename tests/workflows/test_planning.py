@@ -55,7 +55,7 @@ def test_a_plan_says_everything_and_leaves_nothing_but_what_it_timed(
         line.partition(":")[0].strip() for line in said.splitlines() if re.match(r"  \d: ", line)
     ] == ["0", "1", "2", "3", "4"]
     assert "compile groups: 1, of 6 sampled trials" in said
-    assert re.search(r"features of 80 images: \d+ s, once", said)
+    assert re.search(r"features of 160 views of images: \d+ s, once", said)
     assert re.search(r"6 trials: .* to go \(the pruner saves at most", said)
     assert re.search(r"disk: .* kB for the study, .* at the least; .* for features to come", said)
     assert not list(project.rglob("journal.jsonl"))

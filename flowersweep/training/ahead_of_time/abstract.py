@@ -56,6 +56,7 @@ class AbstractContext(TrainingContext):
             image_size=size,
             classes=classes,
             lower=False,
+            finetune=config.train.finetune,
             trusted=self.trusted,
             precision=runtime.precision,
         )

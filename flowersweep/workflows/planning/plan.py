@@ -153,7 +153,7 @@ def _name(members: list[Params], choices: Iterable[str]) -> str:
 
 def _costs(config: Config, profile: TrialProfile, missing: int, say: Say) -> None:
     if missing:
-        say(f"\nfeatures of {missing} images: {duration(profile.image * missing)}, once")
+        say(f"\nfeatures of {missing} views of images: {duration(profile.image * missing)}, once")
     head = f", {profile.head:.3g} s for one of the frozen stage before it" if profile.head else ""
     if config.sweep.workers > trials_at_a_time(config):
         say(

@@ -24,7 +24,7 @@ from flowersweep.models.classifier import Classifier
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext, part_names
-from flowersweep.training.features import extractor, feature_dir, kept_features
+from flowersweep.training.features import extractor, kept_features
 from flowersweep.training.stages import EpochPlan
 
 # images a batch and batches of the features, steps of fine-tuning, that are timed
@@ -52,17 +52,17 @@ class ProfilingContext(TrainingContext):
     and never kept.
     """
 
-    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
-        folder, chance = (
-            feature_dir(dataset, classifier, self.runtime, self.cache / "features"),
-            np.random.default_rng(0),
-        )
-        features = {}
-        for name, split in dataset.splits.items():
-            shape = (len(split), sum(classifier.widths))
-            kept = kept_features(folder / f"{name}.npy")
-            features[name] = chance.standard_normal(shape, np.float32) if kept is None else kept
-        return features
+    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, list[np.ndarray]]:
+        chance, width = np.random.default_rng(0), sum(classifier.widths)
+
+        def load(file: Path, images: int) -> np.ndarray:
+            kept = kept_features(file)
+            return chance.standard_normal((images, width), np.float32) if kept is None else kept
+
+        return {
+            name: [load(file, len(dataset.splits[name])) for file in files]
+            for name, files in self.feature_files(dataset, classifier).items()
+        }
 
 
 def profile_trial(config: Config, context: ProfilingContext) -> TrialProfile:
@@ -171,7 +171,7 @@ def _finetune(
     stage, _ = trial.stage_at(config, epoch, context)
     numbers, initial = (
         trial.hyperparameters(config, epoch, steps, context.runtime.replicas),
-        stage.begin(head.state, config.seed),
+        stage.begin(head.state),
     )
 
     def some(count: int) -> Checkpoint:
