@@ -7,6 +7,7 @@ lower layer and prints the result.
 from collections.abc import Callable
 from typing import Any
 
+from flowersweep.cli.auto import auto
 from flowersweep.cli.inspect import data, print_config, report, status, sync, ui
 from flowersweep.cli.models import promote, replay
 from flowersweep.cli.run import check, plan, search, train
@@ -15,6 +16,7 @@ from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
 
 __all__ = [
+    "auto",
     "check",
     "data",
     "export",
@@ -32,7 +34,7 @@ __all__ = [
 ]
 
 SEVERAL_HOSTS = (print_config, search, train)  # verbs that several hosts run together
-COMPUTING = (check, export, plan, predict, promote, replay, search, train)
+COMPUTING = (auto, check, export, plan, predict, promote, replay, search, train)
 
 
 def require_hosts(verb: Callable[..., Any], config: Config) -> None:

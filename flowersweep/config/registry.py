@@ -40,6 +40,7 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
         "threads": "flowersweep.execution.threads:Threads",
     },
     "verb": {
+        "auto": "flowersweep.cli:auto",
         "check": "flowersweep.cli:check",
         "config": "flowersweep.cli:print_config",
         "data": "flowersweep.cli:data",

