@@ -63,7 +63,7 @@ def auto(config: Config, overrides: Sequence[str]) -> int:
 
     minutes = config.sweep.budget.minutes or math.inf
     words = [word for word in overrides if key_of(word) not in ("verb", "study", MINUTES)]
-    prefix, networks = config.study or "auto", _networks(words)
+    prefix, networks = config.study or "auto", choose_networks(words)
     bound = "no bound in minutes" if minutes == math.inf else f"{minutes:g} minutes"
     print(f"plan, with {bound} (sweep.budget.minutes): a sweep of the heads of each of")
     for network in networks:
@@ -93,7 +93,7 @@ def auto(config: Config, overrides: Sequence[str]) -> int:
     return int(_run(promote, [*places, f"study={best}", "verb=promote"]) or 0)
 
 
-def _networks(words: Sequence[str]) -> list[Network]:
+def choose_networks(words: Sequence[str]) -> list[Network]:
     """Return the networks whose weights are here; or the one that the words name."""
     if says(words, "model"):
         return [Network(compose(words).model.name, 0, 1.0, "")]
