@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +62,7 @@ def predict(config: Config, overrides: Sequence[str]) -> Submission:
     facts = registry.model_metadata(config.tracking, dir, run=run)
     images = recorded_or_named(overrides, config.data, Data(**facts["data"]))
     height, width = model.input_shape[1:3]
+    images = _as_trained(images, facts)
     dataset = open_dataset(images, dir / "cache", trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)
     split = dataset.splits[config.split]
@@ -107,8 +108,9 @@ def predict_holdout(config: Config, run: str) -> HoldoutPrediction:
     Raises TrackingError if there is no such model, and DataError if the images do not fit it.
     """
     model, dir = load_predictor(config, run), Path(config.dir)
-    dataset = open_dataset(config.data, dir / "cache", trusted=tuple(config.trusted_modules))
     facts = registry.model_metadata(config.tracking, dir, run=run)
+    images = _as_trained(config.data, facts)
+    dataset = open_dataset(images, dir / "cache", trusted=tuple(config.trusted_modules))
     if facts["data"].get("train_on") == "all":
         raise DataError(
             "this model was trained on all labelled images, so none is held out to compare it on: "
@@ -124,6 +126,11 @@ def predict_holdout(config: Config, run: str) -> HoldoutPrediction:
         split.labels[dataset.holdout],
         holdout_name(dataset, config),
     )
+
+
+def _as_trained(images: Data, facts: dict[str, Any]) -> Data:
+    """Return images that are resized as those that the model was trained with."""
+    return replace(images, resize=facts["data"].get("resize", "stretch"))
 
 
 def holdout_name(dataset: Dataset, config: Config) -> str:
