@@ -99,11 +99,6 @@ def _classes(
 
 
 def _warn_of_others(folder: str, others: set[str]) -> None:
-    if empty and part.files and split == "train" and not data.allow_missing_classes:
-        raise DataError(
-            f"{empty[0]} holds no image. {describe_contents(empty[0])} Add images or remove the "
-            "folder, or set data.allow_missing_classes=true to train without it."
-        )
     if others:
         _log.warning(
             "%s: passed over %s, for they are no splits. data.splits={train: NAME} names others",
