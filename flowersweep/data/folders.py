@@ -201,4 +201,7 @@ def _better(folder: str) -> str:
         for name in _names(folder)[:100]
         if name != "__MACOSX" and _is_folder(f"{folder}/{name}/train")
     ]
+    if not inside and "://" not in folder:  # what TensorFlow Datasets prepared: NAME/VERSION
+        prepared = [*Path(folder).glob("*/features.json"), *Path(folder).glob("*/*/features.json")]
+        inside = sorted(str(path.parent) for path in prepared)
     return f" Did you mean data.dir={' or data.dir='.join(inside)}?" if inside else ""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,15 @@ from flowersweep.data.inspection import (
     without_unreadable,
 )
 from flowersweep.data.labels import class_names, indexed
-from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows
-from flowersweep.data.record_schema import RecordSchema, schema_of
+from flowersweep.data.parquet import (
+    ParquetReader,
+    columns_of,
+    label_names,
+    list_parquet,
+    read_parquet,
+)
+from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows, stamp_of
+from flowersweep.data.record_schema import schema_of
 from flowersweep.data.records import checksums_digest, compression_of, fingerprint
 from flowersweep.data.split_names import require_splits
 from flowersweep.data.splitting import stratified_part
@@ -126,30 +134,52 @@ def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
     schemas = {
         name: schema_of(paths[0], compressions[name], data.columns) for name, paths in files.items()
     }
-    cached = cache / "verified" / f"{_key(files, schemas)}.npz"
-    recalled = _recall(cached, list(files))
-    if recalled is None:
-        recalled = _verify(files, schemas, compressions)
-        _keep(*recalled, cached)
-    splits, total = recalled
-    names = read_classes(data.classes, folder)
-    texts = {
-        name: records.labels for name, records in splits.items() if records.labels.dtype.kind == "U"
-    }
-    if texts:
-        named = names if data.classes is not None else None
-        classes = named or class_names(texts)
-        numbers = indexed(texts, classes, named=data.classes)
-        splits = {
-            name: replace(records, labels=numbers.get(name, records.labels))
-            for name, records in splits.items()
-        }
-        names = classes
+    splits, total = _verified(
+        files,
+        {name: vars(schema) for name, schema in schemas.items()},
+        lambda name: read_records(files[name], schemas[name], compressions[name]),
+        cache,
+    )
+    splits, classes = _with_indexes(splits, data, read_classes(data.classes, folder))
     parts = {
         name: Part(paths, RecordReader(schemas[name].image, compressions[name]), splits[name])
         for name, paths in files.items()
     }
-    return Inventory(parts, names, total)
+    return Inventory(parts, classes, total)
+
+
+def _of_parquet(data: Data, folder: str, cache: Path) -> Inventory:
+    files = list_parquet(data, folder)
+    columns = {name: columns_of(paths[0], data.columns) for name, paths in files.items()}
+    splits, total = _verified(
+        files, columns, lambda name: read_parquet(files[name], columns[name]), cache
+    )
+    label = columns["train"].get("label", "")
+    names = data.classes and read_classes(data.classes, folder)
+    known = names or label_names(files["train"][0], label) or read_classes(None, folder)
+    splits, classes = _with_indexes(splits, data, known)
+    parts = {
+        name: Part(paths, ParquetReader(columns[name]["image"]), splits[name])
+        for name, paths in files.items()
+    }
+    return Inventory(parts, classes, total)
+
+
+def _with_indexes(
+    splits: dict[str, Records], data: Data, names: tuple[str, ...] | None
+) -> tuple[dict[str, Records], tuple[str, ...] | None]:
+    """Return the splits with numbers for labels, and the classes where something names them."""
+    texts = {
+        name: records.labels for name, records in splits.items() if records.labels.dtype.kind == "U"
+    }
+    if not texts:
+        return splits, names
+    classes = (names if data.classes is not None else None) or class_names(texts)
+    numbers = indexed(texts, classes, named=data.classes)
+    return {
+        name: replace(records, labels=numbers.get(name, records.labels))
+        for name, records in splits.items()
+    }, classes
 
 
 def _compression(files: tuple[str, ...]) -> str:
@@ -200,36 +230,45 @@ _FORMATS: dict[str, Callable[[Data, str, Path], Inventory]] = {
     "tfrecords": _of_records,
     "folder": _of_folder,
     "csv": _of_table,
+    "huggingface": _of_parquet,
 }
 
 
-def _verify(
+def _verified(
     files: Mapping[str, tuple[str, ...]],
-    schemas: Mapping[str, RecordSchema],
-    compressions: Mapping[str, str],
+    read_as: Mapping[str, Any],
+    read: Callable[[str], Records],
+    cache: Path,
 ) -> tuple[dict[str, Records], str]:
+    """Return what ``read`` says of each split, and a digest of its files; or recall both.
+
+    ``read_as`` says which features are read.
+    """
+    cached = cache / "verified" / f"{_key(files, read_as)}.npz"
+    if (recalled := _recall(cached, list(files))) is not None:
+        return recalled
     _log.info("verifying every record of %d files, once", sum(map(len, files.values())))
-    splits = {
-        name: read_records(paths, schemas[name], compressions[name])
-        for name, paths in files.items()
-    }
+    splits = {name: read(name) for name in files}
     for name, records in splits.items():
         if not len(records.ids):
             raise DataError(
                 f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy "
                 "or download them again."
             )
-    return splits, digest([path for paths in files.values() for path in paths])
+    total = digest([path for paths in files.values() for path in paths])
+    _keep(splits, total, cached)
+    return splits, total
 
 
-def _key(files: Mapping[str, tuple[str, ...]], schemas: Mapping[str, RecordSchema]) -> str:
+def _key(files: Mapping[str, tuple[str, ...]], read_as: Mapping[str, Any]) -> str:
     with ThreadPoolExecutor(16) as pool:  # a stat of a gs:// file is a request
         stamps = {name: list(pool.map(_stamp, paths)) for name, paths in files.items()}
-    read = {name: vars(schema) for name, schema in schemas.items()}
-    return hashlib.sha256(json.dumps([_VERSION, stamps, read]).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([_VERSION, stamps, read_as]).encode()).hexdigest()[:24]
 
 
 def _stamp(path: str) -> tuple[object, ...]:
+    if path.endswith(".parquet"):
+        return stamp_of(path)
     return *fingerprint(path), checksums_digest(path)
 
 
