@@ -19,26 +19,26 @@ import numpy as np
 from flowersweep.config.schema import Data
 from flowersweep.data.classes import read_classes
 from flowersweep.data.folders import find_files
-from flowersweep.data.image_folder import list_folder
-from flowersweep.data.image_table import list_table
-from flowersweep.data.inspection import (
+from flowersweep.data.formats.image_folder import list_folder
+from flowersweep.data.formats.image_table import list_table
+from flowersweep.data.formats.inspection import (
     LabelledFiles,
     digest_of,
     inspect_files,
     without_unreadable,
 )
-from flowersweep.data.labels import class_names, indexed
-from flowersweep.data.parquet import (
+from flowersweep.data.formats.labels import class_names, indexed
+from flowersweep.data.formats.parquet import (
     ParquetReader,
     columns_of,
     label_names,
     list_parquet,
     read_parquet,
 )
+from flowersweep.data.formats.record_schema import schema_of
+from flowersweep.data.formats.split_names import require_splits
 from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows, stamp_of
-from flowersweep.data.record_schema import schema_of
 from flowersweep.data.records import checksums_digest, compression_of, fingerprint
-from flowersweep.data.split_names import require_splits
 from flowersweep.data.splitting import stratified_part
 from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
 from flowersweep.errors import DataError

@@ -7,9 +7,9 @@ import os
 
 from flowersweep.config.schema import Data
 from flowersweep.data.files import describe_contents, entries, is_image_name, require_inside, walk
-from flowersweep.data.inspection import LabelledFiles
-from flowersweep.data.split_names import names_of_splits
-from flowersweep.data.suggestions import fitting_option
+from flowersweep.data.formats.inspection import LabelledFiles
+from flowersweep.data.formats.split_names import names_of_splits
+from flowersweep.data.formats.suggestions import fitting_option
 from flowersweep.errors import DataError
 
 _log = logging.getLogger(__name__)

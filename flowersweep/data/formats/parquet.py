@@ -17,11 +17,11 @@ import tensorflow as tf
 from flowersweep.config.schema import Data
 from flowersweep.data.diagnose import plain_fault
 from flowersweep.data.files import describe_contents, is_hidden
+from flowersweep.data.formats.split_names import USUAL, split_of_file, split_of_folder
+from flowersweep.data.formats.suggestions import fitting_option
 from flowersweep.data.images import decode_facts
 from flowersweep.data.readers import Decode, Rows, ascending, by_buffer, file_stamps, in_turn
 from flowersweep.data.records import FileFingerprint
-from flowersweep.data.split_names import USUAL, split_of_file, split_of_folder
-from flowersweep.data.suggestions import fitting_option
 from flowersweep.data.verify import Records
 from flowersweep.errors import DataError, did_you_mean
 

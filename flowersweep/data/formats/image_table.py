@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from flowersweep.config.schema import Data
 from flowersweep.data.files import SUFFIXES, is_image_name, require_inside
-from flowersweep.data.inspection import LabelledFiles
-from flowersweep.data.split_names import names_of_splits
+from flowersweep.data.formats.inspection import LabelledFiles
+from flowersweep.data.formats.split_names import names_of_splits
 from flowersweep.errors import DataError, did_you_mean
 
 USUAL = {
