@@ -40,7 +40,7 @@ from flowersweep.data.formats.split_names import require_splits
 from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows, stamp_of
 from flowersweep.data.records import checksums_digest, compression_of, fingerprint
 from flowersweep.data.splitting import stratified_part
-from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
+from flowersweep.data.verify import Records, check_labels, digest, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
 from flowersweep.util.arrays import cache_arrays, cached_arrays
 
@@ -93,8 +93,11 @@ def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
     """
     require_splits(data.splits)
     inventory = _FORMATS[data.format](data, folder, cache)
+    limit = None if inventory.classes is None else len(inventory.classes)
     for name, part in inventory.parts.items():
         warn_of_duplicates(name, part.records.ids)
+        if name != "test" or (part.records.labels >= 0).any():
+            check_labels(part.files, part.records, limit)
     rest = 1.0 if "test" in inventory.parts else 1 - data.test_fraction
     inventory = _cut(inventory, "test", data.test_fraction, data.split_seed)
     # of what was in train before test was cut from it
@@ -134,6 +137,12 @@ def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
     schemas = {
         name: schema_of(paths[0], compressions[name], data.columns) for name, paths in files.items()
     }
+    for name in files.keys() - {"test"}:
+        if schemas[name].label is None:
+            raise DataError(
+                f"the first record of {files[name][0]} has no feature that is a label by its name: "
+                "data.columns.label=NAME"
+            )
     splits, total = _verified(
         files,
         {name: vars(schema) for name, schema in schemas.items()},

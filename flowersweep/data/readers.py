@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -149,9 +148,9 @@ def by_buffer(
     return order, lambda rows, decode: read(paths, decode, np.isin(order, rows), shuffle)
 
 
-@lru_cache(maxsize=8)  # a stat of each of 100,000 files, once
 def file_stamps(files: tuple[str, ...]) -> tuple[FileFingerprint, ...]:
-    return tuple(stamp_of(file) for file in files)
+    """Identify the versions of local files."""
+    return tuple(map(stamp_of, files))
 
 
 def stamp_of(file: str) -> FileFingerprint:

@@ -382,5 +382,5 @@ def test_files_of_a_folder_a_pattern_or_a_name_are_listed(photos: Path) -> None:
     ):
         with pytest.raises(DataError, match=told):
             image_files(nothing)
-    with pytest.raises(DataError, match=rf"{photos}: cannot be read"):
+    with pytest.raises(DataError, match=rf"{photos}: is no file"):
         decode_file(photos, (8, 8))
