@@ -297,7 +297,7 @@ def typed_value(path: str, value: Any, usual: Any) -> Any:
     return typed
 
 
-IMAGES = {"data", "data.name", "data.dir", "data.fetch"}  # keys that say which images
+IMAGES = {"data", "data.name", "data.dir", "data.file", "data.fetch"}  # keys that say which images
 
 
 def recorded_or_named(overrides: Iterable[str], named: Data, recorded: Data) -> Data:

@@ -19,7 +19,7 @@ from flowersweep.data.inventory import Inventory, Part, take_inventory
 from flowersweep.data.readers import Reader, RecordReader, Rows
 from flowersweep.data.records import FileFingerprint
 from flowersweep.data.splitting import stratified_halves
-from flowersweep.data.verify import Records, check_labels
+from flowersweep.data.verify import Records
 from flowersweep.errors import DataError
 
 _log = logging.getLogger(__name__)
@@ -127,10 +127,6 @@ def open_dataset(
     folder = find_folder(data, cache, trusted)
     inventory = take_inventory(data, folder, cache)
     train = inventory.parts["train"].records
-    limit = None if inventory.classes is None else len(inventory.classes)
-    for part in inventory.parts.values():
-        if (part.records.labels >= 0).any() or part is not inventory.parts.get("test"):
-            check_labels(part.files, part.records, limit)
     classes = inventory.classes or _numbered(inventory)
     _check_classes(classes, train.labels, allow_missing=data.allow_missing_classes)
     size = _delivered_size(data, train)

@@ -63,6 +63,8 @@ def decode_file(path: str | Path, size: Size, resize: str = "stretch") -> Images
 
 def read_file(path: str | Path) -> bytes:
     """Return the bytes of an image file. Raises DataError, without the name, if there are none."""
+    if not os.path.isfile(path) and os.path.exists(path):  # to open a pipe would wait for ever
+        raise DataError("is no file that holds an image")
     try:
         content = Path(path).read_bytes()
     except OSError as error:

@@ -18,10 +18,10 @@ import tensorflow as tf
 from flowersweep.config.schema import Data
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.files import is_hidden
-from flowersweep.data.image_table import folder_of_table
+from flowersweep.data.formats.image_table import folder_of_table
+from flowersweep.data.formats.split_names import USUAL, names_of_splits, split_of_file
+from flowersweep.data.formats.suggestions import fitting_option
 from flowersweep.data.records import declared_count, holds_records
-from flowersweep.data.split_names import USUAL, names_of_splits, split_of_file
-from flowersweep.data.suggestions import fitting_option
 from flowersweep.errors import DataError
 
 _LAYOUT = (
@@ -201,4 +201,7 @@ def _better(folder: str) -> str:
         for name in _names(folder)[:100]
         if name != "__MACOSX" and _is_folder(f"{folder}/{name}/train")
     ]
+    if not inside and "://" not in folder:  # what TensorFlow Datasets prepared: NAME/VERSION
+        prepared = [*Path(folder).glob("*/features.json"), *Path(folder).glob("*/*/features.json")]
+        inside = sorted(str(path.parent) for path in prepared)
     return f" Did you mean data.dir={' or data.dir='.join(inside)}?" if inside else ""

@@ -12,27 +12,35 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flowersweep.config.schema import Data
 from flowersweep.data.classes import read_classes
 from flowersweep.data.folders import find_files
-from flowersweep.data.image_folder import list_folder
-from flowersweep.data.image_table import list_table
-from flowersweep.data.inspection import (
+from flowersweep.data.formats.image_folder import list_folder
+from flowersweep.data.formats.image_table import list_table
+from flowersweep.data.formats.inspection import (
     LabelledFiles,
     digest_of,
     inspect_files,
     without_unreadable,
 )
-from flowersweep.data.labels import class_names, indexed
-from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows
-from flowersweep.data.record_schema import RecordSchema, schema_of
+from flowersweep.data.formats.labels import class_names, indexed
+from flowersweep.data.formats.parquet import (
+    ParquetReader,
+    columns_of,
+    label_names,
+    list_parquet,
+    read_parquet,
+)
+from flowersweep.data.formats.record_schema import schema_of
+from flowersweep.data.formats.split_names import require_splits
+from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows, stamp_of
 from flowersweep.data.records import checksums_digest, compression_of, fingerprint
-from flowersweep.data.split_names import require_splits
 from flowersweep.data.splitting import stratified_part
-from flowersweep.data.verify import Records, digest, read_records, warn_of_duplicates
+from flowersweep.data.verify import Records, check_labels, digest, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
 from flowersweep.util.arrays import cache_arrays, cached_arrays
 
@@ -85,10 +93,15 @@ def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
     """
     require_splits(data.splits)
     inventory = _FORMATS[data.format](data, folder, cache)
+    limit = None if inventory.classes is None else len(inventory.classes)
     for name, part in inventory.parts.items():
         warn_of_duplicates(name, part.records.ids)
+        if name != "test" or (part.records.labels >= 0).any():
+            check_labels(part.files, part.records, limit)
+    rest = 1.0 if "test" in inventory.parts else 1 - data.test_fraction
     inventory = _cut(inventory, "test", data.test_fraction, data.split_seed)
-    return _cut(inventory, "val", data.val_fraction, data.split_seed)
+    # of what was in train before test was cut from it
+    return _cut(inventory, "val", min(data.val_fraction / rest, 0.9), data.split_seed)
 
 
 def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Inventory:
@@ -112,8 +125,8 @@ def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Invento
         digest=hashlib.sha256(cut.encode()).hexdigest()[:16],
         remarks=(
             *inventory.remarks,
-            f"{name}: {len(part)} of {len(part) + len(rest)} images of train, by chance within "
-            f"each class (data.{name}_fraction={fraction:g}, data.split_seed={seed})",
+            f"{name}: {len(part)} images that were in train, by chance within each class "
+            f"(data.{name}_fraction, data.split_seed={seed})",
         ),
     )
 
@@ -124,30 +137,58 @@ def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
     schemas = {
         name: schema_of(paths[0], compressions[name], data.columns) for name, paths in files.items()
     }
-    cached = cache / "verified" / f"{_key(files, schemas)}.npz"
-    recalled = _recall(cached, list(files))
-    if recalled is None:
-        recalled = _verify(files, schemas, compressions)
-        _keep(*recalled, cached)
-    splits, total = recalled
-    names = read_classes(data.classes, folder)
-    texts = {
-        name: records.labels for name, records in splits.items() if records.labels.dtype.kind == "U"
-    }
-    if texts:
-        named = names if data.classes is not None else None
-        classes = named or class_names(texts)
-        numbers = indexed(texts, classes, named=data.classes)
-        splits = {
-            name: replace(records, labels=numbers.get(name, records.labels))
-            for name, records in splits.items()
-        }
-        names = classes
+    for name in files.keys() - {"test"}:
+        if schemas[name].label is None:
+            raise DataError(
+                f"the first record of {files[name][0]} has no feature that is a label by its name: "
+                "data.columns.label=NAME"
+            )
+    splits, total = _verified(
+        files,
+        {name: vars(schema) for name, schema in schemas.items()},
+        lambda name: read_records(files[name], schemas[name], compressions[name]),
+        cache,
+    )
+    splits, classes = _with_indexes(splits, data, read_classes(data.classes, folder))
     parts = {
         name: Part(paths, RecordReader(schemas[name].image, compressions[name]), splits[name])
         for name, paths in files.items()
     }
-    return Inventory(parts, names, total)
+    return Inventory(parts, classes, total)
+
+
+def _of_parquet(data: Data, folder: str, cache: Path) -> Inventory:
+    files = list_parquet(data, folder)
+    columns = {name: columns_of(paths[0], data.columns) for name, paths in files.items()}
+    splits, total = _verified(
+        files, columns, lambda name: read_parquet(files[name], columns[name]), cache
+    )
+    label = columns["train"].get("label", "")
+    names = data.classes and read_classes(data.classes, folder)
+    known = names or label_names(files["train"][0], label) or read_classes(None, folder)
+    splits, classes = _with_indexes(splits, data, known)
+    parts = {
+        name: Part(paths, ParquetReader(columns[name]["image"]), splits[name])
+        for name, paths in files.items()
+    }
+    return Inventory(parts, classes, total)
+
+
+def _with_indexes(
+    splits: dict[str, Records], data: Data, names: tuple[str, ...] | None
+) -> tuple[dict[str, Records], tuple[str, ...] | None]:
+    """Return the splits with numbers for labels, and the classes where something names them."""
+    texts = {
+        name: records.labels for name, records in splits.items() if records.labels.dtype.kind == "U"
+    }
+    if not texts:
+        return splits, names
+    classes = (names if data.classes is not None else None) or class_names(texts)
+    numbers = indexed(texts, classes, named=data.classes)
+    return {
+        name: replace(records, labels=numbers.get(name, records.labels))
+        for name, records in splits.items()
+    }, classes
 
 
 def _compression(files: tuple[str, ...]) -> str:
@@ -198,36 +239,45 @@ _FORMATS: dict[str, Callable[[Data, str, Path], Inventory]] = {
     "tfrecords": _of_records,
     "folder": _of_folder,
     "csv": _of_table,
+    "huggingface": _of_parquet,
 }
 
 
-def _verify(
+def _verified(
     files: Mapping[str, tuple[str, ...]],
-    schemas: Mapping[str, RecordSchema],
-    compressions: Mapping[str, str],
+    read_as: Mapping[str, Any],
+    read: Callable[[str], Records],
+    cache: Path,
 ) -> tuple[dict[str, Records], str]:
+    """Return what ``read`` says of each split, and a digest of its files; or recall both.
+
+    ``read_as`` says which features are read.
+    """
+    cached = cache / "verified" / f"{_key(files, read_as)}.npz"
+    if (recalled := _recall(cached, list(files))) is not None:
+        return recalled
     _log.info("verifying every record of %d files, once", sum(map(len, files.values())))
-    splits = {
-        name: read_records(paths, schemas[name], compressions[name])
-        for name, paths in files.items()
-    }
+    splits = {name: read(name) for name in files}
     for name, records in splits.items():
         if not len(records.ids):
             raise DataError(
                 f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy "
                 "or download them again."
             )
-    return splits, digest([path for paths in files.values() for path in paths])
+    total = digest([path for paths in files.values() for path in paths])
+    _keep(splits, total, cached)
+    return splits, total
 
 
-def _key(files: Mapping[str, tuple[str, ...]], schemas: Mapping[str, RecordSchema]) -> str:
+def _key(files: Mapping[str, tuple[str, ...]], read_as: Mapping[str, Any]) -> str:
     with ThreadPoolExecutor(16) as pool:  # a stat of a gs:// file is a request
         stamps = {name: list(pool.map(_stamp, paths)) for name, paths in files.items()}
-    read = {name: vars(schema) for name, schema in schemas.items()}
-    return hashlib.sha256(json.dumps([_VERSION, stamps, read]).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([_VERSION, stamps, read_as]).encode()).hexdigest()[:24]
 
 
 def _stamp(path: str) -> tuple[object, ...]:
+    if path.endswith(".parquet"):
+        return stamp_of(path)
     return *fingerprint(path), checksums_digest(path)
 
 

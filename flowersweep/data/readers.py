@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,8 +53,7 @@ class RecordReader:
         return tuple(map(fingerprint, files))
 
     def images(self, files: Sequence[str], rows: Rows, decode: Decode) -> Any:
-        mask = np.isin(np.arange(rows.max(initial=0) + 1), rows)
-        return self._chosen(self._raw(files), mask, decode)
+        return in_turn(self._raw(files), ascending(rows), self._parsed(decode))
 
     def batches(self, files: Sequence[str]) -> Any:
         # many records are parsed in a third of the time
@@ -72,17 +70,13 @@ class RecordReader:
     def shuffled(
         self, files: Sequence[str], counts: Sequence[int], rng: np.random.Generator
     ) -> tuple[Rows, Callable[[Rows, Decode], Any]]:
-        """The order of files is random, and records are shuffled in a buffer of ``BUFFER``."""
-        chosen = [int(index) for index in rng.permutation(len(files))]
-        seed, ends = int(rng.integers(1 << 31)), np.cumsum(counts)
-        numbers = np.concatenate(
-            [np.arange(ends[file] - counts[file], ends[file]) for file in chosen]
-        )
-        mixed = _shuffle(tf.data.Dataset.from_tensor_slices(numbers), seed)
-        order: Rows = mixed.batch(len(numbers)).get_single_element().numpy()
-        paths = [files[index] for index in chosen]
-        return order, lambda rows, decode: self._chosen(
-            _shuffle(self._raw(paths), seed), np.isin(order, rows), decode
+        return by_buffer(
+            files,
+            counts,
+            rng,
+            lambda paths, decode, mask, shuffle: in_turn(
+                shuffle(self._raw(paths)), mask, self._parsed(decode)
+            ),
         )
 
     def _raw(self, files: Sequence[str]) -> Any:
@@ -91,14 +85,8 @@ class RecordReader:
     def _feature(self) -> dict[str, Any]:
         return {self.image: tf.io.FixedLenFeature([], tf.string)}
 
-    def _chosen(self, records: Any, mask: npt.NDArray[np.bool_], decode: Decode) -> Any:
-        kept = tf.constant(mask)
-        chosen = records.take(len(mask)).enumerate().filter(lambda place, _: kept[place])
-        return chosen.map(
-            lambda _, raw: decode(tf.io.parse_single_example(raw, self._feature())[self.image]),
-            num_parallel_calls=_AUTO,
-            deterministic=True,
-        )
+    def _parsed(self, decode: Decode) -> Decode:
+        return lambda raw: decode(tf.io.parse_single_example(raw, self._feature())[self.image])
 
 
 @dataclass(frozen=True)
@@ -106,7 +94,7 @@ class FileReader:
     """Reads image files: each holds one image."""
 
     def fingerprints(self, files: Sequence[str]) -> tuple[FileFingerprint, ...]:
-        return _stamps(tuple(files))
+        return file_stamps(tuple(files))
 
     def images(self, files: Sequence[str], rows: Rows, decode: Decode) -> Any:
         paths = tf.data.Dataset.from_tensor_slices(np.array(files, np.str_)[rows])
@@ -124,9 +112,45 @@ class FileReader:
         return rng.permutation(len(files)), lambda rows, decode: self.images(files, rows, decode)
 
 
-@lru_cache(maxsize=8)  # a stat of each of 100,000 files, once
-def _stamps(files: tuple[str, ...]) -> tuple[FileFingerprint, ...]:
-    return tuple(stamp_of(file) for file in files)
+def ascending(rows: Rows) -> npt.NDArray[np.bool_]:
+    """Return a mask of images in file order, up to the last of ``rows``."""
+    return np.isin(np.arange(rows.max(initial=0) + 1), rows)
+
+
+def in_turn(elements: Any, mask: npt.NDArray[np.bool_], decode: Decode) -> Any:
+    """Decode the elements of a tf.data.Dataset that a mask chooses, reading one after the other."""
+    kept = tf.constant(mask)
+    chosen = elements.take(len(mask)).enumerate().filter(lambda place, _: kept[place])
+    return chosen.map(
+        lambda _, element: decode(element), num_parallel_calls=_AUTO, deterministic=True
+    )
+
+
+def by_buffer(
+    files: Sequence[str],
+    counts: Sequence[int],
+    rng: np.random.Generator,
+    read: Callable[[list[str], Decode, npt.NDArray[np.bool_], Callable[[Any], Any]], Any],
+) -> tuple[Rows, Callable[[Rows, Decode], Any]]:
+    """Return an order in which files come by chance, and their images through a buffer of
+    ``BUFFER``; and a function that reads some of them in it.
+    """
+    chosen = [int(index) for index in rng.permutation(len(files))]
+    seed, ends = int(rng.integers(1 << 31)), np.cumsum(counts)
+    numbers = np.concatenate([np.arange(ends[file] - counts[file], ends[file]) for file in chosen])
+
+    def shuffle(elements: Any) -> Any:
+        return elements.shuffle(BUFFER, seed=seed, reshuffle_each_iteration=False)
+
+    mixed = shuffle(tf.data.Dataset.from_tensor_slices(numbers))
+    order: Rows = mixed.batch(len(numbers)).get_single_element().numpy()
+    paths = [files[index] for index in chosen]
+    return order, lambda rows, decode: read(paths, decode, np.isin(order, rows), shuffle)
+
+
+def file_stamps(files: tuple[str, ...]) -> tuple[FileFingerprint, ...]:
+    """Identify the versions of local files."""
+    return tuple(map(stamp_of, files))
 
 
 def stamp_of(file: str) -> FileFingerprint:
@@ -135,7 +159,3 @@ def stamp_of(file: str) -> FileFingerprint:
     """
     status = os.stat(file)
     return FileFingerprint(file, status.st_size, status.st_ctime_ns)
-
-
-def _shuffle(elements: Any, seed: int) -> Any:
-    return elements.shuffle(BUFFER, seed=seed, reshuffle_each_iteration=False)

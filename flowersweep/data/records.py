@@ -3,7 +3,8 @@
 What is written here has the competition's layout: ``train/``, ``val/`` and optionally ``test/``,
 each with files named ``{shard}-{H}x{W}-{count}.tfrec``. A record has the features ``id`` (bytes),
 ``class`` (int64, absent in test) and ``image`` (bytes of an image file, see
-`flowersweep.data.images`). What is read may have other names, see `flowersweep.data.record_schema`.
+`flowersweep.data.images`). What is read may have other names, see
+`flowersweep.data.formats.record_schema`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ def test_the_default_starts_with_the_configuration_as_it_stands() -> None:
     assert first == {
         "loss": "smoothed_cross_entropy",
         "label_smoothing": 0.1,
-        "learning_rate": 3e-3,
+        "learning_rate": 1e-2,
         "warmup": 0.1,
     }
     assert spaces("+sweep=smoothing").settings(first) == {}
@@ -56,7 +56,7 @@ def test_the_default_goes_on_with_what_a_published_recipe_has_inside_the_space()
         "warmup": 0.25,
     }
     # the head's range has no rate as low as the recipe's, so the rate stays ours
-    assert suggestions(2, "+sweep=smoothing")[1] == {**second, "learning_rate": 3e-3}
+    assert suggestions(2, "+sweep=smoothing")[1] == {**second, "learning_rate": 1e-2}
     assert suggestions(2, *words, "sampler.recipe=null")[1] != second
 
 
@@ -85,7 +85,7 @@ def test_the_quasi_random_points_of_a_study_are_more_even_than_random_ones() -> 
 
     def unevenness(sampler: str) -> float:
         drawn = suggestions(32, *words, f"sampler={sampler}")
-        low, high = np.log([5e-4, 5e-2])
+        low, high = np.log([1e-3, 5e-2])
         share: dict[str, Any] = {
             "gamma": lambda value: (value - 0.5) / 4.5,
             "learning_rate": lambda value: (math.log(value) - low) / (high - low),
@@ -104,7 +104,8 @@ def test_a_grid_has_every_point_of_every_branch_once() -> None:
     words = ("+sweep=smoothing", "sampler=grid", "sampler.steps=3")
     drawn = suggestions(2 * 3 * 3 * 3, *words)
     assert len({str(sorted(point.items())) for point in drawn}) == 54
-    assert sorted({point["learning_rate"] for point in drawn}) == pytest.approx([5e-4, 5e-3, 5e-2])
+    rates = sorted({point["learning_rate"] for point in drawn})
+    assert rates == pytest.approx([1e-3, math.sqrt(5e-5), 5e-2])
     assert {point["gamma"] for point in drawn if point["loss"] == "focal"} == {0.5, 2.75, 5.0}
     assert drawn != suggestions(54, *words, "seed=1")
 

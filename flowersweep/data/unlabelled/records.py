@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from flowersweep.data.diagnose import plain_fault
-from flowersweep.data.record_schema import USUAL
+from flowersweep.data.formats.record_schema import USUAL
 from flowersweep.data.records import compression_of, declared_count
 from flowersweep.errors import DataError
 

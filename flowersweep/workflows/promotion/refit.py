@@ -12,13 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flowersweep.config.schema import Config, Data
+from flowersweep.config.schema import Config
 from flowersweep.data.dataset import open_dataset
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.ensemble import mean_pool
 from flowersweep.search.compatibility import study_folder
 from flowersweep.search.work import TrainTrial, TrialWork
 from flowersweep.study.records import TrialRecord
+from flowersweep.training.folds import count_folds, training_images
 from flowersweep.workflows.promotion.candidates import Candidates
 from flowersweep.workflows.promotion.decision import Decision
 from flowersweep.workflows.promotion.ensemble import rounds_config
@@ -83,7 +84,7 @@ def _single_study(config: Config, overrides: Sequence[str], decision: Decision) 
         {REFIT: entry},
         again.seed,
         base,
-        growth=_growth(config, base.data),
+        growth=_growth(base),
         temperature=_mean_temperature(decision.siblings),
     )
     return RefitStudy(again, space.overrides, source, TrainTrial(keep_networks=True))
@@ -94,8 +95,7 @@ def _ensemble_study(config: Config, decision: Decision, rounds: TrainingRounds) 
     entry, folder = rounds.entries[decision.candidate], study_folder(decision.config)
     pool = mean_pool([rounds.pool(sibling, folder)[1] for sibling in decision.siblings])
     used = np.flatnonzero(pool.weights)
-    growth = _growth(config, rounds.home.data)
-    members = tuple((rounds.members[n][0], _on_all(rounds.members[n][1], growth)) for n in used)
+    members = tuple((rounds.members[n][0], _on_all(rounds.members[n][1])) for n in used)
     home = replace(rounds.home, data=replace(rounds.home.data, train_on="all"))
     names = [name for name, _ in members]
     again = retraining_config(
@@ -111,20 +111,22 @@ def _ensemble_study(config: Config, decision: Decision, rounds: TrainingRounds) 
     return RefitStudy(again, (), source, RoundTrial(source))
 
 
-def _on_all(config: Config, growth: float) -> Config:
+def _on_all(config: Config) -> Config:
     """Return a member's configuration for all labelled images."""
     data = replace(config.data, train_on="all")
-    return replace(config, data=data, train=for_more_images(config.train, growth))
+    return replace(config, data=data, train=for_more_images(config.train, _growth(config)))
 
 
-def _growth(config: Config, data: Data) -> float:
-    """Return how many times as many images train and val are together as train alone."""
+def _growth(config: Config) -> float:
+    """Return how many times as many images train and val are together as the siblings saw."""
     dataset = open_dataset(
-        replace(data, train_on="train"),
+        replace(config.data, train_on="train"),
         Path(config.dir) / "cache",
         trusted=tuple(config.trusted_modules),
     )
-    return 1 + len(dataset.splits["val"]) / len(dataset.splits["train"])
+    images = sum(len(dataset.splits[name]) for name in ("train", "val"))
+    before = replace(config, data=replace(config.data, train_on="train"))
+    return images / training_images(count_folds(before, dataset), dataset)
 
 
 def _mean_temperature(siblings: Sequence[TrialRecord]) -> float:

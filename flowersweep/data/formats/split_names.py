@@ -58,6 +58,15 @@ def require_splits(configured: Mapping[str, Any]) -> None:
             )
 
 
+def split_of_folder(name: str, configured: Mapping[str, Any]) -> str | None:
+    """Return the split that a folder's name is; None if it is none."""
+    for split, usual in USUAL.items():
+        wanted = configured.get(split)
+        if name == wanted if wanted is not None else name.casefold() in usual:
+            return split
+    return None
+
+
 def split_of_file(name: str, configured: Mapping[str, Any]) -> str | None:
     """Return the split in a file's name: train for ``flowers-train.tfrecord-00000-of-00004``.
 
