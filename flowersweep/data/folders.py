@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ _LAYOUT = (
     "It must hold train/ and val/ (test/ if you like), each with files "
     "{shard}-{H}x{W}-{count}.tfrec."
 )
+_ODD = re.compile(r"[^\w/.:-]", re.ASCII)  # characters that one may be tempted to quote
+_UNQUOTED = ", as it stands, without quotes inside the word"
 _log = logging.getLogger(__name__)
 _LISTED = 12  # names in an error message
 
@@ -39,8 +42,8 @@ def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
     folder = folder if "://" in folder else str(Path(folder).expanduser().resolve())
     if not _is_folder(folder):
         raise DataError(
-            f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the records. "
-            f"{_LAYOUT}"
+            f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the records"
+            f"{_UNQUOTED if _ODD.search(str(data.dir)) else ''}. {_LAYOUT}"
         )
     return folder.rstrip("/")
 
