@@ -29,6 +29,8 @@ _LAYOUT = (
     "named after their split. data=folder reads folders of photographs, data=csv a table of them."
 )
 _RECORDS = re.compile(r"\.tfrec(ords?)?\b|\.tfrecords?-\d+-of-\d+")
+_ODD = re.compile(r"[^\w/.:-]", re.ASCII)  # characters that one may be tempted to quote
+_UNQUOTED = ", as it stands, without quotes inside the word"
 _log = logging.getLogger(__name__)
 _LISTED = 12  # names in an error message
 
@@ -55,8 +57,8 @@ def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
     folder = folder if "://" in folder else str(Path(folder).expanduser().resolve())
     if not _is_folder(folder):
         raise DataError(
-            f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the images. "
-            f"{_LAYOUT}"
+            f"no folder {folder}. {_nearest(folder)} Set data.dir to the folder of the images"
+            f"{_UNQUOTED if _ODD.search(str(data.dir)) else ''}. {_LAYOUT}"
         )
     return folder.rstrip("/")
 

@@ -34,6 +34,10 @@ COURSES = {
     "likelihood": ("train/loss", "tune/nll", "tune/calibrated_nll"),
     "hits": ("tune/accuracy", "tune/macro_f1"),
 }
+SEEN = (
+    "The run was trained on all labelled images, so no score here says how good it is: its "
+    "siblings, which have not seen val, do."
+)
 TINTS = ("#8f959c", "#2b7bd6", "#e07b00")
 
 
@@ -42,8 +46,9 @@ def write_run_report(run: RecordedRun, path: Path, cache: Path) -> Path:
 
     Pictures of mistakes are made if the images are at hand.
     """
-    seen = run.config.get("data", {}).get("train_on") == "all"  # and then no evidence
-    predicted = None if seen else _predictions(run.file("evaluation/logits.npz"))
+    predicted = None
+    if not _has_seen_all(run):
+        predicted = _predictions(run.file("evaluation/logits.npz"))
     started = float(run.tags.get("flowersweep.started", 0)) / 1000
     sections = [
         _run(run),
@@ -54,6 +59,11 @@ def write_run_report(run: RecordedRun, path: Path, cache: Path) -> Path:
         study_page.provenance(run.provenance, started, run.config.get("seed")),
     ]
     return write_page(path, render(f"Run {run.name}", _introduction(run), sections))
+
+
+def _has_seen_all(run: RecordedRun) -> bool:
+    """Return whether a run was trained on all labelled images: none of them says how good it is."""
+    return bool(run.config.get("data", {}).get("train_on") == "all")
 
 
 def _predictions(path: Path | None) -> Predictions | None:
@@ -135,7 +145,9 @@ def _evaluation(run: RecordedRun, predicted: Predictions | None) -> Section:
         if name.startswith(("tune/", "holdout/"))
     ]
     note = (
-        "The run kept no logits, so there is no confusion to show. "
+        SEEN
+        if _has_seen_all(run)
+        else "The run kept no logits, so there is no confusion to show. "
         "Only the best trials of a sweep keep theirs (sweep.save_predictions_of_best)."
     )
     table = Table("Scores of the run", [Column("metric", False), Column("value")], rows)
@@ -143,6 +155,8 @@ def _evaluation(run: RecordedRun, predicted: Predictions | None) -> Section:
 
 
 def _mistakes(run: RecordedRun, predicted: Predictions | None, cache: Path) -> list[Mistake] | str:
+    if _has_seen_all(run):
+        return SEEN
     known = stored(run.files)
     if known is not None or predicted is None:
         return known or "The run kept no logits, so its mistakes are not known."

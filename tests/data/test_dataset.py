@@ -285,6 +285,12 @@ def test_the_folder_is_fetched_when_it_is_not_given(data: Data, tmp_path: Path) 
             {"dir": "{tmp}/a/b/c"}, DataError, "no folder .*a/b/c. .* holds: tiny", id="far off"
         ),
         pytest.param(
+            {"dir": "/nowhere/flowers (1)"},
+            DataError,
+            "as it stands, without quotes",
+            id="odd path",
+        ),
+        pytest.param(
             {"dir": "{tmp}"},
             DataError,
             "has no train/. .* holds: tiny. Did you mean data.dir=.*/tiny",

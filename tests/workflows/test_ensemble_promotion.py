@@ -234,7 +234,7 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
 
 
 @pytest.mark.slow
-def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_not(
+def test_killed_at_random_events_a_promotion_of_an_ensemble_and_its_refit_are_those_that_were_not(
     words: list[str], fork: Fork, kill_seed: int
 ) -> None:
     def trained(folder: Path) -> dict[str, bytes]:
@@ -250,12 +250,16 @@ def test_killed_at_random_events_a_promotion_of_an_ensemble_is_the_one_that_was_
         shutil.rmtree(old)
     whole = fork(Path.cwd(), [*asked, "tracking.registered_model=whole"])
     assert whole.returncode == 0, whole.stderr
-    folder = next(STUDIES.glob("both-promotion-*"))
-    told, logits = story(folder), trained(folder)
-    assert len(logits) == 3 * sum(event["event"] == "trial_ended" for event in told) >= 30
-    shutil.rmtree(folder)
+    folders = [next(STUDIES.glob(f"both-{kind}-*")) for kind in ("promotion", "refit")]
+    told, logits = [story(folder) for folder in folders], [trained(folder) for folder in folders]
+    ended = sum(event["event"] == "trial_ended" for event in told[0])
+    assert len(logits[0]) == 3 * ended >= 30
+    for folder in folders:
+        shutil.rmtree(folder)
     kills, _ = until_it_ends(
         fork, Path.cwd(), "event", 20, [*asked, "tracking.registered_model=killed"], kill_seed
     )
-    assert story(folder) == told, f"after kills at (event, share of its line) {kills}"
-    assert trained(folder) == logits
+    assert [story(folder) for folder in folders] == told, (
+        f"after kills at (event, share of its line) {kills}"
+    )
+    assert [trained(folder) for folder in folders] == logits
