@@ -20,6 +20,7 @@ from tests.report.made_up import MadeUp, Play, focal, of_all_kinds, smoothed
 SECTIONS = [
     "best",
     "caveats",
+    "baselines",
     "history",
     "importance",
     "slices",
