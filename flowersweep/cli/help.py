@@ -22,7 +22,7 @@ python -m flowersweep --help | --version
 
   python -m flowersweep                             one training with the defaults
   python -m flowersweep +sweep=smoothing            a sweep; the same command again goes on with it
-  python -m flowersweep +sweep=smoothing sweep.n_trials=50 data=tfrecords data.dir=PATH
+  python -m flowersweep +sweep=smoothing sweep.n_trials=50 data=folder data.dir=PATH
   python -m flowersweep plan +sweep=smoothing       its space, samples, minutes and bytes, \
 before anything is trained
   python -m flowersweep status study=smoothing      how far it is, from another terminal

@@ -16,7 +16,8 @@ def read_classes(wanted: str | None, folder: str) -> tuple[str, ...] | None:
 
     Args:
         wanted: A path, or the name of a shipped list (``flowers104``). None looks for
-            ``classes.txt`` in ``folder``, then in its parent.
+            ``classes.txt`` or ``label.labels.txt`` in ``folder``, then ``classes.txt`` in its
+            parent.
         folder: Folder of the records.
 
     Raises:
@@ -26,6 +27,7 @@ def read_classes(wanted: str | None, folder: str) -> tuple[str, ...] | None:
     if wanted is None:
         candidates = (
             f"{folder}/classes.txt",
+            f"{folder}/label.labels.txt",  # TensorFlow Datasets
             f"{folder.rstrip('/').rpartition('/')[0]}/classes.txt",
         )
         path_found = next(filter(_is_there, candidates), None)

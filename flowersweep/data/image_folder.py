@@ -73,7 +73,7 @@ def _classes(
     flat: bool = False,
 ) -> LabelledFiles:
     """Return the files of a folder's classes; of a flat folder, those that lie in it."""
-    part, others = LabelledFiles(), list[str]()
+    part, others, empty = LabelledFiles(), list[str](), list[str]()
     loose = [entry.path for entry in entries(folder) if is_image_name(entry.path)]
     if flat:
         part.files.extend(walk(folder, root, others))
@@ -82,14 +82,16 @@ def _classes(
         _log.warning(message, folder, len(loose), loose[0].rpartition("/")[2])
     for name, path in classes.items():
         files = list(walk(path, root, others))
-        if not files and split == "train" and not data.allow_missing_classes:
-            raise DataError(
-                f"{path} holds no image. {describe_contents(path)} Add images or remove the "
-                "folder, or set data.allow_missing_classes=true to train without it."
-            )
+        if not files:
+            empty.append(path)
         part.files.extend(files)
         part.labels.extend([name] * len(files))
     part.ids.extend(file.removeprefix(f"{folder}/") for file in part.files)
+    if empty and part.files and split == "train" and not data.allow_missing_classes:
+        raise DataError(
+            f"{empty[0]} holds no image. {describe_contents(empty[0])} Add images or remove the "
+            "folder, or set data.allow_missing_classes=true to train without it."
+        )
     if others:
         message = "%s: passed over %d files that are no images by their name, first %s"
         _log.warning(message, folder, len(others), others[0].removeprefix(f"{folder}/"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowersweep.config.schema import Data
-from flowersweep.data.files import SUFFIXES, require_inside, walk
+from flowersweep.data.files import SUFFIXES, is_image_name, require_inside
 from flowersweep.data.inspection import LabelledFiles
 from flowersweep.data.split_names import names_of_splits
 from flowersweep.errors import DataError, did_you_mean
@@ -188,8 +188,9 @@ class _Finder:
     def _without_suffix(self, path: str, image: str, where: str) -> str:
         if self._by_stem is None:
             self._by_stem = {}
-            for file in walk(self._folder):
-                self._by_stem.setdefault(os.path.splitext(file)[0], []).append(file)
+            for folder, _, names in os.walk(self._folder):
+                for file in (f"{folder}/{name}" for name in sorted(names) if is_image_name(name)):
+                    self._by_stem.setdefault(os.path.splitext(file)[0], []).append(file)
         there = self._by_stem.get(path, [])
         if len(there) > 1:
             raise DataError(f"{where}: {image} could be {' or '.join(there)}. Write its suffix.")

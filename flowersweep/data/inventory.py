@@ -87,8 +87,10 @@ def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
     inventory = _FORMATS[data.format](data, folder, cache)
     for name, part in inventory.parts.items():
         warn_of_duplicates(name, part.records.ids)
+    rest = 1.0 if "test" in inventory.parts else 1 - data.test_fraction
     inventory = _cut(inventory, "test", data.test_fraction, data.split_seed)
-    return _cut(inventory, "val", data.val_fraction, data.split_seed)
+    # of what was in train before test was cut from it
+    return _cut(inventory, "val", min(data.val_fraction / rest, 0.9), data.split_seed)
 
 
 def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Inventory:
@@ -112,8 +114,8 @@ def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Invento
         digest=hashlib.sha256(cut.encode()).hexdigest()[:16],
         remarks=(
             *inventory.remarks,
-            f"{name}: {len(part)} of {len(part) + len(rest)} images of train, by chance within "
-            f"each class (data.{name}_fraction={fraction:g}, data.split_seed={seed})",
+            f"{name}: {len(part)} images that were in train, by chance within each class "
+            f"(data.{name}_fraction, data.split_seed={seed})",
         ),
     )
 

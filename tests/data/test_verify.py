@@ -9,11 +9,13 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
+from flowersweep.data.pipeline import in_order
 from flowersweep.data.records import encode
 from flowersweep.errors import DataError
 from tests.data.tiny_records import TRAIN, jpeg
@@ -70,11 +72,21 @@ def test_several_bad_records_are_named_at_once(tiny: Path, rewrite: Rewrite) -> 
         opened(tiny)
 
 
-def test_a_compressed_file_is_named_as_one(tiny: Path, rewrite: Rewrite) -> None:
+def test_compressed_files_are_read_and_a_mixture_is_named(tiny: Path, rewrite: Rewrite) -> None:
     file = Path(rewrite("train", GOOD))
-    file.write_bytes(gzip.compress(file.read_bytes()))
-    with pytest.raises(DataError, match=rf"{file} is compressed by GZIP: decompress it"):
+    plain = opened(tiny)
+    content = file.read_bytes()
+    file.write_bytes(gzip.compress(content))
+    zipped = opened(tiny)
+    for one, other in zip(images(plain), images(zipped), strict=True):
+        np.testing.assert_array_equal(one, other)
+    (file.parent / "01-8x8-6.tfrec").write_bytes(content)
+    with pytest.raises(DataError, match=rf"{file} is compressed by GZIP and .*01-8x8-6.tfrec is"):
         opened(tiny)
+
+
+def images(dataset: Dataset) -> list[np.ndarray]:
+    return list(in_order(dataset.splits["train"], dataset.image_size, 4))
 
 
 @pytest.mark.parametrize("kept", [0.6, 0.97])
