@@ -14,7 +14,7 @@ import tensorflow as tf
 from flowersweep.data.dataset import Split
 from flowersweep.data.decoded import ImageCache, open_cache
 from flowersweep.data.images import Images, Size, decode, decode_and_resize
-from flowersweep.data.readers import Decode, Reader, Rows
+from flowersweep.data.readers import Decode, FileReader, Reader, Rows
 from flowersweep.data.records import FileFingerprint
 from flowersweep.errors import DataError
 
@@ -82,9 +82,10 @@ def shuffled(
             "batch smaller."
         )
     rng = np.random.Generator(np.random.PCG64([seed, epoch]))
-    stamps = split.fingerprints()
     host, hosts = split.share
-    if sum(file.size for file in stamps) <= IN_MEMORY:
+    # image files are found by name in any order: to hold their bytes first would only cost time
+    by_name = isinstance(split.reader, FileReader)
+    if not by_name and sum(file.size for file in split.fingerprints()) <= IN_MEMORY:
         order = rng.permutation(len(split))
         read: Callable[[Rows], Any] = partial(_from_memory, split, image_size)
     else:

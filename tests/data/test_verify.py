@@ -74,11 +74,10 @@ def test_several_bad_records_are_named_at_once(tiny: Path, rewrite: Rewrite) -> 
 
 def test_compressed_files_are_read_and_a_mixture_is_named(tiny: Path, rewrite: Rewrite) -> None:
     file = Path(rewrite("train", GOOD))
-    plain = opened(tiny)
+    plain = images(opened(tiny))
     content = file.read_bytes()
     file.write_bytes(gzip.compress(content))
-    zipped = opened(tiny)
-    for one, other in zip(images(plain), images(zipped), strict=True):
+    for one, other in zip(plain, images(opened(tiny)), strict=True):
         np.testing.assert_array_equal(one, other)
     (file.parent / "01-8x8-6.tfrec").write_bytes(content)
     with pytest.raises(DataError, match=rf"{file} is compressed by GZIP and .*01-8x8-6.tfrec is"):

@@ -45,6 +45,7 @@ def test_photographs_in_folders_become_a_champion_that_predicts(
     assert forced.returncode == 0, forced.stderr
     predicted = command("predict", "alias=champion", "output=predictions.csv", "progress=false")
     assert predicted.returncode == 0, predicted.stderr
-    rows = list(csv.DictReader((project / "predictions.csv").open(encoding="utf-8")))
+    text = (project / "predictions.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     assert len(rows) == 6
     assert all(row["id"].partition("/")[0] in COLOURS for row in rows)
