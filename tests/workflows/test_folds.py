@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flowersweep.config.schema import Tracking
 from flowersweep.study.baselines import FILE
 from flowersweep.study.records import read_study
+from flowersweep.tracking.shipper import run_ids
 from tests.conftest import TINY
 from tests.events import story
 from tests.kills import Fork, until_it_ends
@@ -103,7 +105,8 @@ def test_a_cross_validated_study_is_promoted_replayed_and_predicts(
         for path in studies.glob("few-*")
     }
     assert folds == {"promotion": 5, "refit": 1}
-    again = fork(project, ["replay", "study=few", "progress=false"])
+    runs = run_ids(studies / "few" / "journal.jsonl", Tracking(), project / "mlruns")
+    again = fork(project, ["replay", f"run={runs.parent}", "progress=false"])
     assert again.returncode == 0, again.stdout + again.stderr
     assert "every digit agrees" in again.stdout
     predicted = fork(project, ["predict", "alias=champion", "output=labels.csv", "progress=false"])
