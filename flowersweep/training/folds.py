@@ -129,11 +129,9 @@ class FoldedHeadStage:
         self._scan, self._out_of_fold = jax.jit(scan), jax.jit(out_of_fold)
         self._mean = jax.jit(lambda weights: [each.mean(axis=0) for each in weights])
         # whichever trial is the first to be scored, it compiles nothing
-        weights = [
-            np.zeros((len(folds.trained), *shape), np.float32) for shape in self._single.shapes
-        ]
-        self._mean(weights)
-        self._out_of_fold(weights, shared.features["tune"])
+        state = self.begin(None)
+        for part in shared.features:
+            self.logits(state, part)
 
     def begin(self, before: State | None) -> State:
         """Return a state with the same fresh head for every fold."""

@@ -73,6 +73,7 @@ MISTAKES = {
         [
             "train.batch_per_replica=100",
             "train.gradient_accumulation_steps=50",
+            "data.folds=1",
             (
                 "data.fetch={_target_: synthetic, classes: 3, train: 4, val: 4, test: 1, "
                 "image_size: 32}"

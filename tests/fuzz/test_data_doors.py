@@ -81,7 +81,7 @@ def test_a_damaged_file_of_records_is_read_or_refused(
         assert checksums_digest(str(path)) == checksums_digest(str(path))
         labels = [0, 1, 2]
         with contextlib.suppress(DataError):
-            labels = read_records([str(path)], labelled=True).labels.tolist()
+            labels = read_records([str(path)]).labels.tolist()
         assert labels == [0, 1, 2]
 
 

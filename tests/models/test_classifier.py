@@ -63,7 +63,9 @@ FILES = [
 def test_every_model_of_conf_builds(path: Path) -> None:
     config = Model(**yaml.safe_load(path.read_text()))
     assert config.name == path.stem
-    made = build(replace(config, weights="none"), image_size=(32, 32), classes=5, lower=False)
+    made = build(
+        replace(config, weights="none"), image_size=(32, 32), classes=5, lower=False, finetune=False
+    )
     assert made.model.output_shape == (None, 5)
     assert (sum(made.widths), made.heads[0].kernel.shape[1]) == (made.features.output_shape[-1], 5)
 
@@ -90,7 +92,10 @@ def test_logits_are_float32_when_the_network_computes_in_bfloat16() -> None:
     made = built(precision="mixed_bfloat16")
     assert keras.config.dtype_policy() == before
     assert made.model(PIXELS).dtype == made.backbone(PIXELS).dtype == "float32"
-    assert made.backbone.get_layer("small").get_layer("stem").compute_dtype == "bfloat16"
+    assert (
+        made.backbone.get_layer("backbone").get_layer("small").get_layer("stem").compute_dtype
+        == "bfloat16"
+    )
 
 
 LOAD = """

@@ -13,6 +13,7 @@ SAME = [
     "+sweep=quick",
     "sweep.space.learning_rate.values='choice(0.003)'",
     "sweep.n_trials=4",
+    "seed=1",
     "tracking.enabled=false",
 ]
 

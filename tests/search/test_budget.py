@@ -292,11 +292,13 @@ def test_the_best_is_the_first_of_equals(objective: str, tmp_path: Path) -> None
         )
 
 
-@pytest.mark.parametrize("file", ["trials/1/logits", "checkpoints/1"])
+@pytest.mark.parametrize("file", ["trials/{}/logits", "checkpoints/{}"])
 def test_a_full_disk_stops_the_study_and_it_goes_on_when_there_is_room(
-    file: str, studies: Path, whole: object, capsys: pytest.CaptureFixture[str]
+    file: str, studies: Path, whole: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [*WORDS, "study=full", "train.checkpoint_interval_s=0"]
+    ended = [event for event in whole if event["event"] == "trial_ended" and event["trial"]]
+    file = file.format(next(event["trial"] for event in ended if event["state"] == "complete"))
     assert main([*words, "sweep.n_trials=1"]) == 0
     mkstemp, place = tempfile.mkstemp, studies / "full" / f"{file}.npz"
 

@@ -167,7 +167,7 @@ def test_cma_es_finds_what_chance_does_not() -> None:
     for sampler in ("cma_es", "random"):
         config = compose((*words, f"sampler={sampler}"))
         study = optuna_study.rebuild_study([], space, config)
-        for number in range(70):
+        for number in range(100):
             trial, params = optuna_study.ask_trial(study, number, space=space, config=config)
             study.tell(
                 trial,

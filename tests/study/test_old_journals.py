@@ -18,6 +18,8 @@ from tests.events import story
 from tests.study.journals import FOLDER, TRIALS, WORDS
 
 JOURNALS = sorted(FOLDER.glob("*.jsonl"))
+CONF = Path(__file__).parents[2] / "conf"
+THEN = {"learning_rate: 1.0e-2": "learning_rate: 3.0e-3", "interval(1e-3,": "interval(5e-4,"}
 SLASHES = ("/home/", "/root/", "/tmp/", "/Users/")
 
 
@@ -57,6 +59,14 @@ def test_an_old_study_has_a_status_and_a_report(old: Path) -> None:
 
 def test_an_old_study_goes_on(old: Path) -> None:
     before = story(old)
+    # a user's own file keeps what the option meant when the journal was written
+    frozen = (CONF / "train" / "frozen.yaml").read_text()
+    for now, then in THEN.items():
+        assert now in frozen
+        frozen = frozen.replace(now, then)
+    own = Path("conf") / "train"
+    own.mkdir()
+    (own / "frozen.yaml").write_text(frozen)
     assert main([*WORDS, f"sweep.n_trials={TRIALS + 1}"]) == 0
     after = story(old)
     assert after[: len(before)] == before

@@ -315,7 +315,7 @@ def test_without_a_stage_of_the_head_fine_tuning_begins_with_a_fresh_one(
 
 # a rate at which the likelihood of tune soon gets worse again
 HASTY = {
-    "train.learning_rate": 0.5,
+    "train.learning_rate": 5.0,
     "train.epochs": 6,
     "train.ema_half_life": 0.0,
     "loss.label_smoothing": 0.0,

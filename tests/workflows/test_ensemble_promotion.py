@@ -57,7 +57,7 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         tiny_model(folder)
         images = [*TINY[1:], IMAGES.replace("test: 2", "test: 8"), "train.min_head_steps=200"]
-        run("+sweep=smoothing", "sweep.n_trials=3", *images, *QUIET, "study=one")
+        run("+sweep=smoothing", "sweep.n_trials=3", "pruner=none", *images, *QUIET, "study=one")
         run(
             "+sweep=quick", "sweep.n_trials=1", *images, *QUIET, "study=small", "data.image_size=24"
         )
@@ -192,17 +192,20 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     trials = fold(events).trials
     round_ = len(trials) // 2
     names = [trial.params["candidate"] for trial in trials]
-    assert names[:3] == list(members.names)
+    count = names.index("best single")
+    trained = names[:count]
+    assert trained == [name for name in members.names if name in trained]
+    assert count > 1
     assert names[:round_] == names[round_:]
-    assert names[3:5] == ["best single", "uniform"]
+    assert names[count : count + 2] == ["best single", "uniform"]
     assert all(trial.state == "complete" for trial in trials)
-    assert [trial.seed for trial in trials[:3]] != [
-        trial.seed for trial in trials[round_ : round_ + 3]
+    assert [trial.seed for trial in trials[:count]] != [
+        trial.seed for trial in trials[round_ : round_ + count]
     ]
     told = json.loads(
         next(Path().glob("mlruns/artifacts/*/*/artifacts/promotion/evidence.json")).read_text()
     )
-    assert [each["name"] for each in told["members"]] == names[:3]
+    assert [each["name"] for each in told["members"]] == trained
     holder = registry.holder(Tracking(), Path("mlruns"))
     assert holder is not None
 
