@@ -54,7 +54,8 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
     if evidence.get("baselines"):
         lines.append(f"{evidence['baselines'][0].upper()}{evidence['baselines'][1:]}.")
     if "against_chance" in evidence:
-        lines.append(chance_sentence(evidence["against_chance"], images["holdout"]))
+        also = images["tune"] if evidence.get("cross_validated") else 0
+        lines.append(chance_sentence(evidence["against_chance"], images["holdout"], also))
     if against is None:
         lines.append(evidence.get("no_champion", "There was no champion to compare with."))
         return lines
@@ -72,15 +73,16 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
     return [*lines, "The interval says better." if against["low"] > 0 else _unsettled(against)]
 
 
-def chance_sentence(test: Mapping[str, Any], images: int) -> str:
+def chance_sentence(test: Mapping[str, Any], images: int, cross_validated: int = 0) -> str:
     """Say whether a model is better than its predictions for shuffled images."""
+    also = f" and {cross_validated} cross-validated" if cross_validated else ""
     says = (
         "better than chance"
         if test["p"] <= test["level"]
         else "not better than chance, so it cannot be the champion"
     )
     return (
-        f"Macro F1 {test['value']:.4f} on {images} held-out images; with shuffled labels "
+        f"Macro F1 {test['value']:.4f} on {images} held-out{also} images; with shuffled labels "
         f"{test['chance']:.4f} on average (p {test['p']:.2g}, level {test['level']:.2g}): {says}."
     )
 

@@ -99,6 +99,7 @@ def test_a_cross_validated_study_is_promoted_replayed_and_predicts(
     assert done.returncode == 0, done.stderr
     assert "standard error of the best mean tune/calibrated_nll" in done.stdout
     assert "(55 images)" in done.stdout
+    assert "on 15 held-out and 55 cross-validated images" in done.stdout
     studies = project / "mlruns" / "studies"
     folds = {
         path.name.split("-")[1]: read_study(path).started.settings["data.folds"]

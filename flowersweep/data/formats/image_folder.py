@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import lru_cache
 
 from flowersweep.config.schema import Data
 from flowersweep.data.files import describe_contents, entries, is_image_name, require_inside, walk
@@ -79,7 +80,7 @@ def _classes(
         part.files.extend(walk(folder, root, others))
     elif loose:
         message = "%s: passed over %d images that lie in no class, first %s"
-        _log.warning(message, folder, len(loose), loose[0].rpartition("/")[2])
+        _warn_once(message, folder, len(loose), loose[0].rpartition("/")[2])
     for name, path in classes.items():
         files = list(walk(path, root, others))
         if not files:
@@ -94,13 +95,19 @@ def _classes(
         )
     if others:
         message = "%s: passed over %d files that are no images by their name, first %s"
-        _log.warning(message, folder, len(others), others[0].removeprefix(f"{folder}/"))
+        _warn_once(message, folder, len(others), others[0].removeprefix(f"{folder}/"))
     return part
+
+
+@lru_cache(maxsize=64)
+def _warn_once(message: str, *facts: str | int) -> None:
+    """Log a warning once a process: a command opens its images several times."""
+    _log.warning(message, *facts)
 
 
 def _warn_of_others(folder: str, others: set[str]) -> None:
     if others:
-        _log.warning(
+        _warn_once(
             "%s: passed over %s, for they are no splits. data.splits={train: NAME} names others",
             folder,
             ", ".join(f"{name}/" for name in sorted(others)),

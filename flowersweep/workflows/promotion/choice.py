@@ -22,8 +22,9 @@ from flowersweep.evaluation.gate import (
 )
 from flowersweep.search.compatibility import study_folder
 from flowersweep.study.objectives import direction
-from flowersweep.study.records import TrialRecord, ranked_records
+from flowersweep.study.records import TrialRecord, ranked_records, read_study
 from flowersweep.util.arrays import read_arrays
+from flowersweep.workflows.promotion.candidates import Candidates
 from flowersweep.workflows.promotion.retraining import Retrained, log_retrained
 
 
@@ -57,6 +58,8 @@ class Contender:
     candidate: Candidate
     trials: list[TrialRecord]  # one a seed
     labels: dict[str, np.ndarray]  # of tune and holdout, (n,)
+    # of each seed (n, K) on tune, where no head has seen the image that it predicts
+    cross_validated: list[np.ndarray] | None
 
     @property
     def name(self) -> str:
@@ -126,7 +129,7 @@ def _test(
     comparison: int,
 ) -> GateTests:
     logits, labels = chosen.candidate.holdout, chosen.labels["holdout"]
-    chance = compare_with_chance(logits, labels, comparison=comparison)
+    chance = compare_with_chance(*_unseen(chosen), comparison=comparison)
     if opponent is None or opponent.logits is None:
         return GateTests(chance, None)
     seeds = [contender.candidate.holdout for contender in contenders]
@@ -134,11 +137,28 @@ def _test(
     return GateTests(chance, verdict)
 
 
+def _unseen(contender: Contender) -> tuple[Sequence[np.ndarray], np.ndarray]:
+    """Return what a contender says of images that it was not trained on, and their labels.
+
+    These are the holdout's; of cross-validated heads those of tune too, since a holdout of a few
+    images could not show that the best model is better than chance.
+    """
+    holdout, labels = contender.candidate.holdout, contender.labels
+    if contender.cross_validated is None:
+        return holdout, labels["holdout"]
+    pairs = zip(holdout, contender.cross_validated, strict=True)
+    both = [np.concatenate(pair) for pair in pairs]
+    return both, np.concatenate([labels["holdout"], labels["tune"]])
+
+
 def _contenders(
     config: Config, source: Retrained, trials: Sequence[TrialRecord]
 ) -> list[Contender]:
     """Return the candidates that have a complete training."""
     folder = study_folder(config)
+    folds = read_study(folder).started.settings.get("data.folds") or 1
+    # the weights of an ensemble are fitted to tune
+    parts = ["holdout", "tune"] if folds > 1 and isinstance(source, Candidates) else ["holdout"]
     contenders = []
     for name in source.entries:
         complete = [
@@ -147,7 +167,7 @@ def _contenders(
             if trial.params["candidate"] == name and trial.state == "complete"
         ]
         if complete:
-            contenders.append(_contender(name, source, complete, folder))
+            contenders.append(_contender(name, source, complete, folder, parts))
     if all(len(contender.trials) < 2 for contender in contenders):
         raise StudyError(
             f"too few trainings of {config.study} were completed to decide; the reasons: "
@@ -157,19 +177,20 @@ def _contenders(
 
 
 def _contender(
-    name: str, source: Retrained, complete: list[TrialRecord], folder: Path
+    name: str,
+    source: Retrained,
+    complete: list[TrialRecord],
+    folder: Path,
+    parts: Sequence[str],  # of which it says something that it was not trained on
 ) -> Contender:
     arrays = [
         read_arrays(folder / "trials" / str(trial.number) / "logits.npz") for trial in complete
     ]
-    candidate = Candidate(
-        name,
-        source.changes(name),
-        [_value(trial) for trial in complete],
-        [each["holdout"].astype(np.float32) for each in arrays],
-    )
+    unseen = {part: [each[part].astype(np.float32) for each in arrays] for part in parts}
+    values = [_value(trial) for trial in complete]
+    candidate = Candidate(name, source.changes(name), values, unseen["holdout"])
     labels = {part: arrays[0][f"{part}_labels"] for part in ("tune", "holdout")}
-    return Contender(candidate, complete, labels)
+    return Contender(candidate, complete, labels, unseen.get("tune"))
 
 
 def _value(trial: TrialRecord) -> float:

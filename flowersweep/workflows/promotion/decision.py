@@ -66,6 +66,7 @@ def _describe(config: Config, source: Retrained, choice: Choice) -> dict[str, An
         "objective": objective,
         "candidates": [_describe_contender(contender) for contender in choice.contenders],
         "images": {part: len(labels) for part, labels in chosen.labels.items()},
+        "cross_validated": chosen.cross_validated is not None,
         "promoted": _describe_model(choice),
         "against_chance": {"metric": "holdout/macro_f1", **to_dict(choice.tests.chance)},
         "against_champion": None
