@@ -19,13 +19,13 @@ from flowersweep.util.arrays import read_arrays, write_arrays
 def write_baselines(study: Study, context: TrainingContext) -> None:
     """Write what the baselines say of the holdout into the study's folder.
 
-    They are fitted on what the heads train on. Nothing is written where the features are not on
-    this machine, as those of a fine-tuned study may not be, or where several hosts train.
+    They are fitted on what the heads train on. Nothing is written for a fine-tuned study whose
+    features are not on this machine, or where several hosts train.
     """
     if study.best is None or context.runtime.hosts > 1:
         return
     config = study.trial_config(study.best)
-    if config.data.train_on == "all" or context.missing(config):
+    if config.data.train_on == "all" or (config.train.finetune and context.missing(config)):
         return
     classifier, folds = context.classifier(config), context.folds(config)
     dataset = context.dataset(config.data)

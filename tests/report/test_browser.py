@@ -69,10 +69,10 @@ def test_every_chart_is_drawn_and_nothing_sticks_out(
 def test_a_heading_sorts_its_table(browser: Browser, page: Path) -> None:
     browser.open(page)
     column = (
-        "[...document.querySelectorAll('section:nth-of-type(11) tbody tr')].map(row => "
+        "[...document.querySelectorAll('section:nth-of-type(12) tbody tr')].map(row => "
         "row.cells[2].textContent)"
     )
-    click = "[...document.querySelectorAll('section:nth-of-type(11) th button')][2].click()"
+    click = "[...document.querySelectorAll('section:nth-of-type(12) th button')][2].click()"
     browser.value(click)
     up = [float(cell) for cell in browser.value(column) if cell]
     browser.value(click)
