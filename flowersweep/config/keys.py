@@ -11,7 +11,7 @@ from typing import Any, get_origin, get_type_hints
 
 from flowersweep.config import schema
 from flowersweep.config.paths import Settings, flatten
-from flowersweep.config.schema import LABEL, SEARCH, TRAINED, Range, Role
+from flowersweep.config.setting import LABEL, SEARCH, TRAINED, Range, Role
 
 COMPARED = (TRAINED, SEARCH, LABEL)  # what must stay the same while a study goes on
 

@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 
 from flowersweep.config.keys import has_options, is_text, is_texts, key_of, role_of
 from flowersweep.config.paths import Settings, flatten
-from flowersweep.config.schema import Role
+from flowersweep.config.setting import Role
 from flowersweep.errors import ConfigError
 
 LONGEST = 5000  # characters: Hydra's parser needs a second for a list of that length

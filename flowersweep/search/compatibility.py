@@ -74,16 +74,13 @@ def open_or_verify(
             del meaning["settings"][unknown]
         if changed := _changed(started, meaning):
             raise _refused(str(config.study), changed)
-        journal.append(
-            StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code)
-        )
+        command, trials = " ".join(overrides), config.sweep.n_trials
+        journal.append(StudyResumed(command=command, n_trials=trials, code=code))
         return
     # the import may raise, so it comes before the first write
-    imported = (
-        import_trials(config, source, trainer, meaning["settings"])
-        if isinstance(source, Space)
-        else []
-    )
+    imported = []
+    if isinstance(source, Space):
+        imported = import_trials(config, source, trainer, meaning["settings"])
     journal.append(
         StudyStarted(
             study=str(config.study),

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from flowersweep.errors import TrackingError
 from flowersweep.study.events import StudyStarted, TrialEnded
 from flowersweep.tracking import artifacts
 from flowersweep.tracking.masking import masked, masked_text
@@ -89,6 +90,25 @@ def find(
     matches.sort(key=lambda run: (run.info.lifecycle_stage == "deleted", run.info.run_id))
     numbered = [(run.data.tags.get("flowersweep.trial"), run.info.run_id) for run in matches]
     return {None if trial is None else int(trial): run for trial, run in reversed(numbered)}
+
+
+def best_trial(client: MlflowClient, study: Run) -> Run:
+    """Return the run of the best trial of a study's run. Raises TrackingError if there is none."""
+    tags = study.data.tags
+    name, best = tags["flowersweep.study"], tags.get("flowersweep.best_trial")
+    if best is None:
+        raise TrackingError(
+            f'the study "{name}" has no best trial yet: let it finish, or name the run of a trial: '
+            "run=ID"
+        )
+    wanted = {key: tags[key] for key in ("flowersweep.study", "flowersweep.started")}
+    trials = search(client, [study.info.experiment_id], wanted | {"flowersweep.trial": best})
+    if not trials:
+        raise TrackingError(
+            f'the run of trial {best} of the study "{name}" was deleted. Restore it, or name '
+            "another: run=ID"
+        )
+    return trials[0]
 
 
 def create(

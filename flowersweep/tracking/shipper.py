@@ -7,8 +7,8 @@ import os
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from flowersweep.config.schema import Tracking
@@ -85,12 +85,7 @@ class Shipper:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             if not self._gave_up:
                 self.drain(None)
@@ -249,19 +244,10 @@ def sync(journal: Path, tracking: Tracking, dir: Path) -> int:
     _first_event(journal)
     shipment = MlflowSink(journal, tracking, dir)
     total = 0
-    try:
+    with store.answering(store.address(tracking, dir)), closing(shipment):
         while shipped := shipment.step():
             total += shipped
         shipment.close_orphaned_runs()
-    except OSError as error:
-        raise store.unreachable(store.address(tracking, dir), error) from error
-    except Exception as error:
-        # Only MLflow's exceptions have a code. Their class is not imported: MLflow loads slowly.
-        if not hasattr(error, "error_code"):
-            raise
-        raise store.unreachable(store.address(tracking, dir), error) from error
-    finally:
-        shipment.close()
     return total
 
 
@@ -271,14 +257,10 @@ def run_ids(journal: Path, tracking: Tracking, dir: Path) -> Runs:
     Raises:
         TrackingError: There is no such study, or the store does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
     fold = MlflowProjection()
     fold.add([_first_event(journal)])
-    try:
-        ids = runs.find(store.client(tracking, dir), fold.study.experiment, fold.identity())
-    except MlflowException as error:
-        raise store.unreachable(store.address(tracking, dir), error) from error
+    with store.connected(tracking, dir) as client:
+        ids = runs.find(client, fold.study.experiment, fold.identity())
     return Runs(
         ids.get(None),
         {trial: run for trial, run in sorted(ids.items(), key=str) if trial is not None},

@@ -147,6 +147,14 @@ def answering(uri: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def connected(tracking: Tracking, dir: Path) -> Iterator[MlflowClient]:
+    """Give a client of the store. Raises TrackingError like `client` and `answering`."""
+    store = client(tracking, dir)
+    with answering(store.tracking_uri):
+        yield store
+
+
 def remote(uri: str) -> bool:
     """Return whether the store is a server, which then also keeps the artifacts."""
     return uri.startswith(("http://", "https://"))

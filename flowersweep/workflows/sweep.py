@@ -10,7 +10,8 @@ from typing import Any
 
 import optuna
 
-from flowersweep.config.compose import frozen_files, parse
+from flowersweep.config.compose import parse
+from flowersweep.config.files import frozen_files
 from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import resolve
@@ -29,7 +30,6 @@ from flowersweep.execution.in_process import InProcess
 from flowersweep.execution.pool import WorkerPool
 from flowersweep.execution.protocol import Executor
 from flowersweep.provenance import code, diff, provenance
-from flowersweep.runtime import low_latency_gc
 from flowersweep.search.compatibility import open_or_verify, study_folder
 from flowersweep.search.loop import TrialLoop
 from flowersweep.search.samplers.factory import make_pruner, make_sampler
@@ -50,6 +50,7 @@ from flowersweep.training.features import Progress
 from flowersweep.training.image_trainer import ImageTrainer
 from flowersweep.training.multihost import END, SHARE, broadcast_command, run_follower
 from flowersweep.util.files import write_bytes
+from flowersweep.util.interpreter import low_latency_gc
 from flowersweep.workflows.baselines import write_baselines
 from flowersweep.workflows.buckets import begin_from_bucket, fetch_studies
 from flowersweep.workflows.devices import start_runtime, start_threads, start_workers

@@ -14,12 +14,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import topologies
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from flowersweep.errors import ConfigError
-from flowersweep.runtime import Runtime
+from flowersweep.runtime import Runtime, runtime_of
 
 NAMES = ("v5e:1x1", "v5e:2x4", "v6e:2x4", "v4:2x2x1")
 # jax_optimization_level O0: as much arithmetic as in a run, up to half as much memory again, and
@@ -135,18 +134,7 @@ def slice_of(topology: str) -> Runtime:
         ).devices
     except jax.errors.JaxRuntimeError as error:
         raise _unknown(topology) from error
-    mesh, spec = jax.sharding.Mesh(np.array(devices), ("replica",)), jax.sharding.PartitionSpec
-    split, whole = (
-        jax.sharding.NamedSharding(mesh, spec("replica")),
-        jax.sharding.NamedSharding(mesh, spec()),
-    )
-    return Runtime(
-        platform="tpu",
-        device_kind=devices[0].device_kind,
-        replicas=len(devices),
-        batch_sharding=split,
-        replicated=whole,
-    )
+    return runtime_of(devices)
 
 
 def _unknown(topology: str) -> ConfigError:
