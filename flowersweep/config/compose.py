@@ -5,7 +5,7 @@ message that says what is wrong.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import FrozenInstanceError
 from functools import lru_cache
 from typing import Any
@@ -51,7 +51,8 @@ class UserConf(SearchPathPlugin):
             search_path.prepend("user", f"file://{own}")
 
 
-def _register_sweeps(asked: Iterable[str]) -> None:
+def _register_sweep(asked: Collection[str]) -> None:
+    """Let Hydra know the sweep that is asked for. Log which other files are none."""
     store = ConfigStore.instance()
     for name, file in sweep_files().items():
         try:
@@ -61,6 +62,8 @@ def _register_sweeps(asked: Iterable[str]) -> None:
                 raise
             if not uses_frozen_files():  # a study that runs has said so at its start
                 log.warning("%s. It is left out", error)
+            continue
+        if name not in asked:
             continue
         # every sweep is a search, and names its study
         node = node.copy()
@@ -93,7 +96,7 @@ def compose_unchecked(overrides: tuple[str, ...]) -> Config:
     Raises ConfigError with what exists and what to do.
     """
     parsed = parse(overrides)
-    _register_sweeps(str(o.value()) for o in parsed if o.key_or_group == "sweep")
+    _register_sweep({str(o.value()) for o in parsed if o.key_or_group == "sweep"})
     GlobalHydra.instance().clear()
     Plugins.instance().register(UserConf)
     store = ConfigStore.instance()

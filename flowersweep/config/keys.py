@@ -1,6 +1,4 @@
-"""What each key of a configuration says of itself, read off the field where it is born: its role,
-its range, its choices.
-"""
+"""Role, range and choices of each key of a configuration, read from its field."""
 
 from __future__ import annotations
 
@@ -60,9 +58,7 @@ def role_of(path: str) -> Role | None:
 
 
 def range_of(path: str) -> Range | None:
-    """Return the smallest and the largest value that make sense for a key; None if any may, or
-    nothing is known of it.
-    """
+    """Return the smallest and the largest value that make sense for a key; None if unknown."""
     keys = _keys(schema.Config)
     if path in keys:
         return keys[path].range

@@ -117,7 +117,7 @@ def _quoted(text: str) -> str:
 
 
 def _require_option(key: str, override: Override) -> None:
-    """Raise ConfigError for a group that is taken out, or set to anything but a name or keys."""
+    """Raise ConfigError for a group that is removed, or set to anything but a name or keys."""
     named = isinstance(override.value(), str | Mapping) and override.package is None
     if override.is_delete() or not named:
         raise ConfigError(

@@ -1,21 +1,14 @@
-"""How good the best of many looks by luck, and how well one score ranks like another."""
+"""How much luck flatters the best of many, and how well two scores agree on a ranking."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-
-class Correlation(NamedTuple):
-    """A rank correlation with the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
+from flowersweep.evaluation.statistics import Estimate
 
 
 def expected_max_bias(
@@ -46,7 +39,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 def rank_correlation(
     proxy: Sequence[float], full: Sequence[float], *, confidence: float = 0.95
-) -> Correlation:
+) -> Estimate:
     """Return Spearman's correlation of the same n >= 4 configurations under a proxy and in full.
 
     The interval is Fisher's, with the variance of Bonett & Wright 2000, (1 + r^2/2) / (n - 3).
@@ -59,6 +52,6 @@ def rank_correlation(
     value = float(stats.spearmanr(proxy, full).statistic)
     bounded = min(max(value, -0.999999), 0.999999)
     half = stats.norm.ppf((1 + confidence) / 2) * math.sqrt((1 + bounded**2 / 2) / (len(proxy) - 3))
-    return Correlation(
+    return Estimate(
         value, math.tanh(math.atanh(bounded) - half), math.tanh(math.atanh(bounded) + half)
     )

@@ -1,7 +1,6 @@
 """Intervals over the images of a score and of a difference, and tests of two models.
 
-The seeds of a training vary too, and nothing here knows of that: an interval says what other images
-of the same kind would give.
+An interval says what other images of the same kind would give. It knows nothing of other seeds.
 """
 
 from __future__ import annotations
@@ -22,6 +21,14 @@ Statistic = Callable[[Reals], Reals]  # weights of the images (samples, n) -> sc
 class Interval(NamedTuple):
     """The ends of a confidence interval."""
 
+    low: float
+    high: float
+
+
+class Estimate(NamedTuple):
+    """A number with the ends of its confidence interval."""
+
+    value: float
     low: float
     high: float
 
@@ -84,11 +91,10 @@ def compare(
 ) -> dict[str, Difference]:
     """Return ``first`` less ``second`` in accuracy, macro F1 and NLL (nats).
 
-    Both are logits (n, K) of the same images.
-
-    Both see the same resampled images, so what the two have in common cancels: a difference is far
-    surer than the scores that it is of. The interval is normal about the value: where a dozen
-    images differ, percentiles of the samples are too coarse and cover too little.
+    Both are logits (n, K) of the same images, and both are scored on the same resampled ones. What
+    they have in common cancels, so a difference is far surer than either score. The interval is
+    normal about the value: where a dozen images differ, percentiles of the samples are too coarse
+    and cover too little.
     """
     classes, weights = first.shape[1], resampled(labels, samples, seed)
     values = {"accuracy": accuracy(first, labels) - accuracy(second, labels)}
@@ -117,15 +123,12 @@ def compare(
 def mcnemar(first: Predicted, second: Predicted, labels: Labels) -> McNemar:
     """Test whether two models are right equally often on the same images.
 
-    The test is exact, and by mid-p (Fagerland, Lydersen & Laake 2013).
-
-    The exact p-value is never too small; mid-p is nearer to its level on few images, and may pass
-    it by a little.
+    It is tested exactly and by mid-p (Fagerland, Lydersen & Laake 2013). The exact p-value is never
+    too small. Mid-p is nearer to its level on few images, and may pass it by a little.
     """
-    right = first == labels, second == labels
-    one, other = int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
-    tail = stats.binom(one + other, 0.5)
-    fewer = min(one, other)
+    right, others = first == labels, second == labels
+    one, other = int(np.sum(right & ~others)), int(np.sum(others & ~right))
+    tail, fewer = stats.binom(one + other, 0.5), min(one, other)
     exact = min(1.0, float(2 * tail.cdf(fewer)))
     return McNemar(one, other, exact, float(2 * tail.cdf(fewer) - tail.pmf(fewer)))
 
@@ -177,17 +180,13 @@ def macro_f1_of(predicted: Predicted, labels: Labels, classes: int) -> Statistic
             (np.ones(len(rows)), (of[rows], rows)), shape=(classes, len(labels))
         )
 
-    hits, guesses, there = (
-        members(labels, right),
-        members(predicted, images),
-        members(labels, images),
-    )
+    hits, guesses = members(labels, right), members(predicted, images)
+    there = members(labels, images)
 
     def statistic(weights: Reals) -> Reals:
         both = guesses @ weights.T + there @ weights.T
-        scores: Reals = (2 * (hits @ weights.T) / np.maximum(both, 1e-9)).sum(axis=0) / (
-            both > 0
-        ).sum(axis=0)
+        by_class = 2 * (hits @ weights.T) / np.maximum(both, 1e-9)
+        scores: Reals = by_class.sum(axis=0) / (both > 0).sum(axis=0)
         return scores
 
     return statistic

@@ -67,12 +67,10 @@ def greedy_weights(chances: Reals, *, rounds: int = 50) -> Reals:
 def shrunk_weights(
     chances: Reals, labels: Labels, *, folds: int = 5, seed: int = 0
 ) -> tuple[Reals, float]:
-    """Return the solver's weights moved towards equal ones, and how far.
+    """Return the solver's weights moved towards equal ones, and how far: 0 to 1.
 
-    Stratified cross-validation chooses how far: 0 is not at all, 1 all the way.
-
-    Of steps that do equally well the largest is taken. The members' temperatures are not fitted
-    anew in each fold.
+    Stratified cross-validation chooses how far. Of steps that do equally well it takes the largest.
+    The members' temperatures are not fitted anew in each fold.
     """
     members, images = chances.shape
     mixed = np.random.default_rng(seed).permutation(images)

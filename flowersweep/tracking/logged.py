@@ -59,12 +59,11 @@ def log_model(
     """
     from mlflow.models import Model
 
-    models = _models(store, run)
-    ready = next((entry for entry in models if str(entry.status) == "READY"), None)
+    ready = find_model(store, run)
     with suppress(ModelGone):
         if ready is not None:
             return Model.load(str(fetch(store, ready, "MLmodel"))).get_model_info(ready)
-    draft = ready or next(iter(models), None)
+    draft = ready or next(iter(_models(store, run)), None)
     if draft is None:
         draft = store.create_logged_model(
             _experiment(store, run), name=NAME, source_run_id=run, model_type="image classification"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,12 +70,7 @@ def load_run(run: str, tracking: Tracking, dir: Path, into: Path) -> RecordedRun
             mlflow_run = _trial(client, run)
             into.mkdir(parents=True, exist_ok=True)
             files = _downloaded(client, mlflow_run, into)
-            metrics = dict(mlflow_run.data.metrics)
-            history = {
-                key: client.get_metric_history(mlflow_run.info.run_id, key)
-                for key in metrics
-                if key.startswith(("train/", "tune/"))
-            }
+            curves = _curves(client, mlflow_run)
         except MlflowException as error:
             if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise
@@ -94,14 +89,10 @@ def load_run(run: str, tracking: Tracking, dir: Path, into: Path) -> RecordedRun
         parent=mlflow_run.data.tags.get("mlflow.parentRunId"),
         tags=dict(mlflow_run.data.tags),
         params=dict(mlflow_run.data.params),
-        metrics=metrics,
+        metrics=dict(mlflow_run.data.metrics),
         config=yaml.safe_load((files / "config.yaml").read_text()),
         provenance=json.loads((files / "provenance.json").read_text()),
-        curves={
-            key: {m.step: m.value for m in points if m.step}
-            for key, points in history.items()
-            if _by_epoch(key, points)
-        },
+        curves=curves,
         files=files,
     )
 
@@ -153,9 +144,15 @@ def changes(recorded: RecordedRun, tracking: Tracking, dir: Path, into: Path) ->
         return Path(client.download_artifacts(run, "code.diff", str(into)))
 
 
-def _by_epoch(key: str, points: Sequence[Any]) -> bool:
-    """Return whether a metric was logged per epoch; some tune/ metrics come only at the end."""
-    return len(points) > 1 or key.startswith("train/")
+def _curves(client: MlflowClient, run: Run) -> dict[str, Curve]:
+    """Return the metrics that were logged after each epoch; some of tune come only at the end."""
+    curves = {}
+    for key in run.data.metrics:
+        if key.startswith(("train/", "tune/")):
+            points = client.get_metric_history(run.info.run_id, key)
+            if len(points) > 1 or key.startswith("train/"):
+                curves[key] = {point.step: point.value for point in points if point.step}
+    return curves
 
 
 def _trial(client: MlflowClient, run: str) -> Run:

@@ -50,9 +50,8 @@ def search(
     from mlflow.entities import ViewType
 
     view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
-    clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()] + (
-        [more] if more else []
-    )
+    clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
+    clauses += [more] if more else []
     matches: list[Run] = []
     token: str | None = ""
     while experiments and token is not None:
@@ -122,18 +121,21 @@ def create(
     provenance = study.provenance
     command = masked_text(provenance["command"]) if provenance.get("command") else None
     dirty = provenance.get("git_dirty")
+    ours = {
+        "git_dirty": None if dirty is None else str(dirty).lower(),
+        "command": command,
+        "seed": str(study.seed),
+        "data": provenance.get("data", {}).get("name"),
+        "data.digest": provenance.get("data", {}).get("digest"),
+        "objective": study.objective,
+        "direction": study.direction,
+    }
     facts = {
         "mlflow.parentRunId": parent if change.trial is not None else None,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": command,
         "mlflow.source.git.commit": provenance.get("git_commit"),
-        "flowersweep.git_dirty": None if dirty is None else str(dirty).lower(),
-        "flowersweep.command": command,
-        "flowersweep.seed": str(study.seed),
-        "flowersweep.data": provenance.get("data", {}).get("name"),
-        "flowersweep.data.digest": provenance.get("data", {}).get("digest"),
-        "flowersweep.objective": study.objective,
-        "flowersweep.direction": study.direction,
+        **{f"flowersweep.{key}": value for key, value in ours.items()},
     }
     tags = (
         {key: value[:5000] for key, value in facts.items() if value} | change.tags | change.identity
@@ -178,11 +180,9 @@ def write(
             or client.get_run(run).info.lifecycle_stage != "deleted"
         ):
             raise
+        restore = f"mlflow runs restore --run-id {run}"
         log.warning(
-            "the run %s was deleted in MLflow and gets no more news (mlflow runs restore "
-            "--run-id %s)",
-            change.name,
-            run,
+            "the run %s was deleted in MLflow and gets no more news (%s)", change.name, restore
         )
 
 

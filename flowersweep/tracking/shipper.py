@@ -123,16 +123,15 @@ class Shipper:
             self._drains += 1
             self._hurry()
             self._news.notify_all()
+            into, later = self._way.into, self._way.later
             try:
-                if (
-                    not self._news.wait_for(is_over, SAID_AFTER if timeout is None else timeout)
-                    and timeout is None
-                ):
+                over = self._news.wait_for(is_over, SAID_AFTER if timeout is None else timeout)
+                if not over and timeout is None:
                     # Wait half a minute for a hanging server; a slow one may take any time.
                     log.warning(
                         "waiting for %s to take what is left; you may end it, nothing is lost: %s",
-                        self._way.into,
-                        self._way.later,
+                        into,
+                        later,
                     )
                     self._news.wait_for(is_over)
             finally:
@@ -140,11 +139,7 @@ class Shipper:
             done = self._reached >= target
         self._gave_up = not done
         if not done:
-            log.warning(
-                "not all of it is in %s yet, but nothing is lost: %s",
-                self._way.into,
-                self._way.later,
-            )
+            log.warning("not all of it is in %s yet, but nothing is lost: %s", into, later)
         return done
 
     def _hurry(self) -> None:
