@@ -88,20 +88,20 @@ def select_one_se(candidates: Sequence[Candidate], *, maximize: bool) -> int:
     return min(within, key=lambda n: (candidates[n].changes, -means[n]))
 
 
-def spent_alpha(comparison: int, total: float = FALSE_CHAMPIONS) -> float:
-    """Return the one-sided level of the k-th comparison on some images, ``total / (k (k + 1))``.
+def spent_alpha(comparison: int) -> float:
+    """Return the one-sided level of the k-th comparison on some images, 5 % / (k (k + 1)).
 
-    The levels of all comparisons together are ``total``, so by the union bound the chance that luck
-    ever passes is at most that, however many are made and however they depend on one another (alpha
-    spending: Foster & Stine 2008, section 2; the series is 1/2 + 1/6 + 1/12 + ... = 1). The first
-    has half of it, 2.5 %, as an interval of 95 % has.
+    All levels together are 5 % (`FALSE_CHAMPIONS`). By the union bound, luck ever passes with at
+    most that chance, however many comparisons there are and however they depend on one another
+    (alpha spending: Foster & Stine 2008, section 2; the series is 1/2 + 1/6 + 1/12 + ... = 1). The
+    first has half of it, 2.5 %, as an interval of 95 % has.
 
     Raises:
         ValueError: comparisons count from 1.
     """
     if comparison < 1:
         raise ValueError(f"comparison {comparison}: comparisons count from 1")
-    return total / (comparison * (comparison + 1))
+    return FALSE_CHAMPIONS / (comparison * (comparison + 1))
 
 
 def compare_with_chance(
@@ -147,9 +147,9 @@ def _image_values(predicted: npt.NDArray[np.integer], labels: Labels, classes: i
     return values
 
 
-def spent_budget(comparisons: int, total: float = FALSE_CHAMPIONS) -> float:
-    """Return what so many comparisons on the same held-out images have spent of ``total``."""
-    return total * comparisons / (comparisons + 1)
+def spent_budget(comparisons: int) -> float:
+    """Return what so many comparisons on the same images have spent of `FALSE_CHAMPIONS`."""
+    return FALSE_CHAMPIONS * comparisons / (comparisons + 1)
 
 
 def compare_with_champion(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from flowersweep.evaluation.statistics import Estimate
+from flowersweep.evaluation.statistics import CONFIDENCE, Estimate
 
 
 def expected_max_bias(
@@ -37,9 +37,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(stats.spearmanr(first, second).statistic)
 
 
-def rank_correlation(
-    proxy: Sequence[float], full: Sequence[float], *, confidence: float = 0.95
-) -> Estimate:
+def rank_correlation(proxy: Sequence[float], full: Sequence[float]) -> Estimate:
     """Return Spearman's correlation of the same n >= 4 configurations under a proxy and in full.
 
     The interval is Fisher's, with the variance of Bonett & Wright 2000, (1 + r^2/2) / (n - 3).
@@ -51,7 +49,7 @@ def rank_correlation(
         )
     value = float(stats.spearmanr(proxy, full).statistic)
     bounded = min(max(value, -0.999999), 0.999999)
-    half = stats.norm.ppf((1 + confidence) / 2) * math.sqrt((1 + bounded**2 / 2) / (len(proxy) - 3))
+    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt((1 + bounded**2 / 2) / (len(proxy) - 3))
     return Estimate(
         value, math.tanh(math.atanh(bounded) - half), math.tanh(math.atanh(bounded) + half)
     )

@@ -15,6 +15,7 @@ from scipy import sparse, stats
 from flowersweep.evaluation.scores import Labels, Logits, Reals, accuracy, log_likelihoods, macro_f1
 
 Predicted = npt.NDArray[np.integer]
+CONFIDENCE = 0.95  # of all intervals
 Statistic = Callable[[Reals], Reals]  # weights of the images (samples, n) -> scores (samples,)
 
 
@@ -56,38 +57,26 @@ class McNemar(NamedTuple):
     mid_p: float
 
 
-def wilson(right: int, images: int, *, confidence: float = 0.95) -> Interval:
+def wilson(right: int, images: int) -> Interval:
     """Return the interval of an accuracy of ``right`` of ``images`` (Wilson 1927).
 
     It holds near 1, where Wald's does not.
     """
-    interval = stats.binomtest(right, images).proportion_ci(confidence, method="wilson")
+    interval = stats.binomtest(right, images).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(interval.low), float(interval.high))
 
 
 def macro_f1_interval(
-    predicted: Predicted,
-    labels: Labels,
-    classes: int,
-    *,
-    samples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    predicted: Predicted, labels: Labels, classes: int, *, samples: int = 1000, seed: int = 0
 ) -> Interval:
     """Return the interval of the macro F1 of predictions int (n,) by the stratified bootstrap."""
     statistic = macro_f1_of(predicted, labels, classes)
     drawn = statistic(resampled(labels, samples, seed))
-    return bias_corrected(drawn, float(statistic(np.ones((1, len(labels))))[0]), confidence)
+    return bias_corrected(drawn, float(statistic(np.ones((1, len(labels))))[0]))
 
 
 def compare(
-    first: Logits,
-    second: Logits,
-    labels: Labels,
-    *,
-    samples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    first: Logits, second: Logits, labels: Labels, *, samples: int = 1000, seed: int = 0
 ) -> dict[str, Difference]:
     """Return ``first`` less ``second`` in accuracy, macro F1 and NLL (nats).
 
@@ -110,14 +99,11 @@ def compare(
         "macro_f1": f1 - other,
         "nll": weights @ losses / len(labels),
     }
-    wide = float(stats.norm.ppf((1 + confidence) / 2))
-    errors = {name: float(scores.std()) for name, scores in drawn.items()}
-    return {
-        name: Difference(
-            value, value - wide * errors[name], value + wide * errors[name], errors[name]
-        )
-        for name, value in values.items()
-    }
+    wide, differences = float(stats.norm.ppf((1 + CONFIDENCE) / 2)), {}
+    for name, value in values.items():
+        error = float(drawn[name].std())
+        differences[name] = Difference(value, value - wide * error, value + wide * error, error)
+    return differences
 
 
 def mcnemar(first: Predicted, second: Predicted, labels: Labels) -> McNemar:
@@ -155,7 +141,7 @@ def resampled(labels: Labels, samples: int, seed: int) -> Reals:
     return np.bincount(cells, minlength=samples * len(labels)).reshape(samples, -1) * share
 
 
-def bias_corrected(drawn: Reals, value: float, confidence: float = 0.95) -> Interval:
+def bias_corrected(drawn: Reals, value: float, confidence: float = CONFIDENCE) -> Interval:
     """Return the bias-corrected percentile interval of bootstrapped scores (samples,).
 
     Macro F1 is lower when resampled, and this corrects it (Efron 1981).

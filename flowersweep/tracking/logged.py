@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib.metadata import version
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import Model
     from mlflow.models.model import ModelInfo
-
-log = logging.getLogger(__name__)
 
 NAME = "classifier"
 NETWORK = "data/model.keras"  # where MLflow has the network of a model

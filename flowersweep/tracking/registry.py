@@ -42,32 +42,11 @@ __all__ = [
     "model_metadata",
     "move_alias",
     "network_file",
-    "promote",
     "register",
     "restore",
 ]
 
 CHALLENGER = "challenger"  # the alias of a version that the gate refused
-
-
-def promote(
-    study: str,
-    tracking: Tracking,
-    dir: Path,
-    *,
-    run: str | None = None,
-    alias: str = CHAMPION,
-    evidence: Mapping[str, str] | None = None,
-) -> ModelVersion:
-    """Register the logged model of the study's best trial, or of ``run``, and move ``alias`` to it.
-
-    A run never gets a second version. ``evidence`` becomes tags of the version.
-
-    Raises:
-        TrackingError: The study is unknown or has no best trial yet, or the run has no model.
-    """
-    version = register(study, tracking, dir, run=run, evidence=evidence)
-    return move_alias(version, tracking, dir, alias=alias)
 
 
 def register(
@@ -80,8 +59,10 @@ def register(
 ) -> ModelVersion:
     """Register the logged model of the study's best trial, or of ``run``, without an alias.
 
+    A run never gets a second version. ``evidence`` becomes tags of the version.
+
     Raises:
-        TrackingError: As :func:`promote`.
+        TrackingError: The study is unknown or has no best trial yet, or the run has no model.
     """
     with connected(tracking, dir) as store:
         run_id = run or _best_run(store, study)
@@ -131,17 +112,15 @@ def move_alias(
         return store.get_model_version(version.name, version.version)
 
 
-def restore(
-    version: int, tracking: Tracking, dir: Path, *, reason: str, alias: str = CHAMPION
-) -> ModelVersion:
-    """Move ``alias`` back to an existing version and note the reason.
+def restore(version: int, tracking: Tracking, dir: Path, *, reason: str) -> ModelVersion:
+    """Move the alias ``champion`` back to an existing version and note the reason.
 
     Raises:
         TrackingError: There is no such version; the message names the existing ones.
     """
     with connected(tracking, dir) as store:
         target = chosen_version(store, tracking.registered_model, None, version)
-        _move(store, target, alias, reason)
+        _move(store, target, CHAMPION, reason)
         return store.get_model_version(target.name, target.version)
 
 
