@@ -65,24 +65,20 @@ def log_model(
         draft = store.create_logged_model(
             _experiment(store, run), name=NAME, source_run_id=run, model_type="image classification"
         )
-    description = Model(
-        run_id=run,
-        model_id=draft.model_id,
-        model_uuid=draft.model_id,
-        artifact_path=draft.artifact_location,
-    )
+    number, place = draft.model_id, draft.artifact_location
+    description = Model(run_id=run, model_id=number, model_uuid=number, artifact_path=place)
     try:
         with TemporaryDirectory(prefix="flowersweep-") as scratch:
             _save(model, Path(scratch), description, example, facts or {})
-            store.log_model_artifacts(draft.model_id, scratch)
+            store.log_model_artifacts(number, scratch)
             digest = digest_of(Path(scratch, NETWORK))
-        store.set_logged_model_tags(draft.model_id, {DIGEST: digest})
-        sync_files(draft.artifact_location)  # before an alias may name the model
+        store.set_logged_model_tags(number, {DIGEST: digest})
+        sync_files(place)  # before an alias may name the model
     except BaseException:
-        store.finalize_logged_model(draft.model_id, "FAILED")
+        store.finalize_logged_model(number, "FAILED")
         raise
-    _link(store, run, draft.model_id)
-    return description.get_model_info(store.finalize_logged_model(draft.model_id, "READY"))
+    _link(store, run, number)
+    return description.get_model_info(store.finalize_logged_model(number, "READY"))
 
 
 def find_model(store: MlflowClient, run: str) -> LoggedModel | None:
