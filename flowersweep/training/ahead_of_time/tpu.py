@@ -188,12 +188,12 @@ def compiled(lowered: Any, *, held: float, memory: float) -> Cost | TooLarge:
     start = time.monotonic()
     try:
         with _uncached():
-            made = lowered.compile(compiler_options=QUICK if quick() else None)
+            program = lowered.compile(compiler_options=QUICK if quick() else None)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return TooLarge(time.monotonic() - start, _needed(str(error)), str(error).splitlines()[0])
-    seconds, size = time.monotonic() - start, made.memory_analysis()
+    seconds, size = time.monotonic() - start, program.memory_analysis()
     # results may take the place of arguments
     own = size.argument_size_in_bytes + size.output_size_in_bytes - size.alias_size_in_bytes
     peak = own + size.temp_size_in_bytes + size.generated_code_size_in_bytes + held
@@ -206,17 +206,17 @@ def compiled(lowered: Any, *, held: float, memory: float) -> Cost | TooLarge:
                 f"{memory / GIB:g} GiB"
             ),
         )
-    return _cost(seconds, peak, made.cost_analysis(), made.as_text())
+    return _cost(seconds, peak, program.cost_analysis(), program.as_text())
 
 
 def _cost(seconds: float, peak: float, cost: dict[str, float], text: str) -> Cost:
+    reckoned = cost.get("optimal_seconds", 0.0)
     return Cost(
         seconds=seconds,
         peak=peak,
         flops=cost["flops"],
         bytes=cost["bytes accessed"],
-        # negative where it does not know
-        estimate=found if (found := cost.get("optimal_seconds", 0.0)) > 0 else None,
+        estimate=reckoned if reckoned > 0 else None,  # negative where it does not know
         gathers=count(text, "gather"),
         reduces=count(text, "all-reduce", "all-reduce-start"),
         moves=count(
