@@ -128,7 +128,7 @@ class Study:
     def _ask_config(self) -> Config:
         """The configuration to ask with.
 
-        With concurrent trials, TPE treats those in flight as bad (Optuna's constant liar).
+        With concurrent trials, TPE treats those in flight as bad (Optuna's `constant_liar`).
         Otherwise it would suggest nearly the same point to all workers. With no other trial in
         flight, the lie changes nothing.
         """
