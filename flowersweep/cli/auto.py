@@ -16,7 +16,8 @@ from flowersweep.cli.models import promote
 from flowersweep.cli.run import search
 from flowersweep.config.compose import compose
 from flowersweep.config.keys import key_of, role_of, says
-from flowersweep.config.schema import COMMAND, PLACE, Config
+from flowersweep.config.schema import Config
+from flowersweep.config.setting import COMMAND, PLACE
 from flowersweep.errors import ConfigError, StudyError
 from flowersweep.tracking.masking import masked_text
 

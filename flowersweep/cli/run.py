@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from flowersweep.cli.hints import RUN, folder_of_study, same_store
-from flowersweep.config.compose import option_names
+from flowersweep.config.files import option_names
 from flowersweep.config.keys import key_of, says
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from flowersweep.config.keys import key_of, role_of
-from flowersweep.config.schema import LABEL, PLACE, TRAINED
+from flowersweep.config.setting import LABEL, PLACE, TRAINED
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import (
     Labels,

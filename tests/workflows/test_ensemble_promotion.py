@@ -49,7 +49,7 @@ MODELS = ("efficientnet_lite0", "efficientnet_b7", "joint")
 
 
 @pytest.fixture(scope="module")
-def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pooled(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
     """A folder with two studies, one of smaller images, and a study of the ensemble whose model was
     logged.
     """
@@ -57,6 +57,8 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         tiny_model(folder)
+        (folder / "mlruns").mkdir()
+        shutil.copy(migrated, folder / "mlruns")
         images = [*TINY[1:], IMAGES.replace("test: 2", "test: 8"), "train.min_head_steps=200"]
         run("+sweep=smoothing", "sweep.n_trials=3", "pruner=none", *images, *QUIET, "study=one")
         run(

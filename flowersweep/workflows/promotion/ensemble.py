@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flowersweep.config.compose import recorded_or_named
+from flowersweep.config.images import recorded_or_named
 from flowersweep.config.keys import says
 from flowersweep.config.schema import Config, Ensemble
 from flowersweep.data.dataset import open_dataset
