@@ -17,7 +17,14 @@ from jax import Array
 from flowersweep.config.schema import Experiment
 from flowersweep.data.dataset import Dataset
 from flowersweep.errors import ConfigError
-from flowersweep.training.stages import EpochPlan, HeadStage, OnStep, SharedArrays, epoch_order
+from flowersweep.training.stages import (
+    EpochPlan,
+    HeadStage,
+    OnStep,
+    SharedArrays,
+    epoch_order,
+    oversampled_order,
+)
 from flowersweep.training.step import Hyperparameters, State, StepComponents, train_step
 
 FOLDS = 5  # that are chosen by themselves
@@ -144,8 +151,13 @@ class FoldedHeadStage:
         self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
     ) -> tuple[State, float]:
         rows, count = self._folds.trained, batches.steps * batches.batch
-        order = epoch_order(batches.seed, batches.epoch, rows.shape[1], count)[:count]
-        order = rows[:, order].reshape(len(rows), batches.steps, batches.batch).swapaxes(0, 1)
+        if batches.min_class_images:
+            labels = pooled_labels(self.shared.dataset)
+            own = [oversampled_order(batches, labels[r], count, n) for n, r in enumerate(rows)]
+            order = np.take_along_axis(rows, np.stack(own), axis=1)
+        else:
+            order = rows[:, epoch_order(batches.seed, batches.epoch, rows.shape[1], count)[:count]]
+        order = order.reshape(len(rows), batches.steps, batches.batch).swapaxes(0, 1)
         state, loss = self._scan(state, hyperparameters, *self.shared.train, order)
         return state, float(loss)
 

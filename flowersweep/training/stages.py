@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Protocol
 
 import jax
@@ -18,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from flowersweep.data.dataset import Dataset
+from flowersweep.data.oversampling import oversample
 from flowersweep.data.pipeline import padded, shuffled
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
@@ -57,6 +57,7 @@ class EpochPlan:
     steps: int
     batch: int
     losses: Sequence[Any] = ()  # of the steps that are done
+    min_class_images: int = 0  # of every class, as far as there is room
 
 
 # receives the state and the losses after each step that can be gone on from
@@ -173,7 +174,10 @@ class HeadStage:
         self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
     ) -> tuple[State, float]:
         count = batches.steps * batches.batch
-        rows, order = self._ordered(batches.seed, batches.epoch, count)
+        if batches.min_class_images:
+            rows, order = self.shared.train, self._oversampled(batches, count)
+        else:
+            rows, order = self._ordered(batches.seed, batches.epoch, count)
         order = order[:count].reshape(batches.steps, batches.batch)
         state, loss = self._scan(state, hyperparameters, *rows, order)
         return state, float(loss)
@@ -197,6 +201,11 @@ class HeadStage:
         )
         return (rows, order) if in_order is None else (in_order, straight)
 
+    def _oversampled(self, batches: EpochPlan, count: int) -> np.ndarray:
+        labels = self.shared.dataset.splits["train"].labels
+        assert labels is not None
+        return oversampled_order(batches, labels, count)
+
     def logits(self, state: State, part: str) -> np.ndarray:
         return np.asarray(self._predict(state.weights, self.shared.features[part]))
 
@@ -213,6 +222,17 @@ def epoch_order(seed: int, epoch: int, images: int, count: int) -> np.ndarray:
     straight, passes = np.arange(images, dtype=np.int32), -(-count // images)
     rng = np.random.default_rng([seed, 1, epoch])
     return np.concatenate([rng.permutation(straight) for _ in range(passes)])
+
+
+def oversampled_order(
+    batches: EpochPlan, labels: np.ndarray, count: int, fold: int = 0
+) -> np.ndarray:
+    """Return an order int32 (count,) of images with labels (n,) in which every class has its
+    smallest number.
+    """
+    order = epoch_order(batches.seed, batches.epoch, len(labels), count)[:count]
+    rng = np.random.default_rng([batches.seed, 2, batches.epoch, fold])
+    return oversample(order, labels, batches.min_class_images, rng)
 
 
 class FinetuneStage:
@@ -249,7 +269,8 @@ class FinetuneStage:
                 dropout(features) if training else features, trainable[-2], trainable[-1], widths
             ), list(changed)
 
-        self.shared, self.program = shared, StepDefinition(forward, classes, recipe)
+        self.shared = shared
+        self.program = StepDefinition(forward, classes, recipe, shared.classifier.heights)
         self._step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
         self._predict = jax.jit(
             lambda weights, non_trainable, images: mean_log_probs(
@@ -283,11 +304,18 @@ class FinetuneStage:
         dataset, place = self.shared.dataset, self.shared.runtime.shard_batch
         split, size, losses = dataset.splits["train"], dataset.image_size, [*batches.losses]
         images = shuffled(
-            split, size, batches.batch, seed=batches.seed, epoch=batches.epoch, skip=len(losses)
+            split,
+            size,
+            batches.batch,
+            seed=batches.seed,
+            epoch=batches.epoch,
+            skip=len(losses),
+            steps=batches.steps,
+            min_class_images=batches.min_class_images,
         )
         # the steps reuse the memory of their argument; the caller keeps his
         state = jax.tree.map(jnp.copy, state)
-        for some, labels in islice(images, batches.steps - len(losses)):
+        for some, labels in images:
             state, loss = self._step(state, hyperparameters, place(some), place(labels))
             losses.append(loss)
             # one step ahead is enough: more would only fill the memory with images

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,64 @@ def test_weights_from_a_file_reach_the_backbone(tmp_path: Path) -> None:
     for part in (made.backbone, made.features):
         assert all((weight == 0.5).all() for weight in part.get_weights())
     assert made.pretrained.startswith("file-")
+
+
+@pytest.mark.parametrize("name", ["small.keras", "small.h5"])
+def test_a_whole_saved_network_is_a_file_of_weights_too(name: str, tmp_path: Path) -> None:
+    source = small(input_shape=(32, 32, 3))
+    source.set_weights([np.full(w.shape, 0.5) for w in source.weights])
+    source.save(tmp_path / name)
+    made = built(replace(SMALL, weights=str(tmp_path / name)))
+    assert all((weight == 0.5).all() for weight in made.backbone.get_weights())
+
+
+def test_a_network_of_keras_takes_other_weights_than_imagenet_from_a_file(tmp_path: Path) -> None:
+    """As those of noisy student are for EfficientNet: the same layers, other numbers."""
+    network = {"_target_": "keras.applications.EfficientNetB0"}
+    config = Model("b0", network, None, weights="none")
+    taught = keras.applications.EfficientNetB0(
+        weights=None, include_top=False, input_shape=(48, 48, 3)
+    )
+    taught.set_weights([0.5 * weight for weight in taught.get_weights()])
+    taught.save_weights(tmp_path / "noisy_student.weights.h5")
+    made = built(replace(config, weights=str(tmp_path / "noisy_student.weights.h5")))
+    for ours, theirs in zip(made.backbone.get_weights(), taught.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert made.pretrained != built(config).pretrained
+
+
+class Trap:
+    """What runs code when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("sprung"),)
+
+
+def keras_file_with_code(path: Path) -> None:
+    network = small(input_shape=(32, 32, 3))
+    code = keras.layers.Lambda(lambda maps: Path("sprung").touch() or maps)
+    keras.Model(network.input, code(network.output)).save(path)
+    Path("sprung").unlink()  # which the layer made when it was called here
+
+
+TRAPS: dict[str, Callable[[Path], None]] = {
+    "weights.pkl": lambda path: path.write_bytes(pickle.dumps(Trap())) and None,
+    "weights.npy": lambda path: np.save(path, np.array([Trap()], object), allow_pickle=True),
+    "weights.keras": keras_file_with_code,
+    "torn.keras": lambda path: path.write_bytes(b"PK\x03\x04torn") and None,
+    "torn.weights.h5": lambda path: path.write_bytes(b"\x89HDF torn") and None,
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_a_file_of_weights_runs_no_code(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    TRAPS[name](tmp_path / name)
+    with pytest.raises(ConfigError, match=r"model\.weights names .*do not fit small"):
+        built(replace(SMALL, weights=str(tmp_path / name)))
+    assert not Path("sprung").exists()
 
 
 def test_the_key_changes_with_weights_arguments_and_preprocessing_only(tmp_path: Path) -> None:

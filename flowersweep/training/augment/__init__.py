@@ -14,8 +14,10 @@ import numpy.typing as npt
 from jax import Array
 
 from flowersweep.training.augment.colour import recolour
-from flowersweep.training.augment.geometry import random_affine
+from flowersweep.training.augment.geometry import random_affine, turn
+from flowersweep.training.augment.hiding import erase_blocks, hide_grid
 from flowersweep.training.augment.mixing import apply_cutout, mix
+from flowersweep.training.augment.randaugment import randaugment as apply_randaugment
 
 Scalar = Array | float
 
@@ -40,6 +42,11 @@ def augment(
     mixup_alpha: Scalar = 0.2,
     cutmix_alpha: Scalar = 1.0,
     cutmix_share: Scalar = 0.5,
+    vertical_flip: Scalar = 0.0,
+    quarter_turns: Scalar = 0.0,
+    randaugment: Scalar = 0.0,
+    erasing: Scalar = 0.0,
+    grid_mask: Scalar = 0.0,
 ) -> tuple[Array, Array]:
     """Return images (n, H, W, 3) in 0..255, each changed by random numbers of its own, and their
     targets (n, K).
@@ -58,8 +65,21 @@ def augment(
     - ``mix_probability``: the probability that an image is mixed with another, and its target with
     it: by CutMix in ``cutmix_share``
       of the cases, else by MixUp, with a share drawn from Beta(alpha, alpha)
+    - ``vertical_flip``: the probability that top and bottom change places; ``quarter_turns``: that
+    of a turn by 90, 180 or 270 degrees
+    - ``randaugment``: how strongly two of twelve kinds of change are made, of the paper's most;
+    each image has this strength, and no less
+    - ``erasing``: share of the image's area that blocks of noise cover together
+    - ``grid_mask``: side of the hidden squares, of the distance between two of them
     """
     moved, coloured, hidden, mixed = jax.random.split(key, 4)
+    # more keys of their own: what is drawn for the kinds above stays what it was
+    turned, varied, erased, squared = jax.random.split(jax.random.fold_in(key, 1), 4)
+    images = _unless_zero(
+        jnp.maximum(vertical_flip, quarter_turns),
+        partial(turn, turned, vertical_flip=vertical_flip, quarter_turns=quarter_turns),
+        images,
+    )
     images = random_affine(
         moved,
         images,
@@ -74,6 +94,12 @@ def augment(
         coloured, images, hue=hue, saturation=saturation, contrast=contrast, brightness=brightness
     )
     images = apply_cutout(hidden, images, cutout=cutout)
+    for strength, change in (
+        (randaugment, partial(apply_randaugment, varied, strength=randaugment)),
+        (erasing, partial(erase_blocks, erased, erasing=erasing)),
+        (grid_mask, partial(hide_grid, squared, grid_mask=grid_mask)),
+    ):
+        images = _unless_zero(strength, change, images)
     images, targets = mix(
         mixed,
         images,
@@ -84,6 +110,14 @@ def augment(
         cutmix_share=cutmix_share,
     )
     return jnp.clip(images, 0.0, 255.0), targets
+
+
+def _unless_zero(strength: Scalar, change: Callable[[Array], Array], images: Array) -> Array:
+    """Return the changed images, or at strength 0 the very images: the program branches, so that
+    nothing is computed then.
+    """
+    changed: Array = jax.lax.cond(strength > 0.0, change, lambda images: images, images)
+    return changed
 
 
 def grid(
