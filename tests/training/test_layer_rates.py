@@ -68,14 +68,13 @@ def test_every_member_of_several_has_all_heights() -> None:
     np.testing.assert_allclose(made.heights, [*HEIGHTS, *HEIGHTS])
 
 
-@pytest.mark.parametrize("views", [1, 2])
-def test_heights_rise_along_a_published_network(views: int) -> None:
+def test_heights_rise_along_a_published_network() -> None:
     made = build(
         Model(
             name="mobilenet",
-            backbone={"_target_": "keras.applications.MobileNetV2"},
+            backbone={"_target_": "keras.applications.MobileNetV2", "alpha": 0.35},
             weights="none",
-            feature_views=views,
+            feature_views=2,
         ),
         image_size=(32, 32),
         classes=3,

@@ -54,14 +54,14 @@ PILLOW: dict[str, Callable[[Image.Image, float], Image.Image]] = {
 @pytest.mark.parametrize("amount", [-1.0, -0.25, 0.5, 1.0])
 @pytest.mark.parametrize("kind", PILLOW)
 def test_a_change_of_colour_is_that_of_pillow(kind: str, amount: float) -> None:
-    images = np.round(flowers(3, height=20, width=28) * 0.8 + 20.0)
+    images = np.round(flowers(3, height=20, width=28) * 0.9 + 10.0)
     ours = _changed(
         images, np.sign(amount) * directions(1, kind, images=3), np.float32(abs(amount))
     )
     for image, mine in zip(images, ours, strict=True):
         theirs = PILLOW[kind](Image.fromarray(image.astype(np.uint8)), amount)
         assert worst(mine, np.asarray(theirs, np.float32)) <= 2.0  # Pillow rounds twice
-        assert worst(mine, image) > 2.0
+    assert abs(amount) < 1.0 or worst(ours, images) > 10.0
 
 
 SIDE = 65
