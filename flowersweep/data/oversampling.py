@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-Order = npt.NDArray[np.integer]
+Order = npt.NDArray[Any]  # whole numbers
 
 
 def oversample(
-    order: Order, labels: npt.NDArray[np.integer], at_least: int, rng: np.random.Generator
+    order: Order, labels: npt.NDArray[Any], at_least: int, rng: np.random.Generator
 ) -> Order:
     """Return an order of the same length in which each class that has images comes at least so
     often, but no more often than an even share of the length.
@@ -24,7 +26,7 @@ def oversample(
         rng: Decides which images come more often, and which give way.
     """
     held, shown = np.bincount(labels), np.bincount(labels[order], minlength=labels.max() + 1)
-    share = min(at_least, len(order) // np.count_nonzero(held))
+    share = min(at_least, len(order) // int(np.count_nonzero(held)))
     lacking = np.where(held > 0, np.maximum(share - shown, 0), 0)
     more = [
         np.resize(rng.permutation(np.flatnonzero(labels == label)), lacking[label])

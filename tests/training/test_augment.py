@@ -323,19 +323,24 @@ def test_kinds_at_strength_zero_leave_every_bit_of_the_others_alone(preset: str)
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_a_kind_at_strength_zero_is_not_computed() -> None:
-    """The program branches on each strength, and the other branch is empty."""
+def branches_unless_zero(program: Any) -> list[Any]:
+    """What a program computes unless a strength is 0, where it computes nothing."""
+    branches = [
+        equation.params["branches"]
+        for equation in program.eqns
+        if equation.primitive.name == "cond"
+    ]
+    return [changed.jaxpr for unchanged, *(changed, *_) in branches if not unchanged.jaxpr.eqns]
+
+
+def test_kinds_at_strength_zero_are_not_computed() -> None:
     program = jax.make_jaxpr(lambda **given: augment(KEY, flowers(), one_hot(), **given))(
         **strengths_of("light")
     )
-    branches = [
-        equation.params["branches"]
-        for equation in program.jaxpr.eqns
-        if equation.primitive.name == "cond"
-    ]
-    unless_zero = [changed for unchanged, *changed in branches if not unchanged.jaxpr.eqns]
-    assert len(unless_zero) == len(NEWER) - 1  # the turns share one
-    assert all(changed.jaxpr.eqns for (changed,) in unless_zero)
+    (further,) = branches_unless_zero(program.jaxpr)
+    kinds = branches_unless_zero(further)
+    assert len(kinds) == len(NEWER) - 1  # the turns share one
+    assert all(kind.eqns for kind in kinds)
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])

@@ -5,7 +5,7 @@ sweep may vary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from flowersweep.training.augment.mixing import apply_cutout, mix
 from flowersweep.training.augment.randaugment import randaugment as apply_randaugment
 
 Scalar = Array | float
+Change = Callable[[Array], Array]
 
 
 def augment(
@@ -73,13 +74,6 @@ def augment(
     - ``grid_mask``: side of the hidden squares, of the distance between two of them
     """
     moved, coloured, hidden, mixed = jax.random.split(key, 4)
-    # more keys of their own: what is drawn for the kinds above stays what it was
-    turned, varied, erased, squared = jax.random.split(jax.random.fold_in(key, 1), 4)
-    images = _unless_zero(
-        jnp.maximum(vertical_flip, quarter_turns),
-        partial(turn, turned, vertical_flip=vertical_flip, quarter_turns=quarter_turns),
-        images,
-    )
     images = random_affine(
         moved,
         images,
@@ -94,12 +88,6 @@ def augment(
         coloured, images, hue=hue, saturation=saturation, contrast=contrast, brightness=brightness
     )
     images = apply_cutout(hidden, images, cutout=cutout)
-    for strength, change in (
-        (randaugment, partial(apply_randaugment, varied, strength=randaugment)),
-        (erasing, partial(erase_blocks, erased, erasing=erasing)),
-        (grid_mask, partial(hide_grid, squared, grid_mask=grid_mask)),
-    ):
-        images = _unless_zero(strength, change, images)
     images, targets = mix(
         mixed,
         images,
@@ -109,10 +97,45 @@ def augment(
         cutmix_alpha=cutmix_alpha,
         cutmix_share=cutmix_share,
     )
-    return jnp.clip(images, 0.0, 255.0), targets
+    images = jnp.clip(images, 0.0, 255.0)
+    further = {
+        "vertical_flip": vertical_flip,
+        "quarter_turns": quarter_turns,
+        "randaugment": randaugment,
+        "erasing": erasing,
+        "grid_mask": grid_mask,
+    }
+    # after all others, and with a key of its own: of those, every bit stays what it is without it
+    change = partial(_change_further, jax.random.fold_in(key, 1), **further)
+    return _unless_zero(reduce(jnp.maximum, further.values()), change, images), targets
 
 
-def _unless_zero(strength: Scalar, change: Callable[[Array], Array], images: Array) -> Array:
+def _change_further(
+    key: Array,
+    images: Array,
+    *,
+    vertical_flip: Scalar,
+    quarter_turns: Scalar,
+    randaugment: Scalar,
+    erasing: Scalar,
+    grid_mask: Scalar,
+) -> Array:
+    turned, varied, erased, squared = jax.random.split(key, 4)
+    changes: tuple[tuple[Scalar, Change], ...] = (
+        (
+            jnp.maximum(vertical_flip, quarter_turns),
+            partial(turn, turned, vertical_flip=vertical_flip, quarter_turns=quarter_turns),
+        ),
+        (randaugment, partial(apply_randaugment, varied, strength=randaugment)),
+        (erasing, partial(erase_blocks, erased, erasing=erasing)),
+        (grid_mask, partial(hide_grid, squared, grid_mask=grid_mask)),
+    )
+    for strength, change in changes:
+        images = _unless_zero(strength, change, images)
+    return images
+
+
+def _unless_zero(strength: Scalar, change: Change, images: Array) -> Array:
     """Return the changed images, or at strength 0 the very images: the program branches, so that
     nothing is computed then.
     """
