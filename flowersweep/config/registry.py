@@ -21,7 +21,7 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
     },
     "preprocess": {"efficientnet_lite": "flowersweep.models.backbones:preprocess"},
     "data.fetch": {
-        "kaggle": "flowersweep.data.kaggle:download",
+        "kaggle": "flowersweep.data.downloads.kaggle:download",
         "synthetic": "flowersweep.data.synthetic.dataset:write",
     },
     "optimizer": {},

@@ -14,9 +14,9 @@ import tensorflow as tf
 from flowersweep.data.dataset import Split
 from flowersweep.data.decoded import ImageCache, open_cache
 from flowersweep.data.images import Images, Size, decode, decode_and_resize
-from flowersweep.data.oversampling import oversample
 from flowersweep.data.readers import Decode, FileReader, Reader, Rows
 from flowersweep.data.records import FileFingerprint
+from flowersweep.data.splitting import oversample
 from flowersweep.errors import DataError
 
 Batches = Iterator[tuple[Images, npt.NDArray[np.int32]]]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 
-from flowersweep.data import kaggle
+from flowersweep.data.downloads import kaggle
 from flowersweep.errors import DataError
 
 kagglehub = pytest.importorskip("kagglehub")

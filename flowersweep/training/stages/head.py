@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from jax import Array
 
-from flowersweep.data.oversampling import oversample
+from flowersweep.data.splitting import oversample
 from flowersweep.training.stages.epoch_orders import EPOCH_ORDERS
 from flowersweep.training.stages.stage import EpochPlan, OnStep, SharedArrays, fresh_head, heads
 from flowersweep.training.step import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flowersweep.config.schema import Data
 from flowersweep.data import pipeline
 from flowersweep.data.dataset import Split, open_dataset
-from flowersweep.data.oversampling import oversample
+from flowersweep.data.splitting import oversample
 from flowersweep.errors import DataError
 from tests.data.tiny_records import split as write_split
 

@@ -1,0 +1,1 @@
+"""Data sets that are fetched from where others publish them."""
