@@ -16,7 +16,7 @@ def features() -> np.ndarray:
     """Images of four classes that a head can tell."""
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(CLASSES, WIDTH)) * 2
-    return np.repeat(centres, EACH, axis=0) + rng.normal(size=(CLASSES * EACH, WIDTH)) * 0.6
+    return np.repeat(centres, EACH, axis=0) + rng.normal(size=(CLASSES * EACH, WIDTH)) * 0.3
 
 
 TRUTH = np.repeat(np.arange(CLASSES), EACH)

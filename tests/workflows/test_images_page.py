@@ -228,5 +228,5 @@ def test_many_classes_of_any_images_stay_below_ten_megabytes(
     assert path.stat().st_size < 10_000_000
     text = path.read_text()
     assert f"{classes} pairs" in text
-    assert "The first 60 are shown" in text
+    assert "60 are shown, those that matter most first" in text
     assert f"Up to {12 if classes < 200 else 4} images of each class" in text

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from flowersweep.report.study_view import StudyView
+if TYPE_CHECKING:
+    from flowersweep.report.study_view import StudyView
 
 
 def page_path(dir: Path, digest: str) -> Path:

@@ -12,7 +12,7 @@ from flowersweep.data.formats.inspection import LEFT_OUT
 from flowersweep.data.overview.pictures import SHEETS, Place
 from flowersweep.report.images.findings import findings
 from flowersweep.report.images.parts import Bar, Bars, Card, Cards, Picture
-from flowersweep.report.images.view import PAIRS, SUSPECTS, ImagesView, Pair, place_of
+from flowersweep.report.images.view import SUSPECTS, ImagesView, Pair, place_of, shown_pairs
 from flowersweep.report.page import (
     AuditList,
     Column,
@@ -75,18 +75,18 @@ def _duplicates(view: ImagesView) -> Section:
         if pairs:
             counted = Counter(" and ".join(dict.fromkeys(pair.parts)) for pair in pairs)
             counts = ", ".join(f"{count} of {parts}" for parts, count in counted.items())
-            cards = [_pair(view, pair) for pair in pairs[:PAIRS]]
+            cards = [_pair(view, pair) for pair in shown_pairs(pairs)]
             parts += [
                 Heading(title),
-                Text(f"{len(pairs)} pairs: {counts}.{_first(PAIRS, len(pairs))}"),
+                Text(f"{len(pairs)} pairs: {counts}.{_first(len(cards), len(pairs))}"),
                 Cards(cards, "wide"),
             ]
     nothing = [Text("No two images are nearly the same."), *parts]
     return Section("duplicates", "Near-duplicates", parts if view.pairs else nothing)
 
 
-def _first(most: int, count: int) -> str:
-    return f" The first {most} are shown, those that matter most first." if count > most else ""
+def _first(shown: int, count: int) -> str:
+    return f" {shown} are shown, those that matter most first." if count > shown else ""
 
 
 def _pair(view: ImagesView, pair: Pair) -> Card:

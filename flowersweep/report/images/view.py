@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,7 @@ from flowersweep.data.overview.pictures import Place, Sheet
 from flowersweep.evaluation.label_issues import LabelIssue
 
 PAIRS, SUSPECTS = 60, 60  # shown at most: of a kind of pairs, of suspicious labels
+OFTEN = 2  # pairs that show one image, where not all pairs are shown
 _HALVES = ("tune", "holdout")
 
 
@@ -90,7 +92,7 @@ class ImagesView:
 
     def places(self) -> set[Place]:
         """Return the images that are shown alone or in pairs."""
-        pairs = [*self.across[:PAIRS], *self.within[:PAIRS]]
+        pairs = [*shown_pairs(self.across), *shown_pairs(self.within)]
         shown = {place_of(image) for pair in pairs for image in (pair.first, pair.second)}
         if not isinstance(self.labels, str):
             shown |= {place for place, _ in self.labels.issues[:SUSPECTS]}
@@ -109,6 +111,18 @@ def ranked_pairs(dataset: Dataset, duplicates: Duplicates) -> list[Pair]:
         for first, second in duplicates.pairs
     )
     return sorted(pairs, key=lambda pair: (not pair.leaks, not pair.disagrees))
+
+
+def shown_pairs(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the first `PAIRS` of some pairs; of many, without those of images shown `OFTEN`."""
+    if len(pairs) <= PAIRS:
+        return [*pairs]
+    shown, seen = list[Pair](), Counter[ImageLocation]()
+    for pair in pairs:
+        if len(shown) < PAIRS and max(seen[pair.first], seen[pair.second]) < OFTEN:
+            shown.append(pair)
+            seen.update([pair.first, pair.second])
+    return shown
 
 
 def label_of(dataset: Dataset, image: ImageLocation) -> int | None:
