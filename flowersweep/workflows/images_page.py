@@ -14,11 +14,12 @@ from flowersweep.config.keys import says
 from flowersweep.config.schema import Config
 from flowersweep.data.dataset import Dataset
 from flowersweep.data.duplicates import Duplicates
-from flowersweep.data.overview.headers import read_headers
+from flowersweep.data.overview.headers import Headers, read_headers
 from flowersweep.data.overview.passed_over import passed_over, unreadable
 from flowersweep.data.overview.pictures import Place, contact_sheets, read_pictures
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.label_issues import label_issues, out_of_fold_probabilities
+from flowersweep.evaluation.scores import Labels
 from flowersweep.report.images.sections import introduction, sections
 from flowersweep.report.images.view import ImagesView, LabelCheck, ranked_pairs
 from flowersweep.report.page import render, write_page
@@ -54,7 +55,7 @@ def write_images_page(
         path: The page.
         progress: Is told what is done, and how much of it.
     """
-    headers = {}
+    headers: dict[str, Headers] = {}
     for name, split in dataset.splits.items():
         count = len(split)
         headers[name] = read_headers(
@@ -96,7 +97,7 @@ def _check_labels(dataset: Dataset, cache: Path) -> LabelCheck | str:
     else:
         return UNCHECKED
     places: list[Place] = []
-    labels = []
+    labels: list[Labels] = []
     for name, split in dataset.splits.items():
         if split.labels is not None:
             places += [(name, row) for row in range(len(split))]
@@ -125,7 +126,7 @@ def _folders(dataset: Dataset, cache: Path) -> list[Path]:
 
 def _features(dataset: Dataset, folder: Path) -> np.ndarray | None:
     """Return the features (n, D) of all labelled images; None if some are not there."""
-    parts = []
+    parts: list[np.ndarray] = []
     for name, split in dataset.splits.items():
         if split.labels is None:
             continue
