@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from flowersweep.ensemble.analysis import EnsembleAnalysis
-from flowersweep.evaluation.statistics import Difference
-from flowersweep.search.state import Study
 from flowersweep.study.claim import describe_judging
-from flowersweep.study.records import TrialRecord
 from flowersweep.util.text import duration, number
-from flowersweep.workflows.sweep import SweepResult
+
+if TYPE_CHECKING:  # JAX and Keras, for seconds
+    from flowersweep.ensemble.analysis import EnsembleAnalysis
+    from flowersweep.evaluation.statistics import Difference
+    from flowersweep.search.state import Study
+    from flowersweep.study.records import TrialRecord
+    from flowersweep.workflows.sweep import SweepResult
 
 
 class Progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,12 +23,18 @@ def print_config(config: Config, overrides: Sequence[str]) -> None:
 
 
 def data(config: Config, overrides: Sequence[str]) -> None:
-    """Fetch the images if necessary, verify every record and print a summary."""
+    """Fetch the images if necessary, verify every record, and write a page about them."""
+    from flowersweep.cli.console import Progress
     from flowersweep.data.dataset import open_dataset
     from flowersweep.data.duplicates import describe, duplicates
+    from flowersweep.report.images.location import page_path
+    from flowersweep.workflows.images_page import write_images_page
 
+    if config.output is not None:
+        require_output(Path(config.output), Path(config.dir))
+    images = replace(config.data, train_on="train")
     dataset = open_dataset(
-        config.data, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules)
+        images, Path(config.dir) / "cache", trusted=tuple(config.trusted_modules)
     )
     height, width = dataset.image_size
     counts = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
@@ -37,7 +44,15 @@ def data(config: Config, overrides: Sequence[str]) -> None:
         f"{counts} ({halves})"
     )
     print("\n".join([*dataset.remarks, f"every record is sound; digest {dataset.digest}"]))
-    print(describe(duplicates(dataset, Path(config.dir) / "cache"), 5))
+    pairs = duplicates(dataset, Path(config.dir) / "cache")
+    print(describe(pairs, 5))
+    path = _output(config, page_path(Path(config.dir), dataset.digest))
+    progress = Progress(config.progress)
+    try:
+        write_images_page(config, overrides, dataset, pairs, path, progress.features)
+    finally:
+        progress.close()
+    print(f"look at them: {path}")
 
 
 def status(config: Config, overrides: Sequence[str]) -> None:

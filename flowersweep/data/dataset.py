@@ -97,6 +97,11 @@ class Dataset:
         return "" if self.resize == "stretch" else f"-{self.resize}"
 
     @property
+    def delivered(self) -> str:
+        """What the images are known by as they are delivered: digest, size, and how resized."""
+        return f"{self.digest}-{self.image_size[0]}x{self.image_size[1]}{self.resize_suffix}"
+
+    @property
     def class_names(self) -> str:
         """The classes in short, which two data sets share if they have the same names in the same
         order: ``104 classes, rose to iris, 1f2e3d4c``.

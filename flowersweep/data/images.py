@@ -150,13 +150,26 @@ def decode_facts(data: bytes) -> tuple[int, int, int]:
         tf.io.decode_jpeg(tensor, channels=3, ratio=_SCALES[-1])
         return height, width, 0
     try:
+        _, _, height, width = read_header(data)
+    except DataError:  # what is wrong, the next line says
+        height = width = 0
+    return height, width, int(decode_with_pillow(data, (1, 1))[1])
+
+
+def read_header(data: bytes) -> tuple[str, str, int, int]:
+    """Return format, mode (of Pillow), height and width (upright) of an image; nothing is decoded.
+
+    Raises:
+        DataError: The header is damaged, or of another format.
+    """
+    try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             if _orientation(image) in _ON_ITS_SIDE:
                 height, width = width, height
-    except _DAMAGED:  # what is wrong, the next line says
-        height = width = 0
-    return height, width, int(decode_with_pillow(data, (1, 1))[1])
+            return str(image.format), image.mode, height, width
+    except _DAMAGED as error:
+        raise DataError(f"{error}") from error
 
 
 def decode_reduced(data: Any, least: Size) -> Any:

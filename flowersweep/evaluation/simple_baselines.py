@@ -43,7 +43,7 @@ def simple_baselines(
     baselines = {"most frequent class": frequent, "nearest centroid": _near(holdout, centroids)}
     if train.size * classes <= LARGEST and (counts > 0).sum() > 1:
         penalty = min(PENALTIES, key=lambda each: _loss(each, features, labels, classes, fold_of))
-        baselines["logistic regression"] = _regression(
+        baselines["logistic regression"] = fit_regression(
             penalty, train, labels["train"], holdout, classes
         )
     return {name: logits.astype(np.float32) for name, logits in baselines.items()}
@@ -68,16 +68,16 @@ def _loss(
     """Return the calibrated NLL of a penalty on images that the regression was not fitted on."""
     rows, known = features["train"], labels["train"]
     if fold_of is None:
-        logits = _regression(penalty, rows, known, features["tune"], classes)
+        logits = fit_regression(penalty, rows, known, features["tune"], classes)
         return calibrated_nll(logits, labels["tune"])
     logits = np.empty((len(rows), classes))
     for fold in np.unique(fold_of):
         own = fold_of == fold
-        logits[own] = _regression(penalty, rows[~own], known[~own], rows[own], classes)
+        logits[own] = fit_regression(penalty, rows[~own], known[~own], rows[own], classes)
     return calibrated_nll(logits, known)
 
 
-def _regression(
+def fit_regression(
     penalty: float, rows: np.ndarray, labels: Labels, others: np.ndarray, classes: int
 ) -> np.ndarray:
     """Return the logits (n, classes) of ``others`` by a regression on ``rows``."""

@@ -14,6 +14,7 @@ def write_report(folders: Sequence[Path], path: Path) -> Path:
     """
     # NumPy, SciPy and Jinja2: `status` does without
     from flowersweep.report import comparison, study_page
+    from flowersweep.report.images.location import address_from
     from flowersweep.report.page import render, write_page
     from flowersweep.report.study_view import load_study
     from flowersweep.report.summary import summarise
@@ -22,8 +23,7 @@ def write_report(folders: Sequence[Path], path: Path) -> Path:
     if len(studies) == 1:
         summary = summarise(studies[0])
         title = f"Study {summary.study.name}"
-        return write_page(
-            path, render(title, study_page.introduction(summary), study_page.sections(summary))
-        )
+        start = study_page.introduction(summary, images=address_from(path, studies[0]))
+        return write_page(path, render(title, start, study_page.sections(summary)))
     title = f"Studies {', '.join(study.name for study in studies)}"
     return write_page(path, render(title, [], comparison.sections(comparison.compare(studies))))

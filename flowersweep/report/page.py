@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from flowersweep.report.charts.plotting import Chart
 from flowersweep.report.checks.audit import AuditItem
+from flowersweep.report.images.parts import Bars, Cards, Link
 from flowersweep.report.mistakes import Mistake
 from flowersweep.util.output import open_output
 
@@ -122,7 +123,19 @@ class SideBySide:
 
 
 Part = (
-    Text | Heading | Listing | Command | Numbers | Table | AuditList | Gallery | SideBySide | Chart
+    Text
+    | Heading
+    | Listing
+    | Command
+    | Link
+    | Numbers
+    | Table
+    | AuditList
+    | Gallery
+    | Cards
+    | Bars
+    | SideBySide
+    | Chart
 )
 
 

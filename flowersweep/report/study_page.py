@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from flowersweep.config.keys import says
 from flowersweep.report import simple_models
 from flowersweep.report.charts import multi_parameter_charts, predictions, search, training
 from flowersweep.report.charts.plotting import Chart
+from flowersweep.report.images.parts import Link
 from flowersweep.report.mistakes import Mistake
 from flowersweep.report.page import (
     AuditList,
@@ -42,8 +45,10 @@ from flowersweep.util.text import number
 STATES = ("complete", "pruned", "failed", "running")
 
 
-def introduction(summary: StudySummary) -> list[Part]:
-    """Return what stands above everything: the claim and four numbers."""
+def introduction(summary: StudySummary, *, images: str | None = None) -> list[Part]:
+    """Return what stands above everything: the claim and four numbers, and a link to the page about
+    the ``images``, if there is one.
+    """
     study, best = summary.study, summary.study.best
     judging = describe_judging(study.started)
     states = Counter(record.state for record in study.records)
@@ -60,7 +65,17 @@ def introduction(summary: StudySummary) -> list[Part]:
             "of the best trial; its interval is above",
         )
     texts = [Text(text[:1].upper() + text[1:] + ".") for text in (summary.claim, judging) if text]
-    return [*texts, Numbers(boxes)]
+    return [*texts, Numbers(boxes), _link(summary, images)]
+
+
+def _link(summary: StudySummary, images: str | None) -> Part:
+    """Return a link to the page about the images of a study, or the command that writes it."""
+    if images is not None:
+        remark = ": counts, contact sheets, near-duplicates and suspicious labels."
+        return Link("The images of this study", images, remark)
+    words = [word for word in summary.study.started.overrides if says([word], "data", "dir")]
+    command = masked_text(shlex.join(["python", "-m", "flowersweep", "data", *words]))
+    return Text(f"Look at the images: {command} writes a page about them.", soft=True)
 
 
 def sections(summary: StudySummary) -> list[Section]:

@@ -66,9 +66,7 @@ def feature_files(folder: Path, split: str, views: int) -> list[Path]:
 
 def feature_dir(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
     """Return the folder of the features, whose files `feature_files` names."""
-    height, width = dataset.image_size
-    images = f"{dataset.digest}-{height}x{width}{dataset.resize_suffix}"
-    return cache / f"{images}-{classifier.pretrained}-{runtime.precision}"
+    return cache / f"{dataset.delivered}-{classifier.pretrained}-{runtime.precision}"
 
 
 def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:

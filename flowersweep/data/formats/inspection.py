@@ -25,6 +25,7 @@ _log = logging.getLogger(__name__)
 _VERSION = 1  # increase it when something else is checked or stored
 _NAMED = 5  # files listed in one message
 _THREADS = 8
+LEFT_OUT = "left out, "  # what the remark about a file begins with that cannot be read
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def without_unreadable(
     return {
         name: chosen(part, [not facts[file].fault for file in part.files])
         for name, part in splits.items()
-    }, [f"left out, {fault}" for fault in faults]
+    }, [f"{LEFT_OUT}{fault}" for fault in faults]
 
 
 def chosen(part: LabelledFiles, mask: Iterable[bool]) -> LabelledFiles:
