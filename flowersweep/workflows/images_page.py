@@ -57,10 +57,7 @@ def write_images_page(
     """
     headers: dict[str, Headers] = {}
     for name, split in dataset.splits.items():
-        count = len(split)
-        headers[name] = read_headers(
-            split, lambda done, name=name, count=count: progress(f"headers of {name}", done, count)
-        )
+        headers[name] = read_headers(split, _counter(progress, f"headers of {name}", len(split)))
     view = ImagesView(
         dataset=dataset,
         headers=headers,
@@ -73,14 +70,18 @@ def write_images_page(
     view = replace(
         view,
         pictures=read_pictures(
-            dataset, view.places(), lambda done: progress("pictures", done, len(view.places()))
+            dataset, view.places(), _counter(progress, "pictures", len(view.places()))
         ),
-        sheets=contact_sheets(dataset, lambda done: progress("contact sheets", done, None)),
+        sheets=contact_sheets(dataset, _counter(progress, "contact sheets")),
     )
     title = f"Images in {Path(dataset.dir).name}"
     again = _command("data", words, "data", "dir", "output", "trusted_modules")
     page = sections(view, masked_text(dataset.dir), again)
     return write_page(path, render(masked_text(title), introduction(view), page))
+
+
+def _counter(progress: Progress, what: str, total: int | None = None) -> Callable[[int], None]:
+    return lambda done: progress(what, done, total)
 
 
 def _command(verb: str, words: Sequence[str], *groups: str) -> str:

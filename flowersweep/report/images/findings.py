@@ -110,9 +110,9 @@ def _classes(view: ImagesView) -> Iterator[AuditItem]:
         yield AuditItem("warning", f"{_of(train == 0)} classes have no image in train", text)
     few = (train > 0) & (train < FEW)
     if few.any():
-        classes = [f"{name} {count}" for name, count in zip(names[few], train[few], strict=True)]
+        counted = [f"{name} {count}" for name, count in zip(names[few], train[few], strict=True)]
         title = f"{_of(few)} classes have fewer than {FEW} training images"
-        yield AuditItem("warning", title, f"{listed(classes)}.")
+        yield AuditItem("warning", title, f"{listed(counted)}.")
     if (held == 0).any():
         text = f"How well they are told is not measured: {listed(names[held == 0].tolist())}."
         yield AuditItem("warning", f"{_of(held == 0)} classes have no image in val", text)

@@ -114,7 +114,9 @@ def _id(view: ImagesView, place: Place) -> str:
 def _labels(view: ImagesView) -> Section:
     check = view.labels
     if isinstance(check, str):
-        parts = [Text(check), Command(view.check_command)] if view.check_command else [Text(check)]
+        parts: list[Part] = [Text(check)]
+        if view.check_command:
+            parts.append(Command(view.check_command))
         return Section("labels", "Suspicious labels", parts)
     note = (
         f"Each of {check.images} labelled images was predicted by a logistic regression that was "
