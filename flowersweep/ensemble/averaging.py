@@ -67,7 +67,7 @@ def average(networks: Iterable[Checkpoint], epoch: int) -> Checkpoint:
     if first is None:
         raise ValueError("there is no network to average")
     state, arrays = first
-    means = [
+    means: list[Any] = [
         (total / count).astype(array.dtype) if np.issubdtype(array.dtype, np.inexact) else array
         for total, array in zip(sums, arrays, strict=True)
     ]
