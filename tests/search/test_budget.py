@@ -416,7 +416,7 @@ def test_the_weights_of_the_best_few_are_kept_and_make_room_before_any_logits(
 
     one = sum(path.stat().st_size for path in (ample / "trials" / "1").glob("*.npz"))
     logits = (ample / "trials" / "0" / "logits.npz").stat().st_size
-    store = shelf(short, few, f"sweep.budget.bytes={trial_store.JOURNAL + one + 2 * logits + 50}")
+    store = shelf(short, few, f"sweep.budget.bytes={trial_store.JOURNAL + one + 2 * logits + 20}")
     for number, value in enumerate(values[:3]):
         ends(store, number, value)
     assert kept(short, "logits") == {0, 1, 2}
