@@ -24,16 +24,20 @@ from flowersweep.ensemble.averaging import average, soup_name, trained_for
 from flowersweep.ensemble.members import load_members
 from flowersweep.ensemble.rebuild import configured
 from flowersweep.ensemble.soups import choose_greedily
-from flowersweep.errors import StudyError
+from flowersweep.errors import StudyError, TrackingError
 from flowersweep.evaluation.calibration import probabilities
+from flowersweep.report.evidence import sentences
 from flowersweep.study.records import TrialRecord, read_study
 from flowersweep.tracking import registry
+from flowersweep.tracking.recorded import load_run
+from flowersweep.tracking.shipper import run_ids
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.step import State
 from flowersweep.training.trial import build_keras_model
 from flowersweep.workflows.promotion.ensemble import run_ensemble_promotion
 from flowersweep.workflows.promotion.refit import refit
+from flowersweep.workflows.replay import replay
 from tests.conftest import TINY, environment, tiny_model
 from tests.ensemble.test_ensemble_sweep import IMAGES, QUIET, run
 from tests.events import lines, story
@@ -229,7 +233,7 @@ def test_what_cannot_be_averaged_is_refused_with_the_reason(
 
 @pytest.mark.slow
 def test_a_soup_goes_through_sweep_promotion_and_refit_and_predicts_what_they_say(
-    words: list[str],
+    words: list[str], tmp_path: Path
 ) -> None:
     alike = [t.number for t in kept_trials() if t.params["views"] == 2]
     soup = soup_name([f"tuned:{number}" for number in alike])
@@ -259,6 +263,15 @@ def test_a_soup_goes_through_sweep_promotion_and_refit_and_predicts_what_they_sa
     for first in (0, len(round_)):
         is_mean_of(folder, first + round_.index(soup), [first + round_.index(p) for p in parts])
     assert len({trial.seed for trial in trials if trial.params["candidate"] == parts[0]}) == 2
+
+    assert any(
+        f"{soup}, one network with the mean weights of {len(parts)}, " in sentence
+        for sentence in sentences(decision.evidence)
+    )
+    runs = run_ids(folder / "journal.jsonl", Tracking(), Path("mlruns")).trials
+    recorded = load_run(runs[round_.index(soup)], Tracking(), Path("mlruns"), tmp_path)
+    with pytest.raises(TrackingError, match="is made of other runs and trained nothing"):
+        replay(recorded, compose([]), [], features=lambda *_: None, refused=tmp_path)
 
     siblings = [trial for trial in trials if trial.params["candidate"] == "uniform"]
     uniform = replace(decision, candidate="uniform", siblings=siblings)  # the soup is in it
