@@ -201,7 +201,7 @@ def findings_text(analysis: EnsembleAnalysis) -> str:
     ):
         interval = f"{best:.3f} ({ends.low:.3f} to {ends.high:.3f})"
         members.append([name, number(nll), number(temperature), f"{weight:.3f}", interval])
-    return "\n".join(["", table(ways), GAINED, "", table(members)])
+    return "\n".join(["", table(ways), GAINED, "", table(members), *analysis.notes])
 
 
 GAINED = (

@@ -184,6 +184,8 @@ class Sweep:
     on_duplicate: str = setting("new_seed", choices=("new_seed", "reuse"), role=SEARCH)
     # of so many trials, the best, the logits are kept
     save_predictions_of_best: int = setting(20, low=1, role=BUDGET)
+    # and of so many of these the weights, which soups are made of
+    save_weights_of_best: int = setting(1, low=1, role=BUDGET)
     budget: Budget = setting(Budget, role=BUDGET)
     space: dict[str, Any] = setting(dict, role=SEARCH)  # name -> {path, values, when}
     # what every trial must meet: "warmup <= 0.2 or learning_rate < 0.01"
@@ -198,7 +200,8 @@ class Sweep:
 class Ensemble:
     """Which trained trials a sweep pools instead of training; what it searches is their weights."""
 
-    # STUDY:TRIAL, or STUDY for its best trials
+    # STUDY:TRIAL, STUDY for its best trials, STUDY:soup for the average of its fine-tuned networks,
+    # STUDY:TRIAL:TRIAL for that of these
     members: list[str] = setting(list, role=TRAINED, comparable=False)
     top: int = setting(5, low=1, role=TRAINED, comparable=False)  # how many trials a study gives
     # of probabilities, or geometric: of logits

@@ -39,6 +39,7 @@ class EnsembleAnalysis:
     weights: list[Interval]  # of the solver's weights, over the tune images
     recalibration: float  # the temperature of the pool of the study's best trial
     pooling_results: list[PoolingResult]
+    notes: tuple[str, ...] = ()  # of the soups among the members
 
 
 def reference_weightings(members: Members) -> dict[str, tuple[Reals, str]]:
@@ -75,6 +76,7 @@ def analyse(members: Members, ways: dict[str, tuple[Reals, str]]) -> EnsembleAna
         weights.weight_intervals(members.label_probs, members.labels["tune"]),
         next(iter(pools.values())).recalibration,
         [_way(name, pool, members, best) for name, pool in pools.items()],
+        members.notes,
     )
 
 

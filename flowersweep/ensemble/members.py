@@ -6,20 +6,23 @@ They are read from their studies' journals, and refused where they saw other ima
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from flowersweep.config.images import recorded_or_named
 from flowersweep.config.keys import is_within
 from flowersweep.config.schema import Config, Data
+from flowersweep.ensemble.averaging import is_soup, soup_name
+from flowersweep.ensemble.soups import SOUP, Soups
 from flowersweep.errors import ConfigError, StudyError, did_you_mean
 from flowersweep.evaluation import ensemble
 from flowersweep.evaluation.calibration import calibrated_nll, temperature
 from flowersweep.evaluation.scores import Reals
 from flowersweep.study.objectives import objective_names
-from flowersweep.study.records import StudyRecord, read_study
+from flowersweep.study.records import StudyRecord, ranked_records, read_study
 from flowersweep.util.arrays import read_arrays
 
 PARTS = ("tune", "holdout", "test")
@@ -31,11 +34,12 @@ Arrays = Mapping[str, np.ndarray]
 class Members:
     """Trained trials, with what they stored by part: tune, holdout and perhaps test."""
 
-    names: tuple[str, ...]  # STUDY:TRIAL
+    names: tuple[str, ...]  # STUDY:TRIAL, or STUDY:TRIAL:TRIAL of the average of these networks
     logits: dict[str, list[np.ndarray]]  # (n, K) of each member
     labels: dict[str, np.ndarray]  # (n,), of tune and holdout
     data: Data  # where their images were
     digest: str  # of those images
+    notes: tuple[str, ...] = ()  # of the soups among them: what is in them, and what is not
 
     @cached_property
     def temperatures(self) -> Reals:
@@ -68,8 +72,11 @@ class Members:
         return ensemble.pool(self.logits["tune"], self.labels["tune"], weights, pooling=pooling)
 
 
-def load_members(config: Config) -> Members | None:
-    """Read what ``ensemble.members`` names.
+def load_members(config: Config, overrides: Sequence[str] = ()) -> Members | None:
+    """Read what ``ensemble.members`` names, and make the soups among it.
+
+    Args:
+        overrides: The words of the command, which may say where the images lie now.
 
     Returns:
         None if it names nothing.
@@ -82,22 +89,18 @@ def load_members(config: Config) -> Members | None:
     studies = Path(config.dir) / "studies"
     if not _pools_members(config, studies):
         return None
-    chosen = list(
-        dict.fromkeys(
-            member
-            for asked in config.ensemble.members
-            for member in _trials(studies, str(asked), config.ensemble.top)
-        )
+    asked = [str(member) for member in config.ensemble.members]
+    data, digest = _images(studies, dict.fromkeys(member.partition(":")[0] for member in asked))
+    here = replace(config, data=recorded_or_named(overrides, config.data, data))
+    soups = Soups(here, digest)
+    chosen = dict.fromkeys(
+        name for member in asked for name in _named(studies, member, config.ensemble.top, soups)
     )
     if len(chosen) < 2:
-        raise StudyError(
-            f"ensemble.members={config.ensemble.members} is {len(chosen)} complete trial: an "
-            "ensemble needs two or more"
-        )
-    data, digest = _images(studies, dict.fromkeys(study for study, _ in chosen))
+        count = f"is {len(chosen)} complete trial: an ensemble needs two or more"
+        raise StudyError(f"ensemble.members={config.ensemble.members} {count}")
     stored = {
-        f"{study}:{trial}": _logits(studies / study / "trials" / str(trial) / "logits.npz")
-        for study, trial in chosen
+        name: soups.arrays(name) if is_soup(name) else _logits(studies, name) for name in chosen
     }
     _require_same(stored)
     first = next(iter(stored.values()))
@@ -112,6 +115,7 @@ def load_members(config: Config) -> Members | None:
         {part: first[f"{part}_labels"] for part in ("tune", "holdout")},
         data,
         digest,
+        tuple(soups.notes),
     )
 
 
@@ -144,43 +148,44 @@ def _pools_members(config: Config, studies: Path) -> bool:
     return True
 
 
-def _trials(studies: Path, asked: str, top: int) -> list[tuple[str, int]]:
-    """Return study and number of the trials that ``STUDY:TRIAL`` or ``STUDY`` names.
-
-    The best comes first.
-    """
-    study, _, number = asked.partition(":")
+def _named(studies: Path, asked: str, top: int, soups: Soups) -> list[str]:
+    """Return the members that ``STUDY``, ``STUDY:TRIAL`` or a soup names; the best come first."""
+    study, *numbers = asked.split(":")
     record = _load_study(studies, study)
-    trials = record.trials
-    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    complete = {
+        str(trial.number): trial
+        for trial in record.trials
+        if trial.state == "complete" and trial.value is not None
+    }
+    if numbers == [SOUP]:
+        return [soups.choose(study)]
     with_logits = [
-        trial
-        for trial in complete
-        if (studies / study / "trials" / str(trial.number) / "logits.npz").exists()
+        number
+        for number in complete
+        if (studies / study / "trials" / number / "logits.npz").exists()
     ]
-    if not number:
-        sign = 1 if record.started.direction == "minimize" else -1
-        return [
-            (study, trial.number)
-            for trial in sorted(with_logits, key=lambda trial: sign * (trial.value or 0.0))[:top]
-        ]
-    known = {str(trial.number) for trial in complete}
-    if number not in known:
+    if not numbers:
+        ranked = ranked_records([complete[number] for number in with_logits], record.objectives[0])
+        return [f"{study}:{trial.number}" for trial in ranked[:top]]
+    if unknown := [number for number in numbers if number not in complete]:
         raise StudyError(
-            f'study "{study}" has no complete trial {number}. '
-            + did_you_mean(number, known, "Complete trials")
+            f'study "{study}" has no complete trial {unknown[0]}. '
+            + did_you_mean(unknown[0], complete, "Complete trials")
         )
-    if number not in {str(trial.number) for trial in with_logits}:
+    if len(numbers) > 1:
+        return [soup_name([f"{study}:{number}" for number in numbers])]
+    (number,) = numbers
+    if number not in with_logits:
         why = (
             "it took the result of another trial"
-            if trials[int(number)].reused is not None
+            if complete[number].reused is not None
             else "it was not among the best sweep.save_predictions_of_best"
         )
         raise StudyError(
             f"{study}:{number} has no logits any more ({why}). With logits: "
-            f"{', '.join(str(trial.number) for trial in with_logits)}"
+            f"{', '.join(with_logits)}"
         )
-    return [(study, int(number))]
+    return [f"{study}:{number}"]
 
 
 def _load_study(studies: Path, study: str) -> StudyRecord:
@@ -198,7 +203,9 @@ def _known(study: str, studies: Path) -> str:
     )
 
 
-def _logits(path: Path) -> Arrays:
+def _logits(studies: Path, name: str) -> Arrays:
+    study, _, number = name.partition(":")
+    path = studies / study / "trials" / number / "logits.npz"
     if not path.exists():
         raise StudyError(
             f"{path} is not there, and a member needs its logits: name another trial, or "

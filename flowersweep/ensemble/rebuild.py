@@ -1,6 +1,7 @@
 """The members of an ensemble as networks, and all of them as one.
 
-A network comes from stored weights, or is trained again from its journal.
+A network comes from stored weights, is averaged from those of several trials, or is trained again
+from its journal.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from flowersweep.config.compose import config_from_dict as whole
 from flowersweep.config.paths import merged
 from flowersweep.config.schema import Config
+from flowersweep.ensemble.averaging import average, ingredients, is_soup
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.calibration import probabilities
 from flowersweep.evaluation.ensemble import Pool
@@ -30,15 +32,20 @@ ALIKE = 0.01  # difference of a probability: logits are stored in half precision
 Trained = tuple[Config, Checkpoint]
 
 
+def recorded(config: Config, member: str) -> Config:
+    """Return what a trial was trained with; of a soup, its first trial."""
+    study, number, *_ = member.split(":")
+    record = read_study(Path(config.dir) / "studies" / study)
+    return whole(merged(record.started.config, record.trials[int(number)].settings))
+
+
 def configured(config: Config, member: str) -> Config:
-    """Return what ``STUDY:TRIAL`` was trained with, for the images of ``config``.
+    """Return what a member was trained with, for the images of ``config``.
 
     Raises:
         StudyError: The trial is a pool of others itself.
     """
-    study, _, number = member.partition(":")
-    record = read_study(Path(config.dir) / "studies" / study)
-    trained = whole(merged(record.started.config, record.trials[int(number)].settings))
+    trained = recorded(config, member)
     if trained.ensemble.members:
         raise StudyError(
             f"{member} is an ensemble itself, which cannot be a part of one model: name its members"
@@ -52,20 +59,33 @@ def at_hand(config: Config, member: str) -> bool:
 
     Its weights are stored, or it is a head on stored features.
     """
-    return weights(config, member) is not None or not configured(config, member).train.finetune
+    stored = all(weights(config, trial) for trial in ingredients(member))
+    return stored or not configured(config, member).train.finetune
 
 
-def weights(config: Config, member: str) -> Path | None:
-    """Return where the weights of a member are stored.
+def weights(config: Config, trial: str) -> Path | None:
+    """Return where the weights of ``STUDY:TRIAL`` are stored.
 
     Returns:
-        None if they are not: a study keeps those of its best trial alone.
+        None if they are not: a study keeps those of its best trials.
     """
-    study, _, number = member.partition(":")
+    study, _, number = trial.partition(":")
     folder = Path(config.dir) / "studies" / study / "trials" / number
     return next(
         (folder / name for name in ("weights.npz", "network.npz") if (folder / name).exists()), None
     )
+
+
+def load_network(config: Config, member: str) -> Checkpoint | None:
+    """Return the stored network of a member; None if it is not stored."""
+    paths = [weights(config, trial) for trial in ingredients(member)]
+    stored = [path for path in paths if path]
+    if len(stored) < len(paths):
+        return None
+    networks = (Checkpoint.load(path) for path in stored)
+    if not is_soup(member):
+        return next(networks)
+    return average(networks, configured(config, member).train.all_epochs)
 
 
 def rebuild_member(
@@ -80,18 +100,16 @@ def rebuild_member(
         StudyError: Its logits are others now: the images, the package or the machine is not what
             it was.
     """
-    own, path = configured(config, member), weights(config, member)
-    trained = (
-        Checkpoint.load(path)
-        if path
-        else trial.restored(own, trial.advance(own, Checkpoint(), own.train.all_epochs, context)[0])
+    own, stored = configured(config, member), load_network(config, member)
+    trained = stored or trial.restored(
+        own, trial.advance(own, Checkpoint(), own.train.all_epochs, context)[0]
     )
     stage, _ = trial.stage_at(own, trained.epoch - 1, context)
     assert trained.state is not None
     logits = stage.logits(trained.state, "tune")
     apart = float(np.abs(probabilities(logits) - probabilities(tune.astype(np.float32))).max())
     if not apart < ALIKE:
-        how = f"read from {path}" if path else "trained again"
+        how = "read from its weights" if stored else "trained again"
         raise StudyError(
             f"{member}, {how}, is not the network whose logits it stored: a probability "
             f"differs by {apart:.2g}"
@@ -114,7 +132,8 @@ def build_ensemble(members: Mapping[int, Trained], pool: Pool, context: Training
     for n in used:
         config, trained = members[n]
         made = trial.build_trained_classifier(config, trained, context)
-        key = digest(made.backbone, config.model), made.backbone.input_shape
+        seen = made.backbone.input_shape, made.scaling, made.views
+        key = digest(made.backbone, config.model), seen
         whole = made.model if made.members else made.backbone
         # names must differ in one model
         whole.name, made.heads[0].name = f"member_{n}", f"member_{n}_head"

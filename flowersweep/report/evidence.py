@@ -42,7 +42,7 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
     ]
     if "members" in evidence:
         weights = (
-            f"{m['name']} {m['weight']:.3f} ({m['low']:.3f} to {m['high']:.3f})"
+            f"{_member(m)} {m['weight']:.3f} ({m['low']:.3f} to {m['high']:.3f})"
             for m in evidence["members"]
         )
         lines.append(
@@ -71,6 +71,12 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
     lines.append(f"Against the champion on {images['holdout']} held-out images: {gain}; {parts}.")
     lines.append(uses_sentence(against["comparison"]))
     return [*lines, "The interval says better." if against["low"] > 0 else _unsettled(against)]
+
+
+def _member(member: Mapping[str, Any]) -> str:
+    networks = member.get("networks", 1)
+    made_of = f", one network with the mean weights of {networks}," if networks > 1 else ""
+    return f"{member['name']}{made_of}"
 
 
 def chance_sentence(test: Mapping[str, Any], images: int, cross_validated: int = 0) -> str:

@@ -1,4 +1,4 @@
-"""The files of a study: logits of its best trials, weights of the best, checkpoints.
+"""The files of a study: logits of its best trials, weights of the best few, checkpoints.
 
 The store stays within the byte budget. To make room it removes neither the best trial nor the
 checkpoint of a running one.
@@ -33,6 +33,7 @@ class TrialStore:
     def __init__(self, folder: Path, config: Experiment, trials: Iterable[TrialRecord]) -> None:
         self.folder, self.limit = folder, config.sweep.budget.bytes
         self.keep = config.sweep.save_predictions_of_best
+        self.keep_weights = min(config.sweep.save_weights_of_best, self.keep)
         self._names = objective_names(config)
         complete = sorted(
             (record for record in trials if record.state == "complete"), key=self._rank
@@ -64,7 +65,7 @@ class TrialStore:
         return self.folder / "trials" / str(record.number) / "logits.npz"
 
     def weights(self, record: TrialRecord) -> Path:
-        """Return the path of a trial's weights, which exist while it is the best."""
+        """Return the path of a trial's weights, which exist while it is among the best few."""
         return self.folder / "trials" / str(record.number) / "weights.npz"
 
     def checkpoint(self, record: TrialRecord) -> Path:
@@ -101,7 +102,9 @@ class TrialStore:
         arrays: dict[str, Any],
         weights: Checkpoint | None = None,
     ) -> str:
-        """Save the logits of a trial if it is among the best, and its weights if it is the best.
+        """Save the logits of a trial if it is among the best.
+
+        Its weights are saved if it is the best, or among the best few and there is room.
 
         Returns:
             The folder of the trial, relative to the study's folder.
@@ -116,13 +119,14 @@ class TrialStore:
             ended=TrialEnded(trial=number, state="complete", value=value),
         )
         place = sum(self._rank(other) < self._rank(record) for other in self._best_first)
+        kept = weights if place < self.keep_weights else None
         needed = sum(array.nbytes for array in arrays.values()) + (
-            weights.nbytes if weights and not place else 0
+            kept.nbytes if kept and not place else 0
         )
         if place < self.keep and self._room(needed, worse_than=record):
             write_arrays(self.logits(record), arrays)
-            if weights and not place:
-                weights.save(self.weights(record))
+            if kept and (not place or self._room(kept.nbytes, worse_than=record, logits=False)):
+                kept.save(self.weights(record))
         elif not place or self.keep >= KEEP_ALL:
             raise self._full(needed)
         return str(self.logits(record).parent.relative_to(self.folder))
@@ -136,13 +140,13 @@ class TrialStore:
         )
         if record.state != "complete":
             return
-        before = self.best
         if self.logits(record).exists():
             insort(self._best_first, record, key=self._rank)
-            if record is not self.best:  # a better trial ended after the weights were saved
-                self.weights(record).unlink(missing_ok=True)
-        if before is not None and before is not self.best:
-            self.weights(before).unlink(missing_ok=True)
+        kept = {other.number for other in self._best_first[: self.keep_weights]}
+        # the record itself too: better trials may have ended after its weights were saved
+        for other in (record, *self._best_first[self.keep_weights :][:1]):
+            if other.number not in kept:
+                self.weights(other).unlink(missing_ok=True)
         self._shrink(self.keep)
 
     def _drop(self, numbers: Iterable[int]) -> None:
@@ -155,31 +159,41 @@ class TrialStore:
         del self._best_first[length:]
 
     def _remove(self, record: TrialRecord) -> None:
-        for name in ("logits.npz", *PICTURES):
+        for name in ("logits.npz", "weights.npz", *PICTURES):
             self.logits(record).with_name(name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # the folder may hold files of the user
             self.logits(record).parent.rmdir()
 
-    def _room(self, needed: int, worse_than: TrialRecord | None) -> bool:
+    def _room(self, needed: int, worse_than: TrialRecord | None, *, logits: bool = True) -> bool:
         """Make room for ``needed`` bytes; return whether they fit.
 
-        The logits of the worst trials go first, but only those worse than ``worse_than``.
+        The weights of the worst trials go first, then their ``logits``, but only those of trials
+        worse than ``worse_than``.
         """
-        if self.limit is None:
+        if self.limit is None or self._fits(needed):
             return True
         if self.keep >= KEEP_ALL:
-            return folder_bytes(self.folder) + needed + JOURNAL <= self.limit
-        if folder_bytes(self.folder) + needed + JOURNAL > self.limit:
-            # a trial that continues one of these must then train from the start
-            self._drop(record.number for record in self._told)
-        while folder_bytes(self.folder) + needed + JOURNAL > self.limit:
-            worst = self._best_first[-1] if len(self._best_first) > 1 else None
-            if worst is None or (
-                worse_than is not None and self._rank(worst)[0] <= self._rank(worse_than)[0]
-            ):
-                return False
+            return False
+        # a trial that continues one of these must then train from the start
+        self._drop(record.number for record in self._told)
+        bound = None if worse_than is None else self._rank(worse_than)[0]
+        worse = [
+            record
+            for record in reversed(self._best_first[1:])
+            if bound is None or self._rank(record)[0] > bound
+        ]
+        for record in worse:
+            if self._fits(needed):
+                return True
+            self.weights(record).unlink(missing_ok=True)
+        for _ in worse if logits else ():
+            if self._fits(needed):
+                return True
             self._shrink(len(self._best_first) - 1)
-        return True
+        return self._fits(needed)
+
+    def _fits(self, needed: int) -> bool:
+        return self.limit is None or folder_bytes(self.folder) + needed + JOURNAL <= self.limit
 
     def _full(self, needed: int) -> StudyError:
         total = folder_bytes(self.folder) + needed + JOURNAL
@@ -200,8 +214,9 @@ class TrialStore:
         for path in self.folder.glob("checkpoints/*.npz"):
             if path.stem.isdecimal() and int(path.stem) in numbers:
                 path.unlink()
+        kept = [self.weights(record) for record in self._best_first[: self.keep_weights]]
         for path in self.folder.glob("trials/*/weights.npz"):
-            if self.best is None or path != self.weights(self.best):
+            if path not in kept:
                 path.unlink()
 
 

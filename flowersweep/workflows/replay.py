@@ -202,7 +202,7 @@ def _configured(run: RecordedRun, config: Config, overrides: Sequence[str]) -> C
         raise TrackingError(f"the run {run.name} is {run.state}: there is nothing to compare with")
     if run.config.get("ensemble", {}).get("members"):
         raise TrackingError(
-            f"the run {run.name} pools the logits of other runs and trained nothing: replay those"
+            f"the run {run.name} is made of other runs and trained nothing: replay those"
         )
     was = config.with_experiment(config_from_dict(run.config).experiment)
     was = with_settings(

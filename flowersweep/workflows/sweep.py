@@ -100,7 +100,7 @@ def run_sweep(
         ConfigError, DataError, StudyError: Before anything is trained.
     """
     fetch_studies(config, _other_studies(config))
-    members = load_members(config)
+    members = load_members(config, overrides)
     words = tuple(overrides)
     if members:
         config, words = with_weights(config, overrides, members)

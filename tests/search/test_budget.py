@@ -398,3 +398,29 @@ def test_a_trial_costs_the_same_however_many_there_were(
         assert (study.ended, len([*study.remaining])) == (earlier + 1, max(0, 20 - earlier - 1))
         assert Watched.walks == 0
         assert len(removed) == 1
+
+
+def test_the_weights_of_the_best_few_are_kept_and_make_room_before_any_logits(
+    tmp_path: Path,
+) -> None:
+    few = "sweep.save_weights_of_best=2"
+    values = [3.0, 1.0, 2.0, 4.0]
+    ample, short = tmp_path / "ample", tmp_path / "short"
+    store = shelf(ample, few)
+    for number, value in enumerate(values):
+        ends(store, number, value)
+    assert kept(ample, "weights") == {1, 2}
+    # the same when a study goes on, and fewer when fewer are asked for
+    done = [TrialRecord(n, {}, ended=ended(n, value)) for n, value in enumerate(values)]
+    for asked, left in ((few, {1, 2}), ("sweep.save_weights_of_best=1", {1})):
+        TrialStore(ample, compose(["+sweep=quick", asked]), done)
+        assert kept(ample, "weights") == left
+    assert kept(ample, "logits") == {0, 1, 2, 3}
+
+    one = sum(path.stat().st_size for path in (ample / "trials" / "1").glob("*.npz"))
+    logits = (ample / "trials" / "0" / "logits.npz").stat().st_size
+    store = shelf(short, few, f"sweep.budget.bytes={trial_store.JOURNAL + one + 2 * logits + 20}")
+    for number, value in enumerate(values[:3]):
+        ends(store, number, value)
+    assert kept(short, "logits") == {0, 1, 2}
+    assert kept(short, "weights") == {1}

@@ -69,11 +69,12 @@ def make_forecast(
     running = 2 * (profile.weights + profile.checkpoint) + JOURNAL
     journal = config.sweep.n_trials * (LINE + EPOCH_LINE * last)
     saved = min(config.sweep.n_trials, config.sweep.save_predictions_of_best)
+    weights = min(saved, config.sweep.save_weights_of_best)
     return Forecast(
         least / 60,
         most / 60,
         running + journal + 2 * profile.logits,
-        running + journal + (saved + 1) * profile.logits,
+        running + journal + (saved + 1) * profile.logits + (weights - 1) * profile.weights,
     )
 
 

@@ -19,6 +19,7 @@ from flowersweep.config.keys import says
 from flowersweep.config.schema import Config, Ensemble
 from flowersweep.data.dataset import open_dataset
 from flowersweep.ensemble.analysis import reference_weightings
+from flowersweep.ensemble.averaging import ingredients, trained_for
 from flowersweep.ensemble.members import Members, load_members
 from flowersweep.ensemble.pooling import require_images
 from flowersweep.ensemble.rebuild import configured
@@ -60,7 +61,8 @@ def run_ensemble_promotion(
     require_held_out(config, study.started)
     entries = _entries(study, known)
     members = tuple((name, configured(config, name)) for name in known.names)
-    count = (len(members) + len(entries)) * config.promotion.seeds
+    parts = tuple((name, configured(config, name)) for name in trained_for(known.names))
+    count = (len(parts) + len(members) + len(entries)) * config.promotion.seeds
     again = retraining_config(
         config,
         rounds_config(config, members),
@@ -71,7 +73,7 @@ def run_ensemble_promotion(
         workers=1,
     )
     opponent = champion(again) if champion else None
-    rounds = TrainingRounds(entries, again.seed, config, members)
+    rounds = TrainingRounds(entries, again.seed, config, members, parts)
     trials = retrain(
         again,
         (),
@@ -124,7 +126,8 @@ def _pooled_members(
         if entry["path"].startswith("ensemble.weights.")
     ]
     known = load_members(
-        replace(config, ensemble=Ensemble(members=names), sweep=replace(config.sweep, space={}))
+        replace(config, ensemble=Ensemble(members=names), sweep=replace(config.sweep, space={})),
+        overrides,
     )
     if known is None:
         raise StudyError(f"the study {config.study} pools no trials: there is nothing to promote")
@@ -164,13 +167,19 @@ def _entries(study: StudyRecord, members: Members) -> dict[str, Params]:
 
 
 def _describe_weights(members: Members, entries: Mapping[str, Params]) -> list[dict[str, Any]]:
-    """Return the weight of each member in the last candidate.
+    """Return the weight of each member in the last candidate, and of how many networks it is made.
 
     The interval says how far the solver's weights would move with other images of tune.
     """
     weights: Reals = np.array(list(entries.values())[-1]["weights"])
     intervals = weight_intervals(members.label_probs, members.labels["tune"])
     return [
-        {"name": name, "weight": float(weight), "low": ends.low, "high": ends.high}
+        {
+            "name": name,
+            "networks": len(ingredients(name)),  # more than one: of a soup, which is their average
+            "weight": float(weight),
+            "low": ends.low,
+            "high": ends.high,
+        }
         for name, weight, ends in zip(members.names, weights, intervals, strict=True)
     ]

@@ -1,4 +1,7 @@
-"""Trials in rounds: every member of an ensemble with a seed of its own, then pools of them."""
+"""Trials in rounds: every network of an ensemble with a seed of its own, then what is made of them.
+
+That is soups, which are averages of their weights, and pools of what they predict.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, dist
 
 from flowersweep.config.paths import Settings, differences_from, flatten
 from flowersweep.config.schema import Config, Ensemble
+from flowersweep.ensemble.averaging import average, ingredients, is_soup
 from flowersweep.ensemble.members import PARTS, Arrays, Members
 from flowersweep.ensemble.pooling import end_pooled_trial
 from flowersweep.ensemble.rebuild import build_ensemble
@@ -32,8 +36,8 @@ from flowersweep.util.arrays import read_arrays
 
 @dataclass(frozen=True)
 class TrainingRounds:
-    """Trials in rounds: every member with a seed of its own, then every candidate, which pools the
-    members of its round.
+    """Trials in rounds: every network with a seed of its own, then every soup of them, then every
+    candidate, which pools the members of its round.
 
     See `search.source.TrialSource`.
     """
@@ -42,14 +46,17 @@ class TrainingRounds:
     seed: int
     home: Config  # where the folder, the store and the images are
     members: tuple[tuple[str, Config], ...]
+    # what is trained in each round for a soup alone
+    ingredients: tuple[tuple[str, Config], ...] = ()
     fitted: Pool | None = None  # how the members are pooled; None: fitted to tune in each round
     parameters: tuple[Parameter, ...] = ()
     constraints: tuple[Constraint, ...] = ()
 
     @cached_property
     def names(self) -> list[str]:
-        """The members, then the candidates."""
-        return [*(name for name, _ in self.members), *self.entries]
+        """What is trained, then the soups, then the candidates."""
+        networks = (name for name, _ in (*self.ingredients, *self.members))
+        return [*sorted(networks, key=is_soup), *self.entries]
 
     def suggest(self, trial: optuna.Trial) -> Params:
         """Return the members and candidates in turn."""
@@ -63,7 +70,10 @@ class TrainingRounds:
         """Return the configuration of a member, or of a pool of them."""
         name = params.get("candidate", self.names[0])
         if name not in self.entries:
-            return replace(dict(self.members)[name], seed=self.seed)
+            trained = replace(dict((*self.ingredients, *self.members))[name], seed=self.seed)
+            if is_soup(name):  # which is made of others, as a pool is
+                trained = replace(trained, ensemble=Ensemble(ingredients(name)))
+            return trained
         entry = self.entries[name]
         weights = {f"member_{n}": float(weight) for n, weight in enumerate(entry["weights"])}
         pooled = Ensemble(
@@ -76,8 +86,8 @@ class TrainingRounds:
         return differences_from(dict(flatten(self.members[0][1])), self.config(params))
 
     def choices(self, path: str) -> list[Params]:
-        """Return every member: the candidates train nothing."""
-        return [{"candidate": name} for name, _ in self.members]
+        """Return every network: the candidates train nothing."""
+        return [{"candidate": name} for name in self.names if name not in self.entries]
 
     def describe(self) -> dict[str, Any]:
         """Return members and candidates as plain data."""
@@ -109,15 +119,30 @@ class TrainingRounds:
         Raises:
             TrialFailed: A member was not trained to its end.
         """
-        entry, first = self.entries[record.params["candidate"]], self._first_of_round(record)
+        entry = self.entries[record.params["candidate"]]
         arrays = {}
-        for n, (name, _) in enumerate(self.members):
-            path = folder / "trials" / str(first + n) / "logits.npz"
-            if not path.exists():
-                raise TrialFailed(f"the training of {name} in trial {first + n} was not completed")
-            arrays[name] = read_arrays(path)
+        for name, _ in self.members:
+            number = self._number(record, name)
+            arrays[name] = read_arrays(
+                _require_trained(name, number, folder / "trials" / str(number) / "logits.npz")
+            )
         members = _members(arrays, self.home)
         return members, self.fitted or members.pool(entry["weights"], entry["pooling"])
+
+    def soup(self, record: TrialRecord, folder: Path) -> Checkpoint:
+        """Return the average of the networks of a soup's round.
+
+        Raises:
+            TrialFailed: One of them was not trained to its end.
+        """
+        numbers = {
+            name: self._number(record, name) for name in ingredients(record.params["candidate"])
+        }
+        paths = [
+            _require_trained(name, number, network_path(folder, number))
+            for name, number in numbers.items()
+        ]
+        return average(map(Checkpoint.load, paths), self.config(record.params).train.all_epochs)
 
     def build_model(
         self, record: TrialRecord, folder: Path, context: TrainingContext
@@ -126,29 +151,41 @@ class TrainingRounds:
         temperatures that calibrate it.
         """
         _, pool = self.pool(record, folder)
-        first = self._first_of_round(record)
-        used = [n for n, weight in enumerate(pool.weights) if weight > 0]
-        trained = {
-            n: (self.members[n][1], Checkpoint.load(network_path(folder, first + n))) for n in used
-        }
+        trained = {}
+        for n, (name, config) in enumerate(self.members):
+            if pool.weights[n] > 0:
+                path = network_path(folder, self._number(record, name))
+                trained[n] = config, Checkpoint.load(path)
         return build_ensemble(trained, pool, context), pool.calibration()
 
-    def _first_of_round(self, record: TrialRecord) -> int:
-        return record.number // len(self.names) * len(self.names)
+    def _number(self, record: TrialRecord, name: str) -> int:
+        """Return the trial of a network in the round of another trial."""
+        first = record.number // len(self.names) * len(self.names)
+        return first + self.names.index(name)
 
 
 class RoundTrial:
-    """The work of a trial in rounds: train a member, or pool what the same round trained."""
+    """The work of a trial in rounds: train a network, or average or pool those of its round."""
 
     def __init__(self, rounds: TrainingRounds) -> None:
         self._rounds, self._training = rounds, TrainTrial(keep_networks=True)
 
     def steps(self, study: Study, record: TrialRecord, trial: optuna.Trial) -> TrialSteps:
         """Yield the tasks of a trial."""
-        if record.params["candidate"] in self._rounds.entries:
+        name = record.params["candidate"]
+        if name in self._rounds.entries:
             end_pooled_trial(study, record, trial, *self._rounds.pool(record, study.folder))
-        else:
-            yield from self._training.steps(study, record, trial)
+            return
+        if is_soup(name):  # as a training that has come to its end
+            soup = self._rounds.soup(record, study.folder)
+            study.trial_store.save_checkpoint(record, soup)
+        yield from self._training.steps(study, record, trial)
+
+
+def _require_trained(name: str, number: int, path: Path) -> Path:
+    if not path.exists():
+        raise TrialFailed(f"the training of {name} in trial {number} was not completed")
+    return path
 
 
 def _members(arrays: Mapping[str, Arrays], home: Config) -> Members:

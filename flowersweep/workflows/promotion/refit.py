@@ -14,6 +14,7 @@ import numpy as np
 
 from flowersweep.config.schema import Config
 from flowersweep.data.dataset import open_dataset
+from flowersweep.ensemble.averaging import trained_for
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.ensemble import mean_pool
 from flowersweep.search.compatibility import study_folder
@@ -91,23 +92,30 @@ def _single_study(config: Config, overrides: Sequence[str], decision: Decision) 
 
 
 def _ensemble_study(config: Config, decision: Decision, rounds: TrainingRounds) -> RefitStudy:
-    """Return the study that trains each member with a weight, and pools them as their siblings."""
+    """Return the study that trains each member with a weight, and pools them as their siblings.
+
+    Of a soup, the trials that are in it are trained, and averaged again.
+    """
     entry, folder = rounds.entries[decision.candidate], study_folder(decision.config)
     pool = mean_pool([rounds.pool(sibling, folder)[1] for sibling in decision.siblings])
     used = np.flatnonzero(pool.weights)
-    members = tuple((rounds.members[n][0], _on_all(rounds.members[n][1])) for n in used)
+    trained = dict((*rounds.ingredients, *rounds.members))
+    names = [rounds.members[n][0] for n in used]
+    members, parts = (
+        tuple((name, _on_all(trained[name])) for name in group)
+        for group in (names, trained_for(names))
+    )
     home = replace(rounds.home, data=replace(rounds.home.data, train_on="all"))
-    names = [name for name, _ in members]
     again = retraining_config(
         config,
         rounds_config(replace(home, sweep=decision.config.sweep), members),
         kind=REFIT,
         what=[load_study(config).started.time, entry, names, REFIT],
-        n_trials=len(members) + 1,
+        n_trials=len(parts) + len(members) + 1,
     )
     fitted = replace(pool, temperatures=pool.temperatures[used], weights=pool.weights[used])
     entries = {REFIT: {"weights": fitted.weights.tolist(), "pooling": fitted.pooling}}
-    source = TrainingRounds(entries, again.seed, home, members, fitted)
+    source = TrainingRounds(entries, again.seed, home, members, parts, fitted)
     return RefitStudy(again, (), source, RoundTrial(source))
 
 

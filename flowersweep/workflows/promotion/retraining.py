@@ -80,6 +80,7 @@ def retraining_config(
     # logits are never removed, or asking for fewer seeds would remove what was trained
     settings: dict[str, Any] = {
         "save_predictions_of_best": KEEP_ALL,
+        "save_weights_of_best": 1,  # all networks are kept, elsewhere
         "space": {},
         "on_duplicate": "new_seed",
         "import_from": [],
