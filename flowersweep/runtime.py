@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 _GOODBYE = 30  # seconds that a host which has ended waits for the others to end too
 _SHORT = 4096  # bytes of a message between hosts
 _SETTINGS = ("JAX_", "XLA_", "KERAS_")  # of the environment, by their first letters
+_OURS = (  # of JAX: what `start` sets
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+    "jax_platforms",
+)
 _compiles = 0
 _here = threading.local()
 _running: Runtime | None = None
@@ -176,6 +182,24 @@ def start(
         host=jax.process_index(),
     )
     return _running
+
+
+@contextmanager
+def restored_settings() -> Iterator[None]:
+    """Within it `start` may set up JAX; afterwards JAX has the settings that it had before.
+
+    Only the devices that JAX computes on stay as they are: it chooses them once.
+    """
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    before = {name: getattr(jax.config, name) for name in _OURS}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()  # it would go on in the folder that it began with
 
 
 def require_libraries() -> None:

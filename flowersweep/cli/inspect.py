@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from flowersweep.cli.hints import RUN, folder_of_study, same_store, studies
+from flowersweep.cli.hints import RUN, same_store
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, StudyError, TrackingError, did_you_mean
 from flowersweep.tracking.masking import masked_text
-from flowersweep.util.output import require_output
+from flowersweep.workflows.studies import folder_of_study, study_names
 
 
 def print_config(config: Config, overrides: Sequence[str]) -> None:
@@ -47,7 +46,7 @@ def status(config: Config, overrides: Sequence[str]) -> None:
     if config.study:
         print(screen(status(folder_of_study(config, config.study))))
         return
-    folders = [folder_of_study(config, name) for name in studies(config)]
+    folders = [folder_of_study(config, name) for name in study_names(config)]
     print(
         "\n".join(map(line_of, folders))
         or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME{same_store(config)}"
@@ -56,37 +55,9 @@ def status(config: Config, overrides: Sequence[str]) -> None:
 
 def report(config: Config, overrides: Sequence[str]) -> None:
     """Write an HTML page about a study, a comparison of studies, or a run."""
-    from flowersweep.report import write_report
+    from flowersweep.workflows.pages import write_pages
 
-    if config.run:
-        print(f"wrote {_report_of_run(config)}")
-        return
-    names = config.studies or [config.study or ""]
-    folders = [folder_of_study(config, name) for name in names]
-    usual = (
-        folders[0] / "report.html"
-        if len(folders) == 1
-        else Path(config.dir) / f"report-{'-'.join(names)}.html"
-    )
-    print(f"wrote {write_report(folders, _output(config, usual))}")
-
-
-def _output(config: Config, usual: Path) -> Path:
-    path = Path(config.output or usual)
-    return require_output(path, None if path.resolve() == usual.resolve() else Path(config.dir))
-
-
-def _report_of_run(config: Config) -> Path:
-    """Write the page of one run from its record in MLflow."""
-    from flowersweep.report.run_page import write_run_report
-    from flowersweep.tracking.recorded import load_run
-
-    dir = Path(config.dir)
-    path = _output(config, dir / f"report-{config.run}.html")
-    with TemporaryDirectory(prefix="flowersweep-") as scratch:
-        return write_run_report(
-            load_run(str(config.run), config.tracking, dir, Path(scratch)), path, dir / "cache"
-        )
+    print(f"wrote {write_pages(config)}")
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:
@@ -94,7 +65,7 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
     from flowersweep.search.optuna_dashboard import dashboard
     from flowersweep.tracking.server import serve_ui
 
-    names = [folder_of_study(config, config.study).name] if config.study else studies(config)
+    names = [folder_of_study(config, config.study).name] if config.study else study_names(config)
     journals = [Path(config.dir) / "studies" / name / "journal.jsonl" for name in names]
     print("MLflow's server starts, which may take half a minute", flush=True)
     try:
@@ -115,7 +86,7 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
 def sync(config: Config, overrides: Sequence[str]) -> None:
     """Send the events that MLflow lacks, of one study or of all; and what the bucket lacks."""
     damaged = []
-    for name in [config.study] if config.study else studies(config):
+    for name in [config.study] if config.study else study_names(config):
         try:
             _send(config, name)
         except StudyError as error:  # the others are sent
@@ -132,7 +103,8 @@ def _send(config: Config, name: str) -> None:
     journal = Path(config.dir) / "studies" / name / "journal.jsonl"
     if not journal.exists():
         raise ConfigError(
-            f'no study "{name}" in {config.dir}/. ' + did_you_mean(name, studies(config), "Studies")
+            f'no study "{name}" in {config.dir}/. '
+            + did_you_mean(name, study_names(config), "Studies")
         )
     if not config.study and (running := lock_holder(journal.parent)):
         print(f"{name}: left to {running}; to send it at the same time: sync study={name}")

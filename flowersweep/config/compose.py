@@ -29,6 +29,7 @@ from omegaconf import BooleanNode, DictConfig, FloatNode, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from flowersweep.config.own_functions import options
 from flowersweep.config.paths import flatten
 from flowersweep.config.registry import PUBLIC
 from flowersweep.config.said import require_local, require_said, variables_of
@@ -191,13 +192,16 @@ def compose_unchecked(overrides: tuple[str, ...]) -> Config:
     """
     parsed = parse(overrides)
     _register_sweeps(str(o.value()) for o in parsed if o.key_or_group == "sweep")
-    GlobalHydra.instance().clear()
     Plugins.instance().register(UserConf)
     store = ConfigStore.instance()
     store.store(name="flowersweep_schema", node=_schema())
     # by a name of ours: ./conf may be of another Hydra project, with a config.yaml of its own
     store.store(name="flowersweep", node=_read(config_folder("conf") / "config.yaml"))
+    for own in options():
+        name = own.option["name"]
+        store.store(group=own.group, name=name, node=own.option, provider="this session")
     with (
+        _own_hydra(),
         initialize_config_dir(str(config_folder("conf")), version_base="1.3"),
         variables_of(overrides),
     ):
@@ -215,6 +219,17 @@ def compose_unchecked(overrides: tuple[str, ...]) -> Config:
     except ConfigError as error:
         raise ConfigError(f"{error}{_in_files(_own_files(parsed))}") from None
     return config
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Within it Hydra is not initialised; afterwards it is as the program around us has it."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def _name_public(spec: Any) -> None:
@@ -339,13 +354,21 @@ def option_names(group: str) -> list[str]:
     """Return the names a config group can be set to, ours and the user's."""
     if group == "sweep":
         return sorted(sweep_files())
-    return sorted(
-        {
-            file.stem
-            for each in (config_folder("conf"), user_folder("conf"))
-            for file in _named(each / group, "yaml")
-        }
-    )
+    return sorted({*_option_files(group), *(own.option["name"] for own in options(group))})
+
+
+def require_free_name(group: str, name: str) -> None:
+    """Raise ConfigError if there is a file of this option, which would win over a function."""
+    if name in _option_files(group):
+        raise ConfigError(f"{group}={name}: there is a file of this name. Name yours otherwise")
+
+
+def _option_files(group: str) -> set[str]:
+    return {
+        file.stem
+        for each in (config_folder("conf"), user_folder("conf"))
+        for file in _named(each / group, "yaml")
+    }
 
 
 def group_names() -> list[str]:

@@ -43,6 +43,11 @@ def _walk(kind: type, prefix: str) -> Iterator[tuple[str, Key]]:
             yield from _walk(types[entry.name], f"{prefix}{entry.name}.")
 
 
+def known_paths() -> list[str]:
+    """Return the dotted paths of all keys and groups of the schema."""
+    return [*_keys(schema.Config)]
+
+
 def role_of(path: str) -> Role | None:
     """Return the role of a key or group by its dotted path; None if there is no such key.
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 
 from flowersweep.config.compose import frozen_files, parse
+from flowersweep.config.keys import says
 from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import resolve
@@ -30,7 +33,11 @@ from flowersweep.execution.pool import WorkerPool
 from flowersweep.execution.protocol import Executor
 from flowersweep.provenance import code, diff, provenance
 from flowersweep.runtime import low_latency_gc
-from flowersweep.search.compatibility import open_or_verify, study_folder
+from flowersweep.search.compatibility import (
+    compared_settings,
+    open_or_verify,
+    study_folder,
+)
 from flowersweep.search.loop import TrialLoop
 from flowersweep.search.samplers.factory import make_pruner, make_sampler
 from flowersweep.search.samplers.keras_tuner.oracle import require
@@ -77,6 +84,24 @@ class SweepResult:
     stopped: str | None = None  # why it ended before its last trial
     imported: int = 0  # trials of other studies that its sampler learned from
     judging: str | None = None  # what trials are judged by; None: tune alone
+
+
+def single_training(
+    config: Config, overrides: Sequence[str]
+) -> tuple[Config, Sequence[str], str | None]:
+    """Return what `run_sweep` takes to train one configuration, as a sweep of one trial.
+
+    Returns:
+        The configuration, the words, and MLflow's folder of runs. A hash of the settings names the
+        study if the words do not.
+    """
+    once = replace(config.sweep, n_trials=1, workers=1, space={}, constraints=[])
+    single = replace(config, engine="optuna", sweep=once)
+    if says(overrides, "study"):
+        return single, overrides, None
+    settings = json.dumps(compared_settings(single), default=str)
+    digest = hashlib.sha256(settings.encode()).hexdigest()
+    return replace(single, study=f"train-{digest[:8]}"), overrides, "train"
 
 
 def run_sweep(
