@@ -39,6 +39,11 @@ def main(words: Sequence[str]) -> int:
 
             print(version() if {"-V", "--version", "version"} & set(words) else text(), end="")
             return 0
+        if words[:1] in (["--completion"], ["--complete"]):
+            from flowersweep.cli.completion import answer
+
+            print(answer(words))
+            return 0
         environment.require_assertions()
         from flowersweep.cli import require_hosts, require_libraries
         from flowersweep.cli.words import require_words

@@ -23,13 +23,12 @@ from flowersweep.session.process import compose, computing
 from flowersweep.session.words import Word, to_words
 
 if TYPE_CHECKING:
-    from mlflow.entities.model_registry import ModelVersion
-
     from flowersweep.report.status import Status
     from flowersweep.session.comparison import Comparison
     from flowersweep.session.model import Model
     from flowersweep.session.progress import Progress
     from flowersweep.session.study import Study
+    from flowersweep.tracking.registry import ModelVersion
     from flowersweep.workflows.planning.plan import Plan
     from flowersweep.workflows.predict import Predictions
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
+from flowersweep.errors import ConfigError
 from flowersweep.tracking.masking import masked_text
 
 
@@ -34,3 +35,9 @@ def same_store(config: Config) -> str:
     return "".join(
         f" {key}={masked_text(str(value))}" for key, value in words.items() if value != usual[key]
     )
+
+
+def require_format(config: Config, *formats: str) -> None:
+    """Raise ConfigError if ``format`` is none of what a verb prints."""
+    if config.format not in (None, *formats):
+        raise ConfigError(f"format={config.format}: must be {' or '.join(formats)}")

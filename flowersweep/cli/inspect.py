@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowersweep.cli.hints import RUN, same_store
+from flowersweep.cli.hints import RUN, require_format, same_store
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, StudyError, TrackingError, did_you_mean
@@ -40,17 +41,35 @@ def data(config: Config, overrides: Sequence[str]) -> None:
 
 
 def status(config: Config, overrides: Sequence[str]) -> None:
-    """Print the progress of one study, or of all; the process that runs it is not disturbed."""
-    from flowersweep.report.status import line_of, screen, status
+    """Print the progress of one study, or of all; the process that runs it is not disturbed.
 
+    ``format=json`` prints it for programs: an object for a study, a list for all.
+    """
+    from flowersweep.report.status import as_dict, line_of, screen, status
+
+    require_format(config, "text", "json")
     if config.study:
-        print(screen(status(folder_of_study(config, config.study))))
+        found = status(folder_of_study(config, config.study))
+        print(json.dumps(as_dict(found), indent=1) if config.format == "json" else screen(found))
         return
     folders = [folder_of_study(config, name) for name in study_names(config)]
+    if config.format == "json":
+        print(json.dumps([as_dict(status(folder)) for folder in folders], indent=1))
+        return
     print(
         "\n".join(map(line_of, folders))
         or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME{same_store(config)}"
     )
+
+
+def trials(config: Config, overrides: Sequence[str]) -> None:
+    """Print all trials of a study as a table: ``format=text``, ``csv`` or ``json``."""
+    from flowersweep.report.study_view import load_study
+    from flowersweep.report.trial_table import FORMATS, written_trials
+
+    require_format(config, *FORMATS)
+    study = load_study(folder_of_study(config, config.study or ""))
+    print(written_trials(study, config.format or "text"))
 
 
 def report(config: Config, overrides: Sequence[str]) -> None:

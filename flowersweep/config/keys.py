@@ -96,6 +96,12 @@ def has_options(path: str) -> bool:
     return "." not in path and (path in ("verb", "recipe") or is_group(path))
 
 
+def is_switch(path: str) -> bool:
+    """Say whether a key is true or false."""
+    key = _keys(schema.Config).get(path)
+    return key is not None and key.type is bool
+
+
 def is_texts(path: str) -> bool:
     """Say whether a key is a list of texts."""
     key = _keys(schema.Config).get(path)

@@ -30,7 +30,7 @@ GIVEN = {  # a slot -> parameters that its caller fills
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OwnFunction:
     """A function by its name: what it is called with, unless the configuration says otherwise."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from functools import cached_property
+from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowersweep.config.keys import is_within, key_of
 from flowersweep.report.charts.search import history
@@ -12,6 +13,7 @@ from flowersweep.report.charts.sketch import sketch
 from flowersweep.report.figures import charts, figure
 from flowersweep.report.status import STATES, screen, status
 from flowersweep.report.study_view import load_study
+from flowersweep.report.trial_table import trial_rows
 from flowersweep.study.claim import describe_best
 from flowersweep.study.records import TrialRecord, ranked_records
 from flowersweep.tracking.masking import masked_text
@@ -19,7 +21,8 @@ from flowersweep.util.text import number
 
 if TYPE_CHECKING:
     import pandas as pd
-    from plotly.graph_objects import Figure
+
+    from flowersweep.report.figures import Figure
 
 SHOWN = 10  # trials in a notebook's cell
 STORE = ("dir", "tracking", "sync", "trusted_modules")  # what finds the same study again
@@ -70,31 +73,8 @@ class Study:
         """
         import pandas as pd
 
-        records = self._view.records
-        fixed = {"state", "value", "epochs", "seconds", "reason"}
-        metrics = [*dict.fromkeys(name for record in records for name in record.metrics)]
-        taken = {*fixed, *metrics}
-        params = {
-            name: f"params.{name}" if name in taken else name
-            for record in records
-            for name in record.params
-        }
-        rows = [
-            {
-                "state": record.state,
-                "value": record.value,
-                **{params[name]: value for name, value in record.params.items()},
-                **record.metrics,
-                "epochs": max(record.curve, default=0),
-                "seconds": record.span[1] - record.span[0],
-                "reason": _reason(record),
-            }
-            for record in records
-        ]
-        last = ["epochs", "seconds", "reason"]
-        columns = ["state", "value", *dict.fromkeys(params.values()), *metrics, *last]
-        index = pd.Index([record.number for record in records], name="trial")
-        return pd.DataFrame(rows, index=index, columns=columns)
+        columns, rows = trial_rows(self._view)
+        return pd.DataFrame(rows, columns=columns).set_index("trial")
 
     @property
     def figures(self) -> list[str]:
@@ -122,25 +102,22 @@ class Study:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the best trials, and the history of all."""
-        view = self._view
-        ranked = [record.number for record in ranked_records(view.records, *view.record.objectives)]
-        rest = sorted(set(self.trials.index) - {*ranked}, key=self._rank)
-        shown = self.trials.loc[[*ranked, *rest][:SHOWN]].drop(columns="reason")
-        names = ["state", "value", "tune/macro_f1", "holdout/macro_f1", "epochs", "seconds"]
-        params = [name for name in shown.columns if name not in view.record.trials[0].metrics]
-        shown = shown[[name for name in dict.fromkeys([*names[:4], *params]) if name in shown]]
-        table = shown.rename(columns={"value": self.objective}).to_html(
-            na_rep="", float_format=number
-        )
-        more = len(self.trials) - len(shown)
-        left = f"<p>... and {more} more</p>" if more > 0 else ""
-        title = f"<p><b>{self.name}</b>: {masked_text(self.claim)}</p>"
-        return f"<div>{title}{table}{left}{sketch(history(view, None))}</div>"
+        view, names = self._view, ["state", "value", "tune/macro_f1", "holdout/macro_f1"]
+        complete = ranked_records(view.records, *view.record.objectives)
+        best = [record.number for record in complete]
+        others = sorted({*self.trials.index} - {*best}, key=self._rank)
+        params = [name for record in view.records for name in record.params]
+        shown = self.trials.loc[[*best, *others][:SHOWN]]
+        shown = shown[[name for name in dict.fromkeys([*names, *params]) if name in shown]]
+        shown.columns = [self.objective if name == "value" else name for name in shown]
+        left = len(self.trials) - len(shown)
+        parts = [
+            f"<p><b>{self.name}</b>: {escape(masked_text(self.claim))}</p>",
+            shown.to_html(na_rep="", float_format=number),
+            f"<p>... and {left} more</p>" * (left > 0),
+            sketch(history(view, None)),
+        ]
+        return f"<div>{''.join(parts)}</div>"
 
     def _rank(self, number: int) -> tuple[int, int]:
         return STATES.index(self.trials.loc[number, "state"]), number
-
-
-def _reason(record: TrialRecord) -> str | None:
-    reason: Any = record.ended.reason if record.ended else None
-    return masked_text(str(reason)) if reason else None

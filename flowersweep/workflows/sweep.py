@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 
+from flowersweep.config import own_functions
 from flowersweep.config.compose import frozen_files, parse
 from flowersweep.config.keys import says
-from flowersweep.config.paths import with_settings
+from flowersweep.config.own_functions import OwnFunction
+from flowersweep.config.paths import flatten, with_settings
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import resolve
-from flowersweep.config.validation import uses_threads
+from flowersweep.config.validation import uses_threads, uses_workers
 from flowersweep.ensemble.analysis import EnsembleAnalysis
 from flowersweep.ensemble.members import Members, load_members
 from flowersweep.ensemble.pooling import (
@@ -165,6 +168,13 @@ def run_study(
         members: The trained trials that are pooled, for a study of an ensemble.
     """
     _require_trials(config, source)
+    own = _own_functions(config, source)
+    if own and uses_workers(config):
+        raise ConfigError(
+            f"{own[0].option['name']} is a function of this session, and worker processes do not "
+            "have it. Use executor=threads or sweep.workers=1, or write it into a module of yours: "
+            "trusted_modules=[MODULE]"
+        )
     if config.tracking.enabled:
         require_address(config.tracking, Path(config.dir))
     with contextlib.ExitStack() as open_:
@@ -177,6 +187,7 @@ def run_study(
         _require_networks(config, source, members, context)
         if not journal.events and (refusal := known_refusal(config, context)):
             raise ConfigError(refusal)
+        digest = code(config.trusted_modules, [each.source for each in own])
         open_or_verify(
             journal,
             config,
@@ -184,8 +195,8 @@ def run_study(
             trainer,
             experiment=experiment or str(config.study),
             overrides=overrides,
-            code=code(config.trusted_modules),
-            provenance=lambda: _provenance(journal, config, overrides, context),
+            code=digest,
+            provenance=lambda: _provenance(journal, config, overrides, context, digest),
         )
         subscribers = JournalSubscribers(config, journal, open_, bucket)
 
@@ -257,6 +268,19 @@ def _require_trials(config: Config, source: TrialSource) -> None:
     make_pruner(config)
 
 
+def _own_functions(config: Config, source: TrialSource) -> list[OwnFunction]:
+    """Return the functions of this session that trials are made of, or may be."""
+    chosen = {
+        choice
+        for parameter in source.parameters
+        if isinstance(parameter.distribution, CategoricalDistribution)
+        for choice in parameter.distribution.choices
+    }
+    named = own_functions.used(dict(flatten(config)))
+    named += [own for own in own_functions.options() if own.option["name"] in chosen]
+    return [*dict.fromkeys(named)]
+
+
 def _require_networks(
     config: Config, source: TrialSource, members: Members | None, context: TrainingContext
 ) -> None:
@@ -272,15 +296,18 @@ def _require_networks(
 
 
 def _provenance(
-    journal: Journal, config: Config, overrides: Sequence[str], context: TrainingContext
+    journal: Journal,
+    config: Config,
+    overrides: Sequence[str],
+    context: TrainingContext,
+    digest: str,  # of the code
 ) -> dict[str, Any]:
     """Return where the numbers of a new study come from; keep the changes of the code with it."""
     changes = diff()
     if changes is not None:
         write_bytes(journal.path.parent / "code.diff", masked_diff(changes).encode())
     dataset = context.dataset(config.data)
-    trusted = config.trusted_modules
-    return provenance(tuple(overrides), context.runtime, dataset, trusted=trusted, changes=changes)
+    return provenance(tuple(overrides), context.runtime, dataset, code=digest, changes=changes)
 
 
 def _executor(
