@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowersweep.config.keys import key_of, says
 from flowersweep.config.schema import Config
+from flowersweep.errors import ConfigError
 from flowersweep.session import words as session_words
 from flowersweep.session.process import compose, computing
 from flowersweep.session.words import Word, to_words
@@ -42,8 +43,8 @@ def search(*words: Word, verbose: bool = False, **settings: Any) -> Study:
     >>> study = fs.search("+sweep=smoothing", study="first", n_trials=2)
     >>> study.best.state
     'complete'
-    >>> list(study.trials.columns[:4])
-    ['state', 'value', 'learning_rate', 'tune/macro_f1']
+    >>> list(study.trials.columns[:3])
+    ['state', 'value', 'learning_rate']
 
     A space may be written in Python. A name that is a key needs no path:
 
@@ -90,6 +91,8 @@ def _run(config: Config, asked: Sequence[str], experiment: str | None, *, verbos
     from flowersweep.session.study import Study
     from flowersweep.workflows.pages import write_page_of_sweep
 
+    if config.distributed.coordinator is not None:
+        raise ConfigError("distributed.coordinator: hosts train together by the command alone")
     with computing(verbose=verbose):
         from flowersweep.workflows.sweep import run_sweep
 

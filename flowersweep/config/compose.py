@@ -198,8 +198,7 @@ def compose_unchecked(overrides: tuple[str, ...]) -> Config:
     # by a name of ours: ./conf may be of another Hydra project, with a config.yaml of its own
     store.store(name="flowersweep", node=_read(config_folder("conf") / "config.yaml"))
     for own in options():
-        name = own.option["name"]
-        store.store(group=own.group, name=name, node=own.option, provider="this session")
+        store.store(group=own.group, name=own.option["name"], node=own.option, provider="session")
     with (
         _own_hydra(),
         initialize_config_dir(str(config_folder("conf")), version_base="1.3"),

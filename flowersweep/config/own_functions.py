@@ -125,7 +125,19 @@ def _option(
 ) -> dict[str, Any]:
     if group != "model":
         return {"_target_": name, "name": name, **usual, **settings}
-    of_model = {"preprocess": None, "weights": "none", "dropout": 0.2}
-    own = {key: value for key, value in settings.items() if key not in of_model}
-    model = {key: settings.get(key, value) for key, value in of_model.items()}
-    return {"name": name, "backbone": {"_target_": name, **usual, **own}, **model}
+    own, model = dict(settings), {"weights": "none", "dropout": 0.2}
+    model |= {key: own.pop(key) for key in [*own] if key in model}
+    preprocess = _preprocess(own.pop("preprocess", None))
+    backbone = {"_target_": name, **usual, **own}
+    return {"name": name, "backbone": backbone, "preprocess": preprocess, **model}
+
+
+def _preprocess(given: Any) -> Any:
+    """Return what the configuration holds of a preprocessing: a function, its path, or None."""
+    if isinstance(given, str):
+        return {"_target_": given}
+    if not callable(given):
+        return given
+    name = str(given.__name__)
+    _functions["preprocess", name] = OwnFunction(given, "preprocess", {"name": name})
+    return {"_target_": name}

@@ -34,6 +34,10 @@ def brighter(key: Any, images: Any, targets: Any, *, amount: float = 0.1) -> Any
     return images + amount, targets
 
 
+def halved(images: Any) -> Any:
+    return images / 2
+
+
 def small(
     *, input_shape: Any, include_top: bool = False, weights: Any = None, filters: int = 4
 ) -> Any:
@@ -48,10 +52,11 @@ def test_its_defaults_are_keys_and_what_the_caller_gives_is_none() -> None:
         "name": "brighter",
         "amount": 0.5,
     }
-    register("model", small, weights="imagenet", filters=8)
+    register("model", small, weights="imagenet", filters=8, preprocess=halved)
     model = compose(["model=small"]).model
     assert (model.backbone, model.weights) == ({"_target_": "small", "filters": 8}, "imagenet")
     assert resolve(model.backbone, "backbone") is small
+    assert resolve(model.preprocess, "preprocess") is halved
 
 
 def test_without_it_a_study_says_what_to_do() -> None:
