@@ -70,11 +70,11 @@ def search(*words: Word, verbose: bool = False, **settings: Any) -> Study:
 def train(*words: Word, verbose: bool = False, **settings: Any) -> Study:
     """Train one configuration as a study of one trial; the same training never runs twice.
 
-    >>> study = fs.train(model="tiny", train=short, data=few, label_smoothing=0.2)
+    >>> fs.train(model="tiny", train=short, data=few, label_smoothing=0.2)
     Traceback (most recent call last):
     flowersweep.errors.ConfigError: unknown setting 'label_smoothing'. ...
-    >>> study = fs.train(model="tiny", train=short, data=few, loss={"label_smoothing": 0.2})
-    >>> len(study.trials)
+    >>> single = fs.train(model="tiny", train=short, data=few, loss={"label_smoothing": 0.2})
+    >>> len(single.trials)
     1
 
     Raises:
