@@ -49,7 +49,8 @@ def search(*words: Word, verbose: bool = False, **settings: Any) -> Study:
     A space may be written in Python. A name that is a key needs no path:
 
     >>> space = {"learning_rate": fs.Float(1e-3, 1e-1, log=True), "dropout": fs.Float(0, 0.5)}
-    >>> study = fs.search(study="second", space=space, n_trials=2, model="tiny", train=short)
+    >>> tiny = {"model": "tiny", "train": short, "data": few}
+    >>> study = fs.search(tiny, study="second", space=space, n_trials=2)
     >>> sorted(study.best.params)
     ['dropout', 'learning_rate']
 
@@ -70,10 +71,10 @@ def search(*words: Word, verbose: bool = False, **settings: Any) -> Study:
 def train(*words: Word, verbose: bool = False, **settings: Any) -> Study:
     """Train one configuration as a study of one trial; the same training never runs twice.
 
-    >>> fs.train(model="tiny", train=short, data=few, label_smoothing=0.2)
+    >>> fs.train(tiny, label_smoothing=0.2)
     Traceback (most recent call last):
     flowersweep.errors.ConfigError: unknown setting 'label_smoothing'. ...
-    >>> single = fs.train(model="tiny", train=short, data=few, loss={"label_smoothing": 0.2})
+    >>> single = fs.train(tiny, loss={"label_smoothing": 0.2})
     >>> len(single.trials)
     1
 
@@ -248,7 +249,7 @@ def predict(*words: Word, verbose: bool = False, **settings: Any) -> Predictions
 
     >>> written = fs.predict(split="val", output="val.csv")
     >>> written.path.name, written.images
-    ('val.csv', 30)
+    ('val.csv', 60)
 
     Raises:
         TrackingError: There is no such model.
@@ -298,7 +299,7 @@ def register(group: str, function: Callable[..., Any], **settings: Any) -> str:
     ...     return jnp.where(done < at, 1.0, 0.1)
     >>> fs.register("schedule", half)
     'half'
-    >>> fs.train("schedule=half", model="tiny", train=short, data=few).best.state
+    >>> fs.train("schedule=half", tiny).best.state
     'complete'
 
     Args:

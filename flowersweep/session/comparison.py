@@ -31,7 +31,7 @@ class Comparison:
     settings: pd.DataFrame
 
     def __repr__(self) -> str:
-        return f"{self.studies}\n\n{self.differences}"
+        return f"{self.studies.to_string()}\n\n{self.differences.to_string()}"
 
     def _repr_html_(self) -> str:
         return self.studies.to_html(na_rep="") + self.differences.to_html(na_rep="")
