@@ -110,10 +110,11 @@ class Study:
         shown = self.trials.loc[[*best, *others][:SHOWN]]
         shown = shown[[name for name in dict.fromkeys([*names, *params]) if name in shown]]
         shown.columns = [self.objective if name == "value" else name for name in shown]
+        shown = shown.rename_axis(index=None, columns="trial")
         left = len(self.trials) - len(shown)
         parts = [
             f"<p><b>{self.name}</b>: {escape(masked_text(self.claim))}</p>",
-            shown.to_html(na_rep="", float_format=number),
+            shown.to_html(na_rep="", float_format=number, border=0),
             f"<p>... and {left} more</p>" * (left > 0),
             sketch(history(view, None)),
         ]

@@ -11,7 +11,7 @@ from flowersweep.report.charts.plotting import Chart, Trace
 from flowersweep.util.text import number
 
 WIDTH, HEIGHT = 640, 240  # pixels
-LEFT, RIGHT, TOP, BOTTOM = 64, 12, 10, 34  # margins
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 16, 34  # margins
 TICKS = 5
 
 Scale = Callable[[float], float]  # a value -> pixels
@@ -31,7 +31,8 @@ def sketch(chart: Chart) -> str:
     up = _scale(ys, HEIGHT - BOTTOM, TOP, logged=logged)
     parts = [
         *_axes(xs, ys, across, up, logged=logged),
-        f'<text x="{LEFT}" y="{HEIGHT - 4}">{escape(layout["xaxis"]["title"]["text"])}</text>',
+        f'<text x="{WIDTH / 2}" y="{HEIGHT - 3}">{_title(layout["xaxis"])}</text>',
+        f'<text x="{LEFT}" y="{TOP}">{_title(layout["yaxis"])}</text>',
         *(part for trace in traces for part in _drawn(trace, across, up)),
     ]
     head = (
@@ -40,6 +41,10 @@ def sketch(chart: Chart) -> str:
         'fill="gray" style="max-width:100%">'
     )
     return "".join([head, *parts, "</svg>"])
+
+
+def _title(axis: dict[str, Any]) -> str:
+    return escape(axis["title"]["text"])
 
 
 def _scale(values: Sequence[float], low: float, high: float, *, logged: bool = False) -> Scale:
@@ -58,7 +63,8 @@ def _axes(
         at = up(value)
         yield f'<path d="M{LEFT} {at}H{WIDTH - RIGHT}" stroke="gray" stroke-opacity=".25"/>'
         yield f'<text x="{LEFT - 6}" y="{at + 4}" text-anchor="end">{number(value)}</text>'
-    for value in dict.fromkeys(round(value) for value in _ticks(min(xs), max(xs))):
+    first, last = math.floor(min(xs)), math.ceil(max(xs))
+    for value in range(first, last + 1, max(1, round((last - first) / TICKS))):
         yield f'<text x="{across(value)}" y="{HEIGHT - 18}" text-anchor="middle">{value}</text>'
 
 
