@@ -40,7 +40,7 @@ def handlers() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.getsignal(number) for number in _ENDS}
+    before = {int(number): signal.getsignal(number) for number in _ENDS}
     install_handlers()
     try:
         yield

@@ -9,7 +9,7 @@ from flowersweep.report.charts.plotting import Chart
 from flowersweep.report.study_view import StudyView
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from plotly.graph_objects import Figure as Figure
 
 
 def charts(study: StudyView) -> dict[str, Chart]:

@@ -34,7 +34,7 @@ class Comparison:
         return f"{self.studies.to_string()}\n\n{self.differences.to_string()}"
 
     def _repr_html_(self) -> str:
-        return self.studies.to_html(na_rep="") + self.differences.to_html(na_rep="")
+        return f"{self.studies.to_html(na_rep='')}{self.differences.to_html(na_rep='')}"
 
 
 def compare_studies(folders: Sequence[Path]) -> Comparison:

@@ -61,7 +61,7 @@ def test_a_call_sees_files_as_they_are_now(project: Path) -> None:
 
 def test_an_interrupt_is_heeded_in_the_main_thread_and_changes_nothing_in_another() -> None:
     with pytest.raises(KeyboardInterrupt), signals.handlers():
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
     signals.raise_if_interrupted()  # it is over
     before, within = signal.getsignal(signal.SIGINT), []
 
