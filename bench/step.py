@@ -32,7 +32,7 @@ from flowersweep.data.pipeline import shuffled
 from flowersweep.runtime import compiles, start
 from flowersweep.training import trial
 from flowersweep.training.context import TrainingContext
-from flowersweep.training.stages import EpochPlan
+from flowersweep.training.stages.stage import EpochPlan
 
 BATCH, STEPS, ROUNDS = 32, 6, 9
 CACHE = Path("mlruns/cache")

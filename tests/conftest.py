@@ -106,9 +106,27 @@ def kill_seed() -> int:
 
 @pytest.fixture(scope="session")
 def fork(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fork]:
-    """Run a command, to its end or to a moment, in a fork of a process that imported everything."""
+    """Run a command, to its end or to a moment, in a fork of a process that imported everything.
+
+    A new project gets the cache of earlier sweeps: images, features and compiled programs.
+    """
     with forks(tmp_path_factory.mktemp("forks"), environment()) as run:
-        yield run
+        first = tmp_path_factory.mktemp("first")
+        tiny_model(first)
+        for sweep in ("smoothing", "quick"):
+            words = [f"+sweep={sweep}", "tracking.enabled=false", "sweep.n_trials=1", *TINY]
+            done = run(first, words)
+            assert done.returncode == 0, done.stderr
+
+        def run_warm(
+            folder: Path, words: list[str], moment: str | None = None
+        ) -> subprocess.CompletedProcess[str]:
+            cache = folder / "mlruns" / "cache"
+            if not cache.exists():
+                shutil.copytree(first / "mlruns" / "cache", cache)
+            return run(folder, words, moment)
+
+        yield run_warm
 
 
 @pytest.fixture(scope="session")

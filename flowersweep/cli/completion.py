@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowersweep.config.compose import group_names, option_names
+from flowersweep.config.files import group_names, option_names
 from flowersweep.config.keys import choices_of, has_options, is_group, is_switch, known_paths
 from flowersweep.errors import ConfigError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
-from flowersweep.config.compose import group_names, option_names, sweep_files
+from flowersweep.config.files import group_names, option_names, sweep_files
 
 
 def text() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from flowersweep.config.compose import option_names
+from flowersweep.config.files import option_names
 from flowersweep.errors import ConfigError, did_you_mean
 
 OPTIONS = ("--help", "--version")

@@ -7,7 +7,7 @@ from flowersweep.errors import ConfigError
 
 
 def global_batch(train: Train, images: int, replicas: int = 1) -> int:
-    """Return the images of a step over all replicas: fewer than asked for where there are fewer.
+    """Return the images of a step over all replicas; fewer than asked for if there are fewer.
 
     Raises:
         ConfigError: Parts of a batch do not divide it, or there are fewer training images than
@@ -37,8 +37,8 @@ def is_main(train: Train, epoch: int) -> bool:
 def steps_of_epoch(train: Train, epoch: int, images: int, batch: int) -> int:
     """Return the steps of an epoch, counted from 0.
 
-    An epoch of a frozen stage goes over few images more than once: what a head needs to converge is
-    a number of steps, whatever the number of images.
+    An epoch of a frozen stage goes over few images more than once, because a head needs a number of
+    steps to converge, whatever the number of images.
     """
     main, full = is_main(train, epoch), images // batch
     if main and train.steps_per_epoch is not None:

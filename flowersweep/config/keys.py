@@ -1,6 +1,4 @@
-"""What each key of a configuration says of itself, read off the field where it is born: its role,
-its range, its choices.
-"""
+"""Role, range and choices of each key of a configuration, read from its field."""
 
 from __future__ import annotations
 
@@ -11,7 +9,7 @@ from typing import Any, get_origin, get_type_hints
 
 from flowersweep.config import schema
 from flowersweep.config.paths import Settings, flatten
-from flowersweep.config.schema import LABEL, SEARCH, TRAINED, Range, Role
+from flowersweep.config.setting import LABEL, SEARCH, TRAINED, Range, Role
 
 COMPARED = (TRAINED, SEARCH, LABEL)  # what must stay the same while a study goes on
 
@@ -65,9 +63,7 @@ def role_of(path: str) -> Role | None:
 
 
 def range_of(path: str) -> Range | None:
-    """Return the smallest and the largest value that make sense for a key; None if any may, or
-    nothing is known of it.
-    """
+    """Return the smallest and the largest value that make sense for a key; None if unknown."""
     keys = _keys(schema.Config)
     if path in keys:
         return keys[path].range

@@ -7,61 +7,22 @@ a list of keys.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from enum import Enum
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-Range = tuple[float, float]  # smallest and largest value that makes sense
-
-
-class Role(Enum):
-    """What a key says, and with it who compares it."""
-
-    TRAINED = "trained"  # changes what a trial is: hashed into its identity, compared on resume
-    SEARCH = "search"  # what a study searches, and how: compared on resume
-    LABEL = "label"  # the name of its group's settings: compared on resume, never hashed
-    PLACE = "place"  # where the things of a training lie, and how often they are kept: free
-    BUDGET = "budget"  # how much a study does, and who does it: free
-    COMMAND = "command"  # an argument of one command: free, and never in a journal
-
-
-TRAINED, SEARCH, LABEL, PLACE, BUDGET, COMMAND = Role
+from flowersweep.config.setting import (
+    BUDGET,
+    COMMAND,
+    LABEL,
+    PLACE,
+    SEARCH,
+    TRAINED,
+    Range,
+    setting,
+)
 
 # the power of the number of replicas that a rate is multiplied by
 SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
-
-
-def setting(
-    default: Any,
-    *,
-    role: Role,
-    low: float = -math.inf,
-    high: float = math.inf,
-    choices: tuple[str, ...] = (),
-    ranges: Mapping[str, Range] | None = None,
-    comparable: bool = True,
-) -> Any:
-    """Return a field of a configuration. ``default`` may be a type, which is then called.
-
-    ``low`` and ``high`` bound a number, ``choices`` a word, and ``ranges`` the keys of an option's
-    file, whose names are not fixed. ``comparable`` is False where two trials with different values
-    are not judged by the same images, so that no space may search it.
-    """
-    bounds = None if (low, high) == (-math.inf, math.inf) else (low, high)
-    metadata = {
-        "role": role,
-        "range": bounds,
-        "choices": choices,
-        "ranges": ranges or {},
-        "comparable": comparable,
-    }
-    if isinstance(default, type):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
-
-
 FORMATS = ("tfrecords", "folder", "csv", "huggingface")
 
 
@@ -191,9 +152,8 @@ class Budget:
     minutes: float | None = setting(None, low=0, role=BUDGET)
     bytes: int | None = setting(None, low=1, role=BUDGET)  # that the study's folder may hold
 
-    # never of holdout: it is held out
 
-
+# never of holdout: it is held out
 OBJECTIVES = ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy")
 
 
@@ -274,7 +234,6 @@ class Distributed:
 
     # address of host 0 and a free port there, HOST:PORT; auto: a TPU pod knows its hosts; None: one
     # host
-
     coordinator: str | None = setting(None, role=COMMAND)
     hosts: int = setting(1, low=1, role=COMMAND)
     # which of them this process is; host 0 keeps the study

@@ -1,10 +1,8 @@
-"""From a ``_target_`` in a YAML file to the callable it names: the one way this package is
-extended.
+"""From a ``_target_`` in a YAML file to the callable it names: the one way to extend this package.
 
-A configuration can come from somebody else: from a journal, a run, a file. So nothing is trusted
-for the package it lies in. What a ``_target_`` names is called only if it is what its slot needs:
-something registered here, a class or network of the library that the slot is for, or a callable of
-a module that the user has listed in ``trusted_modules``.
+A configuration may come from somebody else, in a journal, a run or a file. So a callable is called
+only if it fits its slot: it is registered here, it is a class or network of the library that the
+slot is for, or the user has listed its module in ``trusted_modules``.
 """
 
 from __future__ import annotations
@@ -141,9 +139,7 @@ def _load_library(target: str, slot: str) -> Callable[..., Any]:
 
 
 def _load_own(target: str, slot: str, trusted: tuple[str, ...]) -> Callable[..., Any]:
-    """Return a callable that a module of the user's own defines, and has not only imported from
-    elsewhere.
-    """
+    """Return a callable that a module of the user's own defines, and does not only import."""
     module, root = target.rpartition(".")[0], target.split(".")[0]
     if not any(module == each or module.startswith(f"{each}.") for each in trusted):
         raise ConfigError(

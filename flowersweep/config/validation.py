@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 
 from flowersweep.config.keys import choices_of, range_of
@@ -32,21 +33,7 @@ def validate(config: Config) -> Config:
             if _wrong(group, path, value)
         ]
     problems += [*_wrong_objectives(config.sweep.objectives), *_wrong_targets(leaves)]
-    distributed = config.distributed
-    if distributed.coordinator is None and distributed.hosts > 1:
-        problems.append(
-            "distributed.hosts: several hosts need distributed.coordinator=ADDRESS:PORT, of host 0"
-        )
-    if distributed.coordinator != "auto" and distributed.host >= distributed.hosts:
-        problems.append(
-            f"distributed.host={distributed.host}: hosts are counted from 0, and "
-            f"distributed.hosts={distributed.hosts}"
-        )
-    if distributed.coordinator is not None and (uses_workers(config) or uses_threads(config)):
-        problems.append(
-            "distributed.coordinator: hosts that train one trial together have no workers "
-            "for others: sweep.workers=1 executor=local"
-        )
+    problems += _wrong_hosts(config)
     hyperband = config.engine == "keras_tuner" and "Hyperband" in str(config.oracle.get("_target_"))
     if hyperband and config.train.patience is not None:
         problems.append(
@@ -83,19 +70,31 @@ def uses_threads(config: Experiment) -> bool:
     return config.sweep.workers > 1 and config.executor.get("_target_") == "threads"
 
 
-def _wrong_objectives(names: list[str]) -> list[str]:
-    if not names or (
-        len({*names}) == len(names) > 1
-        and names[0] in OBJECTIVES
-        and {*names} <= {*OBJECTIVES, "time"}
-    ):
-        return []
-    return [
-        (
+def _wrong_hosts(config: Config) -> Iterator[str]:
+    distributed = config.distributed
+    if distributed.coordinator is None and distributed.hosts > 1:
+        yield (
+            "distributed.hosts: several hosts need distributed.coordinator=ADDRESS:PORT, of host 0"
+        )
+    if distributed.coordinator != "auto" and distributed.host >= distributed.hosts:
+        yield (
+            f"distributed.host={distributed.host}: hosts are counted from 0, and "
+            f"distributed.hosts={distributed.hosts}"
+        )
+    if distributed.coordinator is not None and (uses_workers(config) or uses_threads(config)):
+        yield (
+            "distributed.coordinator: hosts that train one trial together have no workers "
+            "for others: sweep.workers=1 executor=local"
+        )
+
+
+def _wrong_objectives(names: list[str]) -> Iterator[str]:
+    several, known = len({*names}) == len(names) > 1, {*names} <= {*OBJECTIVES, "time"}
+    if names and not (several and known and names[0] in OBJECTIVES):
+        yield (
             f"sweep.objectives={names}: must be two or more of {', '.join(OBJECTIVES)} and time, "
             "which must not be the first"
         )
-    ]
 
 
 def require_options(config: Config) -> None:
@@ -111,16 +110,15 @@ def require_options(config: Config) -> None:
         raise ConfigError("; ".join(problems))
 
 
-def _wrong_targets(leaves: Settings) -> list[str]:
-    """What is wrong with the names of callables: a module path of ours, an unknown name, or a place
-    where nothing is called.
+def _wrong_targets(leaves: Settings) -> Iterator[str]:
+    """Yield what is wrong with the names of callables: a module path of ours, an unknown name, or a
+    place where nothing is called.
     """
-    problems = []
     for path, target in leaves.items():
         if path.rpartition(".")[2] != "_target_" or target is None:
             continue
         if (slot := slot_of(path)) is None:
-            problems.append(
+            yield (
                 f"{path}={target!r}: an argument is plain data, and names nothing that is "
                 "built or called"
             )
@@ -128,8 +126,7 @@ def _wrong_targets(leaves: Settings) -> list[str]:
         try:
             require_name(str(target), slot)
         except ConfigError as error:
-            problems.append(str(error))
-    return problems
+            yield str(error)
 
 
 def _problem(path: str, value: Any) -> str | None:
@@ -160,7 +157,7 @@ def _problem(path: str, value: Any) -> str | None:
 
 
 def _wrong(group: str, path: str, value: Any) -> bool:
-    """Whether a hyperparameter of a loss or schedule, which the step takes as a number, is none."""
+    """Say whether a hyperparameter of a group, which the step takes as a number, is none."""
     key = path.removeprefix(f"{group}.")
     if key == path or key in ("name", "_target_"):
         return False

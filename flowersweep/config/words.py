@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 
 from flowersweep.config.keys import has_options, is_text, is_texts, key_of, role_of
 from flowersweep.config.paths import Settings, flatten
-from flowersweep.config.schema import Role
+from flowersweep.config.setting import Role
 from flowersweep.errors import ConfigError
 
 LONGEST = 5000  # characters: Hydra's parser needs a second for a list of that length
@@ -141,7 +141,7 @@ def _quoted(text: str) -> str:
 
 
 def _require_option(key: str, override: Override) -> None:
-    """Raise ConfigError for a group that is taken out, or set to anything but a name or keys."""
+    """Raise ConfigError for a group that is removed, or set to anything but a name or keys."""
     named = isinstance(override.value(), str | Mapping) and override.package is None
     if override.is_delete() or not named:
         raise ConfigError(

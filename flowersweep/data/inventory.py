@@ -6,13 +6,9 @@ Every format is verified once. The next start reads a few kilobytes instead of e
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -37,16 +33,12 @@ from flowersweep.data.formats.parquet import (
 )
 from flowersweep.data.formats.record_schema import schema_of
 from flowersweep.data.formats.split_names import require_splits
-from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows, stamp_of
-from flowersweep.data.records import checksums_digest, compression_of, fingerprint
+from flowersweep.data.formats.verified import verified_records
+from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows
+from flowersweep.data.records import compression_of
 from flowersweep.data.splitting import stratified_part
-from flowersweep.data.verify import Records, check_labels, digest, read_records, warn_of_duplicates
+from flowersweep.data.verify import Records, check_labels, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
-from flowersweep.util.arrays import cache_arrays, cached_arrays
-
-_log = logging.getLogger(__name__)
-_VERSION = 3  # increase it when verification checks or stores something else
-_COLUMNS = ("labels", "ids", "counts", "sizes", "notes")
 
 
 @dataclass(frozen=True)
@@ -143,7 +135,7 @@ def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
                 f"the first record of {files[name][0]} has no feature that is a label by its name: "
                 "data.columns.label=NAME"
             )
-    splits, total = _verified(
+    splits, total = verified_records(
         files,
         {name: vars(schema) for name, schema in schemas.items()},
         lambda name: read_records(files[name], schemas[name], compressions[name]),
@@ -160,7 +152,7 @@ def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
 def _of_parquet(data: Data, folder: str, cache: Path) -> Inventory:
     files = list_parquet(data, folder)
     columns = {name: columns_of(paths[0], data.columns) for name, paths in files.items()}
-    splits, total = _verified(
+    splits, total = verified_records(
         files, columns, lambda name: read_parquet(files[name], columns[name]), cache
     )
     label = columns["train"].get("label", "")
@@ -241,58 +233,3 @@ _FORMATS: dict[str, Callable[[Data, str, Path], Inventory]] = {
     "csv": _of_table,
     "huggingface": _of_parquet,
 }
-
-
-def _verified(
-    files: Mapping[str, tuple[str, ...]],
-    read_as: Mapping[str, Any],
-    read: Callable[[str], Records],
-    cache: Path,
-) -> tuple[dict[str, Records], str]:
-    """Return what ``read`` says of each split, and a digest of its files; or recall both.
-
-    ``read_as`` says which features are read.
-    """
-    cached = cache / "verified" / f"{_key(files, read_as)}.npz"
-    if (recalled := _recall(cached, list(files))) is not None:
-        return recalled
-    _log.info("verifying every record of %d files, once", sum(map(len, files.values())))
-    splits = {name: read(name) for name in files}
-    for name, records in splits.items():
-        if not len(records.ids):
-            raise DataError(
-                f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy "
-                "or download them again."
-            )
-    total = digest([path for paths in files.values() for path in paths])
-    _keep(splits, total, cached)
-    return splits, total
-
-
-def _key(files: Mapping[str, tuple[str, ...]], read_as: Mapping[str, Any]) -> str:
-    with ThreadPoolExecutor(16) as pool:  # a stat of a gs:// file is a request
-        stamps = {name: list(pool.map(_stamp, paths)) for name, paths in files.items()}
-    return hashlib.sha256(json.dumps([_VERSION, stamps, read_as]).encode()).hexdigest()[:24]
-
-
-def _stamp(path: str) -> tuple[object, ...]:
-    if path.endswith(".parquet"):
-        return stamp_of(path)
-    return *fingerprint(path), checksums_digest(path)
-
-
-def _recall(path: Path, names: list[str]) -> tuple[dict[str, Records], str] | None:
-    arrays = [f"{name}.{column}" for name in names for column in _COLUMNS]
-    if (stored := cached_arrays(path, ["digest", *arrays])) is None:
-        return None
-    splits = {name: Records(*(stored[f"{name}.{column}"] for column in _COLUMNS)) for name in names}
-    return splits, str(stored["digest"])
-
-
-def _keep(splits: Mapping[str, Records], total: str, path: Path) -> None:
-    arrays = {
-        f"{name}.{column}": getattr(records, column)
-        for name, records in splits.items()
-        for column in _COLUMNS
-    }
-    cache_arrays(path, {"digest": np.str_(total), **arrays})

@@ -70,14 +70,8 @@ class RecordReader:
     def shuffled(
         self, files: Sequence[str], counts: Sequence[int], rng: np.random.Generator
     ) -> tuple[Rows, Callable[[Rows, Decode], Any]]:
-        return by_buffer(
-            files,
-            counts,
-            rng,
-            lambda paths, decode, mask, shuffle: in_turn(
-                shuffle(self._raw(paths)), mask, self._parsed(decode)
-            ),
-        )
+        order, read = by_buffer(self._raw, files, counts, rng)
+        return order, lambda rows, decode: read(rows, self._parsed(decode))
 
     def _raw(self, files: Sequence[str]) -> Any:
         return raw_records(files, self.compression)
@@ -127,13 +121,20 @@ def in_turn(elements: Any, mask: npt.NDArray[np.bool_], decode: Decode) -> Any:
 
 
 def by_buffer(
+    raw: Callable[[list[str]], Any],
     files: Sequence[str],
     counts: Sequence[int],
     rng: np.random.Generator,
-    read: Callable[[list[str], Decode, npt.NDArray[np.bool_], Callable[[Any], Any]], Any],
 ) -> tuple[Rows, Callable[[Rows, Decode], Any]]:
-    """Return an order in which files come by chance, and their images through a buffer of
-    ``BUFFER``; and a function that reads some of them in it.
+    """Return a random order of all images, and a function that reads some of them in it.
+
+    The order of files is random. Their images go through a buffer of ``BUFFER``.
+
+    Args:
+        raw: Returns the undecoded images of files as a tf.data.Dataset.
+        files: The files.
+        counts: The images of each.
+        rng: Draws the order.
     """
     chosen = [int(index) for index in rng.permutation(len(files))]
     seed, ends = int(rng.integers(1 << 31)), np.cumsum(counts)
@@ -145,7 +146,7 @@ def by_buffer(
     mixed = shuffle(tf.data.Dataset.from_tensor_slices(numbers))
     order: Rows = mixed.batch(len(numbers)).get_single_element().numpy()
     paths = [files[index] for index in chosen]
-    return order, lambda rows, decode: read(paths, decode, np.isin(order, rows), shuffle)
+    return order, lambda rows, decode: in_turn(shuffle(raw(paths)), np.isin(order, rows), decode)
 
 
 def file_stamps(files: tuple[str, ...]) -> tuple[FileFingerprint, ...]:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import optuna
 
-from flowersweep.config.compose import compose_unchecked, recorded_or_named
+from flowersweep.config.compose import compose_unchecked
+from flowersweep.config.images import recorded_or_named
 from flowersweep.config.schema import Config, Experiment
 from flowersweep.ensemble.analysis import EnsembleAnalysis, analyse, reference_weightings
 from flowersweep.ensemble.members import Members

@@ -8,21 +8,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from flowersweep.evaluation.scores import Reals
+from flowersweep.evaluation.statistics import CONFIDENCE, Estimate
 
 DRAWS = 20  # functions of the model for each set of points
-
-
-class Expected(NamedTuple):
-    """The median of a score, and the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def best_of_points(
@@ -31,9 +23,8 @@ def best_of_points(
     others: Sequence[Reals],
     *,
     maximize: bool,
-    confidence: float = 0.95,
     seed: int = 0,
-) -> Expected:
+) -> Estimate:
     """Return what the best of each set of ``others`` (k, d) would be, from ``values`` (n,) at
     ``points`` (n, d) in the unit cube.
 
@@ -57,5 +48,5 @@ def best_of_points(
         # with the kernel's noise
         seen = [model.sample_y(each, DRAWS, random_state=seed + n) for n, each in enumerate(others)]
     best = np.concatenate([each.max(axis=0) if maximize else each.min(axis=0) for each in seen])
-    low, middle, high = np.quantile(best, [(1 - confidence) / 2, 0.5, (1 + confidence) / 2])
-    return Expected(float(middle), float(low), float(high))
+    low, middle, high = np.quantile(best, [(1 - CONFIDENCE) / 2, 0.5, (1 + CONFIDENCE) / 2])
+    return Estimate(float(middle), float(low), float(high))

@@ -1,6 +1,6 @@
 """Pool the predictions of several models.
 
-Each member gets a temperature of its own first: otherwise the most confident would outvote the
+Each member first gets a temperature of its own. Otherwise the most confident would outvote the
 others.
 """
 
@@ -70,7 +70,7 @@ def pool(
 
 
 def mean_pool(pools: Sequence[Pool]) -> Pool:
-    """Return pools that differ by the seeds of their members alone as one.
+    """Return one pool in place of pools whose members differ by their seeds alone.
 
     Each temperature is the geometric mean.
     """

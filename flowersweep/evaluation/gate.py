@@ -1,9 +1,8 @@
-"""Whether the evidence carries a promotion.
+"""Whether the evidence is enough for a promotion.
 
-One candidate is chosen by its seeds on tune, and compared with the champion on holdout.
-
-Choosing sees tune alone, comparing sees holdout alone. What other images and what other seeds would
-have given are both counted: a candidate that is only lucky in one of them stays a challenger.
+One candidate is chosen by its seeds on tune, and compared with the champion on holdout. Choosing
+sees tune alone, comparing sees holdout alone. The comparison counts what other images and what
+other seeds would have given: a candidate that is lucky in one of them stays a challenger.
 """
 
 from __future__ import annotations
@@ -89,20 +88,20 @@ def select_one_se(candidates: Sequence[Candidate], *, maximize: bool) -> int:
     return min(within, key=lambda n: (candidates[n].changes, -means[n]))
 
 
-def spent_alpha(comparison: int, total: float = FALSE_CHAMPIONS) -> float:
-    """Return the one-sided level of the k-th comparison on some images, ``total / (k (k + 1))``.
+def spent_alpha(comparison: int) -> float:
+    """Return the one-sided level of the k-th comparison on some images, 5 % / (k (k + 1)).
 
-    The levels of all comparisons together are ``total``, so by the union bound the chance that luck
-    ever passes is at most that, however many are made and however they depend on one another (alpha
-    spending: Foster & Stine 2008, section 2; the series is 1/2 + 1/6 + 1/12 + ... = 1). The first
-    has half of it, 2.5 %, as an interval of 95 % has.
+    All levels together are 5 % (`FALSE_CHAMPIONS`). By the union bound, luck ever passes with at
+    most that chance, however many comparisons there are and however they depend on one another
+    (alpha spending: Foster & Stine 2008, section 2; the series is 1/2 + 1/6 + 1/12 + ... = 1). The
+    first has half of it, 2.5 %, as an interval of 95 % has.
 
     Raises:
         ValueError: comparisons count from 1.
     """
     if comparison < 1:
         raise ValueError(f"comparison {comparison}: comparisons count from 1")
-    return total / (comparison * (comparison + 1))
+    return FALSE_CHAMPIONS / (comparison * (comparison + 1))
 
 
 def compare_with_chance(
@@ -148,9 +147,9 @@ def _image_values(predicted: npt.NDArray[np.integer], labels: Labels, classes: i
     return values
 
 
-def spent_budget(comparisons: int, total: float = FALSE_CHAMPIONS) -> float:
-    """Return what so many comparisons on the same held-out images have spent of ``total``."""
-    return total * comparisons / (comparisons + 1)
+def spent_budget(comparisons: int) -> float:
+    """Return what so many comparisons on the same images have spent of `FALSE_CHAMPIONS`."""
+    return FALSE_CHAMPIONS * comparisons / (comparisons + 1)
 
 
 def compare_with_champion(
@@ -164,43 +163,50 @@ def compare_with_champion(
 ) -> Verdict:
     """Compare the mean macro F1 of a candidate's seeds with the champion's on the same images.
 
-    ``chosen`` logits (n, K) by seed, ``champion`` (n, K), ``labels`` (n,), ``seeds`` the logits of
-    every candidate by seed. The images' part of the error is that of the stratified paired
-    bootstrap. The seeds' part is pooled over the candidates and counts for the champion too, of
-    which there is one; with one seed each it is not known, and 0. Each part has a half-width of its
-    own, added in
-    squares: normal for the images, which chose nothing; Student's for the seeds, at a level divided
-    by the number of candidates (Bonferroni), since the candidate was chosen by them. ``comparison``
-    is the how-manieth this is on these images: the interval of a later one is wider (see
-    ``spent_alpha``).
+    The error has two parts. That of the images comes from the stratified paired bootstrap. That of
+    the seeds is pooled over the candidates, and counts for the champion too, which has one seed;
+    where every candidate has one seed, it is not known, and 0. The half-widths of both are added in
+    squares. That of the images is normal. That of the seeds is Student's, at a level divided by the
+    number of candidates (Bonferroni), because the seeds chose the candidate.
+
+    Args:
+        chosen: Logits (n, K) of the candidate, by seed.
+        champion: Logits (n, K).
+        labels: Classes (n,).
+        seeds: Logits of every candidate, by seed.
+        comparison: The how-manieth this is on these images. A later one has a wider interval; see
+            ``spent_alpha``.
+        samples: Of the bootstrap.
     """
     alpha = spent_alpha(comparison)
     z = float(stats.norm.ppf(1 - alpha))
-    classes, weights = champion.shape[1], resampled(labels, samples, 0)
-    drawn = [
-        macro_f1_of(logits.argmax(axis=1), labels, classes)(weights)
-        for logits in (*chosen, champion)
-    ]
-    scores = [[macro_f1(logits, labels, classes) for logits in of] for of in seeds]
-    value = float(np.mean([macro_f1(logits, labels, classes) for logits in chosen])) - macro_f1(
-        champion, labels, classes
-    )
-    images = float(np.std(np.mean(drawn[:-1], axis=0) - drawn[-1]))
-    variance, freedom = pooled_variance(scores)
-    of_seeds = variance * (1 / len(chosen) + 1)
-    wide = (
-        float(stats.t.ppf(1 - alpha / len(seeds), freedom)) * math.sqrt(of_seeds)
-        if freedom
-        else 0.0
-    )
-    half = math.hypot(z * images, wide)
+
+    def score(logits: Logits) -> float:
+        return macro_f1(logits, labels, champion.shape[1])
+
+    value = float(np.mean([*map(score, chosen)])) - score(champion)
+    images = _error_of_images(chosen, champion, labels, samples)
+    variance, freedom = pooled_variance([[*map(score, logits)] for logits in seeds])
+    of_seeds = math.sqrt(variance * (1 / len(chosen) + 1))
+    student = float(stats.t.ppf(1 - alpha / len(seeds), freedom)) if freedom else 0.0
+    half = math.hypot(z * images, student * of_seeds)
     low, high = value - half, value + half
     needed: tuple[float, float] = (
         (0, 0) if low > 0 else _needed(value, z, images, variance, len(chosen), len(labels))
     )
-    return Verdict(
-        value, low, high, images, math.sqrt(of_seeds), *needed, comparison, 1 - 2 * alpha
+    return Verdict(value, low, high, images, of_seeds, *needed, comparison, 1 - 2 * alpha)
+
+
+def _error_of_images(
+    chosen: Sequence[Logits], champion: Logits, labels: Labels, samples: int
+) -> float:
+    """Return the standard error of a difference by the stratified paired bootstrap."""
+    weights = resampled(labels, samples, 0)
+    *candidate, other = (
+        macro_f1_of(logits.argmax(axis=1), labels, champion.shape[1])(weights)
+        for logits in (*chosen, champion)
     )
+    return float(np.std(np.mean(candidate, axis=0) - other))
 
 
 def pooled_variance(by_seed: Sequence[Sequence[float] | Reals]) -> tuple[float, int]:

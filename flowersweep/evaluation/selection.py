@@ -1,21 +1,14 @@
-"""How good the best of many looks by luck, and how well one score ranks like another."""
+"""How much luck flatters the best of many, and how well two scores agree on a ranking."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-
-class Correlation(NamedTuple):
-    """A rank correlation with the ends of its interval."""
-
-    value: float
-    low: float
-    high: float
+from flowersweep.evaluation.statistics import CONFIDENCE, Estimate
 
 
 def expected_max_bias(
@@ -44,9 +37,7 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
     return float(stats.spearmanr(first, second).statistic)
 
 
-def rank_correlation(
-    proxy: Sequence[float], full: Sequence[float], *, confidence: float = 0.95
-) -> Correlation:
+def rank_correlation(proxy: Sequence[float], full: Sequence[float]) -> Estimate:
     """Return Spearman's correlation of the same n >= 4 configurations under a proxy and in full.
 
     The interval is Fisher's, with the variance of Bonett & Wright 2000, (1 + r^2/2) / (n - 3).
@@ -58,7 +49,7 @@ def rank_correlation(
         )
     value = float(stats.spearmanr(proxy, full).statistic)
     bounded = min(max(value, -0.999999), 0.999999)
-    half = stats.norm.ppf((1 + confidence) / 2) * math.sqrt((1 + bounded**2 / 2) / (len(proxy) - 3))
-    return Correlation(
+    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * math.sqrt((1 + bounded**2 / 2) / (len(proxy) - 3))
+    return Estimate(
         value, math.tanh(math.atanh(bounded) - half), math.tanh(math.atanh(bounded) + half)
     )

@@ -1,7 +1,6 @@
 """Intervals over the images of a score and of a difference, and tests of two models.
 
-The seeds of a training vary too, and nothing here knows of that: an interval says what other images
-of the same kind would give.
+An interval says what other images of the same kind would give. It knows nothing of other seeds.
 """
 
 from __future__ import annotations
@@ -16,12 +15,21 @@ from scipy import sparse, stats
 from flowersweep.evaluation.scores import Labels, Logits, Reals, accuracy, log_likelihoods, macro_f1
 
 Predicted = npt.NDArray[np.integer]
+CONFIDENCE = 0.95  # of all intervals
 Statistic = Callable[[Reals], Reals]  # weights of the images (samples, n) -> scores (samples,)
 
 
 class Interval(NamedTuple):
     """The ends of a confidence interval."""
 
+    low: float
+    high: float
+
+
+class Estimate(NamedTuple):
+    """A number with the ends of its confidence interval."""
+
+    value: float
     low: float
     high: float
 
@@ -49,46 +57,33 @@ class McNemar(NamedTuple):
     mid_p: float
 
 
-def wilson(right: int, images: int, *, confidence: float = 0.95) -> Interval:
+def wilson(right: int, images: int) -> Interval:
     """Return the interval of an accuracy of ``right`` of ``images`` (Wilson 1927).
 
     It holds near 1, where Wald's does not.
     """
-    interval = stats.binomtest(right, images).proportion_ci(confidence, method="wilson")
+    interval = stats.binomtest(right, images).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(interval.low), float(interval.high))
 
 
 def macro_f1_interval(
-    predicted: Predicted,
-    labels: Labels,
-    classes: int,
-    *,
-    samples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    predicted: Predicted, labels: Labels, classes: int, *, samples: int = 1000, seed: int = 0
 ) -> Interval:
     """Return the interval of the macro F1 of predictions int (n,) by the stratified bootstrap."""
     statistic = macro_f1_of(predicted, labels, classes)
     drawn = statistic(resampled(labels, samples, seed))
-    return bias_corrected(drawn, float(statistic(np.ones((1, len(labels))))[0]), confidence)
+    return bias_corrected(drawn, float(statistic(np.ones((1, len(labels))))[0]))
 
 
 def compare(
-    first: Logits,
-    second: Logits,
-    labels: Labels,
-    *,
-    samples: int = 1000,
-    seed: int = 0,
-    confidence: float = 0.95,
+    first: Logits, second: Logits, labels: Labels, *, samples: int = 1000, seed: int = 0
 ) -> dict[str, Difference]:
     """Return ``first`` less ``second`` in accuracy, macro F1 and NLL (nats).
 
-    Both are logits (n, K) of the same images.
-
-    Both see the same resampled images, so what the two have in common cancels: a difference is far
-    surer than the scores that it is of. The interval is normal about the value: where a dozen
-    images differ, percentiles of the samples are too coarse and cover too little.
+    Both are logits (n, K) of the same images, and both are scored on the same resampled ones. What
+    they have in common cancels, so a difference is far surer than either score. The interval is
+    normal about the value: where a dozen images differ, percentiles of the samples are too coarse
+    and cover too little.
     """
     classes, weights = first.shape[1], resampled(labels, samples, seed)
     values = {"accuracy": accuracy(first, labels) - accuracy(second, labels)}
@@ -104,28 +99,22 @@ def compare(
         "macro_f1": f1 - other,
         "nll": weights @ losses / len(labels),
     }
-    wide = float(stats.norm.ppf((1 + confidence) / 2))
-    errors = {name: float(scores.std()) for name, scores in drawn.items()}
-    return {
-        name: Difference(
-            value, value - wide * errors[name], value + wide * errors[name], errors[name]
-        )
-        for name, value in values.items()
-    }
+    wide, differences = float(stats.norm.ppf((1 + CONFIDENCE) / 2)), {}
+    for name, value in values.items():
+        error = float(drawn[name].std())
+        differences[name] = Difference(value, value - wide * error, value + wide * error, error)
+    return differences
 
 
 def mcnemar(first: Predicted, second: Predicted, labels: Labels) -> McNemar:
     """Test whether two models are right equally often on the same images.
 
-    The test is exact, and by mid-p (Fagerland, Lydersen & Laake 2013).
-
-    The exact p-value is never too small; mid-p is nearer to its level on few images, and may pass
-    it by a little.
+    It is tested exactly and by mid-p (Fagerland, Lydersen & Laake 2013). The exact p-value is never
+    too small. Mid-p is nearer to its level on few images, and may pass it by a little.
     """
-    right = first == labels, second == labels
-    one, other = int(np.sum(right[0] & ~right[1])), int(np.sum(right[1] & ~right[0]))
-    tail = stats.binom(one + other, 0.5)
-    fewer = min(one, other)
+    right, others = first == labels, second == labels
+    one, other = int(np.sum(right & ~others)), int(np.sum(others & ~right))
+    tail, fewer = stats.binom(one + other, 0.5), min(one, other)
     exact = min(1.0, float(2 * tail.cdf(fewer)))
     return McNemar(one, other, exact, float(2 * tail.cdf(fewer) - tail.pmf(fewer)))
 
@@ -152,7 +141,7 @@ def resampled(labels: Labels, samples: int, seed: int) -> Reals:
     return np.bincount(cells, minlength=samples * len(labels)).reshape(samples, -1) * share
 
 
-def bias_corrected(drawn: Reals, value: float, confidence: float = 0.95) -> Interval:
+def bias_corrected(drawn: Reals, value: float, confidence: float = CONFIDENCE) -> Interval:
     """Return the bias-corrected percentile interval of bootstrapped scores (samples,).
 
     Macro F1 is lower when resampled, and this corrects it (Efron 1981).
@@ -177,17 +166,13 @@ def macro_f1_of(predicted: Predicted, labels: Labels, classes: int) -> Statistic
             (np.ones(len(rows)), (of[rows], rows)), shape=(classes, len(labels))
         )
 
-    hits, guesses, there = (
-        members(labels, right),
-        members(predicted, images),
-        members(labels, images),
-    )
+    hits, guesses = members(labels, right), members(predicted, images)
+    there = members(labels, images)
 
     def statistic(weights: Reals) -> Reals:
         both = guesses @ weights.T + there @ weights.T
-        scores: Reals = (2 * (hits @ weights.T) / np.maximum(both, 1e-9)).sum(axis=0) / (
-            both > 0
-        ).sum(axis=0)
+        by_class = 2 * (hits @ weights.T) / np.maximum(both, 1e-9)
+        scores: Reals = by_class.sum(axis=0) / (both > 0).sum(axis=0)
         return scores
 
     return statistic

@@ -11,6 +11,8 @@ from flowersweep.evaluation.calibration import probabilities
 from flowersweep.evaluation.scores import Labels, Reals, log_likelihoods
 from flowersweep.evaluation.statistics import Interval, resampled
 
+ROUNDS = 50  # of greedy selection
+FOLDS = 5  # of the cross-validation that shrinks weights
 SMALLEST = 1e-12  # a probability: what a member holds impossible must not cost the pool everything
 
 
@@ -47,14 +49,14 @@ def geometric_weights(logs: Reals, labels: Labels) -> Reals:
     return _on_the_simplex(loss, len(logs))
 
 
-def greedy_weights(chances: Reals, *, rounds: int = 50) -> Reals:
+def greedy_weights(chances: Reals) -> Reals:
     """Return the weights (m,) of greedy selection with replacement (Caruana et al. 2004).
 
     They are those at which the NLL was lowest.
     """
     total, taken = np.zeros(chances.shape[1]), np.zeros(len(chances))
     best, lowest = taken, np.inf
-    for size in range(1, rounds + 1):
+    for size in range(1, ROUNDS + 1):
         losses = -np.log(np.maximum((total + chances) / size, SMALLEST)).mean(axis=1)
         chosen = int(losses.argmin())
         total = total + chances[chosen]
@@ -64,23 +66,19 @@ def greedy_weights(chances: Reals, *, rounds: int = 50) -> Reals:
     return best
 
 
-def shrunk_weights(
-    chances: Reals, labels: Labels, *, folds: int = 5, seed: int = 0
-) -> tuple[Reals, float]:
-    """Return the solver's weights moved towards equal ones, and how far.
+def shrunk_weights(chances: Reals, labels: Labels) -> tuple[Reals, float]:
+    """Return the solver's weights moved towards equal ones, and how far: 0 to 1.
 
-    Stratified cross-validation chooses how far: 0 is not at all, 1 all the way.
-
-    Of steps that do equally well the largest is taken. The members' temperatures are not fitted
-    anew in each fold.
+    Stratified cross-validation chooses how far. Of steps that do equally well it takes the largest.
+    The members' temperatures are not fitted anew in each fold.
     """
     members, images = chances.shape
-    mixed = np.random.default_rng(seed).permutation(images)
+    mixed = np.random.default_rng(0).permutation(images)
     fold = np.empty(images, int)
-    fold[mixed[np.argsort(labels[mixed], kind="stable")]] = np.arange(images) % folds
+    fold[mixed[np.argsort(labels[mixed], kind="stable")]] = np.arange(images) % FOLDS
     steps = np.linspace(0, 1, 21)
     losses = np.zeros(len(steps))
-    for held in range(folds):
+    for held in range(FOLDS):
         fitted = linear_weights(chances[:, fold != held])
         tried = np.outer(1 - steps, fitted) + steps[:, np.newaxis] / members
         losses -= np.log(np.maximum(tried @ chances[:, fold == held], SMALLEST)).sum(axis=1)
@@ -88,14 +86,12 @@ def shrunk_weights(
     return (1 - step) * linear_weights(chances) + step / members, step
 
 
-def weight_intervals(
-    chances: Reals, labels: Labels, *, samples: int = 200, seed: int = 0
-) -> list[Interval]:
+def weight_intervals(chances: Reals, labels: Labels, *, samples: int = 200) -> list[Interval]:
     """Return the 95 % interval of each of the solver's weights over the images.
 
     The ends are percentiles of the stratified bootstrap.
     """
-    fitted = [linear_weights(chances, counts) for counts in resampled(labels, samples, seed)]
+    fitted = [linear_weights(chances, counts) for counts in resampled(labels, samples, 0)]
     return [
         Interval(float(low), float(high))
         for low, high in np.percentile(fitted, [2.5, 97.5], axis=0).T

@@ -1,8 +1,8 @@
-"""The order in which answers of concurrent trials are handed over, whoever is faster.
+"""Hand over the answers of concurrent trials in an order that does not depend on who is faster.
 
 An answer has a logical time: the epochs that were trained when its trial was asked for, plus the
-trial's own. The search sees answers in the order of that time, and of the trial's number where
-times are equal. So a study that is killed and resumed equals one that was never killed.
+trial's own. The search sees answers in the order of that time; of equal times the lower trial is
+first. So a study that is killed and resumed equals one that was never killed.
 """
 
 from __future__ import annotations

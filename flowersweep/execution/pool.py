@@ -9,7 +9,6 @@ import logging
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Protocol
 
 from flowersweep.errors import FlowersweepError, StudyError
@@ -133,12 +132,7 @@ class WorkerPool:
             self._start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for connection in [*self._trials, *self._starting]:
             connection.end()
         self._backend.close()

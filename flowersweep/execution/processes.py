@@ -6,8 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from itertools import count
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
@@ -16,16 +16,14 @@ from flowersweep.util.cores import usable_cores
 
 
 class ProcessConnection:
-    """A worker's process, and the pipe to it; the pipe is closed when either of them dies, however
-    it dies.
-    """
+    """A worker's process and the pipe to it, which closes when either side dies."""
 
     def __init__(self, cores: Sequence[int]) -> None:
         ours, theirs = Pipe()
         self.connection: Connection = ours
         words = [sys.executable, "-m", "flowersweep.execution.worker", str(theirs.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        with theirs, _on(cores):
+        with theirs, _pinned(cores):
             self.process = subprocess.Popen(
                 words,
                 env=environment,
@@ -63,22 +61,21 @@ class ProcessConnection:
         )
 
 
-class _on:
-    """Within it, what this thread starts runs on these cores alone: libraries count them when they
-    are imported.
+@contextmanager
+def _pinned(cores: Sequence[int]) -> Iterator[None]:
+    """Let processes that this thread starts run on these cores alone, where the system can.
+
+    A process cannot be moved later: libraries count the cores when they are imported.
     """
-
-    def __init__(self, cores: Sequence[int]) -> None:
-        self.cores = cores
-
-    def __enter__(self) -> None:
-        if hasattr(os, "sched_setaffinity"):
-            self.before = os.sched_getaffinity(0)
-            os.sched_setaffinity(0, self.cores)
-
-    def __exit__(self, *_: object) -> None:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, self.before)
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class ProcessBackend:
@@ -115,8 +112,9 @@ class ProcessBackend:
 
 
 def shares(cores: Sequence[int], workers: int) -> list[list[int]]:
-    """Cut the cores into shares of the same size, one a worker; where there are more workers than
-    cores, they take turns on them.
+    """Cut the cores into shares of the same size, one a worker.
+
+    Where there are more workers than cores, several workers share a core.
     """
     size = max(1, len(cores) // workers)
     return [[cores[(n * size + k) % len(cores)] for k in range(size)] for n in range(workers)]

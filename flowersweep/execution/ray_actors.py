@@ -31,7 +31,7 @@ class RayWorkerActor:
     """A worker in its actor: what the coordinator tells it, and what it has to say."""
 
     def __init__(self, path: Sequence[str]) -> None:
-        sys.path += [each for each in path if each not in sys.path]
+        sys.path += [folder for folder in path if folder not in sys.path]
         worker = importlib.import_module("flowersweep.execution.worker")
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._outbox: queue.Queue[Any] = queue.Queue()
@@ -92,23 +92,10 @@ class RayBackend:
         runtime_env: Mapping[str, Any] | None = None,
     ) -> None:
         self._ray, resources = _ray(), resources or {"CPU": 1}
-        ray = self._ray
-        self._joined = not ray.is_initialized()
+        self._joined = not self._ray.is_initialized()
         if self._joined:
-            try:
-                with signals.preserve_sigterm():  # Ray would end this process by sys.exit
-                    ray.init(
-                        address=address,
-                        runtime_env=dict(runtime_env or {}) or None,
-                        log_to_driver=True,
-                        logging_level="WARNING",
-                    )
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise ConfigError(
-                    f"executor.address={address}: no Ray cluster is found there ({error}). "
-                    "Start one: ray start --head"
-                ) from error
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            _join(self._ray, address, dict(runtime_env or {}))
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         try:
             require_room(resources, nodes, workers)
         except ConfigError:
@@ -153,6 +140,22 @@ def _ray() -> Any:
     return ray
 
 
+def _join(ray: Any, address: str, runtime_env: dict[str, Any]) -> None:
+    try:
+        with signals.preserve_sigterm():  # Ray would end this process by sys.exit
+            ray.init(
+                address=address,
+                runtime_env=runtime_env or None,
+                log_to_driver=True,
+                logging_level="WARNING",
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"executor.address={address}: no Ray cluster is found there ({error}). "
+            "Start one: ray start --head"
+        ) from error
+
+
 def require_room(
     resources: Mapping[str, float], nodes: Sequence[Mapping[str, float]], workers: int
 ) -> None:
@@ -179,10 +182,8 @@ def require_room(
         )
     if room < workers:
         log.warning(
-            (
-                "the Ray cluster has room for %d of sweep.workers=%d; the others begin when it "
-                "has more"
-            ),
+            "the Ray cluster has room for %d of sweep.workers=%d; the others begin when it has "
+            "more",
             room,
             workers,
         )

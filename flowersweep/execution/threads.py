@@ -11,7 +11,6 @@ import threading
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
-from types import TracebackType
 from typing import Any
 
 from flowersweep.errors import ConfigError
@@ -59,12 +58,7 @@ class Threads:
             thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopping = True
         for tasks in self._tasks:
             tasks.put(None)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowersweep.config.keys import is_within
-from flowersweep.evaluation.selection import Correlation, rank_correlation
+from flowersweep.evaluation.selection import rank_correlation
+from flowersweep.evaluation.statistics import Estimate
 from flowersweep.report.page import Column, Part, Table, Text
 from flowersweep.report.study_view import StudyView
 
@@ -22,7 +23,7 @@ class RankAgreement:
     first: str
     second: str
     shared: int  # configurations, but for how long and how they were trained
-    correlation: Correlation | None  # None for too few
+    correlation: Estimate | None  # None for too few
 
 
 def rank_agreement(first: StudyView, second: StudyView) -> RankAgreement:

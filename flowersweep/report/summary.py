@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from flowersweep.config.keys import key_of, role_of
-from flowersweep.config.schema import LABEL, PLACE, TRAINED
+from flowersweep.config.setting import LABEL, PLACE, TRAINED
 from flowersweep.config.words import as_word
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import (

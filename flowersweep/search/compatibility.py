@@ -6,7 +6,7 @@ The first event says what the study is. Every later command must mean the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -68,22 +68,15 @@ def open_or_verify(
     meaning = _recordable(meaning, overrides)
     if journal.events:
         started = StudyRecord(journal.events[:1]).started
-        started.settings.setdefault("data.folds", 1)  # a study from before there were folds
-        # a study from before a fact was noted has nothing to compare it with
-        for unknown in facts.keys() - started.settings.keys():
-            del meaning["settings"][unknown]
-        if changed := _changed(started, meaning):
+        if changed := _changed(started, meaning, facts):
             raise _refused(str(config.study), changed)
-        journal.append(
-            StudyResumed(command=" ".join(overrides), n_trials=config.sweep.n_trials, code=code)
-        )
+        command, trials = " ".join(overrides), config.sweep.n_trials
+        journal.append(StudyResumed(command=command, n_trials=trials, code=code))
         return
     # the import may raise, so it comes before the first write
-    imported = (
-        import_trials(config, source, trainer, meaning["settings"])
-        if isinstance(source, Space)
-        else []
-    )
+    imported = []
+    if isinstance(source, Space):
+        imported = import_trials(config, source, trainer, meaning["settings"])
     journal.append(
         StudyStarted(
             study=str(config.study),
@@ -105,12 +98,17 @@ def _recordable(content: Any, words: Sequence[str]) -> Any:
     return without_variables(json.loads(json.dumps(content)), words, MASK)
 
 
-def _changed(started: StudyStarted, meaning: dict[str, Any]) -> list[str]:
-    before = {"space": started.space, "settings": started.settings}
-    old, new = (
-        dict(flatten({"space": _readable(side["space"]), **side["settings"]}))
-        for side in (before, meaning)
-    )
+def _changed(started: StudyStarted, meaning: dict[str, Any], facts: Collection[str]) -> list[str]:
+    """Describe what differs between a study and a command that goes on with it."""
+    before = {"data.folds": 1, **started.settings}  # a study from before there were folds
+    # a study from before a fact was noted has nothing to compare it with
+    now = {
+        path: value
+        for path, value in meaning["settings"].items()
+        if path in before or path not in facts
+    }
+    old = dict(flatten({"space": _readable(started.space), **before}))
+    new = dict(flatten({"space": _readable(meaning["space"]), **now}))
     return describe_changes(old, new)
 
 

@@ -7,7 +7,6 @@ trial. It does not belong to the new study, so it can be neither the best trial 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from flowersweep.execution.protocol import Trainer
 from flowersweep.search.duplicates import training_identity
 from flowersweep.search.samplers.builtin import grid, qmc
 from flowersweep.space.space import Parameter, Params, Space
-from flowersweep.space.transforms import current_value, nearest_value
+from flowersweep.space.transforms import current_value, is_inside
 from flowersweep.study.events import EpochsReported, Event, ImportedTrial
 from flowersweep.study.journal import read_events
 from flowersweep.study.objectives import objective_names
@@ -163,13 +162,7 @@ def _point(leaves: Mapping[str, Any], space: Space) -> Params | None:
 
     def value(parameter: Parameter) -> Any:
         setting = current_value(dict(leaves), parameter)
-        nearest = nearest_value(parameter.distribution, setting)
-        close = (
-            isinstance(nearest, float)
-            and isinstance(setting, int | float)
-            and math.isclose(nearest, setting)
-        )
-        return setting if nearest == setting or close else None
+        return setting if is_inside(parameter.distribution, setting) else None
 
     point = space.fill_active(value)
     missing = any(

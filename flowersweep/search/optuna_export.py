@@ -88,13 +88,9 @@ class OptunaExporter:
                     self._trials[event.trial], event.epochs[-1].epoch, event.value
                 )
             case TrialEnded() if event.trial not in self._ended:
-                value = event.value
-                complete = event.state == "complete" and value is not None
-                values = (
-                    objectives.objective_values(value, event.metrics, self._names)
-                    if complete and value is not None
-                    else None
-                )
+                values = None
+                if event.state == "complete" and event.value is not None:
+                    values = objectives.objective_values(event.value, event.metrics, self._names)
                 self._storage.set_trial_state_values(
                     self._trials[event.trial], STATES[event.state], values
                 )

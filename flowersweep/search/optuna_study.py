@@ -68,17 +68,10 @@ def _frozen(
     trial: TrialRecord, ended: TrialEnded, space: TrialSource, names: Sequence[str]
 ) -> FrozenTrial:
     value = ended.value
-    several = len(names) > 1  # a study with one objective may have trials without metrics
-    values = (
-        None
-        if value is None
-        else objective_values(value, ended.metrics, names)
-        if several
-        else [value]
-    )
     return optuna.trial.create_trial(
         state=STATES[trial.state],
-        values=values,  # a pruned trial has its last report as value, as in Optuna
+        # a pruned trial has its last report as value, as in Optuna
+        values=None if value is None else objective_values(value, ended.metrics, names),
         params=trial.params,
         distributions=space.distributions(trial.params),
         intermediate_values=trial.reports,

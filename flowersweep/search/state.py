@@ -128,9 +128,9 @@ class Study:
     def _ask_config(self) -> Config:
         """The configuration to ask with.
 
-        With concurrent trials, TPE treats those in flight as bad (Optuna's constant liar).
+        With concurrent trials, TPE takes those in flight for bad (Optuna's ``constant_liar``).
         Otherwise it would suggest nearly the same point to all workers. With no other trial in
-        flight, the lie changes nothing.
+        flight, this changes nothing.
         """
         if self.executor.slots == 1 or "constant_liar" not in self.config.sampler:
             return self.config

@@ -12,7 +12,7 @@ from os import PathLike, fspath
 from typing import Any
 
 from flowersweep.config import own_functions
-from flowersweep.config.compose import require_free_name
+from flowersweep.config.files import require_free_name
 from flowersweep.config.keys import has_options, is_group, known_paths
 from flowersweep.config.words import as_word
 from flowersweep.errors import ConfigError

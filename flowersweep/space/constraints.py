@@ -1,4 +1,4 @@
-"""Constraints on the points of a sweep: comparisons, which are parsed and never run as code."""
+"""Constraints on the points of a sweep: comparisons, parsed and never run as Python."""
 
 from __future__ import annotations
 

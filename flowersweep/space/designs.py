@@ -8,14 +8,19 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from scipy.stats.qmc import Halton
 
 from flowersweep.config.compose import compose_unchecked
 from flowersweep.config.paths import flatten
 from flowersweep.errors import ConfigError
 from flowersweep.space.space import Parameter, Params, Space
-from flowersweep.space.transforms import current_value, nearest_value, ppf
+from flowersweep.space.transforms import (
+    current_value,
+    is_inside,
+    nearest_value,
+    ppf,
+    value_count,
+)
 
 LARGEST_GRID = 10_000  # points; each trial builds the whole grid
 FEASIBILITY_POINTS = 2048  # sample size for the feasible share of a space
@@ -47,11 +52,8 @@ def initial_points(space: Space, recipe: str | None = None) -> Iterator[Params]:
 
     def value(parameter: Parameter) -> Any:
         setting = current_value(other, parameter)
-        nearest = nearest_value(parameter.distribution, setting)
-        inside = nearest == setting or (
-            isinstance(setting, float) and nearest is not None and math.isclose(nearest, setting)
-        )
-        return nearest if inside else usual_value(parameter)
+        inside = is_inside(parameter.distribution, setting)
+        return nearest_value(parameter.distribution, setting) if inside else usual_value(parameter)
 
     published = space.fill_active(value)
     if published != usual and space.feasible(published):
@@ -136,13 +138,8 @@ def grid_points(space: Space, steps: int | None) -> list[Params]:
 
 def _count(parameter: Parameter, steps: int | None) -> int:
     """Return how many values of a parameter a grid has, without making them."""
-    match parameter.distribution:
-        case CategoricalDistribution(choices=choices):
-            return len(choices)
-        case IntDistribution(low=low, high=high, step=step, log=False):
-            return int((high - low) // step + 1)
-        case FloatDistribution(low=low, high=high, step=float(step)):
-            return round((high - low) / step) + 1
+    if (count := value_count(parameter.distribution)) is not None:
+        return count
     if steps is None:
         raise ConfigError(
             f"sampler=grid: {parameter.name} is continuous. Say how many values it has, "
@@ -154,12 +151,7 @@ def _count(parameter: Parameter, steps: int | None) -> int:
 
 def _values(parameter: Parameter, steps: int | None) -> list[Any]:
     count = _count(parameter, steps)
-    match parameter.distribution:
-        case CategoricalDistribution(choices=choices):
-            return [*choices]
-        case IntDistribution(low=low, high=high, step=step, log=False):
-            return [*range(low, high + 1, step)]
-        case FloatDistribution(low=low, step=float(step)):
-            return [low + n * step for n in range(count)]
-    shares = np.linspace(0.0, 1.0, count) if count > 1 else [0.5]
-    return list(dict.fromkeys(ppf(parameter.distribution, float(share)) for share in shares))
+    if count == 1 or value_count(parameter.distribution) is not None:
+        return [ppf(parameter.distribution, (n + 0.5) / count) for n in range(count)]
+    shares = np.linspace(0.0, 1.0, count).tolist()  # with both ends
+    return list(dict.fromkeys(ppf(parameter.distribution, share) for share in shares))

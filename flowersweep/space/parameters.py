@@ -9,10 +9,12 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
-from flowersweep.config.compose import option_names, typed_value
+from flowersweep.config.compose import typed_value
+from flowersweep.config.files import option_names
 from flowersweep.config.keys import is_comparable, role_of
 from flowersweep.config.paths import Settings
-from flowersweep.config.schema import Config, Role
+from flowersweep.config.schema import Config
+from flowersweep.config.setting import Role
 from flowersweep.errors import ConfigError, did_you_mean
 from flowersweep.space.grammar import contains, extremes, parse_distribution
 

@@ -16,6 +16,21 @@ from flowersweep.config.paths import Settings
 from flowersweep.space.space import Parameter
 
 
+def value_count(distribution: BaseDistribution) -> int | None:
+    """Return how many values a distribution has; None if it is continuous or logarithmic."""
+    match distribution:
+        case CategoricalDistribution(choices=choices):
+            return len(choices)
+        case _ if distribution.single():
+            return 1
+        case (
+            IntDistribution(low=low, high=high, step=step, log=False)
+            | FloatDistribution(low=low, high=high, step=float(step))
+        ):
+            return round((high - low) / step) + 1
+    return None
+
+
 def ppf(distribution: BaseDistribution, share: float) -> Any:
     """Return the value below which the share (0 to 1) of a distribution lies."""
     match distribution:
@@ -71,6 +86,13 @@ def nearest_value(distribution: BaseDistribution, value: Any) -> Any:
             nearest = low + round((inside - low) / step) * step if step else inside
             return nearest if isinstance(distribution, IntDistribution) else float(nearest)
     raise AssertionError(distribution)
+
+
+def is_inside(distribution: BaseDistribution, setting: Any) -> bool:
+    """Return whether a distribution has a setting among its values, but for rounding."""
+    nearest = nearest_value(distribution, setting)
+    numbers = isinstance(nearest, float) and isinstance(setting, int | float)
+    return bool(nearest == setting) or (numbers and math.isclose(nearest, setting))
 
 
 def current_value(leaves: Settings, parameter: Parameter) -> Any:

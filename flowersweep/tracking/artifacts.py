@@ -15,7 +15,7 @@ import yaml
 from flowersweep.config.paths import merged
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.calibration import Reliability, reliability
-from flowersweep.evaluation.scores import Counts, Labels, Logits, confusion, per_class
+from flowersweep.evaluation.scores import confusion, per_class
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked, masked_diff
@@ -68,11 +68,7 @@ def write_trial(target: Path, study: StudyStarted, trial: TrialRecord, folder: P
         )
     except (StudyError, OSError, ValueError, KeyError, IndexError) as error:
         # No retry: a broken file stays broken, and the metrics must not wait for it.
-        log.warning(
-            "the run of trial %s gets no confusion matrix: %s",
-            trial.number,
-            error,
-        )
+        log.warning("the run of trial %s gets no confusion matrix: %s", trial.number, error)
 
 
 def _write_yaml(path: Path, content: Mapping[str, Any]) -> None:
@@ -93,40 +89,26 @@ def _write_evaluation(
     for split in splits:
         logits, labels = stored[split], stored[f"{split}_labels"]
         counts = confusion(logits, labels)
-        names = (
-            classes
-            if classes and len(classes) == len(counts)
-            else [str(index) for index in range(len(counts))]
-        )
+        known = classes and len(classes) == len(counts)
+        names = classes if classes and known else [*map(str, range(len(counts)))]
         _write_table(
             target / f"confusion_{split}.csv",
             ["true \\ predicted", *names],
-            _confusion_rows(names, counts),
+            ([name, *row] for name, row in zip(names, counts.tolist(), strict=True)),
         )
+        columns = (column.round(4).tolist() for column in per_class(logits, labels))
         _write_table(
             target / f"per_class_{split}.csv",
             ["class", "precision", "recall", "f1", "support"],
-            _class_rows(names, logits, labels),
+            zip(names, *columns, strict=True),
         )
-        bins = reliability(logits, labels)
         _write_table(
             target / f"calibration_{split}.csv",
             ["confidence up to", "images", "confidence", "accuracy"],
-            _bins(bins),
+            _bins(reliability(logits, labels)),
         )
-    (target / "logits.npz").symlink_to(
-        path.resolve()
-    )  # whoever uploads the folder follows it: one copy less
-
-
-def _confusion_rows(names: Sequence[str], counts: Counts) -> Iterable[Sequence[Any]]:
-    return ([name, *row] for name, row in zip(names, counts.tolist(), strict=True))
-
-
-def _class_rows(names: Sequence[str], logits: Logits, labels: Labels) -> Iterable[Sequence[Any]]:
-    return zip(
-        names, *(column.round(4).tolist() for column in per_class(logits, labels)), strict=True
-    )
+    # whoever uploads the folder follows the link: one copy less
+    (target / "logits.npz").symlink_to(path.resolve())
 
 
 def _bins(bins: Reliability) -> Iterable[Sequence[Any]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib.metadata import version
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import Model
     from mlflow.models.model import ModelInfo
-
-log = logging.getLogger(__name__)
 
 NAME = "classifier"
 NETWORK = "data/model.keras"  # where MLflow has the network of a model
@@ -59,34 +56,29 @@ def log_model(
     """
     from mlflow.models import Model
 
-    models = _models(store, run)
-    ready = next((entry for entry in models if str(entry.status) == "READY"), None)
+    ready = find_model(store, run)
     with suppress(ModelGone):
         if ready is not None:
             return Model.load(str(fetch(store, ready, "MLmodel"))).get_model_info(ready)
-    draft = ready or next(iter(models), None)
+    draft = ready or next(iter(_models(store, run)), None)
     if draft is None:
         draft = store.create_logged_model(
             _experiment(store, run), name=NAME, source_run_id=run, model_type="image classification"
         )
-    description = Model(
-        run_id=run,
-        model_id=draft.model_id,
-        model_uuid=draft.model_id,
-        artifact_path=draft.artifact_location,
-    )
+    number, place = draft.model_id, draft.artifact_location
+    description = Model(run_id=run, model_id=number, model_uuid=number, artifact_path=place)
     try:
         with TemporaryDirectory(prefix="flowersweep-") as scratch:
             _save(model, Path(scratch), description, example, facts or {})
-            store.log_model_artifacts(draft.model_id, scratch)
+            store.log_model_artifacts(number, scratch)
             digest = digest_of(Path(scratch, NETWORK))
-        store.set_logged_model_tags(draft.model_id, {DIGEST: digest})
-        sync_files(draft.artifact_location)  # before an alias may name the model
+        store.set_logged_model_tags(number, {DIGEST: digest})
+        sync_files(place)  # before an alias may name the model
     except BaseException:
-        store.finalize_logged_model(draft.model_id, "FAILED")
+        store.finalize_logged_model(number, "FAILED")
         raise
-    _link(store, run, draft.model_id)
-    return description.get_model_info(store.finalize_logged_model(draft.model_id, "READY"))
+    _link(store, run, number)
+    return description.get_model_info(store.finalize_logged_model(number, "READY"))
 
 
 def find_model(store: MlflowClient, run: str) -> LoggedModel | None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
-from urllib.request import url2pathname
 
 import yaml
 
@@ -67,23 +65,18 @@ def load_run(run: str, tracking: Tracking, dir: Path, into: Path) -> RecordedRun
     """
     from mlflow.exceptions import MlflowException
 
-    client = store.client(tracking, dir)
-    try:
-        mlflow_run = _trial(client, run)
-        into.mkdir(parents=True, exist_ok=True)
-        files = Path(_downloaded(client, mlflow_run.info.run_id, into))
-        metrics = dict(mlflow_run.data.metrics)
-        history = {
-            key: client.get_metric_history(mlflow_run.info.run_id, key)
-            for key in metrics
-            if key.startswith(("train/", "tune/"))
-        }
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+    with store.connected(tracking, dir) as client:
+        try:
+            mlflow_run = _trial(client, run)
+            into.mkdir(parents=True, exist_ok=True)
+            files = _downloaded(client, mlflow_run, into)
+            curves = _curves(client, mlflow_run)
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
             raise TrackingError(
                 f'MLflow has no run "{run}" ({error.message}). Take the id from the run\'s page: ui'
             ) from error
-        raise store.unreachable(store.address(tracking, dir), error) from error
     missing = [name for name in ("config.yaml", "provenance.json") if not (files / name).exists()]
     if missing:
         raise TrackingError(
@@ -96,14 +89,10 @@ def load_run(run: str, tracking: Tracking, dir: Path, into: Path) -> RecordedRun
         parent=mlflow_run.data.tags.get("mlflow.parentRunId"),
         tags=dict(mlflow_run.data.tags),
         params=dict(mlflow_run.data.params),
-        metrics=metrics,
+        metrics=dict(mlflow_run.data.metrics),
         config=yaml.safe_load((files / "config.yaml").read_text()),
         provenance=json.loads((files / "provenance.json").read_text()),
-        curves={
-            key: {m.step: m.value for m in points if m.step}
-            for key, points in history.items()
-            if _by_epoch(key, points)
-        },
+        curves=curves,
         files=files,
     )
 
@@ -121,17 +110,12 @@ def attach(
     Raises:
         TrackingError: The store does not answer or refuses.
     """
-    from mlflow.exceptions import MlflowException
-
-    client = store.client(tracking, dir)
-    try:
+    with store.connected(tracking, dir) as client:
         for name, text in (files or {}).items():
             client.log_text(run, masked_text(text), name)
         store.sync_files(client.get_run(run).info.artifact_uri)
         for key, value in (tags or {}).items():
             client.set_tag(run, key, masked_text(value))
-    except (MlflowException, OSError) as error:
-        raise store.unreachable(store.address(tracking, dir), error) from error
 
 
 def attach_files(runs_files: Mapping[str, list[Path]], tracking: Tracking, dir: Path) -> None:
@@ -140,16 +124,11 @@ def attach_files(runs_files: Mapping[str, list[Path]], tracking: Tracking, dir: 
     Raises:
         TrackingError: The store does not answer or refuses.
     """
-    from mlflow.exceptions import MlflowException
-
-    client = store.client(tracking, dir)
-    try:
+    with store.connected(tracking, dir) as client:
         for run, paths in runs_files.items():
             for path in paths:
                 client.log_artifact(run, str(path))
             store.sync_files(client.get_run(run).info.artifact_uri)
-    except (MlflowException, OSError) as error:
-        raise store.unreachable(store.address(tracking, dir), error) from error
 
 
 def changes(recorded: RecordedRun, tracking: Tracking, dir: Path, into: Path) -> Path | None:
@@ -158,49 +137,33 @@ def changes(recorded: RecordedRun, tracking: Tracking, dir: Path, into: Path) ->
     Raises:
         TrackingError: The store does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
-    client, run = store.client(tracking, dir), str(recorded.parent or recorded.run)
-    try:
+    run = str(recorded.parent or recorded.run)
+    with store.connected(tracking, dir) as client:
         if not any(file.path == "code.diff" for file in client.list_artifacts(run)):
             return None
         return Path(client.download_artifacts(run, "code.diff", str(into)))
-    except (MlflowException, OSError) as error:
-        raise store.unreachable(store.address(tracking, dir), error) from error
 
 
-def _by_epoch(key: str, points: Sequence[Any]) -> bool:
-    """Return whether a metric was logged per epoch; some tune/ metrics come only at the end."""
-    return len(points) > 1 or key.startswith("train/")
+def _curves(client: MlflowClient, run: Run) -> dict[str, Curve]:
+    """Return the metrics that were logged after each epoch; some of tune come only at the end."""
+    curves = {}
+    for key in run.data.metrics:
+        if key.startswith(("train/", "tune/")):
+            points = client.get_metric_history(run.info.run_id, key)
+            if len(points) > 1 or key.startswith("train/"):
+                curves[key] = {point.step: point.value for point in points if point.step}
+    return curves
 
 
 def _trial(client: MlflowClient, run: str) -> Run:
     mlflow_run = client.get_run(run)
-    if mlflow_run.data.tags.get("flowersweep.kind") != "study":
-        return mlflow_run
-    best = mlflow_run.data.tags.get("flowersweep.best_trial")
-    if best is None:
-        raise TrackingError(
-            f'the run {run} is that of the study "{mlflow_run.info.run_name}", which has no best '
-            "trial "
-            "yet: name a trial's run"
-        )
-    tags = {
-        key: mlflow_run.data.tags[key] for key in ("flowersweep.study", "flowersweep.started")
-    } | {"flowersweep.trial": best}
-    trials = runs.search(client, [mlflow_run.info.experiment_id], tags)
-    if not trials:
-        raise TrackingError(
-            f'the run of trial {best} of the study "{mlflow_run.info.run_name}" was deleted: name '
-            "another run"
-        )
-    return trials[0]
+    is_study = mlflow_run.data.tags.get("flowersweep.kind") == "study"
+    return runs.best_trial(client, mlflow_run) if is_study else mlflow_run
 
 
-def _downloaded(client: MlflowClient, run: str, into: Path) -> str:
+def _downloaded(client: MlflowClient, run: Run, into: Path) -> Path:
     """Return a folder with the files of a run; copy only what is on another machine."""
-    location = str(client.get_run(run).info.artifact_uri)
+    location = str(run.info.artifact_uri)
     store.require_local(location, client.tracking_uri)
-    if location.startswith("file://"):
-        return url2pathname(urlparse(location).path)
-    return str(client.download_artifacts(run, "", str(into)))
+    local = store.local_path(location)
+    return local or Path(client.download_artifacts(run.info.run_id, "", str(into)))

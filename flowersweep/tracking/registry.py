@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile, ZipFile
+from typing import TYPE_CHECKING
 
 from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError, did_you_mean
 from flowersweep.evaluation.gate import FALSE_CHAMPIONS, spent_budget
 from flowersweep.tracking import runs
-from flowersweep.tracking.logged import (
-    DIGEST,
-    NETWORK,
-    digest_of,
-    fetch,
-    find_model,
-    log_model,
+from flowersweep.tracking.loading import (
+    CHAMPION,
+    chosen_version,
+    find_run,
+    load,
+    model_metadata,
+    network_file,
 )
+from flowersweep.tracking.logged import find_model, log_model
 from flowersweep.tracking.masking import masked_text
-from flowersweep.tracking.store import address, client, sync_files, unreachable
+from flowersweep.tracking.store import address, client, connected, sync_files, unreachable
 
 if TYPE_CHECKING:
-    import keras
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from mlflow.entities.model_registry import ModelVersion as ModelVersion
 
 __all__ = [
+    "CHALLENGER",
+    "CHAMPION",
     "attach",
     "count_comparison",
+    "evidence_run",
     "find_run",
     "holder",
     "load",
@@ -42,34 +42,11 @@ __all__ = [
     "model_metadata",
     "move_alias",
     "network_file",
-    "promote",
     "register",
     "restore",
 ]
 
-log = logging.getLogger(__name__)
-
-CHAMPION, CHALLENGER = "champion", "challenger"
-
-
-def promote(
-    study: str,
-    tracking: Tracking,
-    dir: Path,
-    *,
-    run: str | None = None,
-    alias: str = CHAMPION,
-    evidence: Mapping[str, str] | None = None,
-) -> ModelVersion:
-    """Register the logged model of the study's best trial, or of ``run``, and move ``alias`` to it.
-
-    A run never gets a second version. ``evidence`` becomes tags of the version.
-
-    Raises:
-        TrackingError: The study is unknown or has no best trial yet, or the run has no model.
-    """
-    version = register(study, tracking, dir, run=run, evidence=evidence)
-    return move_alias(version, tracking, dir, alias=alias)
+CHALLENGER = "challenger"  # the alias of a version that the gate refused
 
 
 def register(
@@ -82,13 +59,12 @@ def register(
 ) -> ModelVersion:
     """Register the logged model of the study's best trial, or of ``run``, without an alias.
 
-    Raises:
-        TrackingError: As :func:`promote`.
-    """
-    from mlflow.exceptions import MlflowException
+    A run never gets a second version. ``evidence`` becomes tags of the version.
 
-    store = client(tracking, dir)
-    try:
+    Raises:
+        TrackingError: The study is unknown or has no best trial yet, or the run has no model.
+    """
+    with connected(tracking, dir) as store:
         run_id = run or _best_run(store, study)
         logged = find_model(store, run_id)
         if logged is None:
@@ -100,8 +76,6 @@ def register(
         for key, value in (evidence or {}).items():
             store.set_model_version_tag(version.name, version.version, key, value)
         return store.get_model_version(version.name, version.version)
-    except MlflowException as error:
-        raise unreachable(address(tracking, dir), error) from error
 
 
 def move_alias(
@@ -124,10 +98,7 @@ def move_alias(
     Raises:
         TrackingError: Somebody has moved the alias since.
     """
-    from mlflow.exceptions import MlflowException
-
-    store = client(tracking, dir)
-    try:
+    with connected(tracking, dir) as store:
         holder = dict(store.get_registered_model(version.name).aliases).get(alias, "")
         if compared_with is not None and str(holder) not in (compared_with, str(version.version)):
             raise TrackingError(
@@ -139,27 +110,18 @@ def move_alias(
         reason = tags.get("flowersweep.forced") or tags.get("flowersweep.claim") or "promoted"
         _move(store, version, alias, reason)
         return store.get_model_version(version.name, version.version)
-    except MlflowException as error:
-        raise unreachable(address(tracking, dir), error) from error
 
 
-def restore(
-    version: int, tracking: Tracking, dir: Path, *, reason: str, alias: str = CHAMPION
-) -> ModelVersion:
-    """Move ``alias`` back to an existing version and note the reason.
+def restore(version: int, tracking: Tracking, dir: Path, *, reason: str) -> ModelVersion:
+    """Move the alias ``champion`` back to an existing version and note the reason.
 
     Raises:
         TrackingError: There is no such version; the message names the existing ones.
     """
-    from mlflow.exceptions import MlflowException
-
-    store = client(tracking, dir)
-    target = _chosen(store, tracking.registered_model, None, version)
-    try:
-        _move(store, target, alias, reason)
+    with connected(tracking, dir) as store:
+        target = chosen_version(store, tracking.registered_model, None, version)
+        _move(store, target, CHAMPION, reason)
         return store.get_model_version(target.name, target.version)
-    except MlflowException as error:
-        raise unreachable(address(tracking, dir), error) from error
 
 
 def _move(store: MlflowClient, version: ModelVersion, alias: str, why: str) -> None:
@@ -212,11 +174,9 @@ def count_comparison(
     Raises:
         TrackingError: The store does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
-    store, name = client(tracking, dir), tracking.registered_model
+    name = tracking.registered_model
     prefix, pair = f"flowersweep.comparison.{images}.", f"{challenger} with {champion or 'chance'}"
-    try:
+    with connected(tracking, dir) as store:
         _create(store, name)
         pairs = _comparisons(store, name, prefix)
         if pair not in pairs:
@@ -227,8 +187,6 @@ def count_comparison(
             budget = f"{spent_budget(len(pairs)):.4f} of {FALSE_CHAMPIONS} spent"
             store.set_registered_model_tag(name, f"flowersweep.error_budget.{images}", budget)
         return pairs.index(pair) + 1
-    except MlflowException as error:
-        raise unreachable(address(tracking, dir), error) from error
 
 
 def _comparisons(store: MlflowClient, name: str, prefix: str) -> list[str]:
@@ -246,147 +204,26 @@ def attach(
     files: Mapping[str, str],
 ) -> None:
     """Set a version's description, and save texts by file name under ``promotion/`` of its run."""
-    from mlflow.exceptions import MlflowException
-
-    store = client(tracking, dir)
-    try:
+    with connected(tracking, dir) as store:
         store.update_model_version(version.name, version.version, description)
         for name, text in files.items():
             store.log_text(str(version.run_id), text, f"promotion/{name}")
         sync_files(store.get_run(str(version.run_id)).info.artifact_uri)
-    except MlflowException as error:
-        raise unreachable(address(tracking, dir), error) from error
-
-
-def find_run(
-    tracking: Tracking, dir: Path, *, alias: str | None = None, version: int | str | None = None
-) -> str:
-    """Return the run of an alias (default: ``champion``) or of a version.
-
-    Ask once and use the run from then on: an alias may move at any time.
-
-    Raises:
-        TrackingError: There is no such model; the message names the existing ones.
-    """
-    store = client(tracking, dir)
-    return str(_chosen(store, tracking.registered_model, alias, version).run_id)
-
-
-def load(
-    tracking: Tracking,
-    dir: Path,
-    *,
-    alias: str | None = None,
-    version: int | str | None = None,
-    run: str | None = None,
-) -> keras.Model:
-    """Load the model of an alias (default: ``champion``), a version or a run.
-
-    Keras loads it in safe mode: no pickle, no code from the file.
-
-    Raises:
-        TrackingError: There is no such model; the message names the existing ones.
-    """
-    import keras
-
-    store = client(tracking, dir)
-    logged = _find(store, tracking.registered_model, alias, version, run)
-    with TemporaryDirectory(prefix="flowersweep-") as folder:
-        path = _network(store, logged, folder)
-        try:
-            return keras.models.load_model(path, custom_objects=None, compile=False, safe_mode=True)
-        except OSError as error:
-            raise _unreadable(logged, error) from error
-        except (ValueError, TypeError) as error:
-            raise TrackingError(
-                f"the model {logged.model_id} needs code that is not Keras's own, so it is not "
-                f"loaded: {error}"
-            ) from error
-
-
-def network_file(tracking: Tracking, dir: Path, folder: Path, *, run: str) -> Path:
-    """Return the ``.keras`` file of a run's model, as it was logged.
-
-    Args:
-        tracking: Which store to use.
-        dir: Folder of the default store.
-        folder: Where it is put if it is on another machine.
-        run: Run id.
-
-    Raises:
-        TrackingError: There is no such model, or its file was changed.
-    """
-    store = client(tracking, dir)
-    return _network(store, _find(store, "", None, None, run), str(folder))
-
-
-def _network(store: MlflowClient, logged: LoggedModel, folder: str) -> Path:
-    """Return the file of a model's network. Raises TrackingError if it was changed."""
-    path = fetch(store, logged, NETWORK, folder)
-    try:
-        ZipFile(path).close()  # Keras takes what is no archive for another format
-        if logged.tags.get(DIGEST, digest := digest_of(path)) != digest:
-            raise OSError(f"{NETWORK} is not the one that was logged")
-    except (OSError, BadZipFile) as error:
-        raise _unreadable(logged, error) from error
-    return path
-
-
-def _unreadable(logged: LoggedModel, error: Exception) -> TrackingError:
-    return TrackingError(
-        f"the file of the model {logged.model_id} cannot be read ({error}). Restore it from a "
-        "copy, or name another model"
-    )
-
-
-def model_metadata(
-    tracking: Tracking,
-    dir: Path,
-    *,
-    alias: str | None = None,
-    version: int | str | None = None,
-    run: str | None = None,
-) -> dict[str, Any]:
-    """Return a model's metadata, such as its data and its class names in the order of the logits.
-
-    Raises:
-        TrackingError: As :func:`load`.
-    """
-    from mlflow.models import Model
-
-    store = client(tracking, dir)
-    logged = _find(store, tracking.registered_model, alias, version, run)
-    with TemporaryDirectory(prefix="flowersweep-") as folder:
-        return Model.load(str(fetch(store, logged, "MLmodel", folder))).metadata or {}
 
 
 def _best_run(store: MlflowClient, study: str) -> str:
     experiments = [experiment.experiment_id for experiment in store.search_experiments()]
     studies = runs.search(store, experiments, {"flowersweep.kind": "study"})
-    matches = [parent for parent in studies if parent.data.tags["flowersweep.study"] == study]
-    if len(matches) > 1:
+    names = [parent.data.tags["flowersweep.study"] for parent in studies]
+    if names.count(study) > 1:
         raise TrackingError(
-            f'MLflow has {len(matches)} studies "{study}", and the folder of none is here. Name '
-            "the run of the trial: run=ID"
+            f'MLflow has {names.count(study)} studies "{study}", and the folder of none is here. '
+            "Name the run of the trial: run=ID"
         )
-    if not matches:
-        hint = did_you_mean(
-            study, {parent.data.tags["flowersweep.study"] for parent in studies}, "Studies"
-        )
+    if study not in names:
+        hint = did_you_mean(study, {*names}, "Studies")
         raise TrackingError(f'MLflow knows no study "{study}". {hint}')
-    best = matches[0].data.tags.get("flowersweep.best_trial")
-    if best is None:
-        raise TrackingError(
-            f'the study "{study}" has no best trial yet: let it finish, or name a run: run=ID'
-        )
-    tags = {key: matches[0].data.tags[key] for key in ("flowersweep.study", "flowersweep.started")}
-    trials = runs.search(store, experiments, tags | {"flowersweep.trial": best})
-    if not trials:
-        raise TrackingError(
-            f'the run of trial {best} of the study "{study}" was deleted. Restore it, or name a '
-            "run: run=ID"
-        )
-    return str(trials[0].info.run_id)
+    return str(runs.best_trial(store, studies[names.index(study)]).info.run_id)
 
 
 def _version(
@@ -425,46 +262,3 @@ def _create(store: MlflowClient, name: str) -> None:
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-
-
-def _find(
-    store: MlflowClient, name: str, alias: str | None, version: int | str | None, run: str | None
-) -> LoggedModel:
-    run = run or str(_chosen(store, name, alias, version).run_id)
-    logged = find_model(store, run)
-    if logged is None:
-        raise TrackingError(
-            f"the run {run} has no logged model. Name an alias or a version of {name}, or a run "
-            "that has one"
-        )
-    return logged
-
-
-def _chosen(
-    store: MlflowClient, name: str, alias: str | None, version: int | str | None
-) -> ModelVersion:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        aliases = dict(store.get_registered_model(name).aliases)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise unreachable(store.tracking_uri, error) from error
-        raise TrackingError(
-            f'no model is registered as "{name}" yet: promote a study first'
-        ) from error
-    wanted_alias = alias or CHAMPION
-    if version is None and wanted_alias not in aliases:
-        raise TrackingError(
-            f'{name} has no alias "{wanted_alias}". '
-            f"{did_you_mean(wanted_alias, aliases, 'Aliases')}"
-        )
-    number = str(version if version is not None else aliases[wanted_alias])
-    versions = {
-        str(entry.version): entry for entry in store.search_model_versions(f"name = '{name}'")
-    }
-    if number not in versions:
-        raise TrackingError(
-            f"{name} has no version {number}. {did_you_mean(number, versions, 'Versions')}"
-        )
-    return versions[number]

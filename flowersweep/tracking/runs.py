@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from flowersweep.errors import TrackingError
 from flowersweep.study.events import StudyStarted, TrialEnded
 from flowersweep.tracking import artifacts
 from flowersweep.tracking.masking import masked, masked_text
@@ -49,9 +50,8 @@ def search(
     from mlflow.entities import ViewType
 
     view = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
-    clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()] + (
-        [more] if more else []
-    )
+    clauses = [f"tags.`{key}` = {_quoted(value)}" for key, value in tags.items()]
+    clauses += [more] if more else []
     matches: list[Run] = []
     token: str | None = ""
     while experiments and token is not None:
@@ -91,6 +91,25 @@ def find(
     return {None if trial is None else int(trial): run for trial, run in reversed(numbered)}
 
 
+def best_trial(client: MlflowClient, study: Run) -> Run:
+    """Return the run of the best trial of a study's run. Raises TrackingError if there is none."""
+    tags = study.data.tags
+    name, best = tags["flowersweep.study"], tags.get("flowersweep.best_trial")
+    if best is None:
+        raise TrackingError(
+            f'the study "{name}" has no best trial yet: let it finish, or name the run of a trial: '
+            "run=ID"
+        )
+    wanted = {key: tags[key] for key in ("flowersweep.study", "flowersweep.started")}
+    trials = search(client, [study.info.experiment_id], wanted | {"flowersweep.trial": best})
+    if not trials:
+        raise TrackingError(
+            f'the run of trial {best} of the study "{name}" was deleted. Restore it, or name '
+            "another: run=ID"
+        )
+    return trials[0]
+
+
 def create(
     client: MlflowClient,
     experiment: str,
@@ -102,18 +121,21 @@ def create(
     provenance = study.provenance
     command = masked_text(provenance["command"]) if provenance.get("command") else None
     dirty = provenance.get("git_dirty")
+    ours = {
+        "git_dirty": None if dirty is None else str(dirty).lower(),
+        "command": command,
+        "seed": str(study.seed),
+        "data": provenance.get("data", {}).get("name"),
+        "data.digest": provenance.get("data", {}).get("digest"),
+        "objective": study.objective,
+        "direction": study.direction,
+    }
     facts = {
         "mlflow.parentRunId": parent if change.trial is not None else None,
         "mlflow.source.type": "LOCAL",
         "mlflow.source.name": command,
         "mlflow.source.git.commit": provenance.get("git_commit"),
-        "flowersweep.git_dirty": None if dirty is None else str(dirty).lower(),
-        "flowersweep.command": command,
-        "flowersweep.seed": str(study.seed),
-        "flowersweep.data": provenance.get("data", {}).get("name"),
-        "flowersweep.data.digest": provenance.get("data", {}).get("digest"),
-        "flowersweep.objective": study.objective,
-        "flowersweep.direction": study.direction,
+        **{f"flowersweep.{key}": value for key, value in ours.items()},
     }
     tags = (
         {key: value[:5000] for key, value in facts.items() if value} | change.tags | change.identity
@@ -158,11 +180,9 @@ def write(
             or client.get_run(run).info.lifecycle_stage != "deleted"
         ):
             raise
+        restore = f"mlflow runs restore --run-id {run}"
         log.warning(
-            "the run %s was deleted in MLflow and gets no more news (mlflow runs restore "
-            "--run-id %s)",
-            change.name,
-            run,
+            "the run %s was deleted in MLflow and gets no more news (%s)", change.name, restore
         )
 
 

@@ -11,7 +11,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 
 from flowersweep.config.schema import Tracking
@@ -46,15 +45,20 @@ def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Po
                 f"something listens on port {port} already: choose another, port={port + 1}"
             )
     client(tracking, dir)  # creates the database if there is none
+    process = _start(uri, dir, port)
+    try:
+        _wait_for(process, port, dir / "ui.log")
+        yield process
+    finally:
+        end_group(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def _start(uri: str, dir: Path, port: int) -> subprocess.Popen[bytes]:
     artifacts = str((dir / "artifacts").resolve())
-    options = {
-        "--artifacts-destination": artifacts,
-        "--host": "127.0.0.1",
-        "--port": str(port),
-        "--workers": "1",
-    }
-    command = [sys.executable, "-m", "mlflow", "server", *chain.from_iterable(options.items())]
-    command = ["/bin/sh", "-c", ENDS_WITH_PARENT, "sh", *command]
+    server = [sys.executable, "-m", "mlflow", "server", "--artifacts-destination", artifacts]
+    server += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     environment = {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # MLflow's jobs are for language models
         **os.environ,
@@ -63,21 +67,14 @@ def serve_ui(tracking: Tracking, dir: Path, port: int) -> Iterator[subprocess.Po
     }
     with open_private(dir / "ui.log") as log:
         # A process group of its own: Ctrl-C does not reach it, and its workers end with it.
-        process = subprocess.Popen(
-            command,
+        return subprocess.Popen(
+            ["/bin/sh", "-c", ENDS_WITH_PARENT, "sh", *server],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
-    try:
-        _wait_for(process, port, dir / "ui.log")
-        yield process
-    finally:
-        end_group(process)
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 def _wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:

@@ -7,8 +7,8 @@ import os
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from flowersweep.config.schema import Tracking
@@ -85,12 +85,7 @@ class Shipper:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             if not self._gave_up:
                 self.drain(None)
@@ -128,16 +123,15 @@ class Shipper:
             self._drains += 1
             self._hurry()
             self._news.notify_all()
+            into, later = self._way.into, self._way.later
             try:
-                if (
-                    not self._news.wait_for(is_over, SAID_AFTER if timeout is None else timeout)
-                    and timeout is None
-                ):
+                over = self._news.wait_for(is_over, SAID_AFTER if timeout is None else timeout)
+                if not over and timeout is None:
                     # Wait half a minute for a hanging server; a slow one may take any time.
                     log.warning(
                         "waiting for %s to take what is left; you may end it, nothing is lost: %s",
-                        self._way.into,
-                        self._way.later,
+                        into,
+                        later,
                     )
                     self._news.wait_for(is_over)
             finally:
@@ -145,11 +139,7 @@ class Shipper:
             done = self._reached >= target
         self._gave_up = not done
         if not done:
-            log.warning(
-                "not all of it is in %s yet, but nothing is lost: %s",
-                self._way.into,
-                self._way.later,
-            )
+            log.warning("not all of it is in %s yet, but nothing is lost: %s", into, later)
         return done
 
     def _hurry(self) -> None:
@@ -249,19 +239,10 @@ def sync(journal: Path, tracking: Tracking, dir: Path) -> int:
     _first_event(journal)
     shipment = MlflowSink(journal, tracking, dir)
     total = 0
-    try:
+    with store.answering(store.address(tracking, dir)), closing(shipment):
         while shipped := shipment.step():
             total += shipped
         shipment.close_orphaned_runs()
-    except OSError as error:
-        raise store.unreachable(store.address(tracking, dir), error) from error
-    except Exception as error:
-        # Only MLflow's exceptions have a code. Their class is not imported: MLflow loads slowly.
-        if not hasattr(error, "error_code"):
-            raise
-        raise store.unreachable(store.address(tracking, dir), error) from error
-    finally:
-        shipment.close()
     return total
 
 
@@ -271,14 +252,10 @@ def run_ids(journal: Path, tracking: Tracking, dir: Path) -> Runs:
     Raises:
         TrackingError: There is no such study, or the store does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
     fold = MlflowProjection()
     fold.add([_first_event(journal)])
-    try:
-        ids = runs.find(store.client(tracking, dir), fold.study.experiment, fold.identity())
-    except MlflowException as error:
-        raise store.unreachable(store.address(tracking, dir), error) from error
+    with store.connected(tracking, dir) as client:
+        ids = runs.find(client, fold.study.experiment, fold.identity())
     return Runs(
         ids.get(None),
         {trial: run for trial, run in sorted(ids.items(), key=str) if trial is not None},

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -16,7 +16,14 @@ from urllib.request import url2pathname
 from flowersweep.config.schema import Tracking
 from flowersweep.errors import TrackingError
 from flowersweep.tracking.masking import masked_text
-from flowersweep.util.files import move, sync_above, sync_tree
+from flowersweep.tracking.own_database import (
+    PLACE,
+    artifacts_address,
+    make_database,
+    own_address,
+    relocate,
+)
+from flowersweep.util.files import sync_above, sync_tree
 from flowersweep.util.locks import take_lock
 
 if TYPE_CHECKING:
@@ -43,15 +50,6 @@ UNUSED = {
     "MLFLOW_REGISTRY_URI": "models are registered in the store of the runs, tracking.uri",
 }
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-PLACE = "flowersweep.artifacts"  # tag of an experiment: where the files of our database were
-# The columns of MLflow's tables that hold addresses of files.
-ADDRESSES = (
-    ("experiments", "artifact_location"),
-    ("runs", "artifact_uri"),
-    ("logged_models", "artifact_location"),
-    ("model_versions", "source"),
-    ("model_versions", "storage_location"),
-)
 
 
 def quiet() -> None:
@@ -68,12 +66,7 @@ def quiet() -> None:
 
 def address(tracking: Tracking, dir: Path) -> str:
     """Return the tracking URI: the configured one, that of the environment, or our own database."""
-    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or _own(dir)
-
-
-def _own(dir: Path) -> str:
-    """Return the address of the database ``mlflow.db`` in ``dir``."""
-    return f"sqlite:///{dir.resolve()}/mlflow.db"
+    return tracking.uri or os.environ.get("MLFLOW_TRACKING_URI") or own_address(dir)
 
 
 def require_address(tracking: Tracking, dir: Path) -> None:
@@ -86,7 +79,7 @@ def require_address(tracking: Tracking, dir: Path) -> None:
         if os.environ.get(name):
             log.warning("%s is not used: %s", name, why)
     uri = address(tracking, dir)
-    fault = None if uri == _own(dir) else _fault(uri)
+    fault = None if uri == own_address(dir) else _fault(uri)
     if fault:
         key = "tracking.uri" if tracking.uri else "MLFLOW_TRACKING_URI"
         raise TrackingError(
@@ -145,6 +138,14 @@ def answering(uri: str) -> Iterator[None]:
         raise TrackingError(
             f"cannot write for MLflow: {error}. Make room and run the same command again"
         ) from error
+
+
+@contextmanager
+def connected(tracking: Tracking, dir: Path) -> Iterator[MlflowClient]:
+    """Give a client of the store. Raises TrackingError like `client` and `answering`."""
+    store = client(tracking, dir)
+    with answering(store.tracking_uri):
+        yield store
 
 
 def remote(uri: str) -> bool:
@@ -216,7 +217,7 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
         dir.mkdir(parents=True, exist_ok=True)
         file = (dir / "mlflow.lock").open("a")
     except OSError as error:
-        if uri == _own(dir) and (dir / "mlflow.db").exists():
+        if uri == own_address(dir) and (dir / "mlflow.db").exists():
             return MlflowClient(uri, registry_uri=uri)  # to read, as from the folder of others
         raise TrackingError(
             f"cannot write into {dir}: {error.strerror}. Choose another folder: dir=PATH"
@@ -226,12 +227,12 @@ def client(tracking: Tracking, dir: Path) -> MlflowClient:
         # and all but one would fail.
         with file as lock:
             take_lock(lock, wait=True)
-            if uri != _own(dir):
+            if uri != own_address(dir):
                 _knock(uri)
             elif (dir / "mlflow.db").exists():
-                _relocate(dir)
+                relocate(dir)
             else:
-                _make_database(dir / "mlflow.db")
+                make_database(dir / "mlflow.db")
             return MlflowClient(uri, registry_uri=uri)
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
         raise unreachable(uri, error) from error
@@ -244,49 +245,6 @@ def _knock(uri: str) -> None:
     engine = create_engine(uri)
     engine.connect().close()
     engine.dispose()
-
-
-def _relocate(dir: Path) -> None:
-    """Make our own database name the files beside it, after the folder was moved or copied.
-
-    MLflow stores absolute addresses. Only those of experiments that we created are changed.
-    """
-    here = _artifacts(dir)
-    with closing(sqlite3.connect(dir / "mlflow.db", timeout=20)) as database, database:
-        rows = database.execute(
-            "SELECT DISTINCT value FROM experiment_tags WHERE key = ? AND value != ?", (PLACE, here)
-        ).fetchall()
-        for (old,) in rows:
-            log.warning("the folder was moved: MLflow's files are in %s now", dir / "artifacts")
-            for table, column in ADDRESSES:
-                database.execute(
-                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "
-                    f"WHERE substr({column}, 1, ?) = ?",
-                    (here, len(old) + 1, len(old) + 1, f"{old}/"),
-                )
-        database.execute("UPDATE experiment_tags SET value = ? WHERE key = ?", (here, PLACE))
-
-
-def _artifacts(dir: Path) -> str:
-    """Return the address of the folder with the files of our own database."""
-    return (dir.resolve() / "artifacts").as_uri()
-
-
-def _make_database(path: Path) -> None:
-    """Create MLflow's tables in another file, then move it to ``path``.
-
-    A killed migration can never resume, so it must not leave a broken database.
-    """
-    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine_with_retry
-
-    log.info("making the MLflow database %s (once, up to 15 s)", path)
-    partial = path.with_suffix(".partial")
-    for leftover in path.parent.glob(f"{partial.name}*"):
-        leftover.unlink()
-    engine = create_sqlalchemy_engine_with_retry(f"sqlite:///{partial.resolve()}")
-    _initialize_tables(engine)
-    engine.dispose()
-    move(partial, path)
 
 
 def experiment(store: MlflowClient, name: str, dir: Path) -> str:
@@ -302,8 +260,8 @@ def experiment(store: MlflowClient, name: str, dir: Path) -> str:
         folder = dir.resolve() / "artifacts" / re.sub(r"[^\w.-]+", "-", name)
         # With this kind MLflow's pages open on training runs.
         tags = {"mlflow.experimentKind": "custom_model_development"}
-        if store.tracking_uri == _own(dir):
-            tags[PLACE] = _artifacts(dir)
+        if store.tracking_uri == own_address(dir):
+            tags[PLACE] = artifacts_address(dir)
         try:
             return str(
                 store.create_experiment(

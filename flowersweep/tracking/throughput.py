@@ -9,7 +9,8 @@ from typing import Any
 
 from flowersweep.config.batches import global_batch, steps_of_epoch
 from flowersweep.config.keys import is_within, role_of
-from flowersweep.config.schema import LABEL, TRAINED, Train
+from flowersweep.config.schema import Train
+from flowersweep.config.setting import LABEL, TRAINED
 from flowersweep.study.events import StudyStarted
 
 

@@ -134,8 +134,8 @@ class Checkpoint:
             raise ValueError("its arrays are not those that it lists")
         best, done = None, tuple(Epoch(**epoch) for epoch in about["done"])
         if "best" in about:
-            kept = jax.device_put(_state(arrays, known), place) if known["leaves"] else None
-            best = BestEpoch(known["epoch"], known["value"], kept)
+            of_best = jax.device_put(_state(arrays, known), place) if known["leaves"] else None
+            best = BestEpoch(known["epoch"], known["value"], of_best)
         state = jax.device_put(_state(arrays, about), place)
         return cls(about["epoch"], state, losses, done, best)
 

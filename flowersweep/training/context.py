@@ -4,97 +4,51 @@ programs, by compile group.
 
 from __future__ import annotations
 
-import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
-from itertools import count
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from flowersweep.config.batches import global_batch, steps_of_epoch
 from flowersweep.config.schema import Data, Experiment
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.dataset import Dataset, open_dataset
-from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
-from flowersweep.runtime import Runtime, device_bytes
+from flowersweep.runtime import Runtime
 from flowersweep.training import schedules
+from flowersweep.training.backbone_cache import BackboneCache, BackboneEntry
+from flowersweep.training.components import make_components, static_settings
 from flowersweep.training.features import (
     Progress,
     feature_dir,
     feature_files,
     load_or_compute_features,
 )
-from flowersweep.training.folds import (
-    FoldedHeadStage,
-    count_folds,
-    deal_folds,
-    pooled_labels,
-    training_images,
-)
-from flowersweep.training.stages import (
-    FinetuneStage,
-    HeadStage,
-    SharedArrays,
-    Stage,
-    split_and_rows,
-)
-from flowersweep.training.step import StepComponents
-
-# the schedule of the frozen stage before fine-tuning
-CONSTANT = {"warmup": 0, "warmup_start_factor": 1}
-
+from flowersweep.training.folds import count_folds, deal_folds, pooled_labels, training_images
+from flowersweep.training.stages.finetune import FinetuneStage
+from flowersweep.training.stages.folded import FoldedHeadStage
+from flowersweep.training.stages.head import HeadStage
+from flowersweep.training.stages.stage import SharedArrays, Stage, split_and_rows
 
 StageKind = type[HeadStage] | type[FoldedHeadStage] | type[FinetuneStage]
 
-# of the memory where features lie: what the backbones of a sweep may hold together
-MEMORY_SHARE = 0.25
-
-
-@dataclass
-class BackboneCache:
-    """What was made for the trials of one backbone on the same images."""
-
-    used: int = 0  # when it was last used; a larger number is later
-    classifier: Classifier | None = None
-    shared: dict[bool, SharedArrays] = field(default_factory=dict)  # with and without features
-    stages: dict[str, Stage] = field(default_factory=dict)  # by compile group
-
-    @property
-    def nbytes(self) -> int:
-        """The bytes of weights and features."""
-        weights = 4 * self.classifier.model.count_params() if self.classifier else 0
-        features = self.shared.get(True)
-        arrays = [*features.train, *features.features.values()] if features else []
-        return int(weights + sum(array.nbytes for array in arrays))
+# the frozen stage before fine-tuning, and the numbers of its schedule
+HEAD: tuple[StageKind, Any] = (HeadStage, schedules.constant)
+CONSTANT = {"warmup": 0, "warmup_start_factor": 1}
 
 
 class TrainingContext:
-    """Keeps what was made for one trial for the next that needs the same.
-
-    When the backbones of a sweep hold more than ``limit`` bytes, those that were used longest ago
-    are made again when a trial needs them.
-    """
+    """Keeps what was made for one trial for the next that needs the same."""
 
     def __init__(
         self, runtime: Runtime, cache: Path, progress: Progress, trusted: Sequence[str] = ()
     ) -> None:
-        self.runtime, self.cache, self.progress, self.trusted = (
-            runtime,
-            cache,
-            progress,
-            tuple(trusted),
-        )
+        self.runtime, self.cache, self.progress = runtime, cache, progress
+        self.trusted, self.backbones = tuple(trusted), BackboneCache()
         self._datasets: dict[str, Dataset] = {}
-        self._backbones: dict[str, BackboneCache] = {}
-        self._uses = count()
-        device = device_bytes()
-        self.limit = int(MEMORY_SHARE * (device or psutil.virtual_memory().total))
 
     def dataset(self, data: Data) -> Dataset:
         """Return the verified images. Raises DataError naming file and record."""
@@ -117,12 +71,9 @@ class TrainingContext:
         if features not in shared:
             nothing: Any = None
             dataset, classifier = self.dataset(config.data), self.classifier(config)
-            shared[features] = (
-                self._share(config)
-                if features
-                else SharedArrays(self.runtime, dataset, classifier, nothing, {})
-            )
-            self._make_room()
+            without = SharedArrays(self.runtime, dataset, classifier, nothing, {})
+            shared[features] = self._share(config) if features else without
+            self.backbones.make_room()
         return shared[features]
 
     def missing(self, config: Experiment) -> int:
@@ -151,41 +102,20 @@ class TrainingContext:
         backbone = self._backbone(config)
         if backbone.classifier is None:
             dataset = self.dataset(config.data)
-            size, classes, lower = (
-                dataset.image_size,
-                len(dataset.classes),
-                self.runtime.platform == "cpu",
-            )
-            precision = self.runtime.precision
             backbone.classifier = build(
                 config.model,
-                image_size=size,
-                classes=classes,
-                lower=lower,
+                image_size=dataset.image_size,
+                classes=len(dataset.classes),
+                lower=self.runtime.platform == "cpu",
                 finetune=config.train.finetune,
                 trusted=self.trusted,
-                precision=precision,
+                precision=self.runtime.precision,
             )
-            self._make_room()
+            self.backbones.make_room()
         return backbone.classifier
 
-    def _backbone(self, config: Experiment) -> BackboneCache:
-        """Return what there is of the backbone of a configuration, which may be nothing."""
-        backbone = self._backbones.setdefault(self._common(config), BackboneCache())
-        backbone.used = next(self._uses)
-        return backbone
-
-    def _make_room(self) -> None:
-        """Forget the backbones that were used longest ago, but never the last one.
-
-        A trial that still trains on one of them keeps it.
-        """
-        held = sum(backbone.nbytes for backbone in self._backbones.values())
-        for key, backbone in sorted(self._backbones.items(), key=lambda item: item[1].used)[:-1]:
-            if held <= self.limit:
-                return
-            held -= backbone.nbytes
-            self._backbones.pop(key, None)
+    def _backbone(self, config: Experiment) -> BackboneEntry:
+        return self.backbones.get(self._common(config))
 
     def _common(self, config: Experiment) -> str:
         data = replace(config.data, folds=self.folds(config))
@@ -230,7 +160,7 @@ class TrainingContext:
 
     def head_stage(self, config: Experiment) -> Stage:
         """Return the frozen stage before fine-tuning, which runs at a constant rate."""
-        return self._stage(config, *_head(), CONSTANT)
+        return self._stage(config, *HEAD, CONSTANT)
 
     def main_stage(self, config: Experiment) -> Stage:
         """Return the stage that the schedule spans."""
@@ -243,13 +173,10 @@ class TrainingContext:
         # an epoch of a frozen stage is one program, whose length counts
         train, batch = config.train, self.batch(config)
         steps = 0 if train.finetune else self.steps(config, 0)
-        main = [_key(self._group(config, *self._main(config)), batch, steps)]
-        head = (
-            [_key(self._group(config, *_head()), batch, self.steps(config, 0))]
-            if train.finetune and train.head_epochs
-            else []
-        )
-        return *head, *main
+        main = _key(self._group(config, *self._main(config)), batch, steps)
+        if not (train.finetune and train.head_epochs):
+            return (main,)
+        return _key(self._group(config, *HEAD), batch, self.steps(config, 0)), main
 
     def _main(self, config: Experiment) -> tuple[StageKind, Any]:
         return self.main_kind(config), resolve(config.schedule, "schedule", self.trusted)
@@ -268,7 +195,7 @@ class TrainingContext:
             config.augment.get("_target_"),
             config.optimizer,
         ]
-        return _key(self._common(config), chosen, _static(config))
+        return _key(self._common(config), chosen, static_settings(config))
 
     def _stage(
         self,
@@ -278,25 +205,16 @@ class TrainingContext:
         numbers: Mapping[str, Any],
     ) -> Stage:
         shared = self.get_shared(config, features=kind is not FinetuneStage)
-        static, folds = _static(config), self.folds(config)
-        key = self._group(config, kind, schedule)
-        stages = self._backbone(config).stages
+        key, stages = self._group(config, kind, schedule), self._backbone(config).stages
         if key not in stages:
-            augment = (
-                resolve(config.augment, "augment", self.trusted)
-                if config.augment.get("_target_")
-                else None
-            )
-            optimizer = make_optimizer(config, self.trusted)
-            loss = make_loss(config, shared.dataset, self.trusted, folds)
-            recipe = StepComponents(loss, schedule, optimizer, augment, **static)
+            dataset, folds = shared.dataset, self.folds(config)
+            recipe = make_components(config, schedule, dataset, trusted=self.trusted, folds=folds)
             if kind is FoldedHeadStage:
-                dealt = deal_folds(pooled_labels(shared.dataset), folds, config.data.split_seed)
+                dealt = deal_folds(pooled_labels(dataset), folds, config.data.split_seed)
                 stages[key] = FoldedHeadStage(shared, recipe, dealt)
             else:
-                stages[key] = (FinetuneStage if kind is FinetuneStage else HeadStage)(
-                    shared, recipe
-                )
+                plain = FinetuneStage if kind is FinetuneStage else HeadStage
+                stages[key] = plain(shared, recipe)
             # whichever trial is the first to have its schedule drawn, it compiles nothing
             schedules.curve(schedule, numbers)
         return stages[key]
@@ -315,46 +233,6 @@ class TrainingContext:
 
     def _train_images(self, config: Experiment) -> int:
         return training_images(self.folds(config), self.dataset(config.data))
-
-
-def _head() -> tuple[StageKind, Any]:
-    return HeadStage, schedules.constant
-
-
-def _static(config: Experiment) -> dict[str, Any]:
-    """What a step is made of besides its callables."""
-    train = config.train
-    return {
-        "averaging": train.ema_half_life > 0,
-        "clipping": train.gradient_clip_norm is not None,
-        "accumulate": train.gradient_accumulation_steps,
-        "batch_statistics": train.batch_statistics,
-    }
-
-
-def make_optimizer(config: Experiment, trusted: Sequence[str]) -> Any:
-    """Return the optimizer. Raises ConfigError if it refuses its arguments."""
-    try:
-        return resolve(config.optimizer, "optimizer", trusted)(**arguments(config.optimizer))
-    except ValueError as error:
-        raise ConfigError(f"optimizer: {error}") from error
-
-
-def make_loss(
-    config: Experiment, dataset: Dataset, trusted: Sequence[str], folds: int = 1
-) -> Callable[..., Any]:
-    """Return the loss, which is given the training images of each class, float32 (K,), if it has a
-    parameter ``class_counts``; with folds, their mean over the heads.
-    """
-    loss = resolve(config.loss, "loss", trusted)
-    if "class_counts" not in inspect.signature(loss).parameters:
-        return loss
-    train, classes = dataset.splits["train"], len(dataset.classes)
-    # an AbstractContext may know their number alone
-    labels = np.arange(len(train)) % classes if train.labels is None else train.labels
-    labels, share = (pooled_labels(dataset), 1 - 1 / folds) if folds > 1 else (labels, 1.0)
-    counts = share * np.bincount(labels, minlength=classes)
-    return partial(loss, class_counts=counts.astype(np.float32))
 
 
 def part_names(dataset: Dataset) -> list[str]:

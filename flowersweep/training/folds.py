@@ -1,24 +1,16 @@
-"""Cross-validation over train and tune, where tune is too small to choose by.
-
-Each fold has a head of its own, which trains on the images of the other folds and predicts those of
-its own. The heads are linear, so their mean is a head as well: that one is saved and scored on the
-holdout, which no head has seen.
+"""Cross-validation over train and tune, where tune is too small to choose by: how many folds, and
+which images each has.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import jax
 import numpy as np
-from jax import Array
 
 from flowersweep.config.schema import Experiment
 from flowersweep.data.dataset import Dataset
 from flowersweep.errors import ConfigError
-from flowersweep.training.stages import EpochPlan, HeadStage, OnStep, SharedArrays, epoch_order
-from flowersweep.training.step import Hyperparameters, State, StepComponents, train_step
 
 FOLDS = 5  # that are chosen by themselves
 # images of tune from which it is enough to choose by (docs/design.md, ADR 37)
@@ -95,67 +87,3 @@ def deal_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
     for fold, rows in enumerate(own):
         place[rows] = fold * held_out.shape[1] + np.arange(len(rows))
     return Folds(trained, held_out, place)
-
-
-class FoldedHeadStage:
-    """Train the heads of all folds side by side: one state with a leading axis, one program.
-
-    ``tune`` is every image of train and tune, each predicted by the head that has not seen it.
-    """
-
-    def __init__(self, shared: SharedArrays, recipe: StepComponents, folds: Folds) -> None:
-        self._single, self._folds = HeadStage(shared, recipe), folds
-        self.shared, self.program = shared, self._single.program
-
-        def scan(
-            states: State,
-            hyperparameters: Hyperparameters,
-            features: Array,
-            labels: Array,
-            order: Array,
-        ) -> tuple[State, Array]:
-            def one(state: State, rows: Array) -> tuple[State, Array]:
-                return train_step(
-                    self.program, state, hyperparameters, features[rows], labels[rows]
-                )
-
-            states, losses = jax.lax.scan(jax.vmap(one), states, order)
-            return states, losses.mean()
-
-        def out_of_fold(weights: list[Array], features: Array) -> Array:
-            logits = jax.vmap(self._single.predict)(weights, features[folds.held_out])
-            return logits.reshape(-1, logits.shape[-1])[folds.place]
-
-        self._scan, self._out_of_fold = jax.jit(scan), jax.jit(out_of_fold)
-        self._mean = jax.jit(lambda weights: [each.mean(axis=0) for each in weights])
-        # whichever trial is the first to be scored, it compiles nothing
-        state = self.begin(None)
-        for part in shared.features:
-            self.logits(state, part)
-
-    def begin(self, before: State | None) -> State:
-        """Return a state with the same fresh head for every fold."""
-        count = len(self._folds.trained)
-        fresh = jax.tree.map(lambda leaf: np.stack([leaf] * count), self._single.fresh())
-        state: State = self.shared.runtime.replicate(fresh)
-        return state
-
-    def epoch(
-        self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
-    ) -> tuple[State, float]:
-        rows, count = self._folds.trained, batches.steps * batches.batch
-        order = epoch_order(batches.seed, batches.epoch, rows.shape[1], count)[:count]
-        order = rows[:, order].reshape(len(rows), batches.steps, batches.batch).swapaxes(0, 1)
-        state, loss = self._scan(state, hyperparameters, *self.shared.train, order)
-        return state, float(loss)
-
-    def logits(self, state: State, part: str) -> np.ndarray:
-        if part == "tune":
-            return np.asarray(self._out_of_fold(state.weights, self.shared.features[part]))
-        mean = state._replace(trainable=self._mean(state.weights), average=[])
-        return self._single.logits(mean, part)
-
-    @staticmethod
-    def head(state: State) -> tuple[np.ndarray, np.ndarray]:
-        mean: list[Any] = [np.asarray(each).mean(axis=0) for each in state.weights]
-        return HeadStage.head(state._replace(trainable=mean, average=[]))

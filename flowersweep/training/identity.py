@@ -11,7 +11,8 @@ from typing import Any
 from flowersweep.config.keys import is_within, settings_with_role
 from flowersweep.config.paths import Settings
 from flowersweep.config.registry import REGISTRY
-from flowersweep.config.schema import TRAINED, Experiment
+from flowersweep.config.schema import Experiment
+from flowersweep.config.setting import TRAINED
 
 MOVED = ("flip", "crop", "aspect", "zoom", "shift", "rotation")
 STRENGTHS = (*MOVED, "hue", "saturation", "contrast", "brightness", "cutout", "mix_probability")

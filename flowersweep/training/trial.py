@@ -27,7 +27,8 @@ from flowersweep.study.events import Epoch, Metrics
 from flowersweep.training.checkpoint import BestEpoch, Checkpoint
 from flowersweep.training.context import CONSTANT, TrainingContext, part_names
 from flowersweep.training.folds import pooled_labels
-from flowersweep.training.stages import EpochPlan, HeadStage, Stage, split_and_rows
+from flowersweep.training.stages.head import HeadStage
+from flowersweep.training.stages.stage import EpochPlan, Stage, split_and_rows
 from flowersweep.training.step import Hyperparameters, State
 
 OnCheckpoint = Callable[[Checkpoint], None]

@@ -1,7 +1,7 @@
-"""Arrays on disk, with checksums: what is damaged is noticed, and never taken for what it was.
+"""Arrays on disk with checksums, so that a damaged file is noticed.
 
-What is kept to save time (`cached_arrays`, `map_array`) is then made anew. A result is refused by
-name (`read_arrays`).
+A damaged cache (`cached_arrays`, `map_array`) is computed again. A damaged result (`read_arrays`)
+is refused with its name.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import os
 
 
 def usable_cores() -> list[int]:
-    """Return their numbers; macOS does not tell which, only how many there are."""
+    """Return their numbers. macOS only says how many there are."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return [*range(os.cpu_count() or 1)]

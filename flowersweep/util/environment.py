@@ -75,8 +75,9 @@ def open_streams() -> None:
 
 
 def close_streams(code: int) -> int:
-    """Write out what is left; return the exit code: 1 if output was lost other than by a reader
-    that went.
+    """Write out what is left, and return the exit code: 1 if output was lost.
+
+    A reader that has gone loses nothing: it wanted no more.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()

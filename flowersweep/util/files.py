@@ -91,7 +91,7 @@ def write_bytes(path: Path, content: bytes, *, durable: bool = True, private: bo
 
 
 def move(source: Path, target: Path) -> None:
-    """Give a finished file or folder its name, durably."""
+    """Move a finished file or folder to its name, and wait until that is on disk."""
     sync_tree(source)
     os.replace(source, target)
     sync(target.parent)
@@ -114,7 +114,7 @@ def sync_tree(path: Path) -> None:
 
 
 def sync_above(path: Path) -> None:
-    """Wait until the names of the folders above are on disk; those of others are passed over."""
+    """Wait until the names of the folders above are on disk, as far as this user may open them."""
     for folder in path.absolute().parents:
         with suppress(OSError):
             sync(folder)

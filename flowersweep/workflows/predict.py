@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flowersweep.config.compose import recorded_or_named
+from flowersweep.config.images import recorded_or_named
 from flowersweep.config.keys import says
 from flowersweep.config.schema import Config, Data
 from flowersweep.data.dataset import Dataset, Split, open_dataset

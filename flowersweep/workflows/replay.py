@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from flowersweep import provenance
-from flowersweep.config.compose import config_from_dict, require_own_images
+from flowersweep.config.compose import config_from_dict
+from flowersweep.config.images import require_own_images
 from flowersweep.config.keys import is_within, key_of, role_of, says, settings_with_role
 from flowersweep.config.paths import flatten, with_settings
-from flowersweep.config.schema import COMMAND, PLACE, Config
+from flowersweep.config.schema import Config
+from flowersweep.config.setting import COMMAND, PLACE
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import ConfigError, DataError, StudyError, TrackingError
 from flowersweep.machine import describe_machine

@@ -14,7 +14,8 @@ import optuna
 from optuna.distributions import CategoricalDistribution
 
 from flowersweep.config import own_functions
-from flowersweep.config.compose import frozen_files, parse
+from flowersweep.config.compose import parse
+from flowersweep.config.files import frozen_files
 from flowersweep.config.keys import says
 from flowersweep.config.own_functions import OwnFunction
 from flowersweep.config.paths import flatten, with_settings
@@ -35,7 +36,6 @@ from flowersweep.execution.in_process import InProcess
 from flowersweep.execution.pool import WorkerPool
 from flowersweep.execution.protocol import Executor
 from flowersweep.provenance import code, diff, provenance
-from flowersweep.runtime import low_latency_gc
 from flowersweep.search.compatibility import (
     compared_settings,
     open_or_verify,
@@ -60,6 +60,7 @@ from flowersweep.training.features import Progress
 from flowersweep.training.image_trainer import ImageTrainer
 from flowersweep.training.multihost import END, SHARE, broadcast_command, run_follower
 from flowersweep.util.files import write_bytes
+from flowersweep.util.interpreter import low_latency_gc
 from flowersweep.workflows.baselines import write_baselines
 from flowersweep.workflows.buckets import begin_from_bucket, fetch_studies
 from flowersweep.workflows.devices import start_runtime, start_threads, start_workers
@@ -168,13 +169,7 @@ def run_study(
         members: The trained trials that are pooled, for a study of an ensemble.
     """
     _require_trials(config, source)
-    own = _own_functions(config, source)
-    if own and uses_workers(config):
-        raise ConfigError(
-            f"{own[0].option['name']} is a function of this session, and worker processes do not "
-            "have it. Use executor=threads or sweep.workers=1, or write it into a module of yours: "
-            "trusted_modules=[MODULE]"
-        )
+    _require_here(config, source)
     if config.tracking.enabled:
         require_address(config.tracking, Path(config.dir))
     with contextlib.ExitStack() as open_:
@@ -185,26 +180,13 @@ def run_study(
         context = TrainingContext(runtime, cache, features, config.trusted_modules)
         trainer = ImageTrainer(context)
         _require_networks(config, source, members, context)
-        if not journal.events and (refusal := known_refusal(config, context)):
-            raise ConfigError(refusal)
-        digest = code(config.trusted_modules, [each.source for each in own])
-        open_or_verify(
-            journal,
-            config,
-            source,
-            trainer,
-            experiment=experiment or str(config.study),
-            overrides=overrides,
-            code=digest,
-            provenance=lambda: _provenance(journal, config, overrides, context, digest),
-        )
+        _open_journal(journal, config, overrides, source, trainer, experiment or str(config.study))
         subscribers = JournalSubscribers(config, journal, open_, bucket)
 
         def wake(record: TrialRecord | None) -> None:
             watch(study, record)
-            newest = record is not None and record.number == config.sweep.n_trials - 1
             # what has ended by now need not wait for the last trial
-            subscribers.wake(soon=newest and record is not None and not record.reports)
+            subscribers.wake(soon=record is not None and _is_last_and_new(record, config))
 
         study = Study(
             config,
@@ -221,13 +203,54 @@ def run_study(
         with _stopped_in_order(loop), low_latency_gc(), frozen_files():
             loop.run()
             subscribers.sample()
-        if isinstance(source, Space) and members is None:
-            write_baselines(study, context)
-        shipped = subscribers.drain()
-        if isinstance(source, Space) and shipped and config.tracking.enabled:
-            log_best(study, context, members)
-        broadcast_command(context.runtime, END)
-        return _result(loop, shipped, analyse_best(study, members) if members else None)
+        return _finish(loop, context, subscribers, members)
+
+
+def _open_journal(
+    journal: Journal,
+    config: Config,
+    overrides: Sequence[str],
+    source: TrialSource,
+    trainer: ImageTrainer,
+    experiment: str,
+) -> None:
+    """Journal the first event of a new study, or verify that an old one is still the same."""
+    context = trainer.context
+    if not journal.events and (refusal := known_refusal(config, context)):
+        raise ConfigError(refusal)
+    own = [each.source for each in _own_functions(config, source)]
+    digest = code(config.trusted_modules, own)
+    open_or_verify(
+        journal,
+        config,
+        source,
+        trainer,
+        experiment=experiment,
+        overrides=overrides,
+        code=digest,
+        provenance=lambda: _provenance(journal, config, overrides, context, digest),
+    )
+
+
+def _is_last_and_new(record: TrialRecord, config: Config) -> bool:
+    return record.number == config.sweep.n_trials - 1 and not record.reports
+
+
+def _finish(
+    loop: TrialLoop,
+    context: TrainingContext,
+    subscribers: JournalSubscribers,
+    members: Members | None,
+) -> SweepResult:
+    """Compare the best trial with baselines, log it, and return what the sweep gave."""
+    study, searches = loop.study, isinstance(loop.study.source, Space)
+    if searches and members is None:
+        write_baselines(study, context)
+    shipped = subscribers.drain()
+    if searches and shipped and study.config.tracking.enabled:
+        log_best(study, context, members)
+    broadcast_command(context.runtime, END)
+    return _result(loop, shipped, analyse_best(study, members) if members else None)
 
 
 def _other_studies(config: Config) -> set[str]:
@@ -279,6 +302,17 @@ def _own_functions(config: Config, source: TrialSource) -> list[OwnFunction]:
     named = own_functions.used(dict(flatten(config)))
     named += [own for own in own_functions.options() if own.option["name"] in chosen]
     return [*dict.fromkeys(named)]
+
+
+def _require_here(config: Config, source: TrialSource) -> None:
+    """Raise ConfigError if workers would train with a function that only this process has."""
+    own = _own_functions(config, source)
+    if own and uses_workers(config):
+        raise ConfigError(
+            f"{own[0].option['name']} is a function of this session, and worker processes do not "
+            "have it. Use executor=threads or sweep.workers=1, or write it into a module of yours: "
+            "trusted_modules=[MODULE]"
+        )
 
 
 def _require_networks(

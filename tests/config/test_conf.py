@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep.config.compose import compose, compose_unchecked, option_names, parse
+from flowersweep.config.compose import compose, compose_unchecked, parse
+from flowersweep.config.files import option_names
 from flowersweep.config.paths import flatten, with_settings
 from flowersweep.config.registry import slot_of
 from flowersweep.config.targets import arguments, resolve

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flowersweep.cli.help import text
-from flowersweep.config.compose import compose, compose_unchecked, frozen_files, option_names
+from flowersweep.config.compose import compose, compose_unchecked
+from flowersweep.config.files import frozen_files, option_names
 from flowersweep.errors import ConfigError
 
 APPLE = b"\x00\x05\x16\x07\xff"  # how macOS begins the files that it writes beside others

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flowersweep.config.compose import compose_unchecked, frozen_files
+from flowersweep.config.compose import compose_unchecked
+from flowersweep.config.files import frozen_files
 
 
 def test_an_edited_file_changes_no_trial_of_a_study_that_runs(project: Path) -> None:

@@ -20,20 +20,8 @@ from flowersweep.config.keys import (
     says,
     settings_with_role,
 )
-from flowersweep.config.schema import (
-    BUDGET,
-    COMMAND,
-    LABEL,
-    PLACE,
-    SEARCH,
-    TRAINED,
-    Command,
-    Config,
-    Experiment,
-    Role,
-    Train,
-    setting,
-)
+from flowersweep.config.schema import Command, Config, Experiment, Train
+from flowersweep.config.setting import BUDGET, COMMAND, LABEL, PLACE, SEARCH, TRAINED, Role, setting
 from flowersweep.config.validation import validate
 from flowersweep.errors import ConfigError, FlowersweepError
 from flowersweep.search.compatibility import compared_settings

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep.config.compose import compose, compose_unchecked, require_own_images
+from flowersweep.config.compose import compose, compose_unchecked
+from flowersweep.config.images import require_own_images
 from flowersweep.config.said import without_variables
 from flowersweep.config.schema import Data
 from flowersweep.errors import ConfigError

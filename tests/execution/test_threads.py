@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from flowersweep.config.compose import compose, config_folder
+from flowersweep.config.compose import compose
+from flowersweep.config.files import config_folder
 from flowersweep.errors import ConfigError
 from flowersweep.execution.protocol import (
     CheckpointReached,

@@ -27,7 +27,7 @@ from flowersweep.__main__ import main
 from flowersweep.study.journal import Journal
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.stages import HeadStage
+from flowersweep.training.stages.head import HeadStage
 from flowersweep.util.files import atomic_write
 from tests.kills.die_at_write import die_at
 

@@ -19,7 +19,7 @@ from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import FEATURE_LENGTH, Classifier, build
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
-SLOW = {"densenet201", "efficientnet_b7", "resnet50", "efficientnet_lite2"}
+SLOW = {"densenet201", "efficientnet_b7", "efficientnet_lite2", "mobilenet_v2", "resnet50"}
 LITE = {"_target_": "efficientnet_lite0"}
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 MODES = {"tf": "mobilenet_v2", "torch": "densenet", "caffe": "resnet"}

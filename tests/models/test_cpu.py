@@ -20,6 +20,8 @@ from flowersweep.models.cpu.lowering import (
 )
 from flowersweep.models.cpu.microbatch import microbatched, slice_size
 from flowersweep.models.cpu.shifted import depthwise, patches
+from flowersweep.testing import tiny_backbone
+from tests.models.test_classifier import small
 
 SHAPES = {  # rows, columns, kernel, stride, padding, dilation
     "same": (9, 8, 3, 1, "same", 1),
@@ -34,9 +36,11 @@ SHAPES = {  # rows, columns, kernel, stride, padding, dilation
     "same, kernel beyond the image": (2, 2, 5, 2, "same", 1),
 }
 NETWORKS = [
-    pytest.param(efficientnet_lite0, id="EfficientNet-Lite0"),
-    pytest.param(keras.applications.MobileNetV2, id="MobileNetV2", marks=pytest.mark.slow),
+    pytest.param(tiny_backbone, id="two convolutions"),
+    pytest.param(small, id="with a depthwise convolution"),
     # to compile
+    pytest.param(efficientnet_lite0, id="EfficientNet-Lite0", marks=pytest.mark.slow),
+    pytest.param(keras.applications.MobileNetV2, id="MobileNetV2", marks=pytest.mark.slow),
     pytest.param(keras.applications.DenseNet121, id="DenseNet121", marks=pytest.mark.slow),
 ]
 

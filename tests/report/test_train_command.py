@@ -7,7 +7,8 @@ from pathlib import Path
 
 from flowersweep.report.study_view import load_study
 from flowersweep.report.summary import train_command
-from tests.conftest import TINY, Command
+from tests.conftest import TINY
+from tests.kills import Fork
 
 SAME = [
     "+sweep=quick",
@@ -19,9 +20,9 @@ SAME = [
 
 
 def test_the_command_of_the_page_gives_exactly_the_numbers_of_the_best_trial(
-    project: Path, command: Command
+    project: Path, fork: Fork
 ) -> None:
-    swept = command(*SAME, *TINY, "study=same")
+    swept = fork(project, [*SAME, *TINY, "study=same"])
     assert swept.returncode == 0, swept.stderr
     assert "holdout/macro_f1" not in swept.stdout
     study = load_study(project / "mlruns" / "studies" / "same")
@@ -29,7 +30,7 @@ def test_the_command_of_the_page_gives_exactly_the_numbers_of_the_best_trial(
     assert study.best.seed is not None  # of its own: the four trials are one configuration
     words = train_command(study)
     assert words is not None
-    alone = command(*shlex.split(words)[3:])
+    alone = fork(project, shlex.split(words)[3:])
     assert alone.returncode == 0, alone.stderr
     [folder] = (project / "mlruns" / "studies").glob("train-*")
     [trained] = load_study(folder).records

@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import os
 import resource
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,11 +49,6 @@ def kept(study: Path, name: str) -> set[int]:
     return {int(path.parent.name) for path in study.glob(f"trials/*/{name}.npz")}
 
 
-@pytest.fixture
-def studies(project: Path) -> Path:
-    return project / "mlruns" / "studies"
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a study that was never stopped."""
@@ -62,6 +58,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(dir)
         assert main([*WORDS, "study=whole"]) == 0
     return dir / "mlruns" / "studies" / "whole"
+
+
+@pytest.fixture
+def studies(project: Path, finished: Path) -> Path:
+    """The folder of studies in a project that has images and features already."""
+    shutil.copytree(finished.parents[1] / "cache", project / "mlruns" / "cache")
+    return project / "mlruns" / "studies"
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ nothing.
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from flowersweep.space.transforms import ppf
 from flowersweep.study.events import EpochsReported, ImportedTrial
 from flowersweep.study.journal import read_events
 from flowersweep.study.records import StudyRecord, read_study
-from tests.conftest import TINY
+from tests.conftest import TINY, tiny_model
 from tests.events import story
 from tests.execution.test_threads import BESIDE
 from tests.kills import Fork
@@ -42,8 +43,22 @@ def run(fork: Fork, project: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory, fork: Fork) -> Path:
+    """A folder of results with the study that all tests import."""
+    folder = tmp_path_factory.mktemp("wide")
+    tiny_model(folder)
+    run(fork, folder, "study=wide", "sweep.n_trials=8")
+    return folder / "mlruns"
+
+
+@pytest.fixture
+def project(project: Path, wide: Path) -> Path:
+    shutil.copytree(wide, project / "mlruns")
+    return project
+
+
 def test_a_narrower_space_takes_over_what_fits(project: Path, fork: Fork) -> None:
-    run(fork, project, "study=wide", "sweep.n_trials=8")
     said = run(fork, project, NARROW, IMPORT, "study=narrow", "sweep.n_trials=3")
     ended = [
         trial for trial in study(project, "wide").trials if trial.state in ("complete", "pruned")
@@ -72,7 +87,6 @@ def test_a_narrower_space_takes_over_what_fits(project: Path, fork: Fork) -> Non
 
 
 def test_another_parameter_fits_where_its_default_does(project: Path, fork: Fork) -> None:
-    run(fork, project, "study=wide", "sweep.n_trials=6")
     dropout = "+sweep.space.dropout={path: model.dropout, values: 'interval(0, 0.4)'}"
     run(fork, project, "loss=focal", dropout, IMPORT, "study=focal", "sweep.n_trials=1")
     focal = [trial for trial in study(project, "wide").trials if trial.params["loss"] == "focal"]
@@ -87,7 +101,6 @@ def test_another_parameter_fits_where_its_default_does(project: Path, fork: Fork
 def test_with_another_objective_values_and_curves_are_read_from_the_metrics(
     project: Path, fork: Fork
 ) -> None:
-    run(fork, project, "study=wide", "sweep.n_trials=6")
     run(fork, project, "sweep.objective=tune/macro_f1", IMPORT, "study=f1", "sweep.n_trials=2")
     curves: dict[str, dict[str, float]] = {}
     for event in read_events(project / "mlruns" / "studies" / "wide" / "journal.jsonl")[0]:
@@ -142,7 +155,6 @@ def test_the_sampler_suggests_near_the_imported_trials_that_were_good(target: fl
 def test_killed_and_resumed_equals_never_killed(
     beside: list[str], project: Path, fork: Fork
 ) -> None:
-    run(fork, project, "study=wide", "sweep.n_trials=6", *beside)
     words = [*SMALL, *beside, "sweep.n_trials=4", IMPORT]
     whole = fork(project, [*words, "study=whole"])
     assert whole.returncode == 0, whole.stderr
@@ -159,7 +171,6 @@ def test_killed_and_resumed_equals_never_killed(
 
 
 def test_what_a_study_imports_is_part_of_what_it_is(project: Path, fork: Fork) -> None:
-    run(fork, project, "study=wide", "sweep.n_trials=2")
     run(fork, project, IMPORT, "study=new", "sweep.n_trials=1")
     refused = fork(project, [*SMALL, "study=new", "sweep.n_trials=2"])
     assert refused.returncode == 1
@@ -167,7 +178,6 @@ def test_what_a_study_imports_is_part_of_what_it_is(project: Path, fork: Fork) -
 
 
 def test_a_changed_study_is_refused_with_both_ways_on(project: Path, fork: Fork) -> None:
-    run(fork, project, "study=wide", "sweep.n_trials=1")
     refused = fork(project, [*SMALL, NARROW, "study=wide"])
     assert refused.returncode == 1
     assert (
@@ -184,7 +194,6 @@ def test_a_changed_study_is_refused_with_both_ways_on(project: Path, fork: Fork)
 
 
 def test_what_cannot_be_imported_says_why_and_begins_nothing(project: Path, fork: Fork) -> None:
-    run(fork, project, "study=wide", "sweep.n_trials=2")
     images = next(word for word in TINY if word.startswith("data.fetch=")).replace(
         "classes: 5", "classes: 4"
     )

@@ -6,9 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from flowersweep.config.schema import Tracking
-from flowersweep.tracking import store
+from flowersweep.tracking import registry, store
 
 LOCAL = Tracking()
+
+
+def promote(
+    study: str, tracking: Tracking, dir: Path, *, alias: str = "champion", **chosen: Any
+) -> registry.ModelVersion:
+    """Register the model of a study's best trial, and move an alias to it."""
+    version = registry.register(study, tracking, dir, **chosen)
+    return registry.move_alias(version, tracking, dir, alias=alias)
 
 
 def snapshot(dir: Path, tracking: Tracking = LOCAL) -> dict[str, Any]:

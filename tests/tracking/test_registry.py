@@ -21,6 +21,7 @@ from flowersweep.tracking import registry, store
 from flowersweep.tracking.logged import find_model, remove_unfinished
 from flowersweep.tracking.shipper import run_ids, sync
 from flowersweep.workflows.promotion.searched_study import best_run
+from tests.tracking.stored import promote
 from tests.written_study import Study
 
 LOCAL = Tracking()
@@ -63,7 +64,7 @@ def promoted(shipped, network) -> Shipped:
         store.client(LOCAL, shipped.dir),
         facts={"classes": CLASSES},
     )
-    registry.promote("smoothing", LOCAL, shipped.dir)
+    promote("smoothing", LOCAL, shipped.dir)
     return shipped
 
 
@@ -226,7 +227,7 @@ def test_the_best_trial_is_that_of_the_study_here_and_not_of_another_of_its_name
     (promoted.dir / "studies" / "smoothing").rename(renamed)
     assert best_run(replace(config, study="renamed")) == promoted.trials[0]
     with pytest.raises(TrackingError, match=r'2 studies "smoothing".*run=ID'):
-        registry.promote("smoothing", LOCAL, promoted.dir)
+        promote("smoothing", LOCAL, promoted.dir)
 
 
 def moves(dir):
@@ -239,7 +240,7 @@ def test_a_move_whose_note_was_lost_is_noted_by_the_next_command_once(promoted):
     tags = client.get_registered_model("flowersweep").tags
     client.delete_registered_model_tag("flowersweep", next(k for k in tags if "champion" in k))
     for _ in range(2):
-        registry.promote("smoothing", LOCAL, promoted.dir)
+        promote("smoothing", LOCAL, promoted.dir)
         assert moves(promoted.dir) == ["version 1 in place of an unknown version: promoted"]
 
 
@@ -269,13 +270,13 @@ def test_each_comparison_spends_a_part_of_the_error_budget_of_its_images(promote
 
 
 def test_promoting_twice_makes_one_version(promoted):
-    again = registry.promote("smoothing", LOCAL, promoted.dir, evidence={"seeds": "3"})
+    again = promote("smoothing", LOCAL, promoted.dir, evidence={"seeds": "3"})
     assert (str(again.version), again.aliases, again.tags["seeds"]) == ("1", ["champion"], "3")
 
 
 def test_another_run_becomes_another_version_and_takes_the_alias(promoted, network):
     registry.log_model(promoted.trials[0], network, IMAGES, store.client(LOCAL, promoted.dir))
-    second = registry.promote("smoothing", LOCAL, promoted.dir, run=promoted.trials[0])
+    second = promote("smoothing", LOCAL, promoted.dir, run=promoted.trials[0])
     client = store.client(LOCAL, promoted.dir)
     assert (
         str(client.get_model_version_by_alias("flowersweep", "champion").version)
@@ -317,10 +318,10 @@ def test_mlflow_opens_the_model_as_one_that_answers_with_names(promoted, network
     ("ask", "answer"),
     [
         (
-            lambda dir: registry.promote("smothing", LOCAL, dir),
+            lambda dir: promote("smothing", LOCAL, dir),
             'no study "smothing". Studies: smoothing. Did you mean "smoothing"',
         ),
-        (lambda dir: registry.promote("smoothing", LOCAL, dir), "has no model in MLflow"),
+        (lambda dir: promote("smoothing", LOCAL, dir), "has no model in MLflow"),
         (lambda dir: registry.load(LOCAL, dir), 'no model is registered as "flowersweep"'),
         (lambda dir: registry.load(LOCAL, dir, run="0" * 32), 'has no run "0000'),
     ],
@@ -359,5 +360,5 @@ def test_a_model_that_carries_code_is_not_loaded(shipped):
 
 def test_nothing_is_written_outside_the_folder_given(promoted, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    registry.promote("smoothing", LOCAL, promoted.dir, alias="challenger")
+    promote("smoothing", LOCAL, promoted.dir, alias="challenger")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlruns"]

@@ -25,6 +25,7 @@ from flowersweep.tracking.mlflow_sink import MlflowSink
 from flowersweep.tracking.shipper import Shipper, run_ids, sync
 from tests.events import lines
 from tests.tracking.proxy import TROUBLES, Proxy
+from tests.tracking.stored import promote
 from tests.waiting import wait_for
 from tests.written_study import Study
 
@@ -197,7 +198,7 @@ def test_a_server_that_stops_and_starts_again_in_the_middle_of_a_study_gets_all_
         runs.trials[1], network, images, client, facts={"classes": ["a", "b", "c", "d"]}
     )
     registry.log_model(runs.trials[1], network, images, client)
-    assert [str(registry.promote("smoothing", tracking, study.dir).version) for _ in range(2)] == [
+    assert [str(promote("smoothing", tracking, study.dir).version) for _ in range(2)] == [
         "1",
         "1",
     ]

@@ -32,21 +32,21 @@ def test_the_backbone_that_was_used_longest_ago_makes_room_for_another(tmp_path:
     context.main_stage(with_backbone("one"))
     second = context.main_stage(with_backbone("two"))
     first = weakref.ref(context.main_stage(with_backbone("one")))
-    held = sum(backbone.nbytes for backbone in context._backbones.values())
+    held = sum(backbone.nbytes for backbone in context.backbones.entries.values())
     assert held > 0
-    context.limit = held
+    context.backbones.limit = held
     context.main_stage(with_backbone("three"))
-    assert len(context._backbones) == 2
+    assert len(context.backbones.entries) == 2
     assert context.main_stage(with_backbone("one")) is first()
     assert context.main_stage(with_backbone("two")) is not second
 
 
 def test_a_backbone_that_made_room_leaves_no_memory_behind(tmp_path: Path) -> None:
     context = new_context(tmp_path)
-    context.limit = 0
+    context.backbones.limit = 0
     gone = weakref.ref(context.get_shared(with_backbone("one")).classifier)
     context.main_stage(with_backbone("one"))
     context.main_stage(with_backbone("two"))
     gc.collect()
     assert gone() is None
-    assert len(context._backbones) == 1
+    assert len(context.backbones.entries) == 1

@@ -78,7 +78,7 @@ def test_a_head_is_the_one_that_a_training_on_the_other_folds_alone_gives(
     own = stage._folds.held_out[0]  # type: ignore[attr-defined]
     spoilt = np.where(np.isin(np.arange(len(labels)), own), (labels + 1) % 5, labels)
     rates = trial.hyperparameters(FOLDED, 0, context.steps(FOLDED, 0))
-    from flowersweep.training.stages import EpochPlan
+    from flowersweep.training.stages.stage import EpochPlan
 
     plan = EpochPlan(0, 0, context.steps(FOLDED, 0), context.batch(FOLDED))
     state = stage.begin(None)

@@ -23,7 +23,7 @@ from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.losses import focal_cross_entropy
-from flowersweep.training.stages import heads
+from flowersweep.training.stages.stage import heads
 from flowersweep.training.step import joint_loss, mean_log_probs
 from tests.tiny import tiny
 

@@ -12,7 +12,8 @@ import jax.export
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.config.compose import compose, option_names
+from flowersweep.config.compose import compose
+from flowersweep.config.files import option_names
 from flowersweep.config.schema import Config, Data, Train
 from flowersweep.runtime import start
 from flowersweep.training.ahead_of_time import tpu

@@ -15,10 +15,11 @@ from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config, Train
 from flowersweep.errors import TrialFailed
 from flowersweep.runtime import compiles
-from flowersweep.training import stages, trial
+from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
-from flowersweep.training.epoch_orders import EPOCH_ORDERS
+from flowersweep.training.stages.epoch_orders import EPOCH_ORDERS
+from flowersweep.training.stages.head import HeadStage
 from tests.tiny import tiny
 
 FROZEN = tiny()
@@ -87,7 +88,7 @@ def test_features_in_the_order_of_an_epoch_or_as_they_lie_give_the_same_with_the
 ) -> None:
     whole, metrics = run(FROZEN, context)
     stage = context.main_stage(FROZEN)
-    assert isinstance(stage, stages.HeadStage)
+    assert isinstance(stage, HeadStage)
     owner = id(context.get_shared(FROZEN))
     assert EPOCH_ORDERS.epochs(owner, FROZEN.seed) == [*range(FROZEN.train.all_epochs)]
     before = compiles()

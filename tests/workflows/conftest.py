@@ -42,7 +42,8 @@ def promote(study: Study, network: Any, classes: list[str], data: Data = DATA) -
     facts = {"classes": classes, "data": asdict(data)}
     client = store.client(Tracking(), study.dir)
     registry.log_model(run, network, example, client, facts=facts)
-    registry.promote(study.name, Tracking(), study.dir)
+    version = registry.register(study.name, Tracking(), study.dir)
+    registry.move_alias(version, Tracking(), study.dir)
 
 
 @pytest.fixture

@@ -6,48 +6,30 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from markupsafe import escape
 
-from tests.conftest import TINY, Command, environment
+from tests.conftest import TINY
 from tests.events import story
 from tests.kills import Fork
-from tests.waiting import wait_for
 
 # enough steps to be better than chance on 15 images
 WORDS = ["+sweep=smoothing", "sweep.n_trials=6", *TINY, "train.min_head_steps=200"]
 
 
 def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(
-    project: Path, command: Command
+    project: Path, mlruns: Path, fork: Fork
 ) -> None:
-    journal = project / "mlruns" / "studies" / "smoothing" / "journal.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "flowersweep", *WORDS],
-        cwd=project,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    wait_for(
-        lambda: (
-            process.poll() is not None
-            or (journal.exists() and journal.read_text().count('"trial_ended"') >= 2)
-        ),
-        300,
-    )
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    swept = command(*WORDS)
+    journal = mlruns / "studies" / "smoothing" / "journal.jsonl"
+    killed = fork(project, WORDS, "between tell and shipping")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    swept = fork(project, WORDS)
     assert swept.returncode == 0, swept.stderr
     assert "6 trials: " in swept.stdout
     assert "promote study=smoothing" in swept.stdout
@@ -72,18 +54,15 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(
         for run in complete
     )
 
-    promoted = command(
-        "promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false"
-    )
+    words = ["promote", "study=smoothing", "promotion.seeds=2", "progress=false"]
+    promoted = fork(project, [*words, "promotion.top=1"])
     assert promoted.returncode == 0, promoted.stderr
     assert "flowersweep version 1 is now champion" in promoted.stdout
     assert "of the study smoothing; the seeds here are fresh" in promoted.stdout
-    again = command(
-        "promote", "study=smoothing", "promotion.top=1", "promotion.seeds=2", "progress=false"
-    )
+    again = fork(project, [*words, "promotion.top=1"])
     assert "flowersweep version 1 is the champion already" in again.stdout
 
-    predicted = command("predict", "alias=champion", "split=test")
+    predicted = fork(project, ["predict", "alias=champion", "split=test"])
     assert predicted.returncode == 0, predicted.stderr
     with (project / "submission.csv").open() as file:
         heading, *rows = csv.reader(file)
@@ -103,13 +82,11 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(
     assert not [name for name in ended["metrics"] if "holdout" in name]  # it is no evidence
 
     # the next candidate meets the champion's evidence, not the model that has seen the holdout
-    challenged = command(
-        "promote", "study=smoothing", "promotion.top=2", "promotion.seeds=2", "progress=false"
-    )
+    challenged = fork(project, [*words, "promotion.top=2"])
     assert challenged.returncode in (0, 3), challenged.stderr
     assert "champion already" in challenged.stdout or "Against the champion" in challenged.stdout
 
-    unknown = command("predict", "alias=winner")
+    unknown = fork(project, ["predict", "alias=winner"])
     assert unknown.returncode == 1
     assert re.search(r"Aliases: (challenger, )?champion\.", unknown.stderr)
 

@@ -29,6 +29,7 @@ from flowersweep.study.journal import Journal
 from flowersweep.study.records import read_study
 from flowersweep.tracking import registry
 from flowersweep.training.context import TrainingContext
+from flowersweep.workflows.promotion.ensemble import rounds_config
 from flowersweep.workflows.sweep import run_sweep
 from tests.conftest import TINY, tiny_model
 from tests.ensemble.test_ensemble_sweep import IMAGES, QUIET, run
@@ -48,7 +49,7 @@ MODELS = ("efficientnet_lite0", "efficientnet_b7", "joint")
 
 
 @pytest.fixture(scope="module")
-def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pooled(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Path:
     """A folder with two studies, one of smaller images, and a study of the ensemble whose model was
     logged.
     """
@@ -56,6 +57,8 @@ def pooled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         tiny_model(folder)
+        (folder / "mlruns").mkdir()
+        shutil.copy(migrated, folder / "mlruns")
         images = [*TINY[1:], IMAGES.replace("test: 2", "test: 8"), "train.min_head_steps=200"]
         run("+sweep=smoothing", "sweep.n_trials=3", "pruner=none", *images, *QUIET, "study=one")
         run(
@@ -119,6 +122,12 @@ def test_a_trial_whose_network_has_other_keys_than_the_studys_is_read_from_its_j
             config_from_dict(merged(begun["config"], json.loads(json.dumps(settings)))).experiment
             == config.experiment
         )
+
+
+def test_a_promotion_computes_features_in_its_members_sizes_alone(words: list[str]) -> None:
+    config = compose(words)
+    small = replace(config, data=replace(config.data, image_size=24))
+    assert rounds_config(config, [("small:0", small)]).data.image_size == 24
 
 
 def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:

@@ -57,12 +57,7 @@ class ParquetReader:
     def shuffled(
         self, files: Sequence[str], counts: Sequence[int], rng: np.random.Generator
     ) -> tuple[Rows, Callable[[Rows, Decode], Any]]:
-        return by_buffer(
-            files,
-            counts,
-            rng,
-            lambda paths, decode, mask, shuffle: in_turn(shuffle(self._raw(paths)), mask, decode),
-        )
+        return by_buffer(self._raw, files, counts, rng)
 
     def _raw(self, files: Sequence[str]) -> Any:
         paths = list(files)

@@ -16,7 +16,9 @@ from flowersweep.data.dataset import Dataset
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime
 from flowersweep.training.context import TrainingContext
-from flowersweep.training.stages import FinetuneStage, HeadStage, SharedArrays
+from flowersweep.training.stages.finetune import FinetuneStage
+from flowersweep.training.stages.head import HeadStage
+from flowersweep.training.stages.stage import SharedArrays
 from flowersweep.training.step import Hyperparameters
 
 EXTRACTED = 64  # images a batch while features are extracted: what `features.bank` takes
@@ -104,16 +106,15 @@ class AbstractContext(TrainingContext):
         stage = cast(HeadStage, self.main_stage(config) if main else self.head_stage(config))
         epoch = config.train.all_epochs - 1 if main else 0
         batch, steps = self.batch(config), self.steps(config, epoch)
-        images = len(self._only.dataset.splits["train"])
-        state = stage.program.init([np.zeros(shape, np.float32) for shape in stage.shapes], [])
+        images, widths = len(self._only.dataset.splits["train"]), self._only.classifier.widths
         rows = (
-            np.empty((images, sum(stage.widths)), np.float32),
+            np.empty((images, sum(widths)), np.float32),
             np.empty(images, np.int32),
             np.empty((steps, batch), np.int32),
         )
         return LoweredProgram(
-            stage._scan,
-            self._everywhere((state, hyperparameters, *rows)),
+            stage.scan,
+            self._everywhere((stage.fresh(), hyperparameters, *rows)),
             loops=config.train.gradient_accumulation_steps,
         ), batch
 
@@ -122,25 +123,15 @@ class AbstractContext(TrainingContext):
     ) -> tuple[LoweredProgram, int]:
         """Return the program of a fine-tuning step, and its images."""
         stage = cast(FinetuneStage, self.main_stage(config))
-        network, widths, batch = (
-            self._only.classifier.features,
-            self._only.classifier.widths,
-            self.batch(config),
-        )
-        classes = len(self._only.dataset.classes)
-        head = [
-            np.zeros(shape, np.float32)
-            for shape in ((sum(widths), classes), (classes * len(widths),))
-        ]
-        trainable = [*(v.value for v in network.trainable_variables), *head]
-        state = stage.program.init(trainable, [v.value for v in network.non_trainable_variables])
+        state, batch = stage.fresh(None), self.batch(config)
         labels = jax.ShapeDtypeStruct((batch,), np.int32, sharding=self.runtime.batch_sharding)
-        features = 4 * len(self._only.dataset.splits["train"]) * sum(widths)
+        images = len(self._only.dataset.splits["train"])
+        features = 4 * images * sum(self._only.classifier.widths)
         # the state before the epoch stays for who gave it
         resident = features + sum(x.nbytes for x in jax.tree.leaves(state))
         shapes = *self._everywhere((state, hyperparameters)), self._images(batch), labels
         return LoweredProgram(
-            stage._step, shapes, resident, config.train.gradient_accumulation_steps
+            stage.step, shapes, resident, config.train.gradient_accumulation_steps
         ), batch
 
     def _images(self, batch: int) -> Any:

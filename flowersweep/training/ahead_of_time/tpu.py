@@ -14,12 +14,11 @@ from importlib.util import find_spec
 from typing import Any
 
 import jax
-import numpy as np
 from jax.experimental import topologies
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from flowersweep.errors import ConfigError
-from flowersweep.runtime import Runtime
+from flowersweep.runtime import Runtime, runtime_of
 
 NAMES = ("v5e:1x1", "v5e:2x4", "v6e:2x4", "v4:2x2x1")
 # jax_optimization_level O0: as much arithmetic as in a run, up to half as much memory again, and
@@ -135,18 +134,7 @@ def slice_of(topology: str) -> Runtime:
         ).devices
     except jax.errors.JaxRuntimeError as error:
         raise _unknown(topology) from error
-    mesh, spec = jax.sharding.Mesh(np.array(devices), ("replica",)), jax.sharding.PartitionSpec
-    split, whole = (
-        jax.sharding.NamedSharding(mesh, spec("replica")),
-        jax.sharding.NamedSharding(mesh, spec()),
-    )
-    return Runtime(
-        platform="tpu",
-        device_kind=devices[0].device_kind,
-        replicas=len(devices),
-        batch_sharding=split,
-        replicated=whole,
-    )
+    return runtime_of(devices)
 
 
 def _unknown(topology: str) -> ConfigError:
@@ -200,12 +188,12 @@ def compiled(lowered: Any, *, held: float, memory: float) -> Cost | TooLarge:
     start = time.monotonic()
     try:
         with _uncached():
-            made = lowered.compile(compiler_options=QUICK if quick() else None)
+            program = lowered.compile(compiler_options=QUICK if quick() else None)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return TooLarge(time.monotonic() - start, _needed(str(error)), str(error).splitlines()[0])
-    seconds, size = time.monotonic() - start, made.memory_analysis()
+    seconds, size = time.monotonic() - start, program.memory_analysis()
     # results may take the place of arguments
     own = size.argument_size_in_bytes + size.output_size_in_bytes - size.alias_size_in_bytes
     peak = own + size.temp_size_in_bytes + size.generated_code_size_in_bytes + held
@@ -218,17 +206,17 @@ def compiled(lowered: Any, *, held: float, memory: float) -> Cost | TooLarge:
                 f"{memory / GIB:g} GiB"
             ),
         )
-    return _cost(seconds, peak, made.cost_analysis(), made.as_text())
+    return _cost(seconds, peak, program.cost_analysis(), program.as_text())
 
 
 def _cost(seconds: float, peak: float, cost: dict[str, float], text: str) -> Cost:
+    reckoned = cost.get("optimal_seconds", 0.0)
     return Cost(
         seconds=seconds,
         peak=peak,
         flops=cost["flops"],
         bytes=cost["bytes accessed"],
-        # negative where it does not know
-        estimate=found if (found := cost.get("optimal_seconds", 0.0)) > 0 else None,
+        estimate=reckoned if reckoned > 0 else None,  # negative where it does not know
         gathers=count(text, "gather"),
         reduces=count(text, "all-reduce", "all-reduce-start"),
         moves=count(

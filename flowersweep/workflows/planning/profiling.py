@@ -16,7 +16,8 @@ from typing import TypeVar
 import numpy as np
 
 from flowersweep.config.keys import settings_with_role
-from flowersweep.config.schema import TRAINED, Config, Experiment
+from flowersweep.config.schema import Config, Experiment
+from flowersweep.config.setting import TRAINED
 from flowersweep.data.dataset import Dataset
 from flowersweep.data.pipeline import in_order
 from flowersweep.errors import ConfigError
@@ -25,7 +26,7 @@ from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext, part_names
 from flowersweep.training.features import extractor, kept_features
-from flowersweep.training.stages import EpochPlan
+from flowersweep.training.stages.stage import EpochPlan
 
 # images a batch and batches of the features, steps of fine-tuning, that are timed
 BATCH, BATCHES, STEPS = 64, 3, 3

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from flowersweep.config.compose import recorded_or_named
+from flowersweep.config.images import recorded_or_named
 from flowersweep.config.keys import says
 from flowersweep.config.schema import Config, Ensemble
 from flowersweep.data.dataset import open_dataset
@@ -101,7 +101,8 @@ def rounds_config(config: Config, members: Sequence[tuple[str, Config]]) -> Conf
     A pool needs the members of its round, so they train one after the other in this process.
     """
     _, first = members[0]
-    return replace(first, data=config.data, sweep=config.sweep, recipe=None, executor={})
+    data = replace(config.data, image_size=first.data.image_size)  # whose features are there
+    return replace(first, data=data, sweep=config.sweep, recipe=None, executor={})
 
 
 def _pooled_members(

@@ -1,4 +1,4 @@
-"""Rounds of trials: every member of an ensemble with a seed of its own, then pools of them."""
+"""Trials in rounds: every member of an ensemble with a seed of its own, then pools of them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from flowersweep.util.arrays import read_arrays
 
 @dataclass(frozen=True)
 class TrainingRounds:
-    """Rounds of trials: every member with a seed of its own, then every candidate, which pools the
+    """Trials in rounds: every member with a seed of its own, then every candidate, which pools the
     members of its round.
 
     See `search.source.TrialSource`.

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from flowersweep.space.space import Parameter, Space
-from flowersweep.space.transforms import cdf, ppf
+from flowersweep.space.transforms import cdf, ppf, value_count
 
 
 def hyperparameters(space: Space) -> Any:
@@ -35,7 +30,7 @@ def hyperparameters(space: Space) -> Any:
         if not all(allowed.values()):
             continue  # no trial can have this parameter
         conditions = [Parent(name, values) for name, values in allowed.items()]
-        steps = _steps(p.distribution)
+        steps = value_count(p.distribution)
         if isinstance(p.distribution, CategoricalDistribution):
             result.merge([kinds.Choice(p.name, [*range(steps or 0)], conditions=conditions)])
         elif steps:
@@ -47,28 +42,13 @@ def hyperparameters(space: Space) -> Any:
 
 def _matching(parent: Parameter, values: Sequence[Any]) -> list[int]:
     """Return the numbers of the steps whose values are in ``values``."""
-    steps = _steps(parent.distribution) or 0
+    steps = value_count(parent.distribution) or 0
     return [number for number in range(steps) if decoded(parent.distribution, number) in values]
-
-
-def _steps(distribution: BaseDistribution) -> int | None:
-    """Return the number of values; None if continuous or on a logarithmic scale."""
-    match distribution:
-        case CategoricalDistribution(choices=choices):
-            return len(choices)
-        case _ if distribution.single():
-            return 1
-        case (
-            IntDistribution(low=low, high=high, step=step, log=False)
-            | FloatDistribution(low=low, high=high, step=float(step))
-        ):
-            return round((high - low) / step) + 1
-    return None
 
 
 def encoded(distribution: BaseDistribution, value: Any) -> float:
     """Return a value in KerasTuner's terms: the number of its step, or its share."""
-    steps = _steps(distribution)
+    steps = value_count(distribution)
     if steps is None:
         return min(max(cdf(distribution, value), 0.0), 1.0)
     if isinstance(distribution, CategoricalDistribution):
@@ -78,5 +58,5 @@ def encoded(distribution: BaseDistribution, value: Any) -> float:
 
 def decoded(distribution: BaseDistribution, number: float) -> Any:
     """Return the value of a step number or share; the inverse of ``encoded``."""
-    steps = _steps(distribution)
+    steps = value_count(distribution)
     return ppf(distribution, (number + 0.5) / steps if steps else number)

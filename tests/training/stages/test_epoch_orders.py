@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flowersweep.training.epoch_orders import EpochOrders
+from flowersweep.training.stages.epoch_orders import EpochOrders
 
 
 def test_the_seed_used_longest_ago_gives_way_and_never_an_epoch_of_the_same_seed() -> None:
