@@ -84,12 +84,13 @@ def restored_settings() -> Iterator[None]:
     from jax.experimental.compilation_cache import compilation_cache
 
     before = {name: getattr(jax.config, name) for name in _OURS}
+    compilation_cache.reset_cache()  # or it would go on in the folder that it began with, or in none
     try:
         yield
     finally:
         for name, value in before.items():
             jax.config.update(name, value)
-        compilation_cache.reset_cache()  # it would go on in the folder that it began with
+        compilation_cache.reset_cache()
 
 
 def _keep_programs(cache: Path) -> None:
