@@ -84,7 +84,7 @@ def restored_settings() -> Iterator[None]:
     from jax.experimental.compilation_cache import compilation_cache
 
     before = {name: getattr(jax.config, name) for name in _OURS}
-    compilation_cache.reset_cache()  # or it would go on in the folder that it began with, or in none
+    compilation_cache.reset_cache()  # or it would stay in the folder that it began with, or in none
     try:
         yield
     finally:
