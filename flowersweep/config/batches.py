@@ -34,6 +34,12 @@ def is_main(train: Train, epoch: int) -> bool:
     return epoch >= train.all_epochs - train.epochs
 
 
+def is_augmented(train: Train, epoch: int) -> bool:
+    """Return whether the images of an epoch, counted from 0, are augmented."""
+    done = epoch - (train.all_epochs - train.epochs)  # epochs of the main stage
+    return train.epochs_before_augment <= done < train.epochs - train.epochs_after_augment
+
+
 def steps_of_epoch(train: Train, epoch: int, images: int, batch: int) -> int:
     """Return the steps of an epoch, counted from 0.
 

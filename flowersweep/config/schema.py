@@ -121,6 +121,10 @@ class Train:
     batch_statistics: bool = setting(False, role=TRAINED)
     # the backbone's learning rate as a fraction of the head's
     backbone_lr_multiplier: float = setting(1.0, low=0, role=TRAINED)
+    # the first layer's rate as a fraction of the last one's, geometric in between; 1: all alike
+    layer_decay: float = setting(1.0, low=1e-6, high=1, role=TRAINED)
+    # of the backbone's layers, from the first on, that stay as they are
+    frozen_share: float = setting(0.0, low=0, high=1, role=TRAINED)
     # decoupled, of matrices and kernels only
     weight_decay: float = setting(0.0, low=0, role=TRAINED)
     # bound of the gradient's norm
@@ -129,6 +133,12 @@ class Train:
     ema_half_life: float = setting(0.0, low=0, high=10, role=TRAINED)
     # parts that a batch is cut into, when it does not fit
     gradient_accumulation_steps: int = setting(1, low=1, role=TRAINED)
+    # epochs at the beginning and at the end of the main stage whose images are not augmented
+    epochs_before_augment: int = setting(0, low=0, role=TRAINED)
+    epochs_after_augment: int = setting(0, low=0, role=TRAINED)
+    # images of every class in an epoch, in the place of others; at most an even share; 0: as many
+    # as there are
+    min_class_images: int = setting(0, low=0, role=TRAINED)
     # give back the weights of the epoch of the main stage with the best tune/calibrated_nll
     restore_best: bool = setting(False, role=TRAINED)
     # end the main stage after so many epochs without a better one; None: never
@@ -262,6 +272,11 @@ AUGMENT_RANGES: dict[str, Range] = {  # shares of an image or probabilities; rot
     "mixup_alpha": (0, 10),
     "cutmix_alpha": (0.01, 10),
     "cutmix_share": (0, 1),
+    "vertical_flip": (0, 1),
+    "quarter_turns": (0, 1),
+    "randaugment": (0, 1),  # of the paper's most
+    "erasing": (0, 0.9),
+    "grid_mask": (0, 0.9),
 }
 SCHEDULE_RANGES: dict[str, Range] = {  # shares of the run or of the largest rate
     "warmup": (0, 1),

@@ -45,6 +45,11 @@ def validate(config: Config) -> Config:
             f"data.folds={config.data.folds}: only frozen heads are judged by cross-validation, "
             "fine-tuning would take as many trainings. Use train=frozen, or leave data.folds out"
         )
+    if config.train.frozen_share > 0 and config.train.batch_statistics:
+        problems.append(
+            "train.frozen_share: layers that stay as they are keep their pretrained statistics. "
+            "Use train.batch_statistics=false"
+        )
     if problems:
         raise ConfigError("; ".join(problems))
     if config.sweep.objectives:

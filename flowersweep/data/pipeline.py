@@ -14,6 +14,7 @@ import tensorflow as tf
 from flowersweep.data.dataset import Split
 from flowersweep.data.decoded import ImageCache, open_cache
 from flowersweep.data.images import Images, Size, decode, decode_and_resize
+from flowersweep.data.oversampling import oversample
 from flowersweep.data.readers import Decode, FileReader, Reader, Rows
 from flowersweep.data.records import FileFingerprint
 from flowersweep.errors import DataError
@@ -57,9 +58,18 @@ def padded(
 
 
 def shuffled(
-    split: Split, image_size: Size, batch: int, *, seed: int, epoch: int, skip: int = 0
+    split: Split,
+    image_size: Size,
+    batch: int,
+    *,
+    seed: int,
+    epoch: int,
+    skip: int = 0,
+    steps: int | None = None,
+    min_class_images: int = 0,
 ) -> Batches:
-    """Yield this host's part of one epoch in random order, from batch ``skip`` on.
+    """Yield this host's part of one epoch in random order, from batch ``skip`` to before batch
+    ``steps``, with at least ``min_class_images`` of every class as far as there is room.
 
     The order depends only on the arguments and is the same on all hosts. Up to ``IN_MEMORY`` bytes
     every order is equally likely. Above that the order of record files is random, and records are
@@ -70,7 +80,8 @@ def shuffled(
         Images, uint8 (b, H, W, 3), and labels, int32 (b,), with b = batch / hosts.
 
     Raises:
-        DataError: The split has no labels, or fewer images than one batch.
+        DataError: The split has no labels, or fewer images than one batch; or images that come
+            in the order of their files cannot be shown more often.
     """
     if split.labels is None:
         raise DataError(
@@ -83,9 +94,10 @@ def shuffled(
         )
     rng = np.random.Generator(np.random.PCG64([seed, epoch]))
     host, hosts = split.share
+    if min_class_images:
+        require_any_order(split)
     # image files are found by name in any order: to hold their bytes first would only cost time
-    by_name = isinstance(split.reader, FileReader)
-    if not by_name and sum(file.size for file in split.fingerprints()) <= IN_MEMORY:
+    if not isinstance(split.reader, FileReader) and _fits_memory(split):
         order = rng.permutation(len(split))
         read: Callable[[Rows], Any] = partial(_from_memory, split, image_size)
     else:
@@ -93,8 +105,25 @@ def shuffled(
         order = split.in_split(order)
         read = partial(_in_base, split, image_size, read_base)
     decoder = partial(_chunks, read, batch // hosts)
-    rows = order[: len(order) // batch * batch].reshape(-1, hosts, batch // hosts)[skip:, host]
+    order = order[: min(len(order) // batch, steps or len(order)) * batch]
+    if min_class_images:
+        order = oversample(order, split.labels, min_class_images, rng)
+    rows = order.reshape(-1, hosts, batch // hosts)[skip:, host]
     return zip(_through(_kept(split, image_size), rows, decoder), split.labels[rows], strict=True)
+
+
+def require_any_order(split: Split) -> None:
+    """Raise DataError if the images come in the order of their files, for lack of memory."""
+    if not isinstance(split.reader, FileReader) and not _fits_memory(split):
+        raise DataError(
+            f"train.min_class_images: {split.name} has more than {IN_MEMORY >> 30} GiB of records, "
+            "which are read in the order of their files, so that none can come more often. Use "
+            "train.min_class_images=0, or one file an image (data=folder)"
+        )
+
+
+def _fits_memory(split: Split) -> bool:
+    return sum(file.size for file in split.fingerprints()) <= IN_MEMORY
 
 
 def read_images(

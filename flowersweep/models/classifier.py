@@ -8,6 +8,7 @@ import hashlib
 import json
 import random
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,21 @@ class Classifier:
     def widths(self) -> tuple[int, ...]:
         """How many of the features (N, D) each head sees, in their order."""
         return tuple(int(head.kernel.shape[0]) for head in self.heads)
+
+    @property
+    def heights(self) -> tuple[float, ...]:
+        """Where the layer of each of the backbone's trainable variables lies: 0 is the image, 1 the
+        head. Each member of several has all heights.
+        """
+        places = {
+            id(variable): (number + 0.5) / len(rows)
+            for network in self.members or (self,)
+            for rows in [[*_trained_layers(network.backbone)]]
+            for number, layer in enumerate(rows)
+            for variable in layer.trainable_variables
+        }
+        # a variable of a user's own model, and of none of its layers, is at no depth
+        return tuple(places.get(id(each), 1.0) for each in self.backbone.trainable_variables)
 
     def combine(self, views: Sequence[np.ndarray]) -> np.ndarray:
         """Return what `features` makes of images whose views have these pooled features (n, D)."""
@@ -141,6 +157,15 @@ def build(
         views,
         f"{source}-{digest(pooled, config)}",
     )
+
+
+def _trained_layers(model: keras.Model) -> Iterator[keras.Layer]:
+    """Yield the layers with trainable variables, from the images on; a model is its layers."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _trained_layers(layer)
+        elif layer.trainable_variables:
+            yield layer
 
 
 def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifier:
@@ -295,12 +320,13 @@ def _call(make: Any, options: dict[str, Any], weights: str | None) -> keras.Mode
 
 
 def _load(network: keras.Model, path: Path) -> None:
+    """Load arrays, and nothing else that a file may hold: of a .keras file no layer is built."""
     try:
         with warnings.catch_warnings():
             # Keras warns of each layer that has no weights before it says what is wrong
             warnings.simplefilter("ignore")
             network.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ConfigError(
             f"model.weights names {path}, whose weights do not fit {network.name}: {error}"
         ) from error

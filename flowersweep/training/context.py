@@ -16,6 +16,7 @@ from flowersweep.config.batches import global_batch, steps_of_epoch
 from flowersweep.config.schema import Data, Experiment
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.dataset import Dataset, open_dataset
+from flowersweep.data.pipeline import require_any_order
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime
 from flowersweep.training import schedules
@@ -220,7 +221,14 @@ class TrainingContext:
         return stages[key]
 
     def batch(self, config: Experiment) -> int:
-        """Return the global batch. Raises ConfigError if the training images do not make one."""
+        """Return the global batch.
+
+        Raises:
+            ConfigError: The training images do not make one.
+            DataError: They cannot be read as often as `train.min_class_images` wants.
+        """
+        if config.train.finetune and config.train.min_class_images:
+            require_any_order(self.dataset(config.data).splits["train"])
         return global_batch(config.train, self._train_images(config), self.runtime.replicas)
 
     def steps(self, config: Experiment, epoch: int) -> int:

@@ -15,18 +15,35 @@ from flowersweep.config.schema import Experiment
 from flowersweep.config.setting import TRAINED
 
 MOVED = ("flip", "crop", "aspect", "zoom", "shift", "rotation")
-STRENGTHS = (*MOVED, "hue", "saturation", "contrast", "brightness", "cutout", "mix_probability")
+LATER = ("vertical_flip", "quarter_turns", "randaugment", "erasing", "grid_mask")
+STRENGTHS = (
+    *(*MOVED, "hue", "saturation", "contrast", "brightness", "cutout", "mix_probability"),
+    *LATER,
+)
 FINE_TUNING = (
     "train.head_epochs",
     "train.head_learning_rate",
     "train.backbone_lr_multiplier",
     "train.batch_statistics",
+    "train.layer_decay",
+    "train.frozen_share",
 )
+PLAIN_EPOCHS = ("train.epochs_before_augment", "train.epochs_after_augment")
+# key -> its value in studies from before there was such a key
+NEWER_KEYS: dict[str, Any] = {
+    "data.folds": 1,
+    "train.layer_decay": 1,
+    "train.min_class_images": 0,
+    "train.frozen_share": 0,
+    **dict.fromkeys(PLAIN_EPOCHS, 0),
+    **{f"augment.{strength}": 0 for strength in LATER},
+}
 
 # path, its value, and what does not count then
 INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
-    ("data.folds", 1, ("data.folds",)),  # as before there were folds
+    *((key, value, (key,)) for key, value in NEWER_KEYS.items()),
     ("train.finetune", False, ("augment", *FINE_TUNING)),
+    ("train.frozen_share", 1, ("train.backbone_lr_multiplier", "train.layer_decay")),
     ("train.head_epochs", 0, ("train.head_learning_rate",)),
     ("schedule.warmup", 0, ("schedule.warmup_start_factor",)),
     ("schedule.final_factor", 1, ("schedule.half_life",)),
@@ -65,10 +82,13 @@ def canonical(config: Experiment, replicas: int) -> Settings:
         if leaves.get(path) == value and _known(leaves, path)
         for each in idles
     ]
-    if _known(leaves, "augment.") and all(
-        not leaves.get(f"augment.{strength}") for strength in STRENGTHS
+    if sum(leaves[key] for key in PLAIN_EPOCHS) >= leaves["train.epochs"] or (
+        _known(leaves, "augment.")
+        and all(not leaves.get(f"augment.{strength}") for strength in STRENGTHS)
     ):
         idle.append("augment")
+    if "augment" in idle:
+        idle += PLAIN_EPOCHS
     if replicas == 1:
         idle.append("train.lr_scaling")
     return {path: _number(value) for path, value in leaves.items() if not is_within(path, *idle)}

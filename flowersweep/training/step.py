@@ -86,6 +86,8 @@ class StepDefinition:
     forward: Forward
     classes: int
     recipe: StepComponents
+    # of each variable of the backbone, where its layer lies: 0 the image, 1 the head
+    heights: tuple[float, ...] = ()
 
     def init(self, trainable: Sequence[Any], non_trainable: Sequence[Any]) -> State:
         """Return the state before the first step, yet to be put on a device."""
@@ -112,18 +114,20 @@ def train_step(
     chance, mixing = jax.random.split(jax.random.fold_in(jax.random.key(train["seed"]), state.step))
     targets = jax.nn.one_hot(labels, program.classes)
     if recipe.augment is not None:
-        inputs, targets = recipe.augment(
-            mixing, inputs.astype(jnp.float32), targets, **hyperparameters["augment"]
+        change = partial(recipe.augment, mixing, **hyperparameters["augment"])
+        inputs, targets = _augmented(
+            train["augmented"], change, (inputs.astype(jnp.float32), targets)
         )
     loss, gradients, non_trainable = _gradients(
         program, state, hyperparameters, chance, inputs, targets
     )
+    factors = rate_factors(program.heights, train)
     if recipe.clipping:
-        gradients = _clipped(gradients, train["gradient_clip_norm"])
+        gradients = _clipped(gradients, program.heights, train)
     rate = train["learning_rate"] * recipe.schedule(
         state.step / train["steps"], **hyperparameters["schedule"]
     )
-    trainable, optimizer = _updated(recipe.optimizer, state, gradients, rate, train)
+    trainable, optimizer = _updated(recipe.optimizer, state, gradients, rate, train, factors)
     return State(
         state.step + 1,
         trainable,
@@ -131,6 +135,31 @@ def train_step(
         optimizer,
         _averaged(state.average, trainable, train),
     ), loss
+
+
+def _augmented(
+    wanted: Array, change: Callable[..., tuple[Array, Array]], batch: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Return the changed images and targets, or in an epoch without augmentation the very ones."""
+
+    def changed(images: Array, targets: Array) -> tuple[Array, Array]:
+        new_images, new_targets = change(images, targets)
+        return new_images.astype(images.dtype), new_targets.astype(targets.dtype)
+
+    seen: tuple[Array, Array] = jax.lax.cond(wanted > 0.0, changed, lambda *same: same, *batch)
+    return seen
+
+
+def rate_factors(heights: Sequence[float], train: dict[str, Any]) -> list[Array]:
+    """Return what the learning rate is multiplied by for each variable of the backbone: 0 for the
+    layers that stay as they are; from the head down to the image it falls geometrically.
+    """
+    places = np.array(heights, np.float32)
+    decay = train["layer_decay"] ** (1.0 - places)
+    factors = jnp.where(
+        places < train["frozen_share"], 0.0, train["backbone_lr_multiplier"] * decay
+    )
+    return [jax.lax.index_in_dim(factors, n, keepdims=False) for n in range(len(heights))]
 
 
 def _gradients(
@@ -211,10 +240,19 @@ def mean_log_probs(logits: Array) -> Array:
     return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - jnp.log(float(len(logits)))
 
 
-def _clipped(gradients: list[Array], norm: Array) -> list[Array]:
-    """Scale the gradients down to a global norm (Pascanu et al. 2013, algorithm 1)."""
-    total_norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))
-    return [g * jnp.minimum(1.0, norm / jnp.maximum(total_norm, 1e-12)) for g in gradients]
+def _clipped(
+    gradients: list[Array], heights: Sequence[float], train: dict[str, Any]
+) -> list[Array]:
+    """Scale the gradients down to a global norm (Pascanu et al. 2013, algorithm 1), to which layers
+    that stay as they are add nothing.
+    """
+    squares = [jnp.sum(jnp.square(g)) for g in gradients]
+    for n, height in enumerate(heights):
+        squares[n] = jnp.where(height < train["frozen_share"], 0.0, squares[n])
+    shrink = jnp.minimum(
+        1.0, train["gradient_clip_norm"] / jnp.maximum(jnp.sqrt(sum(squares)), 1e-12)
+    )
+    return [g * shrink for g in gradients]
 
 
 def _updated(
@@ -223,6 +261,7 @@ def _updated(
     gradients: list[Array],
     rate: Array,
     train: dict[str, Any],
+    factors: list[Array],
 ) -> tuple[list[Array], list[Array]]:
     # the rate is one of the optimizer's own variables: putting ours in its place keeps it traced
     slots = list(state.optimizer)
@@ -232,8 +271,7 @@ def _updated(
     for n, (new, old) in enumerate(zip(moved, state.trainable, strict=True)):
         # decoupled weight decay (Loshchilov & Hutter 2019), but not of norms and biases
         change = new - old - (rate * train["weight_decay"] * old if old.ndim > 1 else 0.0)
-        backbone = n < len(moved) - 2
-        updated.append(old + (train["backbone_lr_multiplier"] * change if backbone else change))
+        updated.append(old + (factors[n] * change if n < len(factors) else change))
     return updated, list(slots)
 
 

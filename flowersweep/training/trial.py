@@ -12,7 +12,7 @@ import jax
 import keras
 import numpy as np
 
-from flowersweep.config.batches import is_main
+from flowersweep.config.batches import is_augmented, is_main
 from flowersweep.config.schema import SCALING, Experiment
 from flowersweep.config.targets import arguments
 from flowersweep.errors import TrialFailed
@@ -67,14 +67,13 @@ def advance(
             if best and epoch - best.epoch >= (config.train.patience or np.inf):
                 break  # its curve is flat
             stage, first = stage_at(config, epoch, context)
-            steps = context.steps(config, epoch)
+            steps, at_least = context.steps(config, epoch), config.train.min_class_images
             state = stage.begin(state) if epoch == first and not losses else state
             assert state is not None
             rates = hyperparameters(config, epoch, steps, context.runtime.replicas)
             here = partial(_checkpoint_midway, keep, epoch, tuple(done), best)
-            state, loss = stage.epoch(
-                state, rates, EpochPlan(config.seed, epoch, steps, batch, losses), here
-            )
+            plan = EpochPlan(config.seed, epoch, steps, batch, losses, at_least)
+            state, loss = stage.epoch(state, rates, plan, here)
             logits, labels = stage.logits(state, "tune"), part_labels(context, config, "tune")
             metrics = {
                 "train/loss": loss,
@@ -218,6 +217,9 @@ def hyperparameters(
             "learning_rate": (train.learning_rate if main else train.head_learning_rate)
             * replicas ** SCALING[train.lr_scaling],
             "backbone_lr_multiplier": train.backbone_lr_multiplier,
+            "layer_decay": train.layer_decay,
+            "frozen_share": train.frozen_share,
+            "augmented": is_augmented(train, epoch),
             "weight_decay": train.weight_decay,
             "gradient_clip_norm": train.gradient_clip_norm or np.inf,
             "ema_half_life": train.ema_half_life,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,68 @@ def test_weights_from_a_file_reach_the_backbone(tmp_path: Path) -> None:
     for part in (made.backbone, made.features):
         assert all((weight == 0.5).all() for weight in part.get_weights())
     assert made.pretrained.startswith("file-")
+
+
+@pytest.mark.parametrize("name", ["small.keras", "small.h5"])
+def test_a_whole_saved_network_is_a_file_of_weights_too(name: str, tmp_path: Path) -> None:
+    source = small(input_shape=(32, 32, 3))
+    source.set_weights([np.full(w.shape, 0.5) for w in source.weights])
+    source.save(tmp_path / name)
+    made = built(replace(SMALL, weights=str(tmp_path / name)))
+    assert all((weight == 0.5).all() for weight in made.backbone.get_weights())
+
+
+def test_a_network_of_keras_takes_other_weights_than_imagenet_from_a_file(tmp_path: Path) -> None:
+    """As those of noisy student are for EfficientNet: the same layers, other numbers."""
+    network = {"_target_": "keras.applications.MobileNetV2", "alpha": 0.35}
+    config = Model("mobilenet", network, None, weights="none")
+    taught = keras.applications.MobileNetV2(
+        weights=None, include_top=False, input_shape=(48, 48, 3), alpha=0.35
+    )
+    taught.set_weights([0.5 * weight for weight in taught.get_weights()])
+    taught.save_weights(tmp_path / "noisy_student.weights.h5")
+    made = built(replace(config, weights=str(tmp_path / "noisy_student.weights.h5")))
+    for ours, theirs in zip(made.backbone.get_weights(), taught.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+class Trap:
+    """What runs code when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (Path("sprung"),)
+
+
+TRAPS: dict[str, Callable[[Path], Any]] = {
+    "weights.pkl": lambda path: path.write_bytes(pickle.dumps(Trap())),
+    "weights.npy": lambda path: np.save(path, np.array([Trap()], object), allow_pickle=True),
+    "torn.keras": lambda path: path.write_bytes(b"PK\x03\x04torn"),
+    "torn.weights.h5": lambda path: path.write_bytes(b"\x89HDF torn"),
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_what_is_no_file_of_weights_is_refused_and_never_unpickled(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    TRAPS[name](tmp_path / name)
+    with pytest.raises(ConfigError, match=r"model\.weights names .*do not fit small"):
+        built(replace(SMALL, weights=str(tmp_path / name)))
+    assert not Path("sprung").exists()
+
+
+def test_of_a_saved_network_no_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    network = small(input_shape=(32, 32, 3))
+    code = keras.layers.Lambda(lambda maps: Path("sprung").touch() or maps)
+    keras.Model(network.input, code(network.output)).save("code.keras")
+    Path("sprung").unlink()  # it ran here, when the layer was called
+    made = built(replace(SMALL, weights="code.keras"))
+    made.model(PIXELS)
+    assert not Path("sprung").exists()
+    for ours, theirs in zip(made.backbone.get_weights(), network.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_the_key_changes_with_weights_arguments_and_preprocessing_only(tmp_path: Path) -> None:

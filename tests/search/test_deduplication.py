@@ -12,7 +12,7 @@ import pytest
 from flowersweep.config.compose import compose_unchecked
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import read_study
-from flowersweep.training.identity import identity
+from flowersweep.training.identity import LATER, NEWER_KEYS, canonical, identity
 from flowersweep.workflows.sweep import SweepResult, run_sweep
 from tests.conftest import TINY
 from tests.events import lines
@@ -49,6 +49,16 @@ SAME = [
         (*TUNED, "train.head_epochs=0", "train.head_learning_rate=1"),
         (*TUNED, "train.head_epochs=0"),
     ),
+    ((*TUNED, "train.frozen_share=1", "train.layer_decay=0.5"), (*TUNED, "train.frozen_share=1")),
+    (("train.layer_decay=0.5", "train.frozen_share=0.5", "train.epochs_after_augment=2"), ()),
+    (
+        ("train=finetune", "augment=none", "train.epochs_after_augment=1"),
+        ("train=finetune", "augment=none"),
+    ),
+    (  # never augmented
+        (*TUNED, "train.epochs_before_augment=1", "train.epochs_after_augment=2"),
+        ("train=finetune", "augment=none"),
+    ),
     (
         ("optimizer=sgd", "optimizer.momentum=0"),
         ("optimizer=sgd", "optimizer.momentum=0.0", "optimizer.nesterov=false"),
@@ -69,6 +79,17 @@ OTHER = [
         (*TUNED, "augment.mix_probability=0.5"),
     ),
     (("train.learning_rate=0.1",), ()),
+    (("train.min_class_images=20",), ()),
+    *(
+        ((*TUNED, word), TUNED)
+        for word in (
+            "train.layer_decay=0.5",
+            "train.frozen_share=0.5",
+            "train.epochs_before_augment=1",
+            "train.epochs_after_augment=1",
+            *(f"augment.{strength}=0.3" for strength in LATER),
+        )
+    ),
 ]
 
 
@@ -83,6 +104,15 @@ def test_what_does_not_count_makes_no_other_training(
 @pytest.mark.parametrize(("one", "another"), OTHER)
 def test_what_counts_makes_another_training(one: tuple[str, ...], another: tuple[str, ...]) -> None:
     assert identity(compose_unchecked(one), 1) != identity(compose_unchecked(another), 1)
+
+
+@pytest.mark.parametrize("words", [(), TUNED, ("train=finetune", "augment=strong")])
+def test_keys_that_a_study_does_not_know_yet_do_not_count_at_their_defaults(
+    words: tuple[str, ...],
+) -> None:
+    """Trials of a study from before there were such keys are known as the same."""
+    newer = NEWER_KEYS.keys() - {"data.folds"}  # which a trainer counts first
+    assert not newer & canonical(compose_unchecked(words), 1).keys()
 
 
 def test_augmentation_at_no_strength_is_none() -> None:

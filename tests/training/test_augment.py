@@ -23,14 +23,20 @@ from flowersweep.data.synthetic.species import species_of
 from flowersweep.runtime import compiles
 from flowersweep.training import trial
 from flowersweep.training.augment import augment, grid
-from flowersweep.training.augment.colour import adjust_contrast_brightness, adjust_hue_saturation
+from flowersweep.training.augment.colour import (
+    adjust_contrast_brightness,
+    adjust_hue_saturation,
+    recolour,
+)
 from flowersweep.training.augment.geometry import (
+    random_affine,
     resample,
     rotate,
     slide_by_matrices,
     slide_by_steps,
+    turn_by,
 )
-from flowersweep.training.augment.mixing import beta, box
+from flowersweep.training.augment.mixing import apply_cutout, beta, box, mix
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from tests.tiny import tiny
@@ -50,6 +56,11 @@ STRENGTHS = {  # each alone: what it takes to see it
     "contrast": {"contrast": 0.5},
     "brightness": {"brightness": 0.3},
     "cutout": {"cutout": 1.0},
+    "vertical_flip": {"vertical_flip": 1.0},
+    "quarter_turns": {"quarter_turns": 1.0},
+    "randaugment": {"randaugment": 0.8},
+    "erasing": {"erasing": 0.5},
+    "grid_mask": {"grid_mask": 0.8},
     "mixup": {"mix_probability": 1.0, "mixup_alpha": 1.0, "cutmix_share": 0.0},
     "cutmix": {"mix_probability": 1.0, "cutmix_alpha": 1.0, "cutmix_share": 1.0},
 }
@@ -64,6 +75,9 @@ STRONGEST = {
     "saturation": 1.0,
 }
 STRONGEST |= {"contrast": 1.0, "brightness": 0.5, "cutout": 1.0, "mix_probability": 1.0}
+STRONGEST |= {"vertical_flip": 0.5, "quarter_turns": 1.0, "randaugment": 1.0}
+STRONGEST |= {"erasing": 0.9, "grid_mask": 0.9}
+NEWER = ("vertical_flip", "quarter_turns", "randaugment", "erasing", "grid_mask")
 
 OFF = dict.fromkeys(augment.__kwdefaults__, np.float32(0.0)) | {
     "mixup_alpha": np.float32(1.0),
@@ -257,7 +271,7 @@ def test_each_strength_alone_changes_every_image_in_its_own_way(given: dict[str,
     changed = np.asarray(run(KEY, images, one_hot(), **given)[0])
     differences = changed - images
     assert (np.abs(differences).reshape(4, -1).max(axis=1) > 1.0).all()
-    if "flip" not in given:
+    if not {"flip", "vertical_flip", "quarter_turns"} & given.keys():
         assert all(worst(differences[a], differences[b]) > 1.0 for a in range(4) for b in range(a))
 
 
@@ -277,6 +291,89 @@ def test_values_stay_in_range_and_targets_sum_to_one(
         assert 0.0 <= images.min() < images.max() <= 255.0
         np.testing.assert_allclose(targets.sum(axis=1), 1.0, rtol=1e-6)
         assert targets.min() >= 0.0
+
+
+def plain(key: jax.Array, images: Any, targets: Any, **strengths: Any) -> Any:
+    """The kinds of change that have always been there, one after the other."""
+    moved, coloured, hidden, mixed = jax.random.split(key, 4)
+    groups = [
+        ("flip", "crop", "aspect", "zoom", "shift", "rotation"),
+        ("hue", "saturation", "contrast", "brightness"),
+        ("cutout",),
+    ]
+    keys, changes = (moved, coloured, hidden), (random_affine, recolour, apply_cutout)
+    for own, change, names in zip(keys, changes, groups, strict=True):
+        images = change(own, images, **{name: strengths[name] for name in names})  # type: ignore[operator]
+    mixing = {name: strengths[name] for name in ("mixup_alpha", "cutmix_alpha", "cutmix_share")}
+    images, targets = mix(
+        mixed, images, targets, probability=strengths["mix_probability"], **mixing
+    )
+    return jnp.clip(images, 0.0, 255.0), targets
+
+
+@pytest.mark.parametrize("preset", ["light", "published", "strong"])
+def test_kinds_at_strength_zero_leave_every_bit_of_the_others_alone(preset: str) -> None:
+    strengths = strengths_of(preset)
+    assert all(strengths[name] == 0.0 for name in NEWER)
+    for seed in range(3):
+        given = jax.random.key(seed), flowers(8), one_hot(8)
+        for ours, theirs in zip(
+            _augment(*given, **strengths), jax.jit(plain)(*given, **strengths), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def branches_unless_zero(program: Any) -> list[Any]:
+    """What a program computes unless a strength is 0, where it computes nothing."""
+    branches = [
+        equation.params["branches"]
+        for equation in program.eqns
+        if equation.primitive.name == "cond"
+    ]
+    return [changed.jaxpr for unchanged, *(changed, *_) in branches if not unchanged.jaxpr.eqns]
+
+
+def test_kinds_at_strength_zero_are_not_computed() -> None:
+    program = jax.make_jaxpr(lambda **given: augment(KEY, flowers(), one_hot(), **given))(
+        **strengths_of("light")
+    )
+    (further,) = branches_unless_zero(program.jaxpr)
+    kinds = branches_unless_zero(further)
+    assert len(kinds) == len(NEWER) - 1  # the turns share one
+    assert all(kind.eqns for kind in kinds)
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+@pytest.mark.parametrize("upside_down", [False, True])
+def test_a_turn_by_quarters_is_that_of_numpy_exactly(quarters: int, upside_down: bool) -> None:
+    images = flowers(2)
+    ours = jax.jit(turn_by)(images, np.float32([quarters] * 2), np.array([upside_down] * 2))
+    for image, mine in zip(images, ours, strict=True):
+        theirs = np.rot90(image, quarters)
+        np.testing.assert_array_equal(mine, np.flipud(theirs) if upside_down else theirs)
+
+
+def test_an_oblong_image_is_stretched_after_a_quarter_turn() -> None:
+    images = flowers(1, height=20, width=30)
+    ours = turn_by(images, np.float32([1.0]), np.array([False]))[0]
+    theirs = tf.image.resize(np.rot90(images[0]), (20, 30), antialias=True)
+    assert ours.shape == (20, 30, 3)
+    assert worst(ours, theirs) < 1e-2
+
+
+@pytest.mark.parametrize(("name", "chance"), [("vertical_flip", 0.3), ("quarter_turns", 0.75)])
+def test_turns_are_as_frequent_as_asked_and_quarters_even(name: str, chance: float) -> None:
+    corner = np.zeros((2000, 2, 2, 3), np.float32)
+    corner[:, 0, 0] = 255.0
+    turned = np.asarray(run(KEY, corner, np.ones((2000, 2), np.float32), **{name: chance})[0])
+    where = turned[..., 0].reshape(2000, 4).argmax(axis=1)
+    found = np.bincount(where, minlength=4) / 2000
+    expected = (
+        [1 - chance, 0, chance, 0]
+        if name == "vertical_flip"
+        else [1 - chance, chance / 3, chance / 3, chance / 3]
+    )
+    np.testing.assert_allclose(found, expected, atol=0.05)
 
 
 def test_a_key_determines_everything_and_another_key_changes_it() -> None:
@@ -383,28 +480,60 @@ def test_every_preset_names_every_strength() -> None:
         assert set(strengths_of(preset)) == set(augment.__kwdefaults__)
 
 
+FINETUNE = tiny(
+    train=Train(
+        name="finetune",
+        finetune=True,
+        min_head_steps=0,
+        head_epochs=1,
+        epochs=3,
+        batch_per_replica=8,
+    )
+)
+
+
+def losses(context: TrainingContext, **settings: Any) -> list[float]:
+    config = with_settings(FINETUNE, settings)
+    _, epochs = trial.advance(config, Checkpoint(), config.train.all_epochs, context)
+    return [epoch.metrics["train/loss"] for epoch in epochs[1:]]
+
+
 def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(
     context: TrainingContext,
 ) -> None:
-    config = tiny(
-        train=Train(
-            name="finetune",
-            finetune=True,
-            min_head_steps=0,
-            head_epochs=1,
-            epochs=1,
-            batch_per_replica=8,
-        )
-    )
-    losses = {}
-    for preset in ("light", "strong"):
-        before = compiles()
-        changed = with_settings(config, {"augment": preset_of(preset)})
-        losses[preset] = trial.advance(changed, Checkpoint(), 2, context)[1][-1].metrics[
-            "train/loss"
-        ]
-    assert losses["light"] != losses["strong"]
+    seen = {"light": losses(context, augment=preset_of("light"))}
+    before = compiles()
+    seen |= {preset: losses(context, augment=preset_of(preset)) for preset in PRESETS}
     assert compiles() == before
+    assert len({curve[-1] for curve in seen.values()}) == len(PRESETS)
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 0), (0, 1), (0, 2), (1, 1), (0, 3), (2, 5)])
+def test_the_first_and_the_last_epochs_may_do_without(
+    before: int, after: int, context: TrainingContext
+) -> None:
+    """No step moves the weights, so that the loss of an epoch tells of its images alone."""
+    still = {"train.learning_rate": 0.0, "augment": preset_of("strong")}
+    none = {"train.epochs_before_augment": 3}
+    changed, plain = losses(context, **still), losses(context, **still, **none)
+    programs = compiles()
+    found = losses(
+        context,
+        **still,
+        **{"train.epochs_before_augment": before, "train.epochs_after_augment": after},
+    )
+    assert compiles() == programs
+    expected = [
+        changed[epoch] if before <= epoch < 3 - after else plain[epoch] for epoch in range(3)
+    ]
+    assert found == expected
+    assert not {*changed} & {*plain}
+
+
+def test_an_epoch_without_augmentation_is_trained_as_with_none(context: TrainingContext) -> None:
+    off = {"augment": preset_of("strong"), "train.epochs_before_augment": 3}
+    none = losses(context, augment={"name": "none"})
+    np.testing.assert_allclose(losses(context, **off), none, rtol=1e-5)
 
 
 def test_the_contact_sheet_shows_the_images_and_their_draws() -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from flowersweep.config.paths import with_settings
-from flowersweep.config.schema import Config, Train
+from flowersweep.config.schema import Config, Data, Train
 from flowersweep.errors import TrialFailed
 from flowersweep.runtime import compiles
 from flowersweep.training import trial
@@ -123,6 +124,8 @@ def test_trials_with_other_numbers_compile_nothing(
         {"train.learning_rate": 0.01, "schedule.warmup": 0.3, "model.dropout": 0.5},
         {"train.weight_decay": 0.1, "seed": 7},
         {"train.epochs": 3},
+        {"train.layer_decay": 0.3, "train.frozen_share": 0.5},
+        {"train.min_class_images": 7},
     ):
         other = with_settings(config, settings)
         trial.finish(other, run(other, context)[0], context)
@@ -282,6 +285,66 @@ def test_the_backbone_has_a_rate_of_its_own(context: TrainingContext) -> None:
     for before, after in zip(begun.trainable[:-2], still.state.trainable[:-2], strict=True):
         np.testing.assert_array_equal(before, after)
     assert not np.array_equal(begun.trainable[-2], still.state.trainable[-2])
+
+
+def rare(folder: Path) -> Config:
+    """A configuration on 12, 6 and 2 images of three classes, as files."""
+    chance = np.random.default_rng(0)
+    for split, counts in (("train", (12, 6, 2)), ("val", (4, 4, 4))):
+        for label, count in enumerate(counts):
+            (folder / split / str(label)).mkdir(parents=True)
+            for number in range(count):
+                pixels = chance.integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / split / str(label) / f"{number}.png")
+    return tiny(data=Data(name="rare", format="folder", dir=str(folder), folds=1))
+
+
+@pytest.mark.parametrize("kind", ["frozen", "folds", "finetune"])
+def test_rare_classes_come_more_often_and_any_number_is_one_program_and_resumes_exactly(
+    kind: str, context: TrainingContext, tmp_path: Path
+) -> None:
+    config = rare(tmp_path / "rare")
+    if kind == "folds":
+        config = with_settings(config, {"data.folds": 3})
+    elif kind == "finetune":
+        config = replace(config, train=FINETUNE.train)
+    plain, _ = run(config, context)
+    before, files = compiles(), []
+    often = with_settings(config, {"train.min_class_images": 5})
+
+    def keep(checkpoint: Checkpoint) -> None:
+        files.append(tmp_path / f"{checkpoint.epoch}-{checkpoint.steps}.npz")
+        checkpoint.save(files[-1])
+
+    whole, epochs = trial.advance(often, Checkpoint(), often.train.all_epochs, context, keep)
+    assert compiles() == before
+    assert not np.array_equal(whole.state.weights[-1], plain.state.weights[-1])  # type: ignore[union-attr]
+    pieces = Checkpoint()
+    for until in range(1, often.train.all_epochs + 1):
+        pieces, _ = trial.advance(often, pieces, until, context)
+    same(whole, pieces)
+    assert bool(files) == (kind == "finetune")
+    for file in files:
+        halfway = Checkpoint.load(file, context.runtime.replicated)
+        rest, again = trial.advance(often, halfway, often.train.all_epochs, context)
+        same(whole, rest)
+        assert [epoch.metrics for epoch in again] == [
+            epoch.metrics for epoch in epochs[-len(again) :]
+        ]
+
+
+def test_a_class_that_comes_more_often_is_held_more_likely(
+    context: TrainingContext, tmp_path: Path
+) -> None:
+    config = with_settings(
+        rare(tmp_path / "rare"), {"train.epochs": 30, "train.learning_rate": 0.01}
+    )
+    stage, likely = context.main_stage(config), []
+    for number in (0, 4, 100):
+        state = run(with_settings(config, {"train.min_class_images": number}), context)[0].state
+        assert state is not None
+        likely.append(jax.nn.softmax(stage.logits(state, "tune")).mean(axis=0)[2])
+    assert likely[0] < likely[1] - 0.02 < likely[2] - 0.04
 
 
 def counting(

@@ -5,7 +5,7 @@ sweep may vary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import partial, reduce
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,13 @@ import numpy.typing as npt
 from jax import Array
 
 from flowersweep.training.augment.colour import recolour
-from flowersweep.training.augment.geometry import random_affine
+from flowersweep.training.augment.geometry import random_affine, turn
+from flowersweep.training.augment.hiding import erase_blocks, hide_grid
 from flowersweep.training.augment.mixing import apply_cutout, mix
+from flowersweep.training.augment.randaugment import randaugment as apply_randaugment
 
 Scalar = Array | float
+Change = Callable[[Array], Array]
 
 
 def augment(
@@ -40,6 +43,11 @@ def augment(
     mixup_alpha: Scalar = 0.2,
     cutmix_alpha: Scalar = 1.0,
     cutmix_share: Scalar = 0.5,
+    vertical_flip: Scalar = 0.0,
+    quarter_turns: Scalar = 0.0,
+    randaugment: Scalar = 0.0,
+    erasing: Scalar = 0.0,
+    grid_mask: Scalar = 0.0,
 ) -> tuple[Array, Array]:
     """Return images (n, H, W, 3) in 0..255, each changed by random numbers of its own, and their
     targets (n, K).
@@ -58,6 +66,12 @@ def augment(
     - ``mix_probability``: the probability that an image is mixed with another, and its target with
     it: by CutMix in ``cutmix_share``
       of the cases, else by MixUp, with a share drawn from Beta(alpha, alpha)
+    - ``vertical_flip``: the probability that top and bottom change places; ``quarter_turns``: that
+    of a turn by 90, 180 or 270 degrees
+    - ``randaugment``: how strongly two of twelve kinds of change are made, of the paper's most;
+    each image has this strength, and no less
+    - ``erasing``: share of the image's area that blocks of noise cover together
+    - ``grid_mask``: side of the hidden squares, of the distance between two of them
     """
     moved, coloured, hidden, mixed = jax.random.split(key, 4)
     images = random_affine(
@@ -83,7 +97,53 @@ def augment(
         cutmix_alpha=cutmix_alpha,
         cutmix_share=cutmix_share,
     )
-    return jnp.clip(images, 0.0, 255.0), targets
+    images = jnp.clip(images, 0.0, 255.0)
+    further: dict[str, Scalar] = {
+        "vertical_flip": vertical_flip,
+        "quarter_turns": quarter_turns,
+        "randaugment": randaugment,
+        "erasing": erasing,
+        "grid_mask": grid_mask,
+    }
+    # after all others, and with a key of its own: of those, every bit stays what it is without it
+    own = jax.random.fold_in(key, 1)
+    any_strength = reduce(jnp.maximum, further.values())
+    return _unless_zero(
+        any_strength, lambda images: _change_further(own, images, **further), images
+    ), targets
+
+
+def _change_further(
+    key: Array,
+    images: Array,
+    *,
+    vertical_flip: Scalar,
+    quarter_turns: Scalar,
+    randaugment: Scalar,
+    erasing: Scalar,
+    grid_mask: Scalar,
+) -> Array:
+    turned, varied, erased, squared = jax.random.split(key, 4)
+    changes: tuple[tuple[Scalar, Change], ...] = (
+        (
+            jnp.maximum(vertical_flip, quarter_turns),
+            partial(turn, turned, vertical_flip=vertical_flip, quarter_turns=quarter_turns),
+        ),
+        (randaugment, partial(apply_randaugment, varied, strength=randaugment)),
+        (erasing, partial(erase_blocks, erased, erasing=erasing)),
+        (grid_mask, partial(hide_grid, squared, grid_mask=grid_mask)),
+    )
+    for strength, change in changes:
+        images = _unless_zero(strength, change, images)
+    return images
+
+
+def _unless_zero(strength: Scalar, change: Change, images: Array) -> Array:
+    """Return the changed images, or at strength 0 the very images: the program branches, so that
+    nothing is computed then.
+    """
+    changed: Array = jax.lax.cond(strength > 0.0, change, lambda images: images, images)
+    return changed
 
 
 def grid(

@@ -66,14 +66,48 @@ def rotate(images: Array, degrees: Array) -> Array:
 
     Three shears make a rotation (Paeth 1986): along the rows, along the columns, along the rows.
     """
-    radians = jnp.radians(jnp.clip(degrees, -STEEPEST, STEEPEST))
-    along_rows = partial(
-        _shear, slope=-jnp.tan(radians / 2.0), steepest=math.tan(math.radians(STEEPEST) / 2.0)
-    )
-    along_columns = partial(
-        _shear, slope=jnp.sin(radians), steepest=math.sin(math.radians(STEEPEST))
-    )
-    return along_rows(along_columns(along_rows(images).swapaxes(1, 2)).swapaxes(1, 2))
+    radians, steepest = jnp.radians(jnp.clip(degrees, -STEEPEST, STEEPEST)), math.radians(STEEPEST)
+    rows, along = -jnp.tan(radians / 2.0), math.tan(steepest / 2.0)
+    return shear(images, rows, jnp.sin(radians), rows, steepest=(along, math.sin(steepest), along))
+
+
+def shear(
+    images: Array,
+    rows: Array,
+    columns: Array,
+    rows_again: Array,
+    *,
+    steepest: tuple[float, float, float],
+) -> Array:
+    """Shear each image along its rows, its columns, and its rows again, by slopes (n,) that
+    ``steepest`` bounds.
+    """
+    images = _shear(images, rows, steepest[0])
+    images = _shear(images.swapaxes(1, 2), columns, steepest[1]).swapaxes(1, 2)
+    return _shear(images, rows_again, steepest[2])
+
+
+def turn(key: Array, images: Array, *, vertical_flip: Scalar, quarter_turns: Scalar) -> Array:
+    """Turn each image upside down or by quarters; the probabilities are those of `augment`."""
+    flipped, turned, quarters = jax.random.uniform(key, (3, len(images)))
+    quarters = jnp.where(turned < quarter_turns, 1.0 + jnp.floor(3.0 * quarters), 0.0)
+    return turn_by(images, quarters, flipped < vertical_flip)
+
+
+def turn_by(images: Array, quarters: Array, upside_down: Array) -> Array:
+    """Turn each image counter-clockwise by ``quarters`` (n,), 0 to 3, then upside down where
+    ``upside_down`` (n,) says so.
+
+    An image that is no square is stretched after an odd number of quarters.
+    """
+    quarters, upside_down = (each[:, None, None, None] for each in (quarters, upside_down))
+    lying = images.swapaxes(1, 2)
+    if lying.shape != images.shape:
+        lying = jax.image.resize(lying, images.shape, "linear")
+    images = jnp.where(jnp.mod(quarters, 2.0) == 1.0, lying, images)
+    rows = ((quarters == 1.0) | (quarters == 2.0)) != upside_down
+    images = jnp.where(rows, images[:, ::-1], images)
+    return jnp.where(quarters >= 2.0, images[:, :, ::-1], images)
 
 
 def _shear(images: Array, slope: Array, steepest: float) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +64,9 @@ class FinetuneStage:
             return mean_log_probs(forward(weights, non_trainable, images, False, lambda x: x)[0])
 
         self.shared = shared
-        self.program = StepDefinition(forward, len(shared.dataset.classes), recipe)
+        self.program = StepDefinition(
+            forward, len(shared.dataset.classes), recipe, shared.classifier.heights
+        )
         self.step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
         self._predict = jax.jit(predict)
 
@@ -94,11 +95,18 @@ class FinetuneStage:
         dataset, place = self.shared.dataset, self.shared.runtime.shard_batch
         split, size, losses = dataset.splits["train"], dataset.image_size, [*batches.losses]
         images = shuffled(
-            split, size, batches.batch, seed=batches.seed, epoch=batches.epoch, skip=len(losses)
+            split,
+            size,
+            batches.batch,
+            seed=batches.seed,
+            epoch=batches.epoch,
+            skip=len(losses),
+            steps=batches.steps,
+            min_class_images=batches.min_class_images,
         )
         # the steps reuse the memory of their argument; the caller keeps his
         state = jax.tree.map(jnp.copy, state)
-        for some, labels in islice(images, batches.steps - len(losses)):
+        for some, labels in images:
             state, loss = self.step(state, hyperparameters, place(some), place(labels))
             losses.append(loss)
             # one step ahead is enough: more would only fill the memory with images

@@ -12,8 +12,13 @@ import jax
 import numpy as np
 from jax import Array
 
-from flowersweep.training.folds import Folds
-from flowersweep.training.stages.head import HeadStage, epoch_order, scan_epoch
+from flowersweep.training.folds import Folds, pooled_labels
+from flowersweep.training.stages.head import (
+    HeadStage,
+    epoch_order,
+    oversampled_order,
+    scan_epoch,
+)
 from flowersweep.training.stages.stage import EpochPlan, OnStep, SharedArrays
 from flowersweep.training.step import Hyperparameters, State, StepComponents
 
@@ -51,8 +56,13 @@ class FoldedHeadStage:
         self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
     ) -> tuple[State, float]:
         rows, count = self._folds.trained, batches.steps * batches.batch
-        order = epoch_order(batches.seed, batches.epoch, rows.shape[1], count)[:count]
-        order = rows[:, order].reshape(len(rows), batches.steps, batches.batch).swapaxes(0, 1)
+        if batches.min_class_images:
+            labels = pooled_labels(self.shared.dataset)
+            own = [oversampled_order(batches, labels[r], count, n) for n, r in enumerate(rows)]
+            order = np.take_along_axis(rows, np.stack(own), axis=1)
+        else:
+            order = rows[:, epoch_order(batches.seed, batches.epoch, rows.shape[1], count)[:count]]
+        order = order.reshape(len(rows), batches.steps, batches.batch).swapaxes(0, 1)
         state, loss = self._scan(state, hyperparameters, *self.shared.train, order)
         return state, float(loss)
 

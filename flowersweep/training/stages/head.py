@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from jax import Array
 
+from flowersweep.data.oversampling import oversample
 from flowersweep.training.stages.epoch_orders import EPOCH_ORDERS
 from flowersweep.training.stages.stage import EpochPlan, OnStep, SharedArrays, fresh_head, heads
 from flowersweep.training.step import (
@@ -79,7 +80,10 @@ class HeadStage:
         self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
     ) -> tuple[State, float]:
         count = batches.steps * batches.batch
-        rows, order = self._ordered(batches.seed, batches.epoch, count)
+        if batches.min_class_images:
+            rows, order = self.shared.train, self._oversampled(batches, count)
+        else:
+            rows, order = self._ordered(batches.seed, batches.epoch, count)
         order = order[:count].reshape(batches.steps, batches.batch)
         state, loss = self.scan(state, hyperparameters, *rows, order)
         return state, float(loss)
@@ -102,6 +106,11 @@ class HeadStage:
             id(self.shared), seed, epoch, lambda: self._sort(rows, order), nbytes
         )
         return (rows, order) if in_order is None else (in_order, straight)
+
+    def _oversampled(self, batches: EpochPlan, count: int) -> np.ndarray:
+        labels = self.shared.dataset.splits["train"].labels
+        assert labels is not None
+        return oversampled_order(batches, labels, count)
 
     def logits(self, state: State, part: str) -> np.ndarray:
         return np.asarray(self._predict(state.weights, self.shared.features[part]))
@@ -141,3 +150,14 @@ def epoch_order(seed: int, epoch: int, images: int, count: int) -> np.ndarray:
     straight, passes = np.arange(images, dtype=np.int32), -(-count // images)
     rng = np.random.default_rng([seed, 1, epoch])
     return np.concatenate([rng.permutation(straight) for _ in range(passes)])
+
+
+def oversampled_order(
+    batches: EpochPlan, labels: np.ndarray, count: int, fold: int = 0
+) -> np.ndarray:
+    """Return an order int32 (count,) of images with labels (n,) in which every class has its
+    smallest number.
+    """
+    order = epoch_order(batches.seed, batches.epoch, len(labels), count)[:count]
+    rng = np.random.default_rng([batches.seed, 2, batches.epoch, fold])
+    return oversample(order, labels, batches.min_class_images, rng)

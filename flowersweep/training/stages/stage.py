@@ -42,6 +42,7 @@ class EpochPlan:
     steps: int
     batch: int
     losses: Sequence[Any] = ()  # of the steps that are done
+    min_class_images: int = 0  # of every class, as far as there is room
 
 
 # receives the state and the losses after each step that can be gone on from
