@@ -249,7 +249,7 @@ def predict(*words: Word, verbose: bool = False, **settings: Any) -> Predictions
 
     >>> written = fs.predict(split="val", output="val.csv")
     >>> written.path.name, written.images
-    ('val.csv', 60)
+    ('val.csv', 200)
 
     Raises:
         TrackingError: There is no such model.

@@ -26,16 +26,16 @@ sweep:
     learning_rate: {path: train.learning_rate, values: "tag(log, interval(1e-3, 1e-1))"}
 data:
   folds: 1
-  fetch: {_target_: synthetic, classes: 5, train: 8, val: 12, test: 2, image_size: 32}
-train: {epochs: 2, batch_per_replica: 8, min_head_steps: 0}
+  fetch: {_target_: synthetic, classes: 5, train: 16, val: 40, test: 2, image_size: 32}
+train: {epochs: 20, batch_per_replica: 16, min_head_steps: 0}
 """
 FEW = {
     "folds": 1,
     "fetch": {
         "_target_": "synthetic",
         "classes": 5,
-        "train": 8,
-        "val": 12,
+        "train": 16,
+        "val": 40,
         "test": 2,
         "image_size": 32,
     },
