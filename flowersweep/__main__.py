@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from flowersweep import signals
-from flowersweep.errors import ConfigError, FlowersweepError
+from flowersweep.errors import FlowersweepError
+from flowersweep.util import environment
 
 
 def overrides(words: Sequence[str]) -> list[str]:
@@ -38,11 +39,12 @@ def main(words: Sequence[str]) -> int:
 
             print(version() if {"-V", "--version", "version"} & set(words) else text(), end="")
             return 0
-        if sys.flags.optimize:
-            raise ConfigError(
-                "Python runs without assertions (-O or PYTHONOPTIMIZE), and Hydra does not work "
-                "without: leave it out"
-            )
+        if words[:1] in (["--completion"], ["--complete"]):
+            from flowersweep.cli.completion import answer
+
+            print(answer(words))
+            return 0
+        environment.require_assertions()
         from flowersweep.cli import require_hosts, require_libraries
         from flowersweep.cli.words import require_words
         from flowersweep.config.compose import compose
@@ -68,8 +70,6 @@ def main(words: Sequence[str]) -> int:
 def command_line() -> int:
     """Run the command of this process, wherever it was started; return its exit code."""
     if sys.platform != "win32":
-        from flowersweep.util import environment
-
         environment.use_utf8()
         environment.open_streams()
         environment.name_user()

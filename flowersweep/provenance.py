@@ -64,7 +64,7 @@ def provenance(
     runtime: Runtime,
     dataset: Dataset,
     *,
-    trusted: Sequence[str] = (),
+    code: str,
     changes: str | None = None,
 ) -> dict[str, Any]:
     """Describe what a study was started with.
@@ -80,7 +80,7 @@ def provenance(
         if here
         else None,
         "git_diff": None if changes is None else hashlib.sha256(changes.encode()).hexdigest()[:16],
-        "code": code(trusted),
+        "code": code,
         "versions": versions(),
         "python": platform.python_version(),
         "host": platform.node(),
@@ -110,9 +110,11 @@ def commit() -> str | None:
     return _git("rev-parse", "HEAD")
 
 
-def code(trusted: Sequence[str] = ()) -> str:
-    """Return a digest of the code that trains, the user's modules that it trusts among
-    it: 16 hex digits.
+def code(trusted: Sequence[str] = (), own: Sequence[str] = ()) -> str:
+    """Return a digest of the code that trains, 16 hex digits.
+
+    The user's modules that it trusts are among it, and the digests of functions of a notebook
+    (``own``).
     """
     digest = hashlib.sha256()
     for module in ("flowersweep", *sorted({name.partition(".")[0] for name in trusted})):
@@ -120,6 +122,7 @@ def code(trusted: Sequence[str] = ()) -> str:
             if module == "flowersweep" and name.split("/")[1].removesuffix(".py") not in TRIAL:
                 continue
             digest.update(f"{name}\0".encode() + path.read_bytes() + b"\0")
+    digest.update("\0".join(own).encode())
     return digest.hexdigest()[:16]
 
 

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_asked = False
+_asked: int | None = None  # the signal that asked for an end
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def install_handlers() -> None:
@@ -21,11 +22,35 @@ def install_handlers() -> None:
     A closed terminal (SIGHUP) ends nothing that ``nohup`` has started.
     """
     global _asked
-    _asked = False
+    _asked = None
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end)
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         signal.signal(signal.SIGHUP, _end)
+
+
+@contextmanager
+def handlers() -> Iterator[None]:
+    """Within it the signals raise KeyboardInterrupt; afterwards they do what they did before.
+
+    A signal that would have ended the process ends it then, after what was begun is closed. Only
+    the main thread can listen: within another thread nothing changes.
+    """
+    global _asked
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {int(number): signal.getsignal(number) for number in _ENDS}
+    install_handlers()
+    try:
+        yield
+    finally:
+        asked, _asked = _asked, None
+        for number, handler in before.items():
+            if handler is not None:  # not installed by Python
+                signal.signal(number, handler)
+        if asked is not None and asked != signal.SIGINT and before[asked] == signal.SIG_DFL:
+            signal.raise_signal(asked)
 
 
 @contextmanager
@@ -43,11 +68,11 @@ def preserve_sigterm() -> Iterator[None]:
 
 def raise_if_interrupted() -> None:
     """Raise KeyboardInterrupt if an end was asked for and nobody has heeded it."""
-    if _asked:
+    if _asked is not None:
         raise KeyboardInterrupt
 
 
 def _end(number: int, frame: FrameType | None) -> None:
     global _asked
-    _asked = True
+    _asked = number
     raise KeyboardInterrupt

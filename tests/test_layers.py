@@ -14,6 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "flowersweep"
 LAYERS = [  # each room may import from itself and from the rooms below
     {"__main__"},
     {"cli"},
+    {"api"},
+    {"session"},
     {"workflows", "serving"},
     {"report", "ensemble"},
     {"provenance"},

@@ -48,6 +48,37 @@ def test_it_runs_from_an_empty_folder(kind: str, built: dict[str, Path], tmp_pat
 
 
 @pytest.mark.slow
+def test_an_installed_wheel_has_a_script_a_version_and_the_python_api(
+    built: dict[str, Path], tmp_path: Path
+) -> None:
+    package, empty = tmp_path / "package", tmp_path / "empty"
+    empty.mkdir()
+    install = ["-m", "pip", "install", "--no-deps", "--no-index", "--target", str(package)]
+    subprocess.run([sys.executable, *install, str(built["wheel"])], check=True, capture_output=True)
+    calls = {
+        "flowersweep": [str(package / "bin" / "flowersweep"), "--version"],
+        "smoothing": [str(package / "bin" / "flowersweep"), "--complete", "1", "+sweep=smoo"],
+        str(package): [
+            sys.executable,
+            "-P",
+            "-c",
+            "import flowersweep as fs; print(fs.__file__, fs.status(), fs.Float(0, 1))",
+        ],
+    }
+    for said, call in calls.items():
+        run = subprocess.run(
+            call,
+            cwd=empty,
+            env={"PYTHONPATH": str(package), "PATH": "/usr/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
+        assert said in run.stdout
+
+
+@pytest.mark.slow
 def test_the_wheel_holds_configurations_and_no_data(built: dict[str, Path]) -> None:
     names = zipfile.ZipFile(built["wheel"]).namelist()
     assert {

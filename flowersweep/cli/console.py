@@ -1,90 +1,18 @@
-"""Progress bars while a sweep runs, and its result tables as text."""
+"""The results of a sweep as text."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
-from flowersweep.study.claim import describe_judging
-from flowersweep.util.text import duration, number
+from flowersweep.util.text import duration, number, table
 
 if TYPE_CHECKING:  # JAX and Keras, for seconds
     from flowersweep.ensemble.analysis import EnsembleAnalysis
     from flowersweep.evaluation.statistics import Difference
-    from flowersweep.search.state import Study
     from flowersweep.study.records import TrialRecord
     from flowersweep.workflows.sweep import SweepResult
-
-
-class Progress:
-    """Show two bars on standard error: one for computing features, one for trials."""
-
-    def __init__(self, shown: bool) -> None:
-        self.off = not shown
-        self.features_bar: Any = None
-        self.bar: Any = None
-        self.what = ""
-
-    def features(self, what: str, done: int, total: int | None) -> None:
-        """Show how many images have features, or predictions, so far."""
-        if what != self.what:
-            self.close()
-            self.what = what
-            self.features_bar = tqdm(
-                total=total, desc=what, unit=" images", disable=self.off, file=sys.stderr
-            )
-        self.features_bar.update(done - self.features_bar.n)
-
-    def trial(self, study: Study, record: TrialRecord | None) -> None:
-        """Show the number of ended trials, the running trial and the best one."""
-        ended = study.ended
-        if self.bar is None:
-            self.close()
-            if (judging := describe_judging(study.record.started)) and not ended:
-                tqdm.write(judging, file=sys.stderr)
-            total = study.config.sweep.n_trials
-            self.bar = tqdm(
-                total=total,
-                initial=min(ended, total),
-                desc=str(study.config.study),
-                unit=" trials",
-                disable=self.off,
-                file=sys.stderr,
-            )
-        self.bar.update(ended - self.bar.n)
-        best, metric = study.best, study.config.sweep.objective
-        leader = (
-            f"best {metric} {best.value:.4f} (trial {best.number})"
-            if best and best.value is not None
-            else "no trial done yet"
-        )
-        epochs, steps = record.progress if record and not record.ended else (0, 0)
-        running = (
-            f", trial {record.number}: {epochs} epochs" + f" {steps} steps" * (steps > 0)
-            if record and (epochs or steps)
-            else ""
-        )
-        self.bar.set_postfix_str(leader + running)
-
-    def close(self) -> None:
-        """Close all open bars."""
-        for bar in (self.features_bar, self.bar):
-            if bar is not None:
-                bar.close()
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Align rows of cells in columns; the first row is the heading."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 def trials_table(

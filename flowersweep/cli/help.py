@@ -18,7 +18,7 @@ def text() -> str:
         f"  +sweep={name}: {_question(path)}" for name, path in sweep_files().items()
     )
     return f"""python -m flowersweep [VERB] [GROUP=OPTION ...] [KEY=VALUE ...] [+sweep=NAME]
-python -m flowersweep --help | --version
+python -m flowersweep --help | --version | --completion bash|zsh|fish
 
   python -m flowersweep                             one training with the defaults
   python -m flowersweep +sweep=smoothing            a sweep; the same command again goes on with it
@@ -28,6 +28,7 @@ python -m flowersweep --help | --version
   python -m flowersweep plan +sweep=smoothing       its space, samples, minutes and bytes, \
 before anything is trained
   python -m flowersweep status study=smoothing      how far it is, from another terminal
+  python -m flowersweep trials study=smoothing      all trials as a table; format=csv or json
   python -m flowersweep report study=smoothing      one page about it; studies=a,b compares
   python -m flowersweep ui                          compare runs in MLflow
   python -m flowersweep promote study=smoothing     register the best model as champion

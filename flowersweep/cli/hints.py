@@ -1,4 +1,4 @@
-"""Parts of the next command that a verb suggests: Python, the study and the store."""
+"""Parts of the next command that a verb suggests: Python and the store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
-from flowersweep.errors import ConfigError, did_you_mean
+from flowersweep.errors import ConfigError
 from flowersweep.tracking.masking import masked_text
 
 
@@ -23,37 +23,6 @@ def python() -> str:
 RUN = f"{python()} -m flowersweep"
 
 
-def studies(config: Config) -> list[str]:
-    """Return the names of the existing studies.
-
-    Raises:
-        ConfigError: What ``dir`` names is a file, or lies below one.
-    """
-    if files := [path for path in (Path(config.dir), *Path(config.dir).parents) if path.is_file()]:
-        raise ConfigError(f"dir={config.dir}: {files[0]} is a file. Name a folder: dir=PATH")
-    return sorted(
-        path.parent.name for path in (Path(config.dir) / "studies").glob("*/journal.jsonl")
-    )
-
-
-def folder_of_study(config: Config, name: str) -> Path:
-    """Return the folder of an existing study.
-
-    It is taken from the bucket if `sync.to` names one.
-
-    Raises:
-        ConfigError: There is no such study.
-    """
-    if config.sync.to is not None and name:
-        from flowersweep.workflows.buckets import fetch_studies
-
-        fetch_studies(config, [name])
-    if name not in studies(config):
-        problem = f'no study "{name}" in {config.dir}/' if name else "which study? study=NAME"
-        raise ConfigError(f"{problem}. " + did_you_mean(name, studies(config), "Studies"))
-    return Path(config.dir) / "studies" / name
-
-
 def same_store(config: Config) -> str:
     """Return the words that a next command needs to find the same store."""
     words = {
@@ -66,3 +35,9 @@ def same_store(config: Config) -> str:
     return "".join(
         f" {key}={masked_text(str(value))}" for key, value in words.items() if value != usual[key]
     )
+
+
+def require_format(config: Config, *formats: str) -> None:
+    """Raise ConfigError if ``format`` is none of what a verb prints."""
+    if config.format not in (None, *formats):
+        raise ConfigError(f"format={config.format}: must be {' or '.join(formats)}")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-from flowersweep.cli.hints import RUN, folder_of_study, same_store, studies
+from flowersweep.cli.hints import RUN, require_format, same_store
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, StudyError, TrackingError, did_you_mean
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.output import require_output
+from flowersweep.workflows.studies import folder_of_study, study_names
 
 
 def print_config(config: Config, overrides: Sequence[str]) -> None:
@@ -24,11 +25,12 @@ def print_config(config: Config, overrides: Sequence[str]) -> None:
 
 def data(config: Config, overrides: Sequence[str]) -> None:
     """Fetch the images if necessary, verify every record, and write a page about them."""
-    from flowersweep.cli.console import Progress
     from flowersweep.data.dataset import open_dataset
     from flowersweep.data.duplicates import describe, duplicates
     from flowersweep.report.images.location import page_path
+    from flowersweep.session.progress import Progress
     from flowersweep.workflows.images_page import write_images_page
+    from flowersweep.workflows.pages import output_path
 
     if config.output is not None:
         require_output(Path(config.output), Path(config.dir))
@@ -38,7 +40,7 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     )
     height, width = dataset.image_size
     counts = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
-    halves = f"val: tune {len(dataset.tune)}, report {len(dataset.holdout)}"
+    halves = f"val: tune {len(dataset.tune)}, holdout {len(dataset.holdout)}"
     print(
         f"{masked_text(dataset.dir)}: {len(dataset.classes)} classes, {height}x{width} pixels, "
         f"{counts} ({halves})"
@@ -46,7 +48,7 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     print("\n".join([*dataset.remarks, f"every record is sound; digest {dataset.digest}"]))
     pairs = duplicates(dataset, Path(config.dir) / "cache")
     print(describe(pairs, 5))
-    path = _output(config, page_path(Path(config.dir), dataset.digest))
+    path = output_path(config, page_path(Path(config.dir), dataset.digest))
     progress = Progress(config.progress)
     try:
         write_images_page(config, overrides, dataset, pairs, path, progress.features)
@@ -56,52 +58,42 @@ def data(config: Config, overrides: Sequence[str]) -> None:
 
 
 def status(config: Config, overrides: Sequence[str]) -> None:
-    """Print the progress of one study, or of all; the process that runs it is not disturbed."""
-    from flowersweep.report.status import line_of, screen, status
+    """Print the progress of one study, or of all; the process that runs it is not disturbed.
 
+    ``format=json`` prints it for programs: an object for a study, a list for all.
+    """
+    from flowersweep.report.status import as_dict, line_of, screen, status
+
+    require_format(config, "text", "json")
     if config.study:
-        print(screen(status(folder_of_study(config, config.study))))
+        found = status(folder_of_study(config, config.study))
+        print(json.dumps(as_dict(found), indent=1) if config.format == "json" else screen(found))
         return
-    folders = [folder_of_study(config, name) for name in studies(config)]
+    folders = [folder_of_study(config, name) for name in study_names(config)]
+    if config.format == "json":
+        print(json.dumps([as_dict(status(folder)) for folder in folders], indent=1))
+        return
     print(
         "\n".join(map(line_of, folders))
         or f"no studies in {config.dir}/ yet. Begin one: {RUN} +sweep=NAME{same_store(config)}"
     )
 
 
+def trials(config: Config, overrides: Sequence[str]) -> None:
+    """Print all trials of a study as a table: ``format=text``, ``csv`` or ``json``."""
+    from flowersweep.report.study_view import load_study
+    from flowersweep.report.trial_table import FORMATS, written_trials
+
+    require_format(config, *FORMATS)
+    study = load_study(folder_of_study(config, config.study or ""))
+    print(written_trials(study, config.format or "text"))
+
+
 def report(config: Config, overrides: Sequence[str]) -> None:
     """Write an HTML page about a study, a comparison of studies, or a run."""
-    from flowersweep.report import write_report
+    from flowersweep.workflows.pages import write_pages
 
-    if config.run:
-        print(f"wrote {_report_of_run(config)}")
-        return
-    names = config.studies or [config.study or ""]
-    folders = [folder_of_study(config, name) for name in names]
-    usual = (
-        folders[0] / "report.html"
-        if len(folders) == 1
-        else Path(config.dir) / f"report-{'-'.join(names)}.html"
-    )
-    print(f"wrote {write_report(folders, _output(config, usual))}")
-
-
-def _output(config: Config, usual: Path) -> Path:
-    path = Path(config.output or usual)
-    return require_output(path, None if path.resolve() == usual.resolve() else Path(config.dir))
-
-
-def _report_of_run(config: Config) -> Path:
-    """Write the page of one run from its record in MLflow."""
-    from flowersweep.report.run_page import write_run_report
-    from flowersweep.tracking.recorded import load_run
-
-    dir = Path(config.dir)
-    path = _output(config, dir / f"report-{config.run}.html")
-    with TemporaryDirectory(prefix="flowersweep-") as scratch:
-        return write_run_report(
-            load_run(str(config.run), config.tracking, dir, Path(scratch)), path, dir / "cache"
-        )
+    print(f"wrote {write_pages(config)}")
 
 
 def ui(config: Config, overrides: Sequence[str]) -> None:
@@ -109,7 +101,7 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
     from flowersweep.search.optuna_dashboard import dashboard
     from flowersweep.tracking.server import serve_ui
 
-    names = [folder_of_study(config, config.study).name] if config.study else studies(config)
+    names = [folder_of_study(config, config.study).name] if config.study else study_names(config)
     journals = [Path(config.dir) / "studies" / name / "journal.jsonl" for name in names]
     print("MLflow's server starts, which may take half a minute", flush=True)
     try:
@@ -130,7 +122,7 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
 def sync(config: Config, overrides: Sequence[str]) -> None:
     """Send the events that MLflow lacks, of one study or of all; and what the bucket lacks."""
     damaged = []
-    for name in [config.study] if config.study else studies(config):
+    for name in [config.study] if config.study else study_names(config):
         try:
             _send(config, name)
         except StudyError as error:  # the others are sent
@@ -147,7 +139,8 @@ def _send(config: Config, name: str) -> None:
     journal = Path(config.dir) / "studies" / name / "journal.jsonl"
     if not journal.exists():
         raise ConfigError(
-            f'no study "{name}" in {config.dir}/. ' + did_you_mean(name, studies(config), "Studies")
+            f'no study "{name}" in {config.dir}/. '
+            + did_you_mean(name, study_names(config), "Studies")
         )
     if not config.study and (running := lock_holder(journal.parent)):
         print(f"{name}: left to {running}; to send it at the same time: sync study={name}")

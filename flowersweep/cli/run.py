@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import math
 import shlex
 from collections.abc import Sequence
@@ -12,14 +9,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from flowersweep.cli.hints import RUN, folder_of_study, same_store
-from flowersweep.config.files import option_names
-from flowersweep.config.keys import key_of, says
+from flowersweep.cli.hints import RUN, same_store
+from flowersweep.config.keys import key_of
 from flowersweep.config.schema import Config
-from flowersweep.errors import ConfigError
 from flowersweep.tracking.masking import masked_text
-
-log = logging.getLogger("flowersweep.cli")  # the console shows messages of this name
+from flowersweep.workflows.studies import require_sweep
 
 
 def train(config: Config, overrides: Sequence[str]) -> None:
@@ -27,35 +21,21 @@ def train(config: Config, overrides: Sequence[str]) -> None:
 
     A hash of the settings names the study, so the same training never runs twice.
     """
-    from flowersweep.search.compatibility import compared_settings
+    from flowersweep.workflows.sweep import single_training
 
-    once = replace(config.sweep, n_trials=1, workers=1, space={}, constraints=[])
-    single = replace(config, engine="optuna", sweep=once)
-    name = (
-        "train-"
-        + hashlib.sha256(json.dumps(compared_settings(single), default=str).encode()).hexdigest()[
-            :8
-        ]
-    )
-    named = says(overrides, "study")
-    _search(
-        single if named else replace(single, study=name),
-        overrides,
-        experiment=None if named else "train",
-    )
+    _search(*single_training(config, overrides))
 
 
 def search(config: Config, overrides: Sequence[str]) -> None:
     """Run or resume a sweep and print its trials."""
-    if not config.sweep.space:
-        raise ConfigError(
-            f"no sweep is chosen: add +sweep=NAME. Sweeps: {', '.join(option_names('sweep'))}"
-        )
+    require_sweep(config)
     _search(config, overrides)
 
 
 def _search(config: Config, overrides: Sequence[str], experiment: str | None = None) -> None:
-    from flowersweep.cli.console import Progress, findings_text, summary, trials_table
+    from flowersweep.cli.console import findings_text, summary, trials_table
+    from flowersweep.session.progress import Progress
+    from flowersweep.workflows.pages import write_page_of_sweep
     from flowersweep.workflows.sweep import run_follower_host
     from flowersweep.workflows.sweep import run_sweep as run
 
@@ -80,7 +60,8 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
     print("no trial was completed; nothing to promote" if outcome.best is None else outcome.claim)
     if outcome.analysis:
         print(findings_text(outcome.analysis))
-    _page(config, sent=outcome.shipped and config.tracking.enabled)
+    if page := write_page_of_sweep(config, sent=outcome.shipped and config.tracking.enabled):
+        print(f"read the report:     {page}")
     if outcome.best is None:
         return
     if not config.tracking.enabled:
@@ -105,51 +86,6 @@ def _longer(config: Config, overrides: Sequence[str], forecast: float | None) ->
     return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={minutes}"
 
 
-def _page(config: Config, *, sent: bool = False) -> None:
-    """Write a sweep's page; upload it too if MLflow has everything else (``sent``).
-
-    Errors are logged only: a broken report must not fail a finished sweep.
-    """
-    from flowersweep.report import write_report
-    from flowersweep.report.study_view import load_study
-    from flowersweep.report.summary import worst_mistakes
-
-    try:
-        folder = folder_of_study(config, str(config.study))
-        # A single training needs no page of its own: MLflow's page and these pictures do.
-        worst_mistakes(load_study(folder), named=config.data.dir)
-        if config.sweep.space:
-            print(f"read the report:     {write_report([folder], folder / 'report.html')}")
-        if sent:
-            _keep_page(config, folder)
-    except Exception as error:
-        log.warning(
-            "no report was written (%s: %s); later:   %s report study=%s",
-            type(error).__name__,
-            error,
-            RUN,
-            config.study,
-        )
-        log.debug("the report", exc_info=True)
-
-
-def _keep_page(config: Config, folder: Path) -> None:
-    """Upload the page to the study's MLflow run, and pictures of mistakes to the trials' runs."""
-    from flowersweep.tracking.recorded import attach_files
-    from flowersweep.tracking.shipper import run_ids
-
-    runs = run_ids(folder / "journal.jsonl", config.tracking, Path(config.dir))
-    files = {
-        run: [*folder.glob(f"trials/{number}/mistakes.*")] for number, run in runs.trials.items()
-    }
-    pages = {runs.parent: [*folder.glob("report.html")]} if runs.parent else {}
-    attach_files(
-        {run: paths for run, paths in {**files, **pages}.items() if paths},
-        config.tracking,
-        Path(config.dir),
-    )
-
-
 def check(config: Config, overrides: Sequence[str]) -> int:
     """Print whether a training fits a slice of TPU chips, and its best speed there.
 
@@ -170,7 +106,7 @@ def plan(config: Config, overrides: Sequence[str]) -> int:
     from flowersweep.data.dataset import open_dataset
     from flowersweep.workflows.planning.plan import plan as run
 
-    within = run(config, overrides, partial(print, flush=True))
+    within = run(config, overrides, partial(print, flush=True)).within_budget
     if config.topology is None:
         return 0 if within else 1
     images = open_dataset(

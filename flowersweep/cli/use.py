@@ -14,7 +14,7 @@ def predict(config: Config, overrides: Sequence[str]) -> int:
     Returns:
         Exit code: 1 if an image could not be read and ``on_error=fail``, else 0.
     """
-    from flowersweep.cli.console import Progress
+    from flowersweep.session.progress import Progress
     from flowersweep.workflows.predict import predict as run
 
     progress = Progress(config.progress)

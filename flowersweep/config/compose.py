@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import FrozenInstanceError
 from functools import lru_cache
 from typing import Any
@@ -31,6 +32,7 @@ from flowersweep.config.files import (
     user_folder,
     uses_frozen_files,
 )
+from flowersweep.config.own_functions import options
 from flowersweep.config.registry import PUBLIC
 from flowersweep.config.said import require_said, variables_of
 from flowersweep.config.schema import Config
@@ -97,13 +99,15 @@ def compose_unchecked(overrides: tuple[str, ...]) -> Config:
     """
     parsed = parse(overrides)
     _register_sweep({str(o.value()) for o in parsed if o.key_or_group == "sweep"})
-    GlobalHydra.instance().clear()
     Plugins.instance().register(UserConf)
     store = ConfigStore.instance()
     store.store(name="flowersweep_schema", node=_schema())
     # by a name of ours: ./conf may be of another Hydra project, with a config.yaml of its own
     store.store(name="flowersweep", node=read_yaml(config_folder("conf") / "config.yaml"))
+    for own in options():
+        store.store(group=own.group, name=own.option["name"], node=own.option, provider="session")
     with (
+        _own_hydra(),
         initialize_config_dir(str(config_folder("conf")), version_base="1.3"),
         variables_of(overrides),
     ):
@@ -121,6 +125,17 @@ def compose_unchecked(overrides: tuple[str, ...]) -> Config:
     except ConfigError as error:
         raise ConfigError(f"{error}{name_files(own_files(parsed))}") from None
     return config
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Within it Hydra is not initialised; afterwards it is as the program around us has it."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def _name_public(spec: Any) -> None:

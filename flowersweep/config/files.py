@@ -15,6 +15,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from flowersweep.config.own_functions import options
 from flowersweep.config.words import shorten
 from flowersweep.errors import ConfigError
 
@@ -91,8 +92,18 @@ def option_names(group: str) -> list[str]:
     """Return the names a config group can be set to, ours and the user's."""
     if group == "sweep":
         return sorted(sweep_files())
+    return sorted({*_option_files(group), *(own.option["name"] for own in options(group))})
+
+
+def require_free_name(group: str, name: str) -> None:
+    """Raise ConfigError if there is a file of this option, which would win over a function."""
+    if name in _option_files(group):
+        raise ConfigError(f"{group}={name}: there is a file of this name. Name yours otherwise")
+
+
+def _option_files(group: str) -> set[str]:
     folders = (config_folder("conf"), user_folder("conf"))
-    return sorted({file.stem for each in folders for file in _yaml_files(each / group)})
+    return {file.stem for each in folders for file in _yaml_files(each / group)}
 
 
 def group_names() -> list[str]:

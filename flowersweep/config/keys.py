@@ -41,6 +41,11 @@ def _walk(kind: type, prefix: str) -> Iterator[tuple[str, Key]]:
             yield from _walk(types[entry.name], f"{prefix}{entry.name}.")
 
 
+def known_paths() -> list[str]:
+    """Return the dotted paths of all keys and groups of the schema."""
+    return [*_keys(schema.Config)]
+
+
 def role_of(path: str) -> Role | None:
     """Return the role of a key or group by its dotted path; None if there is no such key.
 
@@ -85,6 +90,12 @@ def is_text(path: str) -> bool:
 def has_options(path: str) -> bool:
     """Say whether a key is set to the name of a file, or is a part of the configuration."""
     return "." not in path and (path in ("verb", "recipe") or is_group(path))
+
+
+def is_switch(path: str) -> bool:
+    """Say whether a key is true or false."""
+    key = _keys(schema.Config).get(path)
+    return key is not None and key.type is bool
 
 
 def is_texts(path: str) -> bool:

@@ -54,6 +54,7 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
         "status": "flowersweep.cli:status",
         "sync": "flowersweep.cli:sync",
         "train": "flowersweep.cli:train",
+        "trials": "flowersweep.cli:trials",
         "ui": "flowersweep.cli:ui",
     },
 }

@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, resolvers
 
 from flowersweep.config.keys import key_of, says
 from flowersweep.config.paths import flatten
@@ -36,7 +36,7 @@ USUAL: dict[str, tuple[Any, ...]] = {  # key -> the values that a file may give 
     "distributed.coordinator": (None,),
 }
 _VARIABLE = re.compile(r"oc\.env:\s*([^\s,}]+)")
-_variables: ContextVar[frozenset[str]] = ContextVar("variables", default=frozenset())
+_variables: ContextVar[frozenset[str] | None] = ContextVar("variables", default=None)
 
 
 def require_said(config: Config, words: Sequence[str]) -> None:
@@ -99,7 +99,9 @@ def _named(words: Iterable[str]) -> list[str]:
 
 
 def _variable(name: str, *default: Any) -> Any:
-    if name not in _variables.get():
+    if (named := _variables.get()) is None:  # not ours: of the program around us
+        return resolvers.oc.env(name, *default)
+    if name not in named:
         raise ConfigError(
             f"a file reads {name} of the environment, which only the command may: "
             f"KEY=${{oc.env:{name}}}"

@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from flowersweep.config import own_functions
 from flowersweep.config.registry import REGISTRY, registered_names
 from flowersweep.errors import ConfigError, did_you_mean
 
@@ -51,7 +52,9 @@ def resolve(spec: Mapping[str, Any], slot: str, trusted: Iterable[str] = ()) -> 
     target = str(spec.get("_target_"))
     _require_plain(slot, arguments(spec))
     require_name(target, slot)
-    if "." not in target:
+    if (own := own_functions.find(slot, target)) is not None:
+        called = _require_base(own.function, slot, target)
+    elif "." not in target:
         module, _, name = REGISTRY[slot][target].partition(":")
         called = _load(module, name, slot, target)
     elif target.split(".")[0] in LIBRARIES:
@@ -101,12 +104,14 @@ def require_name(target: str, slot: str) -> None:
             f"{_named(slot, target)}: what is ours is called by its name, since its module "
             f"may move. {use}"
         )
-    if "." not in target and target not in names:
+    if "." not in target and target not in [*names, *own_functions.names(slot)]:
         example = f" Or a path such as {EXAMPLES[slot]}." if slot in EXAMPLES else ""
         raise ConfigError(
             f"{_named(slot, target)}: there is no such name. "
-            + did_you_mean(target, names, "Names of this slot")
+            + did_you_mean(target, [*names, *own_functions.names(slot)], "Names of this slot")
             + example
+            + f" A function of a notebook must be registered first: flowersweep.register({target})"
+            * (slot in own_functions.SLOTS.values())
         )
 
 
@@ -141,16 +146,21 @@ def _load_own(target: str, slot: str, trusted: tuple[str, ...]) -> Callable[...,
             f"{_named(slot, target)}: this slot takes {_taken(slot)}. If the module is your "
             f"own: trusted_modules=[{root}]"
         )
-    loaded = _load(module, target.rpartition(".")[2], slot, target)
-    if isinstance(loaded, type) and slot in BASES and not issubclass(loaded, _base(slot)):
-        raise ConfigError(
-            f"{_named(slot, target)}: it must be a subclass of {'.'.join(BASES[slot][1:])}"
-        )
+    loaded = _require_base(_load(module, target.rpartition(".")[2], slot, target), slot, target)
     home = str(getattr(loaded, "__module__", None))
     if home.split(".")[0] != root and not isinstance(loaded, functools.partial):
         raise ConfigError(
             f"{_named(slot, target)}: {module} only imports it, from {home}. Write a "
             f"function of {module} that calls it"
+        )
+    return loaded
+
+
+def _require_base(loaded: Callable[..., Any], slot: str, target: str) -> Callable[..., Any]:
+    """Return what the user has written. Raises ConfigError for a class of another kind."""
+    if isinstance(loaded, type) and slot in BASES and not issubclass(loaded, _base(slot)):
+        raise ConfigError(
+            f"{_named(slot, target)}: it must be a subclass of {'.'.join(BASES[slot][1:])}"
         )
     return loaded
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -16,6 +17,8 @@ from flowersweep.errors import ConfigError
 
 LONGEST = 5000  # characters: Hydra's parser needs a second for a list of that length
 DEEPEST = 20  # brackets in brackets
+# text that needs no quotes
+PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_/][\w./+-]*", re.IGNORECASE)
 
 
 def parse(words: Iterable[str]) -> list[Override]:
@@ -40,6 +43,27 @@ def settings_of(parsed: Sequence[Override]) -> Settings:
             flatten(value, override.key_or_group) if opened else [(override.key_or_group, value)]
         )
     return settings
+
+
+def as_word(value: Any) -> str:
+    """Write a value in the grammar of words; a float with all of its digits.
+
+    Raises:
+        TypeError: It is more than plain data.
+    """
+    match value:
+        case None | bool():
+            return "null" if value is None else str(value).lower()
+        case int() | float():
+            return repr(value)
+        case str():
+            return value if PLAIN.fullmatch(value) else _quoted(value)
+        case list() | tuple():
+            return f"[{','.join(map(as_word, value))}]"
+        case Mapping():
+            pairs = (f"{key}: {as_word(inner)}" for key, inner in value.items())
+            return f"{{{', '.join(pairs)}}}"
+    raise TypeError("must be a number, text, a switch, null, or a list or mapping of them")
 
 
 def require_readable(text: str, where: str) -> None:

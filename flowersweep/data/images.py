@@ -208,6 +208,17 @@ def compress(image: Images) -> bytes:
     return bytes(tf.io.encode_jpeg(image, quality=90).numpy())
 
 
+def compress_losslessly(image: Images) -> bytes:
+    """Return an image, 0..255 (height, width, 3), as PNG bytes.
+
+    Raises:
+        DataError: It has another shape.
+    """
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"pixels have the shape {image.shape}, and must have (height, width, 3)")
+    return bytes(tf.io.encode_png(np.clip(np.rint(image), 0, 255).astype(np.uint8)).numpy())
+
+
 def _decode_any(data: Any, least: Size | None = None) -> tuple[Images, np.uint8]:
     # TensorFlow passes bytes in a graph, and otherwise an array of one object
     return decode_with_pillow(data if isinstance(data, bytes) else data.item(), least)

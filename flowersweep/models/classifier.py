@@ -20,6 +20,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from flowersweep.config import own_functions
+from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Model
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import ConfigError
@@ -250,7 +252,12 @@ def digest(backbone: keras.Model, config: Model) -> str:
     """Return 16 hexadecimal digits (SHA-256) that change with the backbone's weights, its arguments
     or its preprocessing.
     """
-    recipe = {"backbone": _plain(config.backbone), "preprocess": _plain(config.preprocess)}
+    recipe: dict[str, Any] = {
+        "backbone": _plain(config.backbone),
+        "preprocess": _plain(config.preprocess),
+    }
+    if own := own_functions.sources({f"model.{key}": v for key, v in flatten(recipe)}):
+        recipe["own"] = own  # a notebook may define a function anew
     total = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode())
     for weight in backbone.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))

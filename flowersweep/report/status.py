@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flowersweep.errors import StudyError
 from flowersweep.study.journal import lock_holder
@@ -43,6 +44,9 @@ class Status:
             or "no trial yet"
         )
 
+    def __repr__(self) -> str:
+        return screen(self)
+
     @property
     def left(self) -> float | None:
         """Minutes until the wanted trials have ended, at the rate so far."""
@@ -64,6 +68,23 @@ def status(folder: Path) -> Status:
         study.newest,
         lock_holder(folder),
     )
+
+
+def as_dict(status: Status) -> dict[str, Any]:
+    """Return what is said of a study as plain data, for programs."""
+    states = Counter(record.state for record in status.records)
+    best = status.best
+    return {
+        "study": status.name,
+        "objective": status.objective,
+        "trials": {state: states[state] for state in STATES},
+        "wanted": status.wanted,
+        "best": best and {"trial": best.number, "value": best.value, "params": best.params},
+        "run_by": status.holder,
+        "trials_per_minute": status.rate,
+        "minutes_left": status.left,
+        "newest_event": status.newest or None,  # seconds since 1970
+    }
 
 
 def screen(status: Status) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import numpy as np
 
 from flowersweep.config.keys import key_of, role_of
 from flowersweep.config.setting import LABEL, PLACE, TRAINED
+from flowersweep.config.words import as_word
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import (
     Labels,
@@ -46,8 +46,6 @@ from flowersweep.tracking.masking import masked_text
 
 NEXT_BEST = 10  # trials that are compared with the best one
 PAIRS = 15  # of classes taken for each other
-# Words of a sweep's command that a single training does without; its seed is written anew.
-PLAIN_WORD = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w./+-]*", re.IGNORECASE)
 UNKNOWN = (
     "the predictions of the best trial are not in the study's folder, so nothing can be said of "
     "it on the held-out half"
@@ -173,7 +171,7 @@ def train_command(study: StudyView) -> str | None:
     words = [word for word in study.started.overrides if _is_of_training(key_of(word))]
     searched = {p.path: best.params[p.name] for p in study.parameters if p.name in best.params}
     settings = {**searched, "seed": _seed(study, best, searched)}
-    words += [f"{path}={_hydra_value(value)}" for path, value in settings.items()]
+    words += [f"{path}={as_word(value)}" for path, value in settings.items()]
     return masked_text(shlex.join(["python", "-m", "flowersweep", "train", *words]))
 
 
@@ -182,15 +180,6 @@ def _seed(study: StudyView, record: TrialRecord, searched: Mapping[str, Any]) ->
     if record.seed is not None:
         return record.seed
     return searched.get("seed", study.started.seed)
-
-
-def _hydra_value(value: Any) -> str:
-    """Write a value in Hydra's grammar; a float with all of its digits."""
-    if value is None or isinstance(value, bool):
-        return "null" if value is None else str(value).lower()
-    if not isinstance(value, str) or PLAIN_WORD.fullmatch(value):
-        return str(value)
-    return "'" + value.replace("'", r"\'") + "'"
 
 
 def score_halves(predicted: Predictions) -> list[Score]:

@@ -3,7 +3,7 @@
 from flowersweep.runtime.compile_count import compiles, compiles_here
 from flowersweep.runtime.devices import Runtime, device_bytes, device_memory, runtime_of
 from flowersweep.runtime.environment import require_libraries
-from flowersweep.runtime.starting import start
+from flowersweep.runtime.starting import restored_settings, start
 
 __all__ = [
     "Runtime",
@@ -12,6 +12,7 @@ __all__ = [
     "device_bytes",
     "device_memory",
     "require_libraries",
+    "restored_settings",
     "runtime_of",
     "start",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,12 @@ if TYPE_CHECKING:
     from jax import Device
 
 _GOODBYE = 30  # seconds that a host which has ended waits for the others to end too
+_OURS = (  # of JAX: what `start` sets
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+    "jax_platforms",
+)
 _running: Runtime | None = None
 
 
@@ -64,6 +72,25 @@ def start(
         )
     _running = runtime_of(devices, hosts=jax.process_count(), host=jax.process_index())
     return _running
+
+
+@contextmanager
+def restored_settings() -> Iterator[None]:
+    """Within it `start` may set up JAX; afterwards JAX has the settings that it had before.
+
+    Only the devices that JAX computes on stay as they are: it chooses them once.
+    """
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    before = {name: getattr(jax.config, name) for name in _OURS}
+    compilation_cache.reset_cache()  # or it would stay in the folder that it began with, or in none
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
 
 
 def _keep_programs(cache: Path) -> None:

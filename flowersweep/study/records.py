@@ -55,6 +55,10 @@ class TrialRecord:
     worker: int | None = None  # the last one; None: the coordinator's process
     span: tuple[float, float] = (0.0, 0.0)  # first and last event, in study seconds
 
+    def __repr__(self) -> str:
+        value = "" if self.value is None else f" {self.value:.4g}"
+        return f"trial {self.number}, {self.state}{value}: {self.params}"
+
     @property
     def state(self) -> str:
         """Complete, pruned, failed or running."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from flowersweep.config.keys import is_within, settings_with_role
 from flowersweep.config.paths import Settings
+from flowersweep.config.registry import REGISTRY
 from flowersweep.config.schema import Experiment
 from flowersweep.config.setting import TRAINED
 
@@ -95,8 +96,10 @@ def canonical(config: Experiment, replicas: int) -> Settings:
 
 def _known(leaves: Settings, path: str) -> bool:
     """Whether the callable that a path belongs to is one whose numbers we know."""
-    target = str(leaves.get(f"{path.split('.')[0]}._target_", ""))
-    return "." not in target or target.startswith("keras.optimizers.")
+    group = path.split(".")[0]
+    target = str(leaves.get(f"{group}._target_") or "")
+    ours = not target or target in REGISTRY[group]
+    return ours or target.startswith("keras.optimizers.")
 
 
 def _number(value: Any) -> Any:

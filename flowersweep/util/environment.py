@@ -13,6 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from flowersweep.errors import ConfigError
+
 
 class StandardStream(io.TextIOWrapper):
     """Standard output or error that no reader, terminal or full disk can make fail.
@@ -97,6 +99,15 @@ def use_utf8() -> None:
     if os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def require_assertions() -> None:
+    """Raise ConfigError if Python runs without assertions."""
+    if sys.flags.optimize:
+        raise ConfigError(
+            "Python runs without assertions (-O or PYTHONOPTIMIZE), and Hydra does not work "
+            "without: leave it out"
+        )
 
 
 def name_user() -> None:

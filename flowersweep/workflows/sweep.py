@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import CategoricalDistribution
 
+from flowersweep.config import own_functions
 from flowersweep.config.compose import parse
 from flowersweep.config.files import frozen_files
-from flowersweep.config.paths import with_settings
+from flowersweep.config.keys import says
+from flowersweep.config.own_functions import OwnFunction
+from flowersweep.config.paths import flatten, with_settings
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import resolve
-from flowersweep.config.validation import uses_threads
+from flowersweep.config.validation import uses_threads, uses_workers
 from flowersweep.ensemble.analysis import EnsembleAnalysis
 from flowersweep.ensemble.members import Members, load_members
 from flowersweep.ensemble.pooling import (
@@ -30,7 +36,11 @@ from flowersweep.execution.in_process import InProcess
 from flowersweep.execution.pool import WorkerPool
 from flowersweep.execution.protocol import Executor
 from flowersweep.provenance import code, diff, provenance
-from flowersweep.search.compatibility import open_or_verify, study_folder
+from flowersweep.search.compatibility import (
+    compared_settings,
+    open_or_verify,
+    study_folder,
+)
 from flowersweep.search.loop import TrialLoop
 from flowersweep.search.samplers.factory import make_pruner, make_sampler
 from flowersweep.search.samplers.keras_tuner.oracle import require
@@ -78,6 +88,24 @@ class SweepResult:
     stopped: str | None = None  # why it ended before its last trial
     imported: int = 0  # trials of other studies that its sampler learned from
     judging: str | None = None  # what trials are judged by; None: tune alone
+
+
+def single_training(
+    config: Config, overrides: Sequence[str]
+) -> tuple[Config, Sequence[str], str | None]:
+    """Return what `run_sweep` takes to train one configuration, as a sweep of one trial.
+
+    Returns:
+        The configuration, the words, and MLflow's folder of runs. A hash of the settings names the
+        study if the words do not.
+    """
+    once = replace(config.sweep, n_trials=1, workers=1, space={}, constraints=[])
+    single = replace(config, engine="optuna", sweep=once)
+    if says(overrides, "study"):
+        return single, overrides, None
+    settings = json.dumps(compared_settings(single), default=str)
+    digest = hashlib.sha256(settings.encode()).hexdigest()
+    return replace(single, study=f"train-{digest[:8]}"), overrides, "train"
 
 
 def run_sweep(
@@ -141,6 +169,7 @@ def run_study(
         members: The trained trials that are pooled, for a study of an ensemble.
     """
     _require_trials(config, source)
+    _require_here(config, source)
     if config.tracking.enabled:
         require_address(config.tracking, Path(config.dir))
     with contextlib.ExitStack() as open_:
@@ -189,6 +218,8 @@ def _open_journal(
     context = trainer.context
     if not journal.events and (refusal := known_refusal(config, context)):
         raise ConfigError(refusal)
+    own = [each.source for each in _own_functions(config, source)]
+    digest = code(config.trusted_modules, own)
     open_or_verify(
         journal,
         config,
@@ -196,8 +227,8 @@ def _open_journal(
         trainer,
         experiment=experiment,
         overrides=overrides,
-        code=code(config.trusted_modules),
-        provenance=lambda: _provenance(journal, config, overrides, context),
+        code=digest,
+        provenance=lambda: _provenance(journal, config, overrides, context, digest),
     )
 
 
@@ -260,6 +291,30 @@ def _require_trials(config: Config, source: TrialSource) -> None:
     make_pruner(config)
 
 
+def _own_functions(config: Config, source: TrialSource) -> list[OwnFunction]:
+    """Return the functions of this session that trials are made of, or may be."""
+    chosen = {
+        choice
+        for parameter in source.parameters
+        if isinstance(parameter.distribution, CategoricalDistribution)
+        for choice in parameter.distribution.choices
+    }
+    named = own_functions.used(dict(flatten(config)))
+    named += [own for own in own_functions.options() if own.option["name"] in chosen]
+    return [*dict.fromkeys(named)]
+
+
+def _require_here(config: Config, source: TrialSource) -> None:
+    """Raise ConfigError if workers would train with a function that only this process has."""
+    own = _own_functions(config, source)
+    if own and uses_workers(config):
+        raise ConfigError(
+            f"{own[0].option['name']} is a function of this session, and worker processes do not "
+            "have it. Use executor=threads or sweep.workers=1, or write it into a module of yours: "
+            "trusted_modules=[MODULE]"
+        )
+
+
 def _require_networks(
     config: Config, source: TrialSource, members: Members | None, context: TrainingContext
 ) -> None:
@@ -275,15 +330,18 @@ def _require_networks(
 
 
 def _provenance(
-    journal: Journal, config: Config, overrides: Sequence[str], context: TrainingContext
+    journal: Journal,
+    config: Config,
+    overrides: Sequence[str],
+    context: TrainingContext,
+    digest: str,  # of the code
 ) -> dict[str, Any]:
     """Return where the numbers of a new study come from; keep the changes of the code with it."""
     changes = diff()
     if changes is not None:
         write_bytes(journal.path.parent / "code.diff", masked_diff(changes).encode())
     dataset = context.dataset(config.data)
-    trusted = config.trusted_modules
-    return provenance(tuple(overrides), context.runtime, dataset, trusted=trusted, changes=changes)
+    return provenance(tuple(overrides), context.runtime, dataset, code=digest, changes=changes)
 
 
 def _executor(

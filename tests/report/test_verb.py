@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import logging
 from pathlib import Path
 
 import pytest
 
 from flowersweep.__main__ import main
-from flowersweep.cli.run import _page
 from flowersweep.config.compose import compose
+from flowersweep.study.records import read_study
+from flowersweep.workflows.pages import write_page_of_sweep
 from tests.report.made_up import of_all_kinds
 
 
@@ -55,10 +59,41 @@ def test_a_page_that_cannot_be_written_is_a_warning(
     studies: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = compose(["+sweep=smoothing", "study=first"])
-    _page(config)
-    assert "mlruns/studies/first/report.html" in capsys.readouterr().out
+    assert write_page_of_sweep(config) == Path("mlruns/studies/first/report.html")
     (studies / "first" / "journal.jsonl").write_text('{"event":"study_started","format":1}\n')
     with caplog.at_level(logging.WARNING):
-        _page(config)
+        assert write_page_of_sweep(config) is None
     assert "no report was written" in caplog.text
     assert "report study=first" in caplog.text
+
+
+def test_trials_are_printed_for_people_spreadsheets_and_programs(
+    studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["trials", "study=first", "format=json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert main(["trials", "study=first", "format=csv"]) == 0
+    lines = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    records = read_study(studies / "first").trials
+    assert [row["trial"] for row in rows] == [record.number for record in records]
+    for record, row, line in zip(records, rows, lines, strict=True):
+        assert (row["state"], row["value"]) == (record.state, record.value)
+        assert line["value"] == ("" if record.value is None else str(record.value))
+        assert all(row[name] == value for name, value in record.params.items())
+    assert main(["trials", "study=first"]) == 0
+    assert capsys.readouterr().out.startswith("trial  state")
+    assert main(["trials", "study=first", "format=xml"]) == 1
+    assert "must be text or csv or json" in capsys.readouterr().err
+
+
+def test_the_status_is_printed_for_programs(
+    studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["status", "format=json"]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert [study["study"] for study in both] == ["first", "second"]
+    assert main(["status", "study=first", "format=json"]) == 0
+    best = json.loads(capsys.readouterr().out)["best"]
+    assert best == both[0]["best"]
+    assert best["params"]
+    assert main(["status", "format=csv"]) == 1

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
 
@@ -31,8 +32,21 @@ SAMPLES, COMBINATIONS = 5, 128
 Say = Callable[[str], None]
 
 
-def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
-    """Say what a sweep will do and cost; return whether that is within its budget.
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep has left to do, and what that costs."""
+
+    trials: int  # that are left
+    forecast: Forecast
+    refusal: str | None  # what of the budget is not enough
+
+    @property
+    def within_budget(self) -> bool:
+        return self.refusal is None
+
+
+def plan(config: Config, overrides: Sequence[str], say: Say) -> Plan:
+    """Say what a sweep will do and cost.
 
     It journals nothing, and trains only to time it.
 
@@ -69,7 +83,7 @@ def plan(config: Config, overrides: Sequence[str], say: Say) -> bool:
     say(f"disk: {most} for the study, {least} at the least; {features} for features to come")
     refusal = forecast.refusal(config, study.seconds / 60)
     say(refusal or "nothing was trained but to time it; the same words with `search` run it")
-    return refusal is None
+    return Plan(left, forecast, refusal)
 
 
 def _describe(config: Config, space: Space, say: Say) -> None:
