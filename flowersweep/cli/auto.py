@@ -19,6 +19,7 @@ from flowersweep.config.keys import key_of, role_of, says
 from flowersweep.config.schema import COMMAND, PLACE, Config
 from flowersweep.errors import ConfigError, StudyError
 from flowersweep.tracking.masking import masked_text
+from flowersweep.util.text import quantity
 
 if TYPE_CHECKING:
     from flowersweep.study.records import StudyRecord
@@ -64,7 +65,7 @@ def auto(config: Config, overrides: Sequence[str]) -> int:
     minutes = config.sweep.budget.minutes or math.inf
     words = [word for word in overrides if key_of(word) not in ("verb", "study", MINUTES)]
     prefix, networks = config.study or "auto", choose_networks(words)
-    bound = "no bound in minutes" if minutes == math.inf else f"{minutes:g} minutes"
+    bound = "no bound in minutes" if minutes == math.inf else quantity(minutes, "minute")
     print(f"plan, with {bound} (sweep.budget.minutes): a sweep of the heads of each of")
     for network in networks:
         own = network.size and not says(words, "data.image_size")

@@ -12,9 +12,9 @@ from tqdm import tqdm
 from flowersweep.ensemble.analysis import EnsembleAnalysis
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.search.state import Study
-from flowersweep.study.claim import describe_judging
+from flowersweep.study.claim import describe_cut, describe_judging
 from flowersweep.study.records import TrialRecord
-from flowersweep.util.text import duration, number
+from flowersweep.util.text import duration, number, quantity
 from flowersweep.workflows.sweep import SweepResult
 
 
@@ -42,8 +42,10 @@ class Progress:
         ended = study.ended
         if self.bar is None:
             self.close()
-            if (judging := describe_judging(study.record.started)) and not ended:
-                tqdm.write(judging, file=sys.stderr)
+            started = study.record.started
+            for line in (describe_cut(started), describe_judging(started)):
+                if line and not ended:
+                    tqdm.write(line, file=sys.stderr)
             total = study.config.sweep.n_trials
             self.bar = tqdm(
                 total=total,
@@ -140,7 +142,7 @@ def summary(outcome: SweepResult) -> str:
         if record.ended and record.state == "failed"
     ]
     programs = [f"programs compiled: {_compiled(outcome.compiled)}"] if outcome.compiled else []
-    total = f"{len(outcome.trials)} trial{'s' * (len(outcome.trials) != 1)}"
+    total = quantity(len(outcome.trials), "trial")
     forecast = ""
     if outcome.forecast is not None:
         forecast = f", forecast {duration(60 * outcome.forecast)}"

@@ -31,7 +31,7 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     )
     height, width = dataset.image_size
     counts = ", ".join(f"{name} {len(split)}" for name, split in dataset.splits.items())
-    halves = f"val: tune {len(dataset.tune)}, report {len(dataset.holdout)}"
+    halves = f"val: tune {len(dataset.tune)}, holdout {len(dataset.holdout)}"
     print(
         f"{masked_text(dataset.dir)}: {len(dataset.classes)} classes, {height}x{width} pixels, "
         f"{counts} ({halves})"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from flowersweep.cli.hints import RUN, folder_of_study, same_store, studies
 from flowersweep.config.schema import Config, Data
 from flowersweep.errors import ConfigError, DataError, ModelGone, did_you_mean
+from flowersweep.util.text import quantity
 
 if TYPE_CHECKING:
     from flowersweep.tracking.registry import ModelVersion
@@ -184,8 +185,8 @@ def _gate_of_run(config: Config) -> int:
             f"{difference.high:+.4f}, by the images alone"
         )
         gain = (
-            f"{difference.value:+.4f} macro F1 on {len(challenger.labels)} held-out images "
-            f"({interval})"
+            f"{difference.value:+.4f} macro F1 on "
+            f"{quantity(len(challenger.labels), 'held-out image')} ({interval})"
         )
         print(
             f"against the champion: {gain}; what other seeds would give is not known of a single "
@@ -227,14 +228,24 @@ def _promoted(
         version, config.tracking, dir, alias=alias, compared_with=compared_with if better else None
     )
     print(f"{version.name} version {version.version} is now {alias} (run {version.run_id})")
-    print(f"predict with it:     {RUN} predict alias={alias} split=test{same_store(config)}")
-    print(f"or other images:     {RUN} predict alias={alias} images=PATH{same_store(config)}")
+    print(f"predict with it:     {RUN} predict alias={alias} images=PATH{same_store(config)}")
+    if _has_test(config):
+        print(f"or the split test:   {RUN} predict alias={alias}{same_store(config)}")
     if better and before and str(before.version) != str(version.version):
         print(
             f"go back:             {RUN} promote version={before.version} force=true "
             f'reason="..."{same_store(config)}'
         )
     return 0 if better else 3
+
+
+def _has_test(config: Config) -> bool:
+    from flowersweep.study.records import read_study
+
+    if not config.study:
+        return False
+    started = read_study(Path(config.dir) / "studies" / config.study).started
+    return "test" in started.provenance.get("data", {}).get("counts", {})
 
 
 def _restored(config: Config) -> int:

@@ -312,8 +312,8 @@ def recorded_or_named(overrides: Iterable[str], named: Data, recorded: Data) -> 
     keys = settings_of(parse(overrides)).keys()
     if keys & IMAGES or any(key.startswith("data.fetch.") for key in keys):
         return named
-    require_own_images(recorded)
     own = {key.partition(".")[2].partition(".")[0] for key in keys if key.startswith("data.")}
+    require_own_images(replace(recorded, path=None) if "path" in own else recorded)
     return replace(recorded, **{field: getattr(named, field) for field in own})
 
 
@@ -322,8 +322,15 @@ def require_own_images(recorded: Data) -> None:
     way that no option of ``data`` here has: whoever recorded them may be a stranger.
     """
     require_local(recorded)
-    fetch = recorded.fetch
+    fetch, path = recorded.fetch, recorded.path
     if recorded.dir is not None or fetch is None or fetch.get("_target_") == "synthetic":
+        return
+    if path is not None:
+        if not Path(path).expanduser().is_dir():
+            raise ConfigError(
+                f"the images are downloaded as {path}, which only the command may ask for. If you "
+                f"trust it: data.path={path}"
+            )
         return
     named = (f"data={recorded.name}",) if recorded.name in option_names("data") else ()
     option = compose_unchecked(named).data.fetch if named else None
@@ -371,6 +378,8 @@ def _explained(error: Exception, parsed: Sequence[Override]) -> ConfigError:
             known := _known_keys(parsed)
         ):
             parent = key.rpartition(".")[0]
+            if parent in known and not any(k.startswith(f"{parent}.") for k in known):
+                parent = parent.rpartition(".")[0]  # a key of no keys
             near = [k for k in known if k.rpartition(".")[0] == parent] or [*known]
             return ConfigError(
                 f"unknown key {shorten(key)!r}. " + did_you_mean(key, near, "Keys there")

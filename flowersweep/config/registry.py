@@ -21,8 +21,10 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
     },
     "preprocess": {"efficientnet_lite": "flowersweep.models.backbones:preprocess"},
     "data.fetch": {
+        "huggingface": "flowersweep.data.hubs:huggingface",
         "kaggle": "flowersweep.data.kaggle:download",
         "synthetic": "flowersweep.data.synthetic.dataset:write",
+        "tfds": "flowersweep.data.hubs:tfds",
     },
     "optimizer": {},
     "sampler": {

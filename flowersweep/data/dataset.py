@@ -21,6 +21,7 @@ from flowersweep.data.records import FileFingerprint
 from flowersweep.data.splitting import stratified_halves
 from flowersweep.data.verify import Records
 from flowersweep.errors import DataError
+from flowersweep.util.text import quantity
 
 _log = logging.getLogger(__name__)
 _LISTED = 10  # class names in an error message
@@ -90,6 +91,7 @@ class Dataset:
     holdout: npt.NDArray[np.int64]  # the other indexes into val, sorted
     remarks: tuple[str, ...] = ()  # what is done to the images before they are delivered
     resize: str = "stretch"  # what is done to an image of another shape
+    cut: tuple[str, ...] = ()  # splits that were cut from train
 
     @property
     def resize_suffix(self) -> str:
@@ -142,6 +144,7 @@ def open_dataset(
         holdout=holdout,
         remarks=(*inventory.remarks, *_remarks(data, inventory, size)),
         resize=data.resize,
+        cut=inventory.cut,
     )
     limits = ImageCacheLimits(data.cache_bytes, data.disk_cache_bytes)
     for name, part in inventory.parts.items():
@@ -172,7 +175,7 @@ def train_on_all(dataset: Dataset) -> Dataset:
             and train.budget.path.with_name(f"{dataset.digest}-all{dataset.resize_suffix}"),
         ),
     )
-    return replace(dataset, splits={**dataset.splits, "train": joined})
+    return replace(dataset, splits={**dataset.splits, "train": joined}, cut=())
 
 
 def _split(
@@ -228,11 +231,10 @@ def _remarks(data: Data, inventory: Inventory, size: Size) -> Iterator[str]:
         records = part.records
         other = (records.sizes != size).any(axis=1)
         if other.any():
-            sizes = len(np.unique(records.sizes, axis=0))
+            sizes = quantity(len(np.unique(records.sizes, axis=0)), "size")
             yield (
-                f"{name}: {other.sum()} of {len(other)} images (of {sizes} "
-                f"{'sizes' if sizes > 1 else 'size'}) are resized to {size[0]}x{size[1]} pixels, "
-                f"{_RESIZED[data.resize]}"
+                f"{name}: {other.sum()} of {quantity(len(other), 'image')} (of {sizes}) resized to "
+                f"{size[0]}x{size[1]} pixels, {_RESIZED[data.resize]}"
             )
         yield from (f"{name}: {remark}" for remark in describe_notes(records.notes))
 
@@ -255,7 +257,7 @@ def _check_classes(
         examples = ", ".join(f"{index} ({classes[index]})" for index in untrained[:_LISTED])
         more = f" and {untrained.size - _LISTED} more" if untrained.size > _LISTED else ""
         raise DataError(
-            f"{untrained.size} of {len(classes)} classes have no image in train: {examples}{more}."
-            " Add images, mend data.classes, or set data.allow_missing_classes=true to train "
-            "without them."
+            f"{untrained.size} of {len(classes)} classes without an image in train: {examples}"
+            f"{more}. Add images, mend data.classes, or set data.allow_missing_classes=true to "
+            "train without them."
         )

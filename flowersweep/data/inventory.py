@@ -43,6 +43,7 @@ from flowersweep.data.splitting import stratified_part
 from flowersweep.data.verify import Records, check_labels, digest, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
 from flowersweep.util.arrays import cache_arrays, cached_arrays
+from flowersweep.util.text import quantity
 
 _log = logging.getLogger(__name__)
 _VERSION = 3  # increase it when verification checks or stores something else
@@ -81,6 +82,7 @@ class Inventory:
     classes: tuple[str, ...] | None  # None: nothing names them
     digest: str
     remarks: tuple[str, ...] = ()  # what was done to the splits
+    cut: tuple[str, ...] = ()  # splits that were cut from train
 
 
 def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
@@ -125,9 +127,10 @@ def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Invento
         digest=hashlib.sha256(cut.encode()).hexdigest()[:16],
         remarks=(
             *inventory.remarks,
-            f"{name}: {len(part)} images that were in train, by chance within each class "
+            f"{name}: {quantity(len(part), 'image')} out of train, by chance within each class "
             f"(data.{name}_fraction, data.split_seed={seed})",
         ),
+        cut=(*inventory.cut, name),
     )
 
 

@@ -17,6 +17,7 @@ from flowersweep.data.images import Images, Size, decode, decode_and_resize
 from flowersweep.data.readers import Decode, FileReader, Reader, Rows
 from flowersweep.data.records import FileFingerprint
 from flowersweep.errors import DataError
+from flowersweep.util.text import quantity
 
 Batches = Iterator[tuple[Images, npt.NDArray[np.int32]]]
 Decoder = Callable[[Rows], Iterator[Images]]  # decodes the images of these indexes in chunks
@@ -78,8 +79,8 @@ def shuffled(
         )
     if len(split) < batch:
         raise DataError(
-            f"{split.name} has {len(split)} images, fewer than one batch of {batch}. Make the "
-            "batch smaller."
+            f"{split.name} has {quantity(len(split), 'image')}, fewer than one batch of {batch}. "
+            "Make the batch smaller."
         )
     rng = np.random.Generator(np.random.PCG64([seed, epoch]))
     host, hosts = split.share

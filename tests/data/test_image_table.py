@@ -88,7 +88,7 @@ def test_labels_may_be_numbers_with_or_without_names(images: Path, tmp_path: Pat
 ONE_MORE: dict[str, tuple[Any, str]] = {
     "above": (("../labels.csv", "lily"), "line 10: .* lies outside of"),
     "absolute": (("/etc/hostname", "lily"), "line 10: .* lies outside of"),
-    "a link out": (("link.png", "lily"), "link.png is a link out of"),
+    "a link to no image": (("link.png", "lily"), "link.png: not one of JPEG"),
     "not there": (("gone", "lily"), "line 10: no image gone"),
     "twice": (ROWS[0], "line 10: img0.png stands in line 2 too"),
     "no label": (("img1.png", ""), "line 10: img1.png"),
