@@ -132,7 +132,7 @@ def test_a_submission_has_ids_without_endings(asked: Config, photos: Path) -> No
     with pytest.raises(ConfigError, match="id and label alone"):
         predict(replace(asked, format="submission", top=2), [])
     (photos / "b.jpeg").write_bytes((photos / "b.jpg").read_bytes())
-    with pytest.raises(DataError, match="1 ids name several images, first 'b'"):
+    with pytest.raises(DataError, match="1 id would name several images, first 'b'"):
         predict(replace(asked, format="submission"), [])
 
 
