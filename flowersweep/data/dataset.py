@@ -53,6 +53,7 @@ class Split:
     reader: Reader = RecordReader()  # noqa: RUF009 - it is immutable
     rows: Rows | None = None  # (n,): which of the files' images, ascending; None: all of them
     resize: str = "stretch"  # what is done to an image of another shape
+    stored: Size | None = None  # of every image; None: of several sizes
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -169,6 +170,7 @@ def train_on_all(dataset: Dataset) -> Dataset:
         ids=np.concatenate([train.ids, val.ids]),
         counts=train.counts + val.counts,
         rows=rows,
+        stored=train.stored if train.stored == val.stored else None,
         budget=replace(
             train.budget,
             path=train.budget.path
@@ -193,7 +195,13 @@ def _split(
         part.reader,
         part.rows,
         resize,
+        _common_size(records),
     )
+
+
+def _common_size(records: Records) -> Size | None:
+    sizes = np.unique(records.sizes, axis=0)
+    return (int(sizes[0][0]), int(sizes[0][1])) if len(sizes) == 1 else None
 
 
 def _delivered_size(data: Data, train: Records) -> Size:

@@ -10,9 +10,9 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import IntFlag
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -159,22 +159,24 @@ def decode_facts(data: bytes) -> tuple[int, int, int]:
     return height, width, int(decode_with_pillow(data, (1, 1))[1])
 
 
-def decode_reduced(data: Any, least: Size) -> Any:
+def decode_reduced(data: Any, least: Size | None) -> Any:
     """Decode image bytes to a uint8 tensor (height, width, 3).
 
     A JPEG is decoded at 1/8, 1/4 or 1/2 of its size where that leaves ``least`` pixels, which
-    saves most of the time that a large photograph takes.
+    saves most of the time that a large photograph takes; None: at its size.
     """
     data = tf.convert_to_tensor(data)
     image = tf.cond(
         is_plain(data),
-        lambda: _scaled_jpeg(data, least),
+        lambda: tf.io.decode_jpeg(data, channels=3) if least is None else _scaled_jpeg(data, least),
         lambda: tf.numpy_function(partial(_pixels, least=least), [data], tf.uint8, stateful=False),
     )
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def decode_and_resize(data: Any, size: Size, resize: str = "stretch") -> Any:
+def decode_and_resize(
+    data: Any, size: Size, resize: str = "stretch", *, stored: Size | None = None
+) -> Any:
     """Decode image bytes to a uint8 tensor (*size, 3).
 
     Args:
@@ -182,12 +184,25 @@ def decode_and_resize(data: Any, size: Size, resize: str = "stretch") -> Any:
         size: Height and width.
         resize: What is done to an image of another shape: ``stretch`` it, ``crop`` its centre, or
             ``pad`` it with black. Resizing is bilinear and antialiased.
+        stored: The size that the image is known to have, if that is known. It saves the questions.
     """
+    if stored == size:
+        return tf.ensure_shape(decode_reduced(data, None), (*size, 3))
     # twice the size: what is seen is then decided by our filter, not by the JPEG's scales
     image = decode_reduced(data, (2 * size[0], 2 * size[1]))
     same = tf.reduce_all(tf.shape(image)[:2] == tf.constant(size))
     image = tf.cond(same, lambda: image, lambda: _FIT[resize](image, size))
     return tf.ensure_shape(image, (*size, 3))
+
+
+@lru_cache(maxsize=16)
+def traced_decoder(size: Size, resize: str, stored: Size | None = None) -> Callable[[Any], Any]:
+    """Return `decode_and_resize` for bytes alone, which TensorFlow traces once a process."""
+    decode: Callable[[Any], Any] = tf.function(
+        partial(decode_and_resize, size=size, resize=resize, stored=stored),
+        input_signature=[tf.TensorSpec([], tf.string)],
+    )
+    return decode
 
 
 def compress(image: Images) -> bytes:

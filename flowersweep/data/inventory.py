@@ -46,7 +46,7 @@ from flowersweep.util.arrays import cache_arrays, cached_arrays
 from flowersweep.util.text import quantity
 
 _log = logging.getLogger(__name__)
-_VERSION = 3  # increase it when verification checks or stores something else
+_VERSION = 4  # increase it when verification checks or stores something else
 _COLUMNS = ("labels", "ids", "counts", "sizes", "notes")
 
 
@@ -95,6 +95,7 @@ def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
     """
     require_splits(data.splits)
     inventory = _FORMATS[data.format](data, folder, cache)
+    inventory = replace(inventory, digest=_mixed(inventory.digest, inventory.classes))
     limit = None if inventory.classes is None else len(inventory.classes)
     for name, part in inventory.parts.items():
         warn_of_duplicates(name, part.records.ids)
@@ -119,12 +120,11 @@ def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Invento
             f"train has no class with two images, so none can be cut for {name}. Add images, or a "
             f"folder {name}/."
         )
-    cut = f"{inventory.digest} {name} {part.tolist()}"
     parts = {**inventory.parts, "train": train.take(rest), name: train.take(part)}
     return replace(
         inventory,
         parts={split: parts[split] for split in ("train", "val", "test") if split in parts},
-        digest=hashlib.sha256(cut.encode()).hexdigest()[:16],
+        digest=_mixed(inventory.digest, [name, part.tolist()]),
         remarks=(
             *inventory.remarks,
             f"{name}: {quantity(len(part), 'image')} out of train, by chance within each class "
@@ -132,6 +132,11 @@ def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Invento
         ),
         cut=(*inventory.cut, name),
     )
+
+
+def _mixed(digest: str, fact: Any) -> str:
+    """Return a digest that changes with another one and with a fact, which is plain data."""
+    return hashlib.sha256(json.dumps([digest, fact]).encode()).hexdigest()[:16]
 
 
 def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
@@ -267,7 +272,8 @@ def _verified(
                 f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy "
                 "or download them again."
             )
-    total = digest([path for paths in files.values() for path in paths])
+    # which feature is the label counts as well
+    total = _mixed(digest([path for paths in files.values() for path in paths]), dict(read_as))
     _keep(splits, total, cached)
     return splits, total
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from flowersweep.data.dataset import Split
 from flowersweep.data.decoded import ImageCache, open_cache
-from flowersweep.data.images import Images, Size, decode, decode_and_resize
+from flowersweep.data.images import Images, Size, decode, decode_and_resize, traced_decoder
 from flowersweep.data.readers import Decode, FileReader, Reader, Rows
 from flowersweep.data.records import FileFingerprint
 from flowersweep.errors import DataError
@@ -167,7 +167,7 @@ def _decoder(split: Split, image_size: Size, chunk: int) -> Decoder:
 
 
 def _decode(split: Split, image_size: Size) -> Decode:
-    return partial(decode_and_resize, size=image_size, resize=split.resize)
+    return traced_decoder(image_size, split.resize, split.stored)
 
 
 def _stored(split: Split, rows: Rows, decode: Decode) -> Any:

@@ -21,11 +21,13 @@ def counted() -> Iterator[list[int]]:
         found.append(len(jpeg))
         return jpeg
 
-    def counting(jpeg: Any, least: images.Size) -> Any:
+    def counting(jpeg: Any, least: images.Size | None) -> Any:
         return decode(tf.ensure_shape(tf.numpy_function(noted, [jpeg], tf.string), []), least)
 
     images.decode_reduced = counting
+    images.traced_decoder.cache_clear()
     try:
         yield found
     finally:
         images.decode_reduced = decode
+        images.traced_decoder.cache_clear()

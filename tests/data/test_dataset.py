@@ -117,6 +117,17 @@ def test_a_moved_data_set_keeps_its_digest(data: Data, tiny: Path, tmp_path: Pat
     )
 
 
+def test_the_digest_changes_with_the_name_of_a_class(
+    data: Data, tiny: Path, tmp_path: Path
+) -> None:
+    before = open_dataset(data, tmp_path / "cache")
+    names = [*before.classes[:-1], "another"]
+    (tiny / "classes.txt").write_text("\n".join(names))
+    after = open_dataset(data, tmp_path / "cache")
+    assert after.classes[-1] == "another"
+    assert after.digest != before.digest
+
+
 def test_a_broken_memory_of_the_verification_is_made_anew(data: Data, tmp_path: Path) -> None:
     first = open_dataset(data, tmp_path / "cache")
     (kept,) = (tmp_path / "cache" / "verified").iterdir()

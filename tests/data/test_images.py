@@ -15,8 +15,10 @@ from flowersweep.data.images import (
     Note,
     decode,
     decode_and_note,
+    decode_and_resize,
     describe_notes,
     is_plain,
+    traced_decoder,
 )
 from flowersweep.errors import DataError
 
@@ -145,3 +147,16 @@ def test_what_was_changed_is_counted() -> None:
         "2 turned upright by their EXIF orientation",
         "1 converted from CMYK",
     ]
+
+
+@pytest.mark.parametrize("kind", ["plain", "turned"])
+def test_an_image_of_the_known_size_is_decoded_without_questions_to_the_same_pixels(
+    kind: str,
+) -> None:
+    content = turned("JPEG", 6) if kind == "turned" else encoded(PHOTO, "JPEG")
+    size = (24, 16) if kind == "turned" else (16, 24)
+    asked = decode_and_resize(content, size).numpy()
+    known = traced_decoder(size, "stretch", size)(tf.constant(content)).numpy()
+    np.testing.assert_array_equal(known, asked)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        traced_decoder((20, 20), "stretch", (20, 20))(tf.constant(content))
