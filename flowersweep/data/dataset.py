@@ -14,7 +14,7 @@ import numpy.typing as npt
 from flowersweep.config.schema import Data
 from flowersweep.data.decoded import NOTHING, ImageCacheLimits
 from flowersweep.data.folders import find_folder
-from flowersweep.data.images import Size, describe_notes
+from flowersweep.data.images import NOTHING_KNOWN, Known, Note, Size, describe_notes
 from flowersweep.data.inventory import Inventory, Part, take_inventory
 from flowersweep.data.readers import Reader, RecordReader, Rows
 from flowersweep.data.records import FileFingerprint
@@ -53,7 +53,7 @@ class Split:
     reader: Reader = RecordReader()  # noqa: RUF009 - it is immutable
     rows: Rows | None = None  # (n,): which of the files' images, ascending; None: all of them
     resize: str = "stretch"  # what is done to an image of another shape
-    stored: Size | None = None  # of every image; None: of several sizes
+    known: Known = NOTHING_KNOWN  # of all of its images
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -170,7 +170,7 @@ def train_on_all(dataset: Dataset) -> Dataset:
         ids=np.concatenate([train.ids, val.ids]),
         counts=train.counts + val.counts,
         rows=rows,
-        stored=train.stored if train.stored == val.stored else None,
+        known=train.known if train.known == val.known else NOTHING_KNOWN,
         budget=replace(
             train.budget,
             path=train.budget.path
@@ -195,13 +195,14 @@ def _split(
         part.reader,
         part.rows,
         resize,
-        _common_size(records),
+        _known(records),
     )
 
 
-def _common_size(records: Records) -> Size | None:
-    sizes = np.unique(records.sizes, axis=0)
-    return (int(sizes[0][0]), int(sizes[0][1])) if len(sizes) == 1 else None
+def _known(records: Records) -> Known:
+    sizes = np.unique(records.sizes, axis=0).tolist()
+    plain = bool((records.notes & Note.PLAIN).all())
+    return Known((sizes[0][0], sizes[0][1]) if len(sizes) == 1 else None, plain)
 
 
 def _delivered_size(data: Data, train: Records) -> Size:

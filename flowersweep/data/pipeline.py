@@ -167,7 +167,7 @@ def _decoder(split: Split, image_size: Size, chunk: int) -> Decoder:
 
 
 def _decode(split: Split, image_size: Size) -> Decode:
-    return traced_decoder(image_size, split.resize, split.stored)
+    return traced_decoder(image_size, split.resize, split.known)
 
 
 def _stored(split: Split, rows: Rows, decode: Decode) -> Any:

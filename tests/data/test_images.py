@@ -12,6 +12,7 @@ from PIL import Image
 
 from flowersweep.data.images import (
     FORMATS,
+    Known,
     Note,
     decode,
     decode_and_note,
@@ -156,7 +157,8 @@ def test_an_image_of_the_known_size_is_decoded_without_questions_to_the_same_pix
     content = turned("JPEG", 6) if kind == "turned" else encoded(PHOTO, "JPEG")
     size = (24, 16) if kind == "turned" else (16, 24)
     asked = decode_and_resize(content, size).numpy()
-    known = traced_decoder(size, "stretch", size)(tf.constant(content)).numpy()
-    np.testing.assert_array_equal(known, asked)
+    known = Known(size, plain=kind == "plain")
+    decoded = traced_decoder(size, "stretch", known)(tf.constant(content)).numpy()
+    np.testing.assert_array_equal(decoded, asked)
     with pytest.raises(tf.errors.InvalidArgumentError):
-        traced_decoder((20, 20), "stretch", (20, 20))(tf.constant(content))
+        traced_decoder((20, 20), "stretch", Known((20, 20)))(tf.constant(content))

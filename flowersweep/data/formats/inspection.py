@@ -23,7 +23,7 @@ from flowersweep.util.arrays import cache_arrays, cached_arrays
 from flowersweep.util.text import quantity
 
 _log = logging.getLogger(__name__)
-_VERSION = 1  # increase it when something else is checked or stored
+_VERSION = 2  # increase it when something else is checked or stored
 _NAMED = 5  # files listed in one message
 _THREADS = 8
 

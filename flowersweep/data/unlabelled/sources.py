@@ -103,7 +103,7 @@ def _find(word: str, path: Path, columns: Mapping[str, Any], folder: str | None)
     if path.is_file() and path.suffix.lower() in TABLES:
         places = [path.parent, Path()] if folder is None else [Path(folder).expanduser()]
         return ImageSource(tuple(_table(path, columns, places)))
-    if folder is not None:
+    if folder is not None and path.exists():
         raise DataError(
             f"images={word} names the images, and so does data.dir={folder}: leave one of them out"
         )
