@@ -245,7 +245,7 @@ def _has_test(config: Config) -> bool:
     if not config.study:
         return False
     started = read_study(Path(config.dir) / "studies" / config.study).started
-    return "test" in started.provenance.get("data", {}).get("counts", {})
+    return bool("test" in started.provenance.get("data", {}).get("counts", {}))
 
 
 def _restored(config: Config) -> int:

@@ -335,7 +335,8 @@ def require_own_images(recorded: Data) -> None:
     named = (f"data={recorded.name}",) if recorded.name in option_names("data") else ()
     option = compose_unchecked(named).data.fetch if named else None
     # another folder of the same download is no other place
-    if not option or {**option, **fetch, "folder": option.get("folder")} != option:
+    places = {key: value for key, value in fetch.items() if key != "folder"}
+    if not option or {**option, **places} != option:
         raise ConfigError(
             f"the images of data={recorded.name} are fetched by {fetch}, as no option of data here "
             "says. Name the images: data.dir=PATH or data=NAME"

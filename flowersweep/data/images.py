@@ -222,7 +222,8 @@ def decode_and_resize(
 def traced_decoder(size: Size, resize: str, known: Known = NOTHING_KNOWN) -> Callable[[Any], Any]:
     """Return `decode_and_resize` for bytes alone, which TensorFlow traces once a process."""
     decode: Callable[[Any], Any] = tf.function(
-        partial(decode_and_resize, size=size, resize=resize, known=known),
+        # a function with a name would put its place before each message
+        lambda data: decode_and_resize(data, size, resize, known=known),
         input_signature=[tf.TensorSpec([], tf.string)],
     )
     return decode
@@ -238,7 +239,7 @@ def _decode_any(data: Any, least: Size | None = None) -> tuple[Images, np.uint8]
     return decode_with_pillow(data if isinstance(data, bytes) else data.item(), least)
 
 
-def _pixels(data: Any, least: Size) -> Images:
+def _pixels(data: Any, least: Size | None) -> Images:
     return _decode_any(data, least)[0]
 
 

@@ -231,7 +231,7 @@ def _counted(
     total: int | None,
 ) -> Iterator[Prediction]:
     """Pass the rows on, and keep count of them."""
-    begin = None
+    begin: float | None = None
     for row, changed in rows:
         begin = begin or time.monotonic()
         predictions.images += 1
