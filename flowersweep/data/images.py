@@ -225,6 +225,7 @@ def traced_decoder(size: Size, resize: str, known: Known = NOTHING_KNOWN) -> Cal
         # a function with a name would put its place before each message
         lambda data: decode_and_resize(data, size, resize, known=known),
         input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,  # nothing of it is Python's control flow over tensors
     )
     return decode
 
