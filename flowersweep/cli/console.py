@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from flowersweep.util.text import duration, number, table
+from flowersweep.util.text import duration, number, quantity, table
 
 if TYPE_CHECKING:  # JAX and Keras, for seconds
     from flowersweep.ensemble.analysis import EnsembleAnalysis
@@ -70,7 +70,7 @@ def summary(outcome: SweepResult) -> str:
         if record.ended and record.state == "failed"
     ]
     programs = [f"programs compiled: {_compiled(outcome.compiled)}"] if outcome.compiled else []
-    total = f"{len(outcome.trials)} trial{'s' * (len(outcome.trials) != 1)}"
+    total = quantity(len(outcome.trials), "trial")
     forecast = ""
     if outcome.forecast is not None:
         forecast = f", forecast {duration(60 * outcome.forecast)}"

@@ -30,6 +30,7 @@ def same_store(config: Config) -> str:
         "sync.to": config.sync.to,
         "tracking.uri": config.tracking.uri,
         "tracking.registered_model": config.tracking.registered_model,
+        "data.path": config.data.path,
     }
     usual = dict(flatten(Config()))
     return "".join(

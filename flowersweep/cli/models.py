@@ -35,12 +35,10 @@ def promote(config: Config, overrides: Sequence[str]) -> int:
         progress.close()
     if not promoted.moved:
         return 0
-    print(
-        f"predict with it:     {RUN} predict alias={promoted.alias} split=test{same_store(config)}"
-    )
-    print(
-        f"or other images:     {RUN} predict alias={promoted.alias} images=PATH{same_store(config)}"
-    )
+    predict = f"{RUN} predict alias={promoted.alias}"
+    print(f"predict with it:     {predict} images=PATH{same_store(config)}")
+    if _has_test(config):
+        print(f"or the split test:   {predict}{same_store(config)}")
     before, version = promoted.before, promoted.version
     if promoted.better and before and str(before.version) != str(version.version):
         print(
@@ -48,6 +46,15 @@ def promote(config: Config, overrides: Sequence[str]) -> int:
             f'reason="..."{same_store(config)}'
         )
     return 0 if promoted.better else 3
+
+
+def _has_test(config: Config) -> bool:
+    from flowersweep.study.records import read_study
+
+    if not config.study:
+        return False
+    started = read_study(Path(config.dir) / "studies" / config.study).started
+    return bool("test" in started.provenance.get("data", {}).get("counts", {}))
 
 
 def replay(config: Config, overrides: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from flowersweep.cli.hints import python
 from flowersweep.config.schema import Config
+from flowersweep.util.text import quantity
 
 
 def predict(config: Config, overrides: Sequence[str]) -> int:
@@ -22,11 +23,12 @@ def predict(config: Config, overrides: Sequence[str]) -> int:
         written = run(config, overrides, progress.features)
     finally:
         progress.close()
-    what = "images" if config.images is not None else f"images of {config.split}"
-    rate = f" ({written.images / written.seconds:.3g} images/s)" if written.seconds else ""
-    print(f"wrote {written.path}: {written.images} {what}{rate}")
+    split = "" if config.images is not None else f" of {config.split}"
+    rate = "" if written.rate is None else f" ({written.rate:.3g} images/s)"
+    print(f"wrote {written.path}: {quantity(written.images, 'image')}{split}{rate}")
     if config.tta_views > 1:
-        print(f"{written.changed} labels are not those of one view (the image alone, tta_views=1)")
+        changed = quantity(written.changed, "label")
+        print(f"{changed} changed by the views, against the image alone (tta_views=1)")
     if not written.broken:
         return 0
     print(f"{written.broken} could not be read, first {written.first_error}")

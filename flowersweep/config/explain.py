@@ -44,6 +44,8 @@ def explained(error: Exception, parsed: Sequence[Override], compose: Compose) ->
             known := _known_keys(parsed, compose)
         ):
             parent = key.rpartition(".")[0]
+            if parent in known and not any(k.startswith(f"{parent}.") for k in known):
+                parent = parent.rpartition(".")[0]  # a key of no keys
             near = [k for k in known if k.rpartition(".")[0] == parent] or known
             return ConfigError(
                 f"unknown key {shorten(key)!r}. " + did_you_mean(key, near, "Keys there")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from flowersweep.config.compose import compose_unchecked
 from flowersweep.config.files import option_names
@@ -27,8 +28,8 @@ def recorded_or_named(overrides: Iterable[str], named: Data, recorded: Data) -> 
     keys = settings_of(parse(overrides)).keys()
     if keys & IMAGES or any(key.startswith("data.fetch.") for key in keys):
         return named
-    require_own_images(recorded)
     own = {key.partition(".")[2].partition(".")[0] for key in keys if key.startswith("data.")}
+    require_own_images(replace(recorded, path=None) if "path" in own else recorded)
     return replace(recorded, **{field: getattr(named, field) for field in own})
 
 
@@ -37,13 +38,21 @@ def require_own_images(recorded: Data) -> None:
     way that no option of ``data`` here has: whoever recorded them may be a stranger.
     """
     require_local(recorded)
-    fetch = recorded.fetch
+    fetch, path = recorded.fetch, recorded.path
     if recorded.dir is not None or fetch is None or fetch.get("_target_") == "synthetic":
+        return
+    if path is not None:
+        if not Path(path).expanduser().is_dir():
+            raise ConfigError(
+                f"the images are downloaded as {path}, which only the command may ask for. If you "
+                f"trust it: data.path={path}"
+            )
         return
     named = (f"data={recorded.name}",) if recorded.name in option_names("data") else ()
     option = compose_unchecked(named).data.fetch if named else None
     # another folder of the same download is no other place
-    if not option or {**option, **fetch, "folder": option.get("folder")} != option:
+    places = {key: value for key, value in fetch.items() if key != "folder"}
+    if not option or {**option, **places} != option:
         raise ConfigError(
             f"the images of data={recorded.name} are fetched by {fetch}, as no option of data here "
             "says. Name the images: data.dir=PATH or data=NAME"

@@ -21,8 +21,10 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
     },
     "preprocess": {"efficientnet_lite": "flowersweep.models.backbones:preprocess"},
     "data.fetch": {
+        "huggingface": "flowersweep.data.downloads.hubs:huggingface",
         "kaggle": "flowersweep.data.downloads.kaggle:download",
         "synthetic": "flowersweep.data.synthetic.dataset:write",
+        "tfds": "flowersweep.data.downloads.hubs:tfds",
     },
     "optimizer": {},
     "sampler": {

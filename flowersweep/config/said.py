@@ -56,7 +56,8 @@ def require_said(config: Config, words: Sequence[str]) -> None:
 
 def require_local(data: Data) -> None:
     """Raise ConfigError if images that a command does not name lie at an address."""
-    for key, place in (("data.dir", data.dir), ("data.file", data.file)):
+    places = {"data.dir": data.dir, "data.path": data.path, "data.file": data.file}
+    for key, place in places.items():
         if place is not None and "://" in place:
             raise ConfigError(
                 f"the images lie at {place}, which only the command may open. If you trust it: "

@@ -37,6 +37,8 @@ class Data:
     # how images and labels are stored
     format: str = setting("tfrecords", choices=FORMATS, role=TRAINED, comparable=False)
     dir: str | None = setting(None, role=PLACE)
+    # a local folder like dir, or the name that fetch downloads from a library's catalogue
+    path: str | None = setting(None, role=PLACE)
     # the table of format=csv: a path, or a name in dir
     file: str | None = setting(None, role=PLACE)
     fetch: Any = setting(None, role=TRAINED, comparable=False)  # {_target_: callable, ...}

@@ -14,13 +14,14 @@ import numpy.typing as npt
 from flowersweep.config.schema import Data
 from flowersweep.data.decoded import NOTHING, ImageCacheLimits
 from flowersweep.data.folders import find_folder
-from flowersweep.data.images import Size, describe_notes
+from flowersweep.data.images import NOTHING_KNOWN, Known, Note, Size, describe_notes
 from flowersweep.data.inventory import Inventory, Part, take_inventory
 from flowersweep.data.readers import Reader, RecordReader, Rows
 from flowersweep.data.records import FileFingerprint
 from flowersweep.data.splitting import stratified_halves
 from flowersweep.data.verify import Records
 from flowersweep.errors import DataError
+from flowersweep.util.text import quantity
 
 _log = logging.getLogger(__name__)
 _LISTED = 10  # class names in an error message
@@ -52,6 +53,7 @@ class Split:
     reader: Reader = RecordReader()  # noqa: RUF009 - it is immutable
     rows: Rows | None = None  # (n,): which of the files' images, ascending; None: all of them
     resize: str = "stretch"  # what is done to an image of another shape
+    known: Known = NOTHING_KNOWN  # of all of its images
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -90,6 +92,7 @@ class Dataset:
     holdout: npt.NDArray[np.int64]  # the other indexes into val, sorted
     remarks: tuple[str, ...] = ()  # what is done to the images before they are delivered
     resize: str = "stretch"  # what is done to an image of another shape
+    cut: tuple[str, ...] = ()  # splits that were cut from train
 
     @property
     def resize_suffix(self) -> str:
@@ -147,6 +150,7 @@ def open_dataset(
         holdout=holdout,
         remarks=(*inventory.remarks, *_remarks(data, inventory, size)),
         resize=data.resize,
+        cut=inventory.cut,
     )
     limits = ImageCacheLimits(data.cache_bytes, data.disk_cache_bytes)
     for name, part in inventory.parts.items():
@@ -171,13 +175,14 @@ def train_on_all(dataset: Dataset) -> Dataset:
         ids=np.concatenate([train.ids, val.ids]),
         counts=train.counts + val.counts,
         rows=rows,
+        known=train.known if train.known == val.known else NOTHING_KNOWN,
         budget=replace(
             train.budget,
             path=train.budget.path
             and train.budget.path.with_name(f"{dataset.digest}-all{dataset.resize_suffix}"),
         ),
     )
-    return replace(dataset, splits={**dataset.splits, "train": joined})
+    return replace(dataset, splits={**dataset.splits, "train": joined}, cut=())
 
 
 def _split(
@@ -195,7 +200,14 @@ def _split(
         part.reader,
         part.rows,
         resize,
+        _known(records),
     )
+
+
+def _known(records: Records) -> Known:
+    sizes = np.unique(records.sizes, axis=0).tolist()
+    plain = bool((records.notes & Note.PLAIN).all())
+    return Known((sizes[0][0], sizes[0][1]) if len(sizes) == 1 else None, plain)
 
 
 def _delivered_size(data: Data, train: Records) -> Size:
@@ -233,11 +245,10 @@ def _remarks(data: Data, inventory: Inventory, size: Size) -> Iterator[str]:
         records = part.records
         other = (records.sizes != size).any(axis=1)
         if other.any():
-            sizes = len(np.unique(records.sizes, axis=0))
+            sizes = quantity(len(np.unique(records.sizes, axis=0)), "size")
             yield (
-                f"{name}: {other.sum()} of {len(other)} images (of {sizes} "
-                f"{'sizes' if sizes > 1 else 'size'}) are resized to {size[0]}x{size[1]} pixels, "
-                f"{_RESIZED[data.resize]}"
+                f"{name}: {other.sum()} of {quantity(len(other), 'image')} (of {sizes}) resized to "
+                f"{size[0]}x{size[1]} pixels, {_RESIZED[data.resize]}"
             )
         yield from (f"{name}: {remark}" for remark in describe_notes(records.notes))
 
@@ -260,7 +271,7 @@ def _check_classes(
         examples = ", ".join(f"{index} ({classes[index]})" for index in untrained[:_LISTED])
         more = f" and {untrained.size - _LISTED} more" if untrained.size > _LISTED else ""
         raise DataError(
-            f"{untrained.size} of {len(classes)} classes have no image in train: {examples}{more}."
-            " Add images, mend data.classes, or set data.allow_missing_classes=true to train "
-            "without them."
+            f"{untrained.size} of {len(classes)} classes without an image in train: {examples}"
+            f"{more}. Add images, mend data.classes, or set data.allow_missing_classes=true to "
+            "train without them."
         )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from flowersweep.data.images import Images, Size
 from flowersweep.errors import DataError, StudyError
 from flowersweep.util.arrays import map_array, write_mapped
-from flowersweep.util.text import bytes_text
+from flowersweep.util.text import bytes_text, quantity
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ def open_cache(
     shape = count, *size, 3
     needed = int(np.prod(shape))
     memory_left = budget.memory - sum(cache.images.nbytes for cache in _in_memory.values())
-    description = f"{count} decoded images of {size[0]}x{size[1]} take {bytes_text(needed)}"
+    images = quantity(count, "decoded image")
+    description = f"{images} of {size[0]}x{size[1]}, {bytes_text(needed)}"
     if needed <= memory_left:
         _say(logging.INFO, f"{description}: kept in memory")
         # The system gives memory to an empty array only as it is filled.
@@ -84,8 +85,8 @@ def open_cache(
     free = budget.disk - _on_disk(budget, size)
     if budget.path is not None and needed <= free:
         _say(logging.INFO, f"{description}: kept in {_file(budget.path, size)}")
-        images = _mapped(_file(budget.path, size), shape, decoded)
-        return ImageCache(images, np.ones(count, np.bool_))
+        mapped = _mapped(_file(budget.path, size), shape, decoded)
+        return ImageCache(mapped, np.ones(count, np.bool_))
     room = (
         f"data.cache_bytes has {bytes_text(max(memory_left, 0))} left, "
         f"data.disk_cache_bytes {bytes_text(max(free, 0))}"

@@ -11,6 +11,7 @@ import tensorflow as tf
 from flowersweep.data.formats.record_schema import RecordSchema
 from flowersweep.data.images import decode
 from flowersweep.errors import DataError
+from flowersweep.util.text import quantity
 
 
 def problems(files: Sequence[str], schema: RecordSchema, compression: str) -> Iterator[str]:
@@ -33,7 +34,7 @@ def _fault(feature: Any, name: str) -> str:
     """Say what a record has in place of one feature."""
     if kind := feature[name].WhichOneof("kind"):
         values = len(getattr(feature[name], kind).value)
-        return f"holds {kind.removesuffix('_list')} ({values} value{'s' * (values != 1)})"
+        return f"holds {kind.removesuffix('_list')} ({quantity(values, 'value')})"
     present = sorted(key for key in feature if feature[key].WhichOneof("kind"))
     return f"is missing (the record has: {', '.join(present)})"
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import glob
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import tensorflow as tf
@@ -12,40 +13,12 @@ import tensorflow as tf
 from flowersweep.data.diagnose import plain_fault
 from flowersweep.data.images import Images, Size, decode_and_resize
 from flowersweep.errors import DataError
+from flowersweep.util.text import quantity
 
+_log = logging.getLogger(__name__)
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 _PASSED_OVER = "__MACOSX"  # copies of names that macOS puts into archives
 _LISTED = 12  # names in an error message
-
-
-def image_files(path: str | Path) -> list[Path]:
-    """Return the image files that a path names, sorted by folder and name.
-
-    Args:
-        path: A file, which is taken whatever its name; a folder, of which all images at any depth
-            are taken; or a pattern such as ``photos/*.jpg``.
-
-    Files that are no images by their name are passed over, and so are hidden ones.
-
-    Raises:
-        DataError: There is no such path, or no image in it, or a link leads out of the folder.
-    """
-    named = os.path.expanduser(str(path))
-    if os.path.isdir(named):
-        files = [Path(file) for file in walk(named)]
-    elif os.path.isfile(named):
-        return [Path(named)]
-    else:
-        matches = sorted(glob.glob(named, recursive=True))
-        files = [
-            Path(file)
-            for match in matches
-            for file in (walk(match) if os.path.isdir(match) else [match])
-            if is_image_name(file)
-        ]
-    if not files:
-        raise DataError(f"{path}: {_nothing(named)} Images are files of {', '.join(SUFFIXES)}.")
-    return files
 
 
 def decode_file(path: str | Path, size: Size, resize: str = "stretch") -> Images:
@@ -65,6 +38,8 @@ def read_file(path: str | Path) -> bytes:
     """Return the bytes of an image file. Raises DataError, without the name, if there are none."""
     if not os.path.isfile(path) and os.path.exists(path):  # to open a pipe would wait for ever
         raise DataError("is no file that holds an image")
+    if os.path.islink(path) and not os.path.exists(path):
+        raise DataError(_to_nothing(os.fspath(path)))
     try:
         content = Path(path).read_bytes()
     except OSError as error:
@@ -84,32 +59,50 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name == _PASSED_OVER
 
 
-def walk(folder: str, root: str | None = None, others: list[str] | None = None) -> Iterator[str]:
+def walk(folder: str, others: list[str] | None = None) -> Iterator[str]:
     """Yield the image files under ``folder``, at any depth, sorted by name.
 
-    Links are followed within ``root`` (default: the folder itself). Files that are no images by
-    their name are appended to ``others``.
+    Files that are no images by their name are appended to ``others``.
 
     Raises:
-        DataError: A link leads out of ``root``, or to nothing, or a folder cannot be read.
+        DataError: A folder cannot be read, or a link that is no image by its name leads to nothing.
     """
-    yield from _walk(folder, os.path.realpath(root or folder), others, ())
+    for path in files_under(folder):
+        if is_image_name(path):
+            yield path
+        else:
+            require_target(path)
+            if others is not None:
+                others.append(path)
 
 
-def _walk(
-    folder: str, root: str, others: list[str] | None, above: tuple[str, ...]
-) -> Iterator[str]:
-    real = os.path.realpath(folder)
-    if real in above:  # a link to a folder that holds it
-        return
+def files_under(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield all files under ``folder``, at any depth, sorted by name, but for hidden ones.
+
+    Links are followed wherever they lead; one to a folder that holds it is passed over.
+
+    Raises:
+        DataError: A folder cannot be read.
+    """
+    above = (*above, os.path.realpath(folder))
     for entry in entries(folder):
-        require_inside(entry.path, root, is_link=entry.is_symlink())
-        if entry.is_dir():
-            yield from _walk(entry.path, root, others, (*above, real))
-        elif is_image_name(entry.path):
+        if not is_folder(entry):
             yield entry.path
-        elif others is not None:
-            others.append(entry.path)
+        elif not leads_back(entry.path, above):
+            yield from files_under(entry.path, above)
+
+
+def leads_back(path: str, above: Sequence[str]) -> bool:
+    """Say whether a path is a link to one of the real folders ``above``, or to one that holds it;
+    if so, warn that it is passed over.
+    """
+    if not os.path.islink(path):
+        return False
+    target = os.path.realpath(path)
+    if not any(_is_within(folder, target) for folder in above):
+        return False
+    warn_once("%s is a link to a folder that holds it: passed over", path)
+    return True
 
 
 def entries(folder: str) -> list[os.DirEntry[str]]:
@@ -126,37 +119,50 @@ def entries(folder: str) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def require_inside(path: str, root: str, *, is_link: bool = True) -> None:
-    """Raise DataError for a link that leads out of the real path ``root``, or to nothing: images
-    may come from somebody else, and a link could name any file of this machine.
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Say whether an entry is a folder or a link to one; a link to itself is none."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def require_target(path: str) -> None:
+    """Raise DataError for a link to nothing."""
+    if os.path.islink(path) and not os.path.exists(path):
+        raise DataError(f"{path} {_to_nothing(path)}. Restore that, or remove the link.")
+
+
+def warn_of_links(folder: str, files: Iterable[str]) -> None:
+    """Warn of images that links bring in from outside of the folder: whoever packed it may have
+    meant any image of this machine.
     """
-    if not is_link:
-        return
-    real = os.path.realpath(path)
-    if not os.path.exists(real):
-        raise DataError(
-            f"{path} is a link to {os.readlink(path)}, which is not there. Restore that, or remove "
-            "the link."
-        )
-    if os.path.commonpath([real, root]) != root:
-        raise DataError(
-            f"{path} is a link out of {root}, to {real}. Copy the images into the folder, or link "
-            "them hard (cp -rl, ln)."
-        )
+    root, places = os.path.realpath(folder), dict[str, str]()
+    outside = []
+    for file in files:
+        inside, _, name = file.rpartition("/")
+        place = places.setdefault(inside, os.path.realpath(inside))
+        real = os.path.realpath(file) if os.path.islink(file) else f"{place}/{name}"
+        if not _is_within(real, root):
+            outside.append((file, real))
+    if outside:
+        message = "%s: links lead out of it to %s, first %s to %s"
+        warn_once(message, folder, quantity(len(outside), "image"), *outside[0])
+
+
+@lru_cache(maxsize=256)
+def warn_once(message: str, *facts: str | int) -> None:
+    """Log a warning once a process: a command opens its images several times."""
+    _log.warning(message, *facts)
 
 
 def describe_contents(folder: str) -> str:
     """Say what a folder holds, in short."""
-    names = [f"{entry.name}/" if entry.is_dir() else entry.name for entry in entries(folder)]
+    names = [f"{entry.name}/" if is_folder(entry) else entry.name for entry in entries(folder)]
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return f"{folder} holds: {', '.join(names[:_LISTED]) or '(nothing)'}{more}."
 
 
-def _nothing(named: str) -> str:
-    if os.path.isdir(named):
-        return f"no image in this folder. {describe_contents(named)}"
-    if glob.has_magic(named):
-        return "no image matches this pattern."
-    if os.path.islink(named):
-        return f"a link to {os.readlink(named)}, which is not there."
-    return "no such file or folder."
+def _is_within(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def _to_nothing(link: str) -> str:
+    return f"is a link to {os.readlink(link)}, which is not there"

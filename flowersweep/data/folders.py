@@ -23,6 +23,7 @@ from flowersweep.data.formats.split_names import USUAL, names_of_splits, split_o
 from flowersweep.data.formats.suggestions import fitting_option
 from flowersweep.data.records import declared_count, holds_records
 from flowersweep.errors import DataError
+from flowersweep.util.text import quantity
 
 _LAYOUT = (
     "data=tfrecords reads train/*.tfrec and val/*.tfrec (test/ if you like), or files that are "
@@ -36,18 +37,21 @@ _LISTED = 12  # names in an error message
 
 
 def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
-    """Return the folder of the images: ``data.dir``, else the result of calling ``data.fetch``.
+    """Return the folder of the images: ``data.dir``, a local ``data.path``, else the result of
+    calling ``data.fetch``.
 
     Raises:
         DataError: Neither is set, or the folder does not exist.
         ConfigError: ``data.fetch`` names no callable of a trusted module.
     """
     named = data.dir
+    if named is None and data.path is not None and (data.fetch is None or is_local(data)):
+        named = data.path
     if named is None and data.format == "csv":
         named = folder_of_table(data)
     if named is None and data.fetch is None:
         raise DataError(f"data={data.name} has no folder. Set data.dir=PATH. {_LAYOUT}")
-    folder = named if named is not None else _fetch(data.fetch, cache, trusted)
+    folder = named if named is not None else _fetch(data, cache, trusted)
     if "://" in folder and data.format != "tfrecords":
         raise DataError(
             f"data={data.name} reads local folders, and data.dir={folder} is none. Copy the images "
@@ -61,6 +65,11 @@ def find_folder(data: Data, cache: Path, trusted: Iterable[str] = ()) -> str:
             f"{_UNQUOTED if _ODD.search(str(data.dir)) else ''}. {_LAYOUT}"
         )
     return folder.rstrip("/")
+
+
+def is_local(data: Data) -> bool:
+    """Say whether ``data.path`` is a folder of this machine."""
+    return data.path is not None and Path(data.path).expanduser().is_dir()
 
 
 def find_files(
@@ -114,7 +123,8 @@ def _records_in(folder: str, names: list[str] | None = None) -> tuple[str, ...]:
     named = [name for name in there if _RECORDS.search(name)]
     hidden = [name for name in named if is_hidden(name)]
     if hidden:
-        _log.warning("%s: passed over %d hidden files, first %s", folder, len(hidden), hidden[0])
+        count = quantity(len(hidden), "hidden file")
+        _log.warning("%s: passed over %s, first %s", folder, count, hidden[0])
     files = tuple(f"{folder}/{name}" for name in named if not is_hidden(name))
     if not named:
         files = tuple(
@@ -159,13 +169,16 @@ def require_reachable(path: str) -> None:
             )
 
 
-def _fetch(fetch: Any, cache: Path, trusted: Iterable[str]) -> str:
+def _fetch(data: Data, cache: Path, trusted: Iterable[str]) -> str:
+    fetch = data.fetch
     if not isinstance(fetch, Mapping) or "_target_" not in fetch:
         raise DataError(
             f"data.fetch is {fetch!r}; it must be a mapping with _target_: NAME, or set "
             "data.dir=PATH."
         )
-    return str(resolve(fetch, "data.fetch", trusted)(cache=cache, **arguments(fetch)))
+    named = {} if data.path is None else {"name": data.path}
+    call = resolve(fetch, "data.fetch", trusted)
+    return str(call(cache=cache, **arguments(fetch), **named))
 
 
 def _is_folder(path: str) -> bool:

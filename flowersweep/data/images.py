@@ -10,9 +10,10 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from enum import IntFlag
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -64,13 +65,14 @@ _DAMAGED = (
 
 
 class Note(IntFlag):
-    """What decoding changed in an image besides its size."""
+    """What decoding changed in an image besides its size; or that it is `is_plain`."""
 
     TURNED = 1
     CMYK = 2
     DEEP = 4
     TRANSPARENT = 8
     ANIMATED = 16
+    PLAIN = 32
 
 
 _MEANING = {
@@ -80,6 +82,17 @@ _MEANING = {
     Note.TRANSPARENT: f"laid on {_BACKGROUND} where they are transparent",
     Note.ANIMATED: "animated, of which the first frame counts",
 }
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of all images of a split, so that no image has to be asked."""
+
+    size: Size | None = None  # of each; None: they have several
+    plain: bool = False  # each is a plain JPEG
+
+
+NOTHING_KNOWN = Known()
 
 
 def describe_notes(notes: npt.NDArray[np.uint8]) -> Iterator[str]:
@@ -114,7 +127,7 @@ def decode_and_note(data: Any) -> tuple[Any, Any]:
     data = tf.convert_to_tensor(data)
     image, note = tf.cond(
         is_plain(data),
-        lambda: [tf.io.decode_jpeg(data, channels=3), tf.constant(0, tf.uint8)],
+        lambda: [tf.io.decode_jpeg(data, channels=3), tf.constant(Note.PLAIN, tf.uint8)],
         lambda: tf.numpy_function(_decode_any, [data], [tf.uint8, tf.uint8], stateful=False),
     )
     return tf.ensure_shape(image, (None, None, 3)), tf.ensure_shape(note, ())
@@ -148,7 +161,7 @@ def decode_facts(data: bytes) -> tuple[int, int, int]:
     if is_plain(tensor):
         height, width = tf.io.extract_jpeg_shape(tensor).numpy()[:2].tolist()
         tf.io.decode_jpeg(tensor, channels=3, ratio=_SCALES[-1])
-        return height, width, 0
+        return height, width, int(Note.PLAIN)
     try:
         _, _, height, width = read_header(data)
     except DataError:  # what is wrong, the next line says
@@ -172,22 +185,34 @@ def read_header(data: bytes) -> tuple[str, str, int, int]:
         raise DataError(f"{error}") from error
 
 
-def decode_reduced(data: Any, least: Size) -> Any:
-    """Decode image bytes to a uint8 tensor (height, width, 3).
+def decode_reduced(data: Any, least: Size | None, *, plain: bool = False) -> Any:
+    """Decode image bytes, which may be known to be ``plain``, to a uint8 tensor (height, width, 3).
 
     A JPEG is decoded at 1/8, 1/4 or 1/2 of its size where that leaves ``least`` pixels, which
-    saves most of the time that a large photograph takes.
+    saves most of the time that a large photograph takes; None: at its size.
     """
     data = tf.convert_to_tensor(data)
-    image = tf.cond(
-        is_plain(data),
-        lambda: _scaled_jpeg(data, least),
-        lambda: tf.numpy_function(partial(_pixels, least=least), [data], tf.uint8, stateful=False),
+
+    def decoded() -> Any:
+        return tf.io.decode_jpeg(data, channels=3) if least is None else _scaled_jpeg(data, least)
+
+    image = (
+        decoded()
+        if plain
+        else tf.cond(
+            is_plain(data),
+            decoded,
+            lambda: tf.numpy_function(
+                partial(_pixels, least=least), [data], tf.uint8, stateful=False
+            ),
+        )
     )
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def decode_and_resize(data: Any, size: Size, resize: str = "stretch") -> Any:
+def decode_and_resize(
+    data: Any, size: Size, resize: str = "stretch", *, known: Known = NOTHING_KNOWN
+) -> Any:
     """Decode image bytes to a uint8 tensor (*size, 3).
 
     Args:
@@ -195,12 +220,27 @@ def decode_and_resize(data: Any, size: Size, resize: str = "stretch") -> Any:
         size: Height and width.
         resize: What is done to an image of another shape: ``stretch`` it, ``crop`` its centre, or
             ``pad`` it with black. Resizing is bilinear and antialiased.
+        known: What the image is known to be.
     """
+    if known.size == size:
+        return tf.ensure_shape(decode_reduced(data, None, plain=known.plain), (*size, 3))
     # twice the size: what is seen is then decided by our filter, not by the JPEG's scales
-    image = decode_reduced(data, (2 * size[0], 2 * size[1]))
+    image = decode_reduced(data, (2 * size[0], 2 * size[1]), plain=known.plain)
     same = tf.reduce_all(tf.shape(image)[:2] == tf.constant(size))
     image = tf.cond(same, lambda: image, lambda: _FIT[resize](image, size))
     return tf.ensure_shape(image, (*size, 3))
+
+
+@lru_cache(maxsize=16)
+def traced_decoder(size: Size, resize: str, known: Known = NOTHING_KNOWN) -> Callable[[Any], Any]:
+    """Return `decode_and_resize` for bytes alone, which TensorFlow traces once a process."""
+    decode: Callable[[Any], Any] = tf.function(
+        # a function with a name would put its place before each message
+        lambda data: decode_and_resize(data, size, resize, known=known),
+        input_signature=[tf.TensorSpec([], tf.string)],
+        autograph=False,  # nothing of it is Python's control flow over tensors
+    )
+    return decode
 
 
 def compress(image: Images) -> bytes:
@@ -224,7 +264,7 @@ def _decode_any(data: Any, least: Size | None = None) -> tuple[Images, np.uint8]
     return decode_with_pillow(data if isinstance(data, bytes) else data.item(), least)
 
 
-def _pixels(data: Any, least: Size) -> Images:
+def _pixels(data: Any, least: Size | None) -> Images:
     return _decode_any(data, least)[0]
 
 

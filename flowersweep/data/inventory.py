@@ -5,7 +5,6 @@ Every format is verified once. The next start reads a few kilobytes instead of e
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,12 +32,13 @@ from flowersweep.data.formats.parquet import (
 )
 from flowersweep.data.formats.record_schema import schema_of
 from flowersweep.data.formats.split_names import require_splits
-from flowersweep.data.formats.verified import verified_records
+from flowersweep.data.formats.verified import mixed_digest, verified_records
 from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows
 from flowersweep.data.records import compression_of
 from flowersweep.data.splitting import stratified_part
 from flowersweep.data.verify import Records, check_labels, read_records, warn_of_duplicates
 from flowersweep.errors import DataError
+from flowersweep.util.text import quantity
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ class Inventory:
     classes: tuple[str, ...] | None  # None: nothing names them
     digest: str
     remarks: tuple[str, ...] = ()  # what was done to the splits
+    cut: tuple[str, ...] = ()  # splits that were cut from train
 
 
 def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
@@ -85,6 +86,7 @@ def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
     """
     require_splits(data.splits)
     inventory = _FORMATS[data.format](data, folder, cache)
+    inventory = replace(inventory, digest=mixed_digest(inventory.digest, inventory.classes))
     limit = None if inventory.classes is None else len(inventory.classes)
     for name, part in inventory.parts.items():
         warn_of_duplicates(name, part.records.ids)
@@ -109,17 +111,17 @@ def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Invento
             f"train has no class with two images, so none can be cut for {name}. Add images, or a "
             f"folder {name}/."
         )
-    cut = f"{inventory.digest} {name} {part.tolist()}"
     parts = {**inventory.parts, "train": train.take(rest), name: train.take(part)}
     return replace(
         inventory,
         parts={split: parts[split] for split in ("train", "val", "test") if split in parts},
-        digest=hashlib.sha256(cut.encode()).hexdigest()[:16],
+        digest=mixed_digest(inventory.digest, [name, part.tolist()]),
         remarks=(
             *inventory.remarks,
-            f"{name}: {len(part)} images that were in train, by chance within each class "
+            f"{name}: {quantity(len(part), 'image')} out of train, by chance within each class "
             f"(data.{name}_fraction, data.split_seed={seed})",
         ),
+        cut=(*inventory.cut, name),
     )
 
 

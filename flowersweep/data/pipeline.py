@@ -13,11 +13,12 @@ import tensorflow as tf
 
 from flowersweep.data.dataset import Split
 from flowersweep.data.decoded import ImageCache, open_cache
-from flowersweep.data.images import Images, Size, decode, decode_and_resize
+from flowersweep.data.images import Images, Size, decode, decode_and_resize, traced_decoder
 from flowersweep.data.readers import Decode, FileReader, Reader, Rows
 from flowersweep.data.records import FileFingerprint
 from flowersweep.data.splitting import oversample
 from flowersweep.errors import DataError
+from flowersweep.util.text import quantity
 
 Batches = Iterator[tuple[Images, npt.NDArray[np.int32]]]
 Decoder = Callable[[Rows], Iterator[Images]]  # decodes the images of these indexes in chunks
@@ -89,8 +90,8 @@ def shuffled(
         )
     if len(split) < batch:
         raise DataError(
-            f"{split.name} has {len(split)} images, fewer than one batch of {batch}. Make the "
-            "batch smaller."
+            f"{split.name} has {quantity(len(split), 'image')}, fewer than one batch of {batch}. "
+            "Make the batch smaller."
         )
     rng = np.random.Generator(np.random.PCG64([seed, epoch]))
     host, hosts = split.share
@@ -195,7 +196,7 @@ def _decoder(split: Split, image_size: Size, chunk: int) -> Decoder:
 
 
 def _decode(split: Split, image_size: Size) -> Decode:
-    return partial(decode_and_resize, size=image_size, resize=split.resize)
+    return traced_decoder(image_size, split.resize, split.known)
 
 
 def _stored(split: Split, rows: Rows, decode: Decode) -> Any:

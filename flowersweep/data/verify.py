@@ -19,6 +19,7 @@ from flowersweep.data.formats.record_schema import RecordSchema
 from flowersweep.data.images import decode_and_note
 from flowersweep.data.records import declared_count
 from flowersweep.errors import DataError
+from flowersweep.util.text import quantity
 
 _log = logging.getLogger(__name__)
 MOST_CLASSES = 100_000
@@ -95,8 +96,8 @@ def check_labels(files: Sequence[str], records: Records, classes: int | None) ->
             for i in np.flatnonzero(invalid)[:_NAMED]
         ]
         messages.append(
-            f"{invalid.sum()} such labels. Records are counted from 0. Mend them, or set "
-            "data.classes."
+            f"{quantity(int(invalid.sum()), 'such label')}. Records are counted from 0. Mend them, "
+            "or set data.classes."
         )
         raise DataError("\n".join(messages))
 
@@ -106,9 +107,9 @@ def warn_of_duplicates(name: str, ids: npt.NDArray[np.str_]) -> None:
     unique, counts = np.unique(ids, return_counts=True)
     if len(unique) < len(ids):
         _log.warning(
-            "%s: %d ids occur more than once, first %r",
+            "%s: %s more than once, first %r",
             name,
-            (counts > 1).sum(),
+            quantity(int((counts > 1).sum()), "id"),
             str(unique[counts > 1][0]),
         )
 
@@ -184,10 +185,10 @@ def _check_counts(files: Sequence[str], counts: npt.NDArray[np.int64]) -> None:
     unnumbered = [file for file in files if declared_count(file) is None]
     if unnumbered:
         warning = (
-            "%d files do not say in their name how many records they hold (first %s): one that "
-            "was cut between two would not be noticed"
+            "no number of records in the name of %s, first %s: one that was cut between two "
+            "records would not be noticed"
         )
-        _log.warning(warning, len(unnumbered), unnumbered[0])
+        _log.warning(warning, quantity(len(unnumbered), "file"), unnumbered[0])
     if messages:
         advice = "Copy or download it again, or give it a name with the right count."
         raise DataError("\n".join([*messages[:_NAMED], advice]))

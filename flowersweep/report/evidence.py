@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowersweep.report.page import Column, Listing, Section, Table, Text, render
+from flowersweep.util.text import quantity
 
 
 def rows(evidence: Mapping[str, Any]) -> list[list[str]]:
@@ -34,8 +35,9 @@ def rows(evidence: Mapping[str, Any]) -> list[list[str]]:
 def sentences(evidence: Mapping[str, Any]) -> list[str]:
     """Return what is concluded from the table, and from how many trials it was picked."""
     images, against = evidence["images"], evidence["against_champion"]
+    tune = quantity(images["tune"], "image")
     lines = [
-        f"Chosen: {evidence['chosen']}, the {evidence['rule']} ({images['tune']} images). It was "
+        f"Chosen: {evidence['chosen']}, the {evidence['rule']} ({tune}). It was "
         "picked from "
         f"{evidence['picked_from']} trials of the study {evidence['study']}; the seeds here are "
         "fresh."
@@ -68,7 +70,8 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
         f"standard errors {against['images']:.4f} by the images, {against['seeds']:.4f} by the "
         "seeds"
     )
-    lines.append(f"Against the champion on {images['holdout']} held-out images: {gain}; {parts}.")
+    judged = quantity(images["holdout"], "held-out image")
+    lines.append(f"Against the champion on {judged}: {gain}; {parts}.")
     lines.append(uses_sentence(against["comparison"]))
     return [*lines, "The interval says better." if against["low"] > 0 else _unsettled(against)]
 
@@ -155,7 +158,7 @@ def _row(candidate: Mapping[str, Any], *, chosen: bool) -> list[str]:
 
 
 def _spread(values: Sequence[float]) -> str:
-    return f"{sum(values) / len(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+    return f"{sum(values) / len(values):z.4f} ({min(values):z.4f} to {max(values):z.4f})"
 
 
 def _unsettled(against: Mapping[str, Any]) -> str:
@@ -184,7 +187,7 @@ def _accuracy(promoted: Mapping[str, Any]) -> str:
     if test is None:
         return sentence
     alone = (
-        f"It alone is right on {test['only_first']} images, the champion alone on "
+        f"It alone is right on {quantity(test['only_first'], 'image')}, the champion alone on "
         f"{test['only_second']}"
     )
     return f"{sentence} {alone} (McNemar's p {test['mid_p']:.3f})."

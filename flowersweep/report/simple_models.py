@@ -8,6 +8,7 @@ from flowersweep.report.checks.audit import AuditItem
 from flowersweep.report.page import Column, Part, Section, Table, Text
 from flowersweep.report.study_view import Predictions, StudyView
 from flowersweep.study.baselines import STRONGEST, BaselineScore, score_baselines, verdict
+from flowersweep.util.text import quantity
 
 
 def simple_models(study: StudyView, predictions: Predictions | None) -> list[BaselineScore]:
@@ -49,7 +50,7 @@ def section(
         rows.append([score.name, score.accuracy, score.macro_f1, _between(*ends), gain])
     columns = [Column("model", False), Column("accuracy"), Column("macro F1")]
     columns += [Column("95 % interval", False), Column("best trial minus this (95 %)", False)]
-    caption = f"The best trial and the simplest models on {len(labels)} held-out images"
+    caption = f"The best trial and the simplest models on {quantity(len(labels), 'held-out image')}"
     said = finding(scores)
     parts: list[Part] = [Text(f"{said.title}. {said.text}")] if said else []
     note = (

@@ -11,7 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from flowersweep.search.state import Study
-from flowersweep.study.claim import describe_judging
+from flowersweep.study.claim import describe_cut, describe_judging
 from flowersweep.study.records import TrialRecord
 
 LOG_INTERVAL = 30  # seconds between two lines of a log file
@@ -78,8 +78,10 @@ class Progress:
         ended = study.ended
         if self._trials is None:
             self.close()
-            if (judging := describe_judging(study.record.started)) and not ended:
-                tqdm.write(judging, file=sys.stderr)
+            started = study.record.started
+            for line in (describe_cut(started), describe_judging(started)):
+                if line and not ended:
+                    tqdm.write(line, file=sys.stderr)
             total = study.config.sweep.n_trials
             self._trials = self._bar(
                 total, initial=min(ended, total), desc=str(study.config.study), unit=" trials"

@@ -11,6 +11,7 @@ from flowersweep.study.baselines import compare_with_baselines
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import TrialRecord
 from flowersweep.util.arrays import read_arrays
+from flowersweep.util.text import quantity
 
 
 def describe_judging(started: StudyStarted) -> str | None:
@@ -21,10 +22,26 @@ def describe_judging(started: StudyStarted) -> str | None:
         return None
     chosen = started.config.get("data", {}).get("folds") is None
     return (
-        f"tune has {counts['tune']} images{', too few to choose by' if chosen else ''}: trials are "
-        f"judged by {folds}-fold cross-validation over train and tune, "
-        f"{counts['train'] + counts['tune']} images"
+        f"tune has {quantity(counts['tune'], 'image')}"
+        f"{', too few to choose by' if chosen else ''}: trials are judged by {folds}-fold "
+        f"cross-validation over train and tune, {counts['train'] + counts['tune']} images"
         f"{'; by tune alone: data.folds=1' if chosen else f', as data.folds={folds} asks for'}"
+    )
+
+
+def describe_cut(started: StudyStarted) -> str | None:
+    """Describe which splits were cut from train by chance; None if the images brought all."""
+    known, asked = started.provenance.get("data", {}), started.config.get("data", {})
+    cut = [
+        f"{quantity(known['counts'][name], 'image')} for {name} "
+        f"(data.{name}_fraction={asked.get(f'{name}_fraction')})"
+        for name in known.get("cut", [])
+    ]
+    if not cut:
+        return None
+    return (
+        f"cut from train, by chance within each class: {', '.join(cut)}; train keeps "
+        f"{known['counts']['train']}"
     )
 
 
@@ -55,7 +72,7 @@ def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, obje
     score = macro_f1(logits, labels, logits.shape[1])
     baselines = compare_with_baselines(folder, logits, labels)
     return (
-        f"best: trial {best.number}, macro F1 {score:.3f} on {len(labels)} held-out images "
-        f"(95 % interval {low:.3f} to {high:.3f}, one seed), picked from {picked_from} "
-        f"trial{'s' * (picked_from != 1)} by {objective}"
+        f"best: trial {best.number}, macro F1 {score:.3f} on "
+        f"{quantity(len(labels), 'held-out image')} (95 % interval {low:.3f} to {high:.3f}, one "
+        f"seed), picked from {quantity(picked_from, 'trial')} by {objective}"
     ) + (f"; {baselines}" if baselines else "")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlflow.entities import LoggedModel
     from mlflow.models import Model
     from mlflow.models.model import ModelInfo
+    from mlflow.types import Schema
 
 NAME = "classifier"
 NETWORK = "data/model.keras"  # where MLflow has the network of a model
@@ -214,8 +215,25 @@ def _save(
     )
     if "classes" in facts:
         description.flavors["python_function"]["loader_module"] = SERVING
-        description.signature = None  # with one, MLflow refuses the bytes of image files
+        # An input schema is columns or one tensor: with either, MLflow would refuse the other of
+        # image files and arrays.
+        description.signature = ModelSignature(outputs=_answer())
         description.save(str(path / "MLmodel"))
+
+
+def _answer() -> Schema:
+    """Return what `flowersweep.serving` answers for each image."""
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Map
+
+    return Schema(
+        [
+            ColSpec(DataType.string, "class"),
+            ColSpec(DataType.long, "label"),
+            ColSpec(DataType.double, "probability"),
+            ColSpec(Map(DataType.double), "probabilities"),
+        ]
+    )
 
 
 def _link(store: MlflowClient, run: str, model: str) -> None:

@@ -9,7 +9,13 @@ from typing import Any
 
 def number(value: Any) -> str:
     """Write a value in four significant digits; nothing for None."""
-    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{value:z.4g}" if isinstance(value, float) else str(value)
+
+
+def quantity(count: float, noun: str) -> str:
+    """Write a count with its noun, whose plural ends with s: ``1 image``, ``2 images``."""
+    shown = f"{count:g}" if isinstance(count, float) else count
+    return f"{shown} {noun if count == 1 else f'{noun}s'}"
 
 
 def spreadsheet_cell(value: Any) -> Any:

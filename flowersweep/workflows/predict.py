@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flowersweep.config.images import recorded_or_named
-from flowersweep.config.keys import says
+from flowersweep.config.keys import is_within, key_of, says
 from flowersweep.config.schema import Config, Data
 from flowersweep.data.dataset import Dataset, Split, open_dataset
 from flowersweep.data.images import Images, Size
@@ -43,7 +43,8 @@ Watch = Callable[[str, int, int | None], None]  # what, images done, of how many
 @dataclass
 class Predictions:
     """What was written so far: the file, its images, how many of them the first view alone gives
-    another label, how many could not be read, and the seconds that it took.
+    another label, how many could not be read, and the images per second after the first batch,
+    for which programs are compiled.
     """
 
     path: Path
@@ -51,7 +52,7 @@ class Predictions:
     changed: int = 0
     broken: int = 0
     first_error: str = ""
-    seconds: float = 0.0
+    rate: float | None = None
 
 
 def predict(
@@ -177,12 +178,14 @@ def mean_probabilities(model: Any, images: Images, count: int) -> tuple[np.ndarr
 
 def _source(config: Config, overrides: Sequence[str], format: str) -> ImageSource:
     """Return the images that ``images`` names. Raises ConfigError where other words name some."""
-    if named := [key for key in ("data", "split") if says(overrides, key)]:
-        raise ConfigError(
-            f"images={config.images} names the images, and so does {named[0]}: leave one of them "
-            "out"
-        )
-    source = find_images(str(config.images))
+    keys = [key_of(word) for word in overrides if says([word], "data", "split")]
+    for key in keys:
+        if not is_within(key, "data.columns", "data.dir", "data.path"):
+            raise ConfigError(
+                f"images={config.images} names the images, and so does {key}: leave one of them out"
+            )
+    folder = config.data.dir if "data.dir" in keys else None
+    source = find_images(str(config.images), config.data.columns, folder)
     if format == "submission":
         source.require_distinct_ids()
     return source
@@ -228,8 +231,9 @@ def _counted(
     total: int | None,
 ) -> Iterator[Prediction]:
     """Pass the rows on, and keep count of them."""
-    begin = time.monotonic()
+    begin: float | None = None
     for row, changed in rows:
+        begin = begin or time.monotonic()
         predictions.images += 1
         predictions.changed += bool(changed)
         if row.error:
@@ -237,7 +241,8 @@ def _counted(
             predictions.first_error = predictions.first_error or f"{row.name}: {row.error}"
         watch("images", predictions.images, total)
         yield row
-    predictions.seconds = time.monotonic() - begin
+    if begin is not None and predictions.images > BATCH:
+        predictions.rate = (predictions.images - BATCH) / (time.monotonic() - begin)
 
 
 def _resize(facts: dict[str, Any]) -> str:
@@ -261,7 +266,8 @@ def _require_fit(dataset: Dataset, facts: dict[str, Any], split: str) -> None:
     """
     if split not in dataset.splits:
         raise DataError(
-            f"{dataset.dir} has no split {split!r}. Splits: {', '.join(dataset.splits)}"
+            f"{dataset.dir} has no split {split!r}. Splits: {', '.join(dataset.splits)}. Predict "
+            "one of them, split=val, or any images: images=PATH"
         )
     known = replace(dataset, classes=tuple(facts["classes"]))
     if dataset.class_names == known.class_names:

@@ -215,7 +215,8 @@ def _configured(run: RecordedRun, config: Config, overrides: Sequence[str]) -> C
     )
     if says(overrides, "data.dir", "data.fetch"):
         return replace(was, data=replace(was.data, dir=config.data.dir, fetch=config.data.fetch))
-    require_own_images(was.data)
+    if not says(overrides, "data.path"):
+        require_own_images(was.data)
     known = run.provenance.get("data", {}).get("dir")
     if known and was.data.dir is None and Path(known).is_dir():
         return replace(was, data=replace(was.data, dir=known))

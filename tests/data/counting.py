@@ -21,11 +21,14 @@ def counted() -> Iterator[list[int]]:
         found.append(len(jpeg))
         return jpeg
 
-    def counting(jpeg: Any, least: images.Size) -> Any:
-        return decode(tf.ensure_shape(tf.numpy_function(noted, [jpeg], tf.string), []), least)
+    def counting(jpeg: Any, least: images.Size | None, **known: bool) -> Any:
+        counted = tf.ensure_shape(tf.numpy_function(noted, [jpeg], tf.string), [])
+        return decode(counted, least, **known)
 
     images.decode_reduced = counting
+    images.traced_decoder.cache_clear()
     try:
         yield found
     finally:
         images.decode_reduced = decode
+        images.traced_decoder.cache_clear()

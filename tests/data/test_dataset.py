@@ -117,6 +117,17 @@ def test_a_moved_data_set_keeps_its_digest(data: Data, tiny: Path, tmp_path: Pat
     )
 
 
+def test_the_digest_changes_with_the_name_of_a_class(
+    data: Data, tiny: Path, tmp_path: Path
+) -> None:
+    before = open_dataset(data, tmp_path / "cache")
+    names = [*before.classes[:-1], "another"]
+    (tiny / "classes.txt").write_text("\n".join(names))
+    after = open_dataset(data, tmp_path / "cache")
+    assert after.classes[-1] == "another"
+    assert after.digest != before.digest
+
+
 def test_a_broken_memory_of_the_verification_is_made_anew(data: Data, tmp_path: Path) -> None:
     first = open_dataset(data, tmp_path / "cache")
     (kept,) = (tmp_path / "cache" / "verified").iterdir()
@@ -202,7 +213,7 @@ def test_a_class_without_a_training_image_is_named_unless_allowed(
     (tiny / "classes.txt").write_text("aster\nbeech\nclover\ndaisy\n")
     with pytest.raises(
         DataError,
-        match=r"1 of 4 classes have no image in train: 3 \(daisy\)\..*allow_missing_classes=true",
+        match=r"1 of 4 classes without an image in train: 3 \(daisy\)\..*allow_missing_classes=",
     ):
         open_dataset(data, tmp_path / "cache")
     assert (
@@ -216,7 +227,7 @@ def test_a_class_seen_only_in_val_counts_as_a_class(
 ) -> None:
     rewrite("val", [encode(jpeg(i), f"{i}", i) for i in range(5)])
     with pytest.raises(
-        DataError, match=r"2 of 5 classes have no image in train: 3 \(class 3\), 4 \(class 4\)"
+        DataError, match=r"2 of 5 classes without an image in train: 3 \(class 3\), 4 \(class 4\)"
     ):
         open_dataset(data, tmp_path / "cache")
 
@@ -331,7 +342,7 @@ def test_hidden_files_are_passed_over_and_counted(
     (tiny / "train" / "._00-8x8-4.tfrec").write_bytes(b"what macOS leaves")
     (tiny / "__MACOSX" / "train").mkdir(parents=True)
     assert len(open_dataset(data, tmp_path / "cache").splits["train"]) == 12
-    assert "train: passed over 1 hidden files, first ._00-8x8-4.tfrec" in caplog.text
+    assert "train: passed over 1 hidden file, first ._00-8x8-4.tfrec" in caplog.text
 
 
 def test_a_file_that_cannot_be_read_has_its_own_sentence(

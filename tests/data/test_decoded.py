@@ -85,7 +85,7 @@ def test_a_split_that_does_not_fit_is_not_kept_and_the_log_says_why(
     assert len(found) == 24
     (line,) = (record.message for record in caplog.records)
     assert line.startswith(
-        "12 decoded images of 8x8 take 2.3 kB: decoded anew every time, for data.cache_bytes has"
+        "12 decoded images of 8x8, 2.3 kB: decoded anew every time, for data.cache_bytes has"
     )
 
 

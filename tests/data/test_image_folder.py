@@ -16,7 +16,7 @@ from PIL import Image
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.data.duplicates import thumbnails
-from flowersweep.data.files import decode_file, image_files
+from flowersweep.data.files import decode_file
 from flowersweep.data.pipeline import in_order, padded, read_images, shuffled
 from flowersweep.errors import DataError
 
@@ -56,7 +56,7 @@ def test_folders_of_classes_are_cut_into_train_and_val_by_class(photos: Path) ->
     assert [*dataset.splits["val"].labels] == [0, 1]  # type: ignore[misc]
     ids = [*dataset.splits["train"].ids, *dataset.splits["val"].ids]
     assert sorted(ids) == [f"{name}/{n}.png" for name in ("lily", "rose") for n in range(5)]
-    assert any("val: 2 images that were in train" in remark for remark in dataset.remarks)
+    assert any("val: 2 images out of train" in remark for remark in dataset.remarks)
     other = opened(photos, split_seed=1)
     assert (other.digest == dataset.digest) == ([*other.splits["val"].ids] == ids[8:])
 
@@ -146,7 +146,7 @@ def test_hidden_files_and_what_is_no_image_by_name_are_passed_over(
         (photos / "lily" / name).write_bytes(b"not an image")
     (photos / "readme.txt").write_text("mine")
     assert sum(counts(opened(photos)).values()) == 10
-    assert "1 files that are no images by their name, first lily/Thumbs.db" in caplog.text
+    assert "passed over 1 file of other kinds by their names, first lily/Thumbs.db" in caplog.text
 
 
 @pytest.mark.parametrize("change", ["pixel", "label", "name", "nothing"])
@@ -210,12 +210,27 @@ def test_an_unreadable_file_is_named_or_left_out_and_listed(
         ),
         pytest.param(
             lambda p: (p / "lily" / "x.png").symlink_to("/etc/hostname"),
-            "x.png is a link out of",
-            id="link out",
+            "x.png: not one of JPEG",
+            id="link to what is no image",
+        ),
+        pytest.param(
+            lambda p: (p / "lily" / "x.png").symlink_to("/dev/zero"),
+            "x.png: is no file that holds an image",
+            id="link to a device",
+        ),
+        pytest.param(
+            lambda p: (p / "lily" / "x.png").symlink_to("x.png"),
+            "x.png: is a link to x.png, which is not there",
+            id="link to itself",
+        ),
+        pytest.param(
+            lambda p: (p / "iris").symlink_to("gone"),
+            "iris is a link to gone, which is not there",
+            id="link to no folder",
         ),
         pytest.param(
             lambda p: (p / "lily" / "x.png").symlink_to("nothing"),
-            "x.png is a link to nothing, which is not there",
+            "x.png: is a link to nothing, which is not there",
             id="link to nothing",
         ),
     ],
@@ -228,10 +243,38 @@ def test_what_cannot_be_trained_on_is_explained(
         opened(photos)
 
 
-def test_links_within_the_folder_are_followed(photos: Path) -> None:
-    (photos / "rose" / "again.png").symlink_to("0.png")
-    (photos / "rose" / "loop").symlink_to("..")
-    assert sum(counts(opened(photos)).values()) > 10
+def test_links_are_followed_and_those_that_lead_out_are_told_of(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = opened(photos)
+    farm = photos.parent / "farm"
+    farm.mkdir()
+    (farm / "rose").symlink_to(photos / "rose")
+    (farm / "lily").mkdir()
+    for path in (photos / "lily").iterdir():
+        (farm / "lily" / path.name).symlink_to(path)
+    linked = opened(farm)
+    assert linked.digest == plain.digest
+    assert "farm: links lead out of it to 10 images, first " in caplog.text
+    assert caplog.text.count("links lead out") == 1
+
+
+def test_a_link_to_a_folder_that_holds_it_is_passed_over(
+    photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = opened(photos)
+    for link, target in {"rose/loop": "..", "rose/self": ".", "all": ".", "up": "/"}.items():
+        (photos / link).symlink_to(target)
+    (photos / "lily" / "other").symlink_to("../rose/loop")
+    assert opened(photos).digest == plain.digest
+    assert caplog.text.count("is a link to a folder that holds it: passed over") == 5
+
+
+def test_a_link_to_what_was_not_fetched_can_be_left_out(photos: Path) -> None:
+    (photos / "rose" / "0.png").unlink()
+    (photos / "rose" / "0.png").symlink_to("../.git/annex/objects/x")
+    left_out = opened(photos, skip_unreadable=True)
+    assert sum(counts(left_out).values()) == 9
 
 
 def test_a_class_that_is_only_in_val_is_named(photos: Path) -> None:
@@ -239,7 +282,7 @@ def test_a_class_that_is_only_in_val_is_named(photos: Path) -> None:
     whole.mkdir()
     photos.rename(whole / "train")
     save(whole / "val" / "iris" / "1.png")
-    with pytest.raises(DataError, match=r"1 of 3 classes have no image in train: 0 \(iris\)"):
+    with pytest.raises(DataError, match=r"1 of 3 classes without an image in train: 0 \(iris\)"):
         opened(whole)
 
 
@@ -371,16 +414,6 @@ def test_batches_hold_every_image_with_its_label(
     assert sorted(all_images[:, 0, 0, 0]) == list(range(0, 100, 10))
 
 
-def test_files_of_a_folder_a_pattern_or_a_name_are_listed(photos: Path) -> None:
-    assert image_files(photos)[0] == photos / "lily" / "0.png"
-    assert len(image_files(photos)) == 10
-    assert image_files(f"{photos}/*/1.png") == [photos / "lily/1.png", photos / "rose/1.png"]
-    assert image_files(photos / "rose" / "1.png") == [photos / "rose" / "1.png"]
-    for nothing, told in (
-        (photos / "gone", "no such file or folder"),
-        (f"{photos}/*.jpg", "no image matches"),
-    ):
-        with pytest.raises(DataError, match=told):
-            image_files(nothing)
+def test_a_folder_is_no_image(photos: Path) -> None:
     with pytest.raises(DataError, match=rf"{photos}: is no file"):
         decode_file(photos, (8, 8))

@@ -12,11 +12,14 @@ from PIL import Image
 
 from flowersweep.data.images import (
     FORMATS,
+    Known,
     Note,
     decode,
     decode_and_note,
+    decode_and_resize,
     describe_notes,
     is_plain,
+    traced_decoder,
 )
 from flowersweep.errors import DataError
 
@@ -145,3 +148,17 @@ def test_what_was_changed_is_counted() -> None:
         "2 turned upright by their EXIF orientation",
         "1 converted from CMYK",
     ]
+
+
+@pytest.mark.parametrize("kind", ["plain", "turned"])
+def test_an_image_of_the_known_size_is_decoded_without_questions_to_the_same_pixels(
+    kind: str,
+) -> None:
+    content = turned("JPEG", 6) if kind == "turned" else encoded(PHOTO, "JPEG")
+    size = (24, 16) if kind == "turned" else (16, 24)
+    asked = decode_and_resize(content, size).numpy()
+    known = Known(size, plain=kind == "plain")
+    decoded = traced_decoder(size, "stretch", known)(tf.constant(content)).numpy()
+    np.testing.assert_array_equal(decoded, asked)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        traced_decoder((20, 20), "stretch", Known((20, 20)))(tf.constant(content))

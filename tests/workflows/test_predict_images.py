@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 from PIL import Image
@@ -130,7 +132,7 @@ def test_a_submission_has_ids_without_endings(asked: Config, photos: Path) -> No
     with pytest.raises(ConfigError, match="id and label alone"):
         predict(replace(asked, format="submission", top=2), [])
     (photos / "b.jpeg").write_bytes((photos / "b.jpg").read_bytes())
-    with pytest.raises(DataError, match="1 ids name several images, first 'b'"):
+    with pytest.raises(DataError, match="1 id would name several images, first 'b'"):
         predict(replace(asked, format="submission"), [])
 
 
@@ -163,6 +165,55 @@ def test_a_table_names_images_in_its_own_order(asked: Config, photos: Path) -> N
     (photos / "bare.csv").write_text("b.jpg\nz.bmp\n")
     predict(replace(asked, images="photos/bare.csv"), [])
     assert [row["file"] for row in rows("predictions.csv")] == ["b.jpg", "z.bmp"]
+
+
+def test_the_column_of_a_table_and_the_folder_of_its_images_may_be_named(
+    asked: Config, photos: Path
+) -> None:
+    Path("list.csv").write_text("id,Photo\n7,b\n9,z.bmp\n")
+    table = replace(asked, images="list.csv", format="submission")
+    with pytest.raises(DataError, match=r"none of its images \(2\) is there, first '7'"):
+        predict(table, [])
+    columns = {"image": "Photo"}
+    named = replace(table, data=replace(table.data, columns=columns, dir="photos"))
+    predict(named, ["images=list.csv", "data.columns.image=Photo", "data.dir=photos"])
+    assert [row["id"] for row in rows("submission.csv")] == ["7", "9"]
+    columns["image"] = "photo"
+    with pytest.raises(DataError, match=r'has no such column.*Did you mean "Photo"'):
+        predict(named, ["data.columns.image=photo", "data.dir=photos"])
+    with pytest.raises(DataError, match=r"and so does data\.dir=photos"):
+        predict(replace(named, images="photos"), ["data.dir=photos"])
+
+
+def test_a_usual_column_that_names_no_file_is_no_column_of_images(
+    asked: Config, photos: Path
+) -> None:
+    Path("list.csv").write_text("image_id,name\n17,photos/b.jpg\n")
+    predict(replace(asked, images="list.csv"), [])
+    assert [row["file"] for row in rows("predictions.csv")] == ["photos/b.jpg"]
+
+
+def test_links_in_a_folder_are_followed(asked: Config, photos: Path) -> None:
+    Path("farm").mkdir()
+    Path("farm/one.jpg").symlink_to(photos / "b.jpg")
+    Path("farm/more").symlink_to(photos)
+    Path("farm/more/again").symlink_to("..")
+    Path("farm/gone.jpg").symlink_to("nothing")
+    written = predict(replace(asked, images="farm"), [])
+    assert (written.images, written.broken) == (7, 1)
+    assert "is a link to nothing, which is not there" in written.first_error
+
+
+def test_rows_of_parquet_files_are_images(asked: Config, photos: Path) -> None:
+    images = [{"bytes": (photos / "b.jpg").read_bytes(), "path": None}, {"bytes": b"x"}, None]
+    Path("hf/data").mkdir(parents=True)
+    pq.write_table(pa.table({"photo": images, "id": [7, 8, 9]}), "hf/data/test.parquet")
+    with pytest.raises(DataError, match="has no column of images"):
+        predict(replace(asked, images="hf"), [])
+    data = replace(asked.data, columns={"image": "photo"})
+    written = predict(replace(asked, images="hf", data=data), ["data.columns.image=photo"])
+    assert (written.images, written.broken) == (3, 2)
+    assert [row["file"] for row in rows("predictions.csv")] == ["7", "8", "9"]
 
 
 def test_tfrecords_of_another_layout_are_read(asked: Config, photos: Path) -> None:
@@ -226,8 +277,8 @@ def test_what_is_no_image_is_refused_before_a_model_is_sought(
         "photos/*.tiff": "no file matches",
         "empty": "no image in it. It holds no file",
         "photos/*.txt": "no image in it. It holds notes.txt",
-        "photos/list.csv": "none of its 1 images is there, first 'gone.jpg'",
-        "photos/odd.csv": "no column names images. It has a, b",
+        "photos/list.csv": "none of its images (1) is there, first 'gone.jpg'",
+        "photos/odd.csv": "has no column image. Name it: data.columns.image=NAME. Columns: a, b",
         "photos/void.csv": "is empty",
         "s3://bucket/photos": "must name files of this machine",
         "": "must name files of this machine",

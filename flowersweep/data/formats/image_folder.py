@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from functools import lru_cache
 
 from flowersweep.config.schema import Data
-from flowersweep.data.files import describe_contents, entries, is_image_name, require_inside, walk
+from flowersweep.data.files import (
+    describe_contents,
+    entries,
+    is_folder,
+    is_image_name,
+    leads_back,
+    require_target,
+    walk,
+    warn_of_links,
+    warn_once,
+)
 from flowersweep.data.formats.inspection import LabelledFiles
 from flowersweep.data.formats.split_names import names_of_splits
 from flowersweep.data.formats.suggestions import fitting_option
 from flowersweep.errors import DataError
+from flowersweep.util.text import quantity
 
-_log = logging.getLogger(__name__)
 LAYOUT = (
     "data=folder reads PATH/CLASS/*.jpg, or PATH/train/CLASS/*.jpg with PATH/val/CLASS/*.jpg and "
     "PATH/test/ if you like."
@@ -27,14 +35,13 @@ def list_folder(data: Data, folder: str) -> dict[str, LabelledFiles]:
     other splits may be cut. Test may be flat, without classes. Classes and files are sorted.
 
     Raises:
-        DataError: There are no classes, a class has no image, or a link leads out of the folder.
+        DataError: There are no classes, a class has no image, or a link leads to nothing.
     """
-    root = os.path.realpath(folder)
-    folders = _folders(folder, root)
+    folders = _folders(folder)
     splits = {
         split: name
         for split, name in names_of_splits(folders, data.splits).items()
-        if (data.splits.get(split) is not None or split == "test" or _folders(folders[name], root))
+        if (data.splits.get(split) is not None or split == "test" or _folders(folders[name]))
     }
     if "train" not in splits:
         if "val" in splits:
@@ -43,31 +50,34 @@ def list_folder(data: Data, folder: str) -> dict[str, LabelledFiles]:
                 f"it: data.splits={{train: NAME}}. {LAYOUT}"
             )
         classes = {name: path for name, path in folders.items() if name not in splits.values()}
-        listed = {"train": _classes(data, folder, root, classes)}
+        listed = {"train": _classes(data, folder, classes)}
     else:
         _warn_of_others(folder, {*folders} - {*splits.values()})
         listed = {}
     for split, name in splits.items():
-        inside = _folders(folders[name], root)
+        inside = _folders(folders[name])
         listed[split] = _classes(
-            data, folders[name], root, inside, split=split, flat=split == "test" and not inside
+            data, folders[name], inside, split=split, flat=split == "test" and not inside
         )
     if not listed["train"].files:
         raise DataError(f"{_no_classes(folder)}{fitting_option(folder, 'folder')} {LAYOUT}")
+    warn_of_links(folder, (file for part in listed.values() for file in part.files))
     return listed
 
 
-def _folders(folder: str, root: str) -> dict[str, str]:
-    inside = [entry for entry in entries(folder) if entry.is_dir() or entry.is_symlink()]
-    for entry in inside:
-        require_inside(entry.path, root, is_link=entry.is_symlink())
-    return {entry.name: entry.path for entry in inside if entry.is_dir()}
+def _folders(folder: str) -> dict[str, str]:
+    folders = {}
+    for entry in entries(folder):
+        if not is_folder(entry):
+            require_target(entry.path)
+        elif not leads_back(entry.path, [os.path.realpath(folder)]):
+            folders[entry.name] = entry.path
+    return folders
 
 
 def _classes(
     data: Data,
     folder: str,
-    root: str,
     classes: dict[str, str],
     *,
     split: str = "train",
@@ -77,12 +87,13 @@ def _classes(
     part, others, empty = LabelledFiles(), list[str](), list[str]()
     loose = [entry.path for entry in entries(folder) if is_image_name(entry.path)]
     if flat:
-        part.files.extend(walk(folder, root, others))
+        part.files.extend(walk(folder, others))
     elif loose:
-        message = "%s: passed over %d images that lie in no class, first %s"
-        _warn_once(message, folder, len(loose), loose[0].rpartition("/")[2])
+        message = "%s: passed over %s in no class, first %s"
+        count = quantity(len(loose), "image")
+        warn_once(message, folder, count, loose[0].rpartition("/")[2])
     for name, path in classes.items():
-        files = list(walk(path, root, others))
+        files = list(walk(path, others))
         if not files:
             empty.append(path)
         part.files.extend(files)
@@ -94,20 +105,15 @@ def _classes(
             "folder, or set data.allow_missing_classes=true to train without it."
         )
     if others:
-        message = "%s: passed over %d files that are no images by their name, first %s"
-        _warn_once(message, folder, len(others), others[0].removeprefix(f"{folder}/"))
+        message = "%s: passed over %s of other kinds by their names, first %s"
+        count = quantity(len(others), "file")
+        warn_once(message, folder, count, others[0].removeprefix(f"{folder}/"))
     return part
-
-
-@lru_cache(maxsize=64)
-def _warn_once(message: str, *facts: str | int) -> None:
-    """Log a warning once a process: a command opens its images several times."""
-    _log.warning(message, *facts)
 
 
 def _warn_of_others(folder: str, others: set[str]) -> None:
     if others:
-        _warn_once(
+        warn_once(
             "%s: passed over %s, for they are no splits. data.splits={train: NAME} names others",
             folder,
             ", ".join(f"{name}/" for name in sorted(others)),

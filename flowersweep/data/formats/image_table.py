@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from flowersweep.config.schema import Data
-from flowersweep.data.files import SUFFIXES, is_image_name, require_inside
+from flowersweep.data.files import SUFFIXES, walk, warn_of_links
 from flowersweep.data.formats.inspection import LabelledFiles
 from flowersweep.data.formats.split_names import names_of_splits
 from flowersweep.errors import DataError, did_you_mean
 
-USUAL = {
+_USUAL = {  # names of columns, the surest first, without case, spaces and underscores
     "image": (
-        "image",
-        "file",
-        "filename",
-        "file_name",
-        "filepath",
-        "file_path",
-        "path",
-        "image_path",
-        "image_id",
-        "id",
+        *("image", "file", "filename", "filepath", "path", "imagepath", "imagefile", "imagename"),
+        *("img", "imgpath", "imageid", "id", "name"),
     ),
-    "label": ("label", "class", "category", "target", "class_name", "label_name", "species"),
+    "label": (
+        *("label", "class", "category", "target", "classname", "labelname", "species"),
+        *("labels", "classid", "labelid"),
+    ),
     "split": ("split", "subset", "set", "fold"),
+    "id": ("id",),  # of a row in a submission
 }
 LAYOUT = "data=csv reads data.file=labels.csv, whose images lie in data.dir=PATH."
 _ENCODING = "utf-8-sig"  # what spreadsheets write begins with a byte order mark
@@ -81,6 +78,7 @@ def list_table(data: Data, folder: str) -> dict[str, LabelledFiles]:
         part.ids.append(row.image)
         if row.label:
             part.labels.append(row.label)
+    warn_of_links(folder, places)
     return {name: _whole(path, splits[name]) for name in ("train", "val", "test") if name in splits}
 
 
@@ -136,22 +134,11 @@ def _rows(path: str, data: Data) -> Iterator[_Row]:
 
 def _columns(path: str, names: list[str], configured: Mapping[str, object]) -> dict[str, str]:
     """Return role -> name of its column."""
-    lower = {name.strip().casefold(): name for name in reversed(names)}
     columns = {}
-    for role, usual in USUAL.items():
-        wanted = configured.get(role)
-        if wanted is not None and str(wanted) not in names:
-            raise DataError(
-                f"data.columns.{role}={wanted}: {path} has no such column. "
-                f"{did_you_mean(str(wanted), names, 'Columns')}"
-            )
-        name = (
-            str(wanted)
-            if wanted is not None
-            else next((lower[n] for n in usual if n in lower), None)
-        )
-        if name is not None:
-            columns[role] = name
+    for role in ("image", "label", "split"):
+        candidates = columns_for(role, names, configured, path)
+        if candidates:
+            columns[role] = candidates[0]
         elif role != "split":
             raise DataError(
                 f"{path} has no column {role}. Name it: data.columns.{role}=NAME. Columns: "
@@ -160,11 +147,32 @@ def _columns(path: str, names: list[str], configured: Mapping[str, object]) -> d
     return columns
 
 
+def columns_for(
+    role: str, names: Sequence[str], configured: Mapping[str, object], path: str
+) -> list[str]:
+    """Return the columns of a table that may hold images, labels or splits: the configured one, or
+    those of the usual names, the surest first.
+
+    Raises:
+        DataError: The configured column is not there.
+    """
+    wanted = configured.get(role)
+    if wanted is None:
+        plain = {re.sub(r"[\W_]", "", name.casefold()): name for name in reversed(names)}
+        return [plain[name] for name in _USUAL[role] if name in plain]
+    if str(wanted) in names:
+        return [str(wanted)]
+    raise DataError(
+        f"data.columns.{role}={wanted}: {path} has no such column. "
+        f"{did_you_mean(str(wanted), names, 'Columns')}"
+    )
+
+
 class _Finder:
     """Finds the file that a row of a table means."""
 
     def __init__(self, folder: str) -> None:
-        self._folder, self._root = folder, os.path.realpath(folder)
+        self._folder = folder
         self._by_stem: dict[str, list[str]] | None = None
 
     def path(self, image: str, where: str) -> str:
@@ -182,15 +190,13 @@ class _Finder:
             )
         if not os.path.isfile(path):
             path = self._without_suffix(path, image, where)
-        require_inside(path, self._root, is_link=os.path.realpath(path) != path)
         return path
 
     def _without_suffix(self, path: str, image: str, where: str) -> str:
         if self._by_stem is None:
             self._by_stem = {}
-            for folder, _, names in os.walk(self._folder):
-                for file in (f"{folder}/{name}" for name in sorted(names) if is_image_name(name)):
-                    self._by_stem.setdefault(os.path.splitext(file)[0], []).append(file)
+            for file in walk(self._folder):
+                self._by_stem.setdefault(os.path.splitext(file)[0], []).append(file)
         there = self._by_stem.get(path, [])
         if len(there) > 1:
             raise DataError(f"{where}: {image} could be {' or '.join(there)}. Write its suffix.")

@@ -20,9 +20,10 @@ from flowersweep.data.images import decode_facts
 from flowersweep.data.readers import stamp_of
 from flowersweep.errors import DataError
 from flowersweep.util.arrays import cache_arrays, cached_arrays
+from flowersweep.util.text import quantity
 
 _log = logging.getLogger(__name__)
-_VERSION = 1  # increase it when something else is checked or stored
+_VERSION = 2  # increase it when something else is checked or stored
 _NAMED = 5  # files listed in one message
 _THREADS = 8
 LEFT_OUT = "left out, "  # what the remark about a file begins with that cannot be read
@@ -56,7 +57,7 @@ def inspect_files(files: Sequence[str], cache: Path) -> list[FileFacts]:
         if (stored := cached_arrays(kept, FileFacts._fields)) is not None:
             columns = (stored[name].tolist() for name in FileFacts._fields)
             return [FileFacts(*facts) for facts in zip(*columns, strict=True)]
-        _log.info("verifying %d image files, once", len(files))
+        _log.info("verifying %s, once", quantity(len(files), "image file"))
         facts = list(pool.map(_facts, files))
     cache_arrays(
         kept,
@@ -91,7 +92,7 @@ def without_unreadable(
             "without them."
         )
         raise DataError("\n".join([*faults[:_NAMED], *more, advice]))
-    _log.warning("%d image files are left out:\n%s", len(faults), "\n".join(faults))
+    _log.warning("left out: %s\n%s", quantity(len(faults), "image file"), "\n".join(faults))
     return {
         name: chosen(part, [not facts[file].fault for file in part.files])
         for name, part in splits.items()

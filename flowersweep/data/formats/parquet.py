@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from flowersweep.config.schema import Data
 from flowersweep.data.diagnose import plain_fault
-from flowersweep.data.files import describe_contents, is_hidden
+from flowersweep.data.files import describe_contents, files_under
 from flowersweep.data.formats.split_names import USUAL, split_of_file, split_of_folder
 from flowersweep.data.formats.suggestions import fitting_option
 from flowersweep.data.images import decode_facts
@@ -78,13 +78,11 @@ def list_parquet(data: Data, folder: str) -> dict[str, tuple[str, ...]]:
         DataError: There is none of train.
     """
     files: dict[str, list[str]] = {}
-    for inside, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not is_hidden(name))
-        above = split_of_folder(os.path.basename(inside), data.splits)
-        for name in sorted(names):
-            if name.endswith(".parquet") and not is_hidden(name):
-                split = above or split_of_file(name, data.splits)
-                files.setdefault(split or "", []).append(f"{inside}/{name}")
+    for path in files_under(folder):
+        inside, _, name = path.rpartition("/")
+        if name.endswith(".parquet"):
+            above = split_of_folder(os.path.basename(inside), data.splits)
+            files.setdefault(above or split_of_file(name, data.splits) or "", []).append(path)
     if set(files) == {""}:  # no name says a split
         files = {"train": files[""]}
     if "train" not in files:
@@ -172,6 +170,23 @@ def read_parquet(files: Sequence[str], columns: Mapping[str, str]) -> Records:
         table[:, :2].astype(np.int32),
         table[:, 2].astype(np.uint8),
     )
+
+
+def count_rows(path: str) -> int:
+    """Return the number of rows of a Parquet file."""
+    return int(_file(path).metadata.num_rows)
+
+
+def named_images(path: str, columns: Mapping[str, str]) -> Iterator[tuple[str | None, bytes]]:
+    """Yield the id of each row, if there is a column of ids, and the bytes of its image."""
+    for batch in _file(path).iter_batches(_CHUNK, columns=list(columns.values())):
+        values = batch.to_pydict()
+        ids = values[columns["id"]] if "id" in columns else [None] * len(batch)
+        yield from zip(map(_text, ids), map(image_bytes, values[columns["image"]]), strict=True)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _labels(values: list[Any]) -> npt.NDArray[Any]:

@@ -21,7 +21,7 @@ from flowersweep.errors import DataError
 from flowersweep.util.arrays import cache_arrays, cached_arrays
 
 _log = logging.getLogger(__name__)
-_VERSION = 3  # increase it when verification checks or stores something else
+_VERSION = 4  # increase it when verification checks or stores something else
 _COLUMNS = ("labels", "ids", "counts", "sizes", "notes")
 
 
@@ -53,9 +53,17 @@ def verified_records(
                 f"{name}: {len(files[name])} files, first {files[name][0]}, hold no record. Copy "
                 "or download them again."
             )
-    total = digest([path for paths in files.values() for path in paths])
+    # which feature is the label counts as well
+    total = mixed_digest(
+        digest([path for paths in files.values() for path in paths]), dict(read_as)
+    )
     _keep(splits, total, cached)
     return splits, total
+
+
+def mixed_digest(digest: str, fact: Any) -> str:
+    """Return a digest that changes with another one and with a fact, which is plain data."""
+    return hashlib.sha256(json.dumps([digest, fact]).encode()).hexdigest()[:16]
 
 
 def _key(files: Mapping[str, tuple[str, ...]], read_as: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from flowersweep.data.diagnose import plain_fault
 from flowersweep.data.files import read_file
-from flowersweep.data.images import Images, Size, decode_and_resize
+from flowersweep.data.images import Images, Size, traced_decoder
 from flowersweep.data.unlabelled.sources import Entry
 from flowersweep.errors import DataError
 from flowersweep.util.cores import usable_cores
@@ -36,7 +36,7 @@ def read_pictures(
     At most ``ahead`` of them are decoded before their turn.
     """
     left = iter(entries)
-    read = partial(_read, decoder=_decoder(size, resize))
+    read = partial(_read, decode=traced_decoder(size, resize))
     with ThreadPoolExecutor(len(usable_cores())) as pool:
         try:
             waiting = deque(pool.submit(read, entry) for entry in islice(left, ahead))
@@ -47,22 +47,12 @@ def read_pictures(
             pool.shutdown(cancel_futures=True)
 
 
-def _read(entry: Entry, decoder: Callable[[Any], Any]) -> Picture:
+def _read(entry: Entry, decode: Callable[[Any], Any]) -> Picture:
     content = entry.content
     try:
         if isinstance(content, DataError):
             raise content
         data = read_file(content) if isinstance(content, Path) else content
-        return Picture(entry, decoder(tf.constant(data)).numpy())
+        return Picture(entry, decode(tf.constant(data)).numpy())
     except (tf.errors.OpError, DataError) as error:
         return Picture(entry, None, plain_fault(error))
-
-
-@lru_cache(maxsize=4)
-def _decoder(size: Size, resize: str) -> Callable[[Any], Any]:
-    """Return a decoder that TensorFlow compiles once: bytes to uint8 (*size, 3)."""
-    decode: Callable[[Any], Any] = tf.function(
-        lambda data: decode_and_resize(data, size, resize),
-        input_signature=[tf.TensorSpec([], tf.string)],
-    )
-    return decode

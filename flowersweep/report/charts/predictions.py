@@ -10,6 +10,7 @@ from flowersweep.evaluation.calibration import Reliability, reliability, tempera
 from flowersweep.evaluation.scores import Counts, confusion
 from flowersweep.report.charts.plotting import COLOURS, Chart, Trace, axis, scatter
 from flowersweep.report.study_view import Predictions
+from flowersweep.util.text import quantity
 
 WRITTEN = 24  # classes at most whose names stand at the matrix
 
@@ -41,7 +42,7 @@ def matrix(predictions: Predictions, names: Sequence[str]) -> Chart:
         {"data": [line, _squares(counts, names, size=6 if many else 13)], "layout": layout},
         (
             f"confusion of {len(names)} classes, {int(counts.sum() - np.trace(counts))} of "
-            f"{int(counts.sum())} images wrong"
+            f"{quantity(int(counts.sum()), 'image')} wrong"
         ),
         (
             "Each square is a pair of classes, the darker the more of the true class were "
@@ -111,7 +112,7 @@ def calibration(predictions: Predictions) -> Chart:
 def _bins(name: str, reliability: Reliability, colour: str, symbol: str) -> Trace:
     there = reliability.images > 0
     sizes = (6 + 12 * np.sqrt(reliability.images[there] / reliability.images.sum())).tolist()
-    text = [f"{name}: {count} images" for count in reliability.images[there].tolist()]
+    text = [f"{name}: {quantity(count, 'image')}" for count in reliability.images[there].tolist()]
     marker = {
         "color": colour,
         "symbol": symbol,

@@ -16,7 +16,7 @@ from flowersweep.evaluation.gate import compare_with_champion, compare_with_chan
 from flowersweep.report.evidence import chance_sentence, html, rows, sentences, uses_sentence
 from flowersweep.report.model_card import model_card
 from flowersweep.tracking import registry
-from flowersweep.util.text import table
+from flowersweep.util.text import quantity, table
 from flowersweep.workflows.predict import holdout_name, predict_holdout
 from flowersweep.workflows.promotion.choice import Opponent
 from flowersweep.workflows.promotion.ensemble import is_ensemble_study, run_ensemble_promotion
@@ -203,8 +203,8 @@ def _promoted_run(config: Config, say: Say) -> Promoted:
             f"{difference.high:+.4f}, by the images alone"
         )
         gain = (
-            f"{difference.value:+.4f} macro F1 on {len(challenger.labels)} held-out images "
-            f"({interval})"
+            f"{difference.value:+.4f} macro F1 on "
+            f"{quantity(len(challenger.labels), 'held-out image')} ({interval})"
         )
         say(
             f"against the champion: {gain}; what other seeds would give is not known of a single "
