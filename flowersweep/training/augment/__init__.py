@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +99,7 @@ def augment(
         cutmix_share=cutmix_share,
     )
     images = jnp.clip(images, 0.0, 255.0)
-    further = {
+    further: dict[str, Any] = {
         "vertical_flip": vertical_flip,
         "quarter_turns": quarter_turns,
         "randaugment": randaugment,
