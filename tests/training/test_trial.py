@@ -124,8 +124,6 @@ def test_trials_with_other_numbers_compile_nothing(
         {"train.learning_rate": 0.01, "schedule.warmup": 0.3, "model.dropout": 0.5},
         {"train.weight_decay": 0.1, "seed": 7},
         {"train.epochs": 3},
-        {"train.layer_decay": 0.3, "train.frozen_share": 0.5},
-        {"train.min_class_images": 7},
     ):
         other = with_settings(config, settings)
         trial.finish(other, run(other, context)[0], context)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -98,7 +99,7 @@ def augment(
         cutmix_share=cutmix_share,
     )
     images = jnp.clip(images, 0.0, 255.0)
-    further: dict[str, Scalar] = {
+    further: dict[str, Any] = {
         "vertical_flip": vertical_flip,
         "quarter_turns": quarter_turns,
         "randaugment": randaugment,
@@ -106,11 +107,8 @@ def augment(
         "grid_mask": grid_mask,
     }
     # after all others, and with a key of its own: of those, every bit stays what it is without it
-    own = jax.random.fold_in(key, 1)
-    any_strength = reduce(jnp.maximum, further.values())
-    return _unless_zero(
-        any_strength, lambda images: _change_further(own, images, **further), images
-    ), targets
+    change = partial(_change_further, jax.random.fold_in(key, 1), **further)
+    return _unless_zero(reduce(jnp.maximum, further.values()), change, images), targets
 
 
 def _change_further(
