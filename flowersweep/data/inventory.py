@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,7 @@ class Inventory:
     classes: tuple[str, ...] | None  # None: nothing names them
     digest: str
     remarks: tuple[str, ...] = ()  # what was done to the splits
+    unreadable: Mapping[str, str] = field(default_factory=dict)  # file -> fault, if left out
 
 
 def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
@@ -132,7 +133,13 @@ def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Invento
 
 
 def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
-    files = find_files(folder, data.splits)
+    return inventory_of_records(data, folder, find_files(folder, data.splits), cache)
+
+
+def inventory_of_records(
+    data: Data, folder: str, files: Mapping[str, tuple[str, ...]], cache: Path
+) -> Inventory:
+    """Return what is in TFRecords, given by split. Raises DataError like `take_inventory`."""
     compressions = {name: _compression(paths) for name, paths in files.items()}
     schemas = {
         name: schema_of(paths[0], compressions[name], data.columns) for name, paths in files.items()
@@ -157,7 +164,8 @@ def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
     return Inventory(parts, classes, total)
 
 
-def _of_parquet(data: Data, folder: str, cache: Path) -> Inventory:
+def inventory_of_parquet(data: Data, folder: str, cache: Path) -> Inventory:
+    """Return what is in a folder of Parquet files. Raises DataError like `take_inventory`."""
     files = list_parquet(data, folder)
     columns = {name: columns_of(paths[0], data.columns) for name, paths in files.items()}
     splits, total = _verified(
@@ -204,17 +212,20 @@ def _compression(files: tuple[str, ...]) -> str:
 
 
 def _of_folder(data: Data, folder: str, cache: Path) -> Inventory:
-    return _of_files(data, list_folder(data, folder), cache)
+    return inventory_of_files(data, list_folder(data, folder), cache)
 
 
 def _of_table(data: Data, folder: str, cache: Path) -> Inventory:
-    return _of_files(data, list_table(data, folder), cache)
+    return inventory_of_files(data, list_table(data, folder), cache)
 
 
-def _of_files(data: Data, listed: Mapping[str, LabelledFiles], cache: Path) -> Inventory:
+def inventory_of_files(
+    data: Data, listed: Mapping[str, LabelledFiles], cache: Path
+) -> Inventory:
+    """Return what is in image files, given by split. Raises DataError like `take_inventory`."""
     files = [file for part in listed.values() for file in part.files]
     facts = dict(zip(files, inspect_files(files, cache), strict=True))
-    splits, remarks = without_unreadable(listed, facts, skip=data.skip_unreadable)
+    splits, faults = without_unreadable(listed, facts, skip=data.skip_unreadable)
     labels = {name: np.array(part.labels, np.str_) for name, part in splits.items() if part.labels}
     classes = data.classes and read_classes(data.classes, "")
     names = classes or class_names(labels)
@@ -232,14 +243,15 @@ def _of_files(data: Data, listed: Mapping[str, LabelledFiles], cache: Path) -> I
             np.array([fact.note for fact in known], np.uint8),
         )
         parts[name] = Part(tuple(part.files), FileReader(), records)
-    return Inventory(parts, names, digest_of(splits, facts), tuple(remarks))
+    remarks = tuple(f"left out, {file}: {fault}" for file, fault in faults.items())
+    return Inventory(parts, names, digest_of(splits, facts), remarks, faults)
 
 
 _FORMATS: dict[str, Callable[[Data, str, Path], Inventory]] = {
     "tfrecords": _of_records,
     "folder": _of_folder,
     "csv": _of_table,
-    "huggingface": _of_parquet,
+    "huggingface": inventory_of_parquet,
 }
 
 
