@@ -23,7 +23,9 @@ FORMAT = 1  # of the manifest
 TRAVELS = re.compile(
     r"code\.diff|left_out\.csv|ensemble\.json|checkpoints/[0-9]+\.npz|trials/[0-9]+/[a-z]+\.(npz|svg|jpg|json)"
 )
-KEY = re.compile(r"(journal|checkpoints|trials|code|left_out|ensemble)\b.*")  # of objects with content
+KEY = re.compile(
+    r"(journal|checkpoints|trials|code|left_out|ensemble)\b.*"
+)  # of objects with content
 MANIFEST = re.compile(r"manifest-(\d{6})\.json")
 
 

@@ -219,9 +219,7 @@ def _of_table(data: Data, folder: str, cache: Path) -> Inventory:
     return inventory_of_files(data, list_table(data, folder), cache)
 
 
-def inventory_of_files(
-    data: Data, listed: Mapping[str, LabelledFiles], cache: Path
-) -> Inventory:
+def inventory_of_files(data: Data, listed: Mapping[str, LabelledFiles], cache: Path) -> Inventory:
     """Return what is in image files, given by split. Raises DataError like `take_inventory`."""
     files = [file for part in listed.values() for file in part.files]
     facts = dict(zip(files, inspect_files(files, cache), strict=True))

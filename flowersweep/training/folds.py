@@ -99,7 +99,9 @@ def deal_folds(
     trained = []
     for fold, rows in enumerate(own):
         seen = extra.twins[fold_of[extra.twins[:, 1]] == fold, 0]
-        trained.append(np.setdiff1d(np.arange(len(labels), dtype=np.int32), np.concatenate([rows, seen])))
+        trained.append(
+            np.setdiff1d(np.arange(len(labels), dtype=np.int32), np.concatenate([rows, seen]))
+        )
     length = len(labels) - min(map(len, own))
     held_out = np.stack([_fill(rows, max(map(len, own))) for rows in own])
     place = np.empty(len(labels), np.int32)

@@ -211,12 +211,11 @@ def _configured(run: RecordedRun, config: Config, overrides: Sequence[str]) -> C
             if says(overrides, path)
         },
     )
-    named = config.data.extra if says(overrides, "data.extra") else was.data.extra
-    own = replace(was.data, extra=[]) if says(overrides, "data.extra") else was.data
-    was = replace(was, data=replace(was.data, extra=named))
+    if named := says(overrides, "data.extra"):
+        was = replace(was, data=replace(was.data, extra=config.data.extra))
     if says(overrides, "data.dir", "data.fetch"):
         return replace(was, data=replace(was.data, dir=config.data.dir, fetch=config.data.fetch))
-    require_own_images(own)
+    require_own_images(replace(was.data, extra=[]) if named else was.data)
     known = run.provenance.get("data", {}).get("dir")
     if known and was.data.dir is None and Path(known).is_dir():
         return replace(was, data=replace(was.data, dir=known))

@@ -94,9 +94,7 @@ class JoinedReader:
                 for part, (_, part_read) in enumerate(parts)
             ]
             turn = tf.data.Dataset.from_tensor_slices(owner.astype(np.int64))
-            return tf.data.Dataset.choose_from_datasets(
-                streams, turn, stop_on_empty_dataset=False
-            )
+            return tf.data.Dataset.choose_from_datasets(streams, turn, stop_on_empty_dataset=False)
 
         return order, read
 

@@ -17,7 +17,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from flowersweep.data.extra.similarity import VERSION, Tiny, near, near_between, read_thumbnails
+from flowersweep.data.extra.similarity import (
+    VERSION,
+    Tiny,
+    hashes,
+    near,
+    near_between,
+    read_thumbnails,
+)
 from flowersweep.data.extra.sources import NO_CLASS, LeftOut, Source
 from flowersweep.data.inventory import Inventory, Part
 from flowersweep.data.readers import Rows
@@ -72,7 +79,9 @@ def select(
     labels = np.concatenate([part.records.labels for part in parts])
     ids = np.concatenate([part.records.ids for part in parts])
     ends = np.cumsum([len(part.records.ids) for part in parts])
-    place_of = np.repeat([source.path for source in sources for _ in source.parts], np.diff(ends, prepend=0))
+    place_of = np.repeat(
+        [source.path for source in sources for _ in source.parts], np.diff(ends, prepend=0)
+    )
     pairs = _pairs(sources, inventory, classes, cache)
     twins = dict(_held_out_twins(pairs, inventory, halves))
     stays = np.ones(len(ids), np.bool_)
@@ -80,7 +89,13 @@ def select(
     left_out = [
         *(each for source in sources for each in source.left_out),
         *(
-            LeftOut(str(place_of[row]), f"near-duplicate of {half}", classes[labels[row]], str(ids[row]), twin)
+            LeftOut(
+                str(place_of[row]),
+                f"near-duplicate of {half}",
+                classes[labels[row]],
+                str(ids[row]),
+                twin,
+            )
             for row, (half, twin) in sorted(twins.items())
         ),
     ]
@@ -142,7 +157,9 @@ def _remarks(
         text = ", ".join(f"{count} ({reason})" for reason, count in reasons.items())
         names = [each.label for each in left_out if (each.source, each.reason) == (place, NO_CLASS)]
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        unknown = f"; classes that the data lacks: {', '.join(names[:_NAMED])}{more}" if names else ""
+        unknown = (
+            f"; classes that the data lacks: {', '.join(names[:_NAMED])}{more}" if names else ""
+        )
         yield f"data.extra={place}: train gets {images} images; left out: {text or 'none'}{unknown}"
     if twins or within:
         yield (
@@ -186,7 +203,7 @@ def _pairs(
     count = sum(len(part.records.ids) for _, part in parts)
     _log.info("looking for near-duplicates of %d extra images, once", count)
     extra = np.concatenate([_thumbnails(part, cache, key) for key, part in parts])
-    pairs = {"extra": near(extra)}
+    pairs = {"extra": near(hashes(extra), extra)}
     for name, part in inventory.parts.items():
         own = _thumbnails(part, cache, _key(inventory.digest, name))
         pairs[name] = near_between(extra, own)

@@ -6,7 +6,7 @@ copies are not found.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ from flowersweep.data.readers import Reader, Rows
 REACH = 10
 ALIKE = 0.9  # least correlation of duplicates: hashes of plain images are random
 SIDE = 16  # pixels of the tiny version
-BLOCK = 512  # images compared with all others at once
+BLOCK = 2048  # images of each side that are compared at once
+VERSION = 1  # increase it when other images are alike
 
 Hashes = npt.NDArray[np.uint64]  # (n, 2)
 Tiny = npt.NDArray[np.float32]  # (n, SIDE, SIDE), brightness
@@ -56,20 +57,50 @@ def hashes(images: Tiny) -> Hashes:
 
 def near(hashes: Hashes, images: Tiny) -> Rows:
     """Return the pairs (m, 2) with close hashes and correlated images, the smaller index first."""
-    pairs = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(hashes), BLOCK):
-        block, rest = hashes[start : start + BLOCK, np.newaxis], hashes[np.newaxis, start:]
-        apart = np.bitwise_count(block[..., 0] ^ rest[..., 0])
-        apart += np.bitwise_count(block[..., 1] ^ rest[..., 1])
-        one, other = np.nonzero(apart <= REACH)
-        pairs.append(np.stack([one, other], axis=1)[one < other] + start)
-    both = np.concatenate(pairs)
+    both = (hashes, _units(images))
+    return _sorted(_close_pairs(both, both, within=True))
+
+
+def near_between(ones: Tiny, others: Tiny) -> Rows:
+    """Return the pairs (m, 2) of an image of ``ones`` and one of ``others`` that `near` would."""
+    pairs = _close_pairs((hashes(ones), _units(ones)), (hashes(others), _units(others)))
+    return _sorted(pairs)
+
+
+def _sorted(pairs: Iterable[Rows]) -> Rows:
+    both = np.concatenate([np.empty((0, 2), np.int64), *pairs])
+    return both[np.lexsort((both[:, 1], both[:, 0]))]
+
+
+def _close_pairs(
+    ones: tuple[Hashes, npt.NDArray[np.float32]],
+    others: tuple[Hashes, npt.NDArray[np.float32]],
+    *,
+    within: bool = False,
+) -> Iterator[Rows]:
+    """Yield pairs block by block, so that memory does not grow with the number of images.
+
+    ``within``: both are the same images, and each pair is yielded once.
+    """
+    for start in range(0, len(ones[0]), BLOCK):
+        for other_start in range(start if within else 0, len(others[0]), BLOCK):
+            block = ones[0][start : start + BLOCK, np.newaxis]
+            rest = others[0][np.newaxis, other_start : other_start + BLOCK]
+            apart = np.bitwise_count(block[..., 0] ^ rest[..., 0])
+            apart += np.bitwise_count(block[..., 1] ^ rest[..., 1])
+            pair = np.argwhere(apart <= REACH) + np.array([start, other_start])
+            if within:
+                pair = pair[pair[:, 0] < pair[:, 1]]
+            alike = np.einsum("np,np->n", ones[1][pair[:, 0]], others[1][pair[:, 1]])
+            yield pair[alike > ALIKE]
+
+
+def _units(images: Tiny) -> npt.NDArray[np.float32]:
+    """Return images (n, 256) with mean 0 and length 1, whose products are correlations."""
     flat = images.reshape(len(images), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
-    lengths = np.sqrt((centred**2).sum(axis=1))
-    product = (centred[both[:, 0]] * centred[both[:, 1]]).sum(axis=1)
-    confirmed: Rows = both[product > ALIKE * lengths[both[:, 0]] * lengths[both[:, 1]]]
-    return confirmed
+    lengths = np.sqrt((centred**2).sum(axis=1, keepdims=True))
+    return np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
 
 
 def _cells(count: int) -> npt.NDArray[np.float32]:
@@ -84,5 +115,3 @@ def _cells(count: int) -> npt.NDArray[np.float32]:
         np.float32
     )
     return shares
-
-

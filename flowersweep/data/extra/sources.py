@@ -240,7 +240,8 @@ def _only_table(folder: str) -> str:
     tables = [entry for entry in sorted(os.listdir(folder)) if entry.casefold().endswith(".csv")]
     if len(tables) != 1:
         raise DataError(
-            f"{len(tables)} tables lie in it. Name the one that is meant: data.extra=[PATH/NAME.csv]"
+            f"{len(tables)} tables lie in it. Name the one that is meant: "
+            "data.extra=[PATH/NAME.csv]"
         )
     return os.path.join(folder, tables[0])
 
