@@ -124,7 +124,7 @@ def _found(dataset: Dataset, cache: Path) -> Rows:
 
 def thumbnails(split: Split) -> Tiny:
     """Return the images of a split as brightness (n, 16, 16), in file order."""
-    return read_thumbnails(split.reader, split.files, split.in_files(np.arange(len(split))))
+    return read_thumbnails(split.reader, split.files, split.in_files(np.arange(len(split))))[:, 0]
 
 
 def describe(duplicates: Duplicates, examples: int = 2) -> str:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from flowersweep.data.extra.similarity import (
     VERSION,
-    Tiny,
+    Views,
     hashes,
     near,
     near_between,
@@ -203,7 +203,7 @@ def _pairs(
     count = sum(len(part.records.ids) for _, part in parts)
     _log.info("looking for near-duplicates of %d extra images, once", count)
     extra = np.concatenate([_thumbnails(part, cache, key) for key, part in parts])
-    pairs = {"extra": near(hashes(extra), extra)}
+    pairs = {"extra": near(hashes(extra[:, 0]), extra[:, 0])}
     for name, part in inventory.parts.items():
         own = _thumbnails(part, cache, _key(inventory.digest, name))
         pairs[name] = near_between(extra, own)
@@ -211,7 +211,7 @@ def _pairs(
     return pairs
 
 
-def _thumbnails(part: Part, cache: Path, key: str) -> Tiny:
+def _thumbnails(part: Part, cache: Path, key: str) -> Views:
     """Return tiny versions of the images of a part; ``cache`` keeps them."""
     file = cache / "verified" / f"thumbnails-{key}.npz"
     if (stored := cached_arrays(file, ["images"])) is None:

@@ -1,7 +1,7 @@
 """Tell whether two images are nearly the same, by a tiny version of each in brightness.
 
-Duplicates may differ in bytes, quality, size, colours and contrast; mirrored, cropped or rotated
-copies are not found.
+Duplicates may differ in bytes, quality, size, colours and contrast, and one may be the centre of
+the other; mirrored, rotated or otherwise cropped copies are not found.
 """
 
 from __future__ import annotations
@@ -26,20 +26,26 @@ VERSION = 1  # increase it when other images are alike
 
 Hashes = npt.NDArray[np.uint64]  # (n, 2)
 Tiny = npt.NDArray[np.float32]  # (n, SIDE, SIDE), brightness
+Views = npt.NDArray[np.float32]  # (n, 2, SIDE, SIDE): the image, and the square in its centre
 
 
-def read_thumbnails(reader: Reader, files: Sequence[str], rows: Rows) -> Tiny:
-    """Return images as brightness (n, 16, 16), in file order.
+def read_thumbnails(reader: Reader, files: Sequence[str], rows: Rows) -> Views:
+    """Return two views of images as brightness (n, 2, 16, 16), in file order.
 
     A JPEG is decoded at the smallest scale that suffices.
     """
 
     def decoded(data: Any) -> Any:
-        tiny = tf.image.resize(decode_reduced(data, (2 * SIDE, 2 * SIDE)), (SIDE, SIDE), "area")
-        return tf.tensordot(tiny, tf.constant([0.299, 0.587, 0.114]), 1)
+        image = decode_reduced(data, (2 * SIDE, 2 * SIDE))
+        shape = tf.shape(image)[:2]
+        side = tf.reduce_min(shape)
+        top, left = tf.unstack((shape - side) // 2)
+        centre = image[top : top + side, left : left + side]
+        tiny = [tf.image.resize(view, (SIDE, SIDE), "area") for view in (image, centre)]
+        return tf.tensordot(tf.stack(tiny), tf.constant([0.299, 0.587, 0.114]), 1)
 
     images = reader.images(files, rows, decoded).batch(1024)
-    return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *images.as_numpy_iterator()])
+    return np.concatenate([np.empty((0, 2, SIDE, SIDE), np.float32), *images.as_numpy_iterator()])
 
 
 def hashes(images: Tiny) -> Hashes:
@@ -61,10 +67,24 @@ def near(hashes: Hashes, images: Tiny) -> Rows:
     return _sorted(_close_pairs(both, both, within=True))
 
 
-def near_between(ones: Tiny, others: Tiny) -> Rows:
-    """Return the pairs (m, 2) of an image of ``ones`` and one of ``others`` that `near` would."""
-    pairs = _close_pairs((hashes(ones), _units(ones)), (hashes(others), _units(others)))
-    return _sorted(pairs)
+def near_between(ones: Views, others: Views) -> Rows:
+    """Return the pairs (m, 2) of an image of ``ones`` and one of ``others`` that are nearly the
+    same, or of which one is nearly the centre of the other.
+    """
+    pairs = []
+    for view, other_view in ((0, 0), (1, 0), (0, 1)):
+        rows, other_rows = (_rows_of(ones, view), _rows_of(others, other_view))
+        tiny, other_tiny = ones[rows, view], others[other_rows, other_view]
+        close = _close_pairs((hashes(tiny), _units(tiny)), (hashes(other_tiny), _units(other_tiny)))
+        pairs += [np.stack([rows[p[:, 0]], other_rows[p[:, 1]]], axis=1) for p in close]
+    return np.unique(_sorted(pairs), axis=0)
+
+
+def _rows_of(images: Views, view: int) -> Rows:
+    """Return which images have something of their own to show in a view."""
+    if view == 0:
+        return np.arange(len(images))
+    return np.flatnonzero(np.abs(images[:, 1] - images[:, 0]).max(axis=(1, 2), initial=0) > 1)
 
 
 def _sorted(pairs: Iterable[Rows]) -> Rows:
