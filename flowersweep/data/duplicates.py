@@ -15,13 +15,13 @@ import tensorflow as tf
 
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, Split, open_dataset
-from flowersweep.data.extra.similarity import Tiny, hashes, near, read_thumbnails
+from flowersweep.data.extra.similarity import Tiny, near, read_thumbnails
 from flowersweep.errors import FlowersweepError
 from flowersweep.util.arrays import cache_arrays, cached_arrays
 
 _log = logging.getLogger(__name__)
 
-_VERSION = 2
+_VERSION = 3
 
 Rows = npt.NDArray[np.int64]
 
@@ -117,7 +117,7 @@ def _found(dataset: Dataset, cache: Path) -> Rows:
     splits = dataset.splits.values()
     _log.info("looking for duplicates among %d images, once", sum(map(len, splits)))
     images = np.concatenate([thumbnails(split) for split in splits])
-    pairs = near(hashes(images), images)
+    pairs = near(images)
     cache_arrays(path, {"pairs": pairs})
     return pairs
 

@@ -20,7 +20,6 @@ import numpy.typing as npt
 from flowersweep.data.extra.similarity import (
     VERSION,
     Views,
-    hashes,
     near,
     near_between,
     read_thumbnails,
@@ -203,7 +202,7 @@ def _pairs(
     count = sum(len(part.records.ids) for _, part in parts)
     _log.info("looking for near-duplicates of %d extra images, once", count)
     extra = np.concatenate([_thumbnails(part, cache, key) for key, part in parts])
-    pairs = {"extra": near(hashes(extra[:, 0]), extra[:, 0])}
+    pairs = {"extra": near(extra[:, 0])}
     for name, part in inventory.parts.items():
         own = _thumbnails(part, cache, _key(inventory.digest, name))
         pairs[name] = near_between(extra, own)

@@ -16,10 +16,9 @@ import tensorflow as tf
 from flowersweep.data.images import decode_reduced
 from flowersweep.data.readers import Reader, Rows
 
-# Largest distance of duplicates, in bits of 128. Among 10,368 photographs of flowers the two
-# closest different images are 13 bits apart.
-REACH = 10
-ALIKE = 0.9  # least correlation of duplicates: hashes of plain images are random
+# Duplicates have a correlation above SAME; or one above ALIKE, and hashes that differ in at most
+# REACH of 128 bits. docs/design.md, ADR 30, has the figures.
+SAME, ALIKE, REACH = 0.97, 0.9, 10
 SIDE = 16  # pixels of the tiny version
 BLOCK = 2048  # images of each side that are compared at once
 VERSION = 1  # increase it when other images are alike
@@ -36,7 +35,8 @@ def read_thumbnails(reader: Reader, files: Sequence[str], rows: Rows) -> Views:
     """
 
     def decoded(data: Any) -> Any:
-        image = decode_reduced(data, (2 * SIDE, 2 * SIDE))
+        # a JPEG that is decoded at 1/8 may end in a part of a pixel, which moves all others
+        image = decode_reduced(data, (8 * SIDE, 8 * SIDE))
         shape = tf.shape(image)[:2]
         side = tf.reduce_min(shape)
         top, left = tf.unstack((shape - side) // 2)
@@ -61,10 +61,9 @@ def hashes(images: Tiny) -> Hashes:
     return packed
 
 
-def near(hashes: Hashes, images: Tiny) -> Rows:
-    """Return the pairs (m, 2) with close hashes and correlated images, the smaller index first."""
-    both = (hashes, _units(images))
-    return _sorted(_close_pairs(both, both, within=True))
+def near(images: Tiny) -> Rows:
+    """Return the pairs (m, 2) of images that are nearly the same, the smaller index first."""
+    return _sorted(_close_pairs(images, images, within=True))
 
 
 def near_between(ones: Views, others: Views) -> Rows:
@@ -74,8 +73,7 @@ def near_between(ones: Views, others: Views) -> Rows:
     pairs = []
     for view, other_view in ((0, 0), (1, 0), (0, 1)):
         rows, other_rows = (_rows_of(ones, view), _rows_of(others, other_view))
-        tiny, other_tiny = ones[rows, view], others[other_rows, other_view]
-        close = _close_pairs((hashes(tiny), _units(tiny)), (hashes(other_tiny), _units(other_tiny)))
+        close = _close_pairs(ones[rows, view], others[other_rows, other_view])
         pairs += [np.stack([rows[p[:, 0]], other_rows[p[:, 1]]], axis=1) for p in close]
     return np.unique(_sorted(pairs), axis=0)
 
@@ -92,27 +90,24 @@ def _sorted(pairs: Iterable[Rows]) -> Rows:
     return both[np.lexsort((both[:, 1], both[:, 0]))]
 
 
-def _close_pairs(
-    ones: tuple[Hashes, npt.NDArray[np.float32]],
-    others: tuple[Hashes, npt.NDArray[np.float32]],
-    *,
-    within: bool = False,
-) -> Iterator[Rows]:
+def _close_pairs(ones: Tiny, others: Tiny, *, within: bool = False) -> Iterator[Rows]:
     """Yield pairs block by block, so that memory does not grow with the number of images.
 
     ``within``: both are the same images, and each pair is yielded once.
     """
-    for start in range(0, len(ones[0]), BLOCK):
-        for other_start in range(start if within else 0, len(others[0]), BLOCK):
-            block = ones[0][start : start + BLOCK, np.newaxis]
-            rest = others[0][np.newaxis, other_start : other_start + BLOCK]
-            apart = np.bitwise_count(block[..., 0] ^ rest[..., 0])
-            apart += np.bitwise_count(block[..., 1] ^ rest[..., 1])
-            pair = np.argwhere(apart <= REACH) + np.array([start, other_start])
-            if within:
-                pair = pair[pair[:, 0] < pair[:, 1]]
-            alike = np.einsum("np,np->n", ones[1][pair[:, 0]], others[1][pair[:, 1]])
-            yield pair[alike > ALIKE]
+    sides = [(_units(images), hashes(images)) for images in (ones, others)]
+    for start in range(0, len(ones), BLOCK):
+        for other_start in range(start if within else 0, len(others), BLOCK):
+            (unit, bits), (other_unit, other_bits) = (
+                (units[first : first + BLOCK], packed[first : first + BLOCK])
+                for first, (units, packed) in zip((start, other_start), sides, strict=True)
+            )
+            alike = unit @ other_unit.T
+            one, other = np.nonzero(alike > ALIKE)
+            apart = np.bitwise_count(bits[one] ^ other_bits[other]).sum(axis=1)
+            chosen = (alike[one, other] > SAME) | (apart <= REACH)
+            pair = np.stack([one[chosen] + start, other[chosen] + other_start], axis=1)
+            yield pair[pair[:, 0] < pair[:, 1]] if within else pair
 
 
 def _units(images: Tiny) -> npt.NDArray[np.float32]:
@@ -120,7 +115,8 @@ def _units(images: Tiny) -> npt.NDArray[np.float32]:
     flat = images.reshape(len(images), -1)
     centred = flat - flat.mean(axis=1, keepdims=True)
     lengths = np.sqrt((centred**2).sum(axis=1, keepdims=True))
-    return np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
+    units: Tiny = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
+    return units
 
 
 def _cells(count: int) -> npt.NDArray[np.float32]:

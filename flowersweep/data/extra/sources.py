@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -65,7 +66,7 @@ class Source:
 def require_places(paths: Sequence[str]) -> None:
     """Raise DataError for a place of ``data.extra`` that is not there, or holds no images."""
     for path in paths:
-        _explained(path, lambda path=path: settings_of(path, Data()))
+        _explained(path, partial(settings_of, path, Data()))
     if repeated := [path for path, count in Counter(map(_real, paths)).items() if count > 1]:
         raise DataError(f"data.extra names {repeated[0]} twice. Name it once.")
 
