@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,6 @@ class Inventory:
     classes: tuple[str, ...] | None  # None: nothing names them
     digest: str
     remarks: tuple[str, ...] = ()  # what was done to the splits
-    unreadable: Mapping[str, str] = field(default_factory=dict)  # file -> fault, if left out
 
 
 def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
@@ -223,7 +222,7 @@ def inventory_of_files(data: Data, listed: Mapping[str, LabelledFiles], cache: P
     """Return what is in image files, given by split. Raises DataError like `take_inventory`."""
     files = [file for part in listed.values() for file in part.files]
     facts = dict(zip(files, inspect_files(files, cache), strict=True))
-    splits, faults = without_unreadable(listed, facts, skip=data.skip_unreadable)
+    splits, remarks = without_unreadable(listed, facts, skip=data.skip_unreadable)
     labels = {name: np.array(part.labels, np.str_) for name, part in splits.items() if part.labels}
     classes = data.classes and read_classes(data.classes, "")
     names = classes or class_names(labels)
@@ -241,8 +240,7 @@ def inventory_of_files(data: Data, listed: Mapping[str, LabelledFiles], cache: P
             np.array([fact.note for fact in known], np.uint8),
         )
         parts[name] = Part(tuple(part.files), FileReader(), records)
-    remarks = tuple(f"left out, {file}: {fault}" for file, fault in faults.items())
-    return Inventory(parts, names, digest_of(splits, facts), remarks, faults)
+    return Inventory(parts, names, digest_of(splits, facts), tuple(remarks))
 
 
 _FORMATS: dict[str, Callable[[Data, str, Path], Inventory]] = {

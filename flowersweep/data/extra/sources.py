@@ -135,10 +135,9 @@ def _source(path: str, data: Data, classes: Sequence[str], cache: Path) -> Sourc
         counts = Counter(label for part in listed.values() for label in part.labels)
         left += _unknown(path, counts, places, classes)
         inventory = inventory_of_files(own, dict(_of_classes(listed, places)), cache)
-        left += [
-            LeftOut(path, f"{NO_IMAGE}: {fault}", image=file)
-            for file, fault in inventory.unreadable.items()
-        ]
+        for remark in inventory.remarks:  # "left out, FILE: what is wrong"
+            file, _, fault = remark.removeprefix("left out, ").partition(": ")
+            left.append(LeftOut(path, f"{NO_IMAGE}: {fault}", image=file))
         parts = list(_indexed(inventory, places))
     else:
         inventory = _with_names(own, folder, cache)

@@ -69,33 +69,32 @@ def inspect_files(files: Sequence[str], cache: Path) -> list[FileFacts]:
 
 def without_unreadable(
     splits: Mapping[str, LabelledFiles], facts: Mapping[str, FileFacts], *, skip: bool
-) -> tuple[dict[str, LabelledFiles], dict[str, str]]:
-    """Return the splits without the files that cannot be read, and the fault of each of those.
+) -> tuple[dict[str, LabelledFiles], list[str]]:
+    """Return the splits without the files that cannot be read, and what was left out.
 
     Raises:
         DataError: There are such files, and they are not to be skipped.
     """
-    faults = {
-        file: facts[file].fault
+    faults = [
+        f"{file}: {facts[file].fault}"
         for part in splits.values()
         for file in part.files
         if facts[file].fault
-    }
+    ]
     if not faults:
-        return dict(splits), {}
-    lines = [f"{file}: {fault}" for file, fault in faults.items()]
+        return dict(splits), []
     more = [f"and {len(faults) - _NAMED} more"] if len(faults) > _NAMED else []
     if not skip:
         advice = (
             "Copy these files again or remove them, or set data.skip_unreadable=true to train "
             "without them."
         )
-        raise DataError("\n".join([*lines[:_NAMED], *more, advice]))
-    _log.warning("%d image files are left out:\n%s", len(lines), "\n".join(lines))
+        raise DataError("\n".join([*faults[:_NAMED], *more, advice]))
+    _log.warning("%d image files are left out:\n%s", len(faults), "\n".join(faults))
     return {
         name: chosen(part, [not facts[file].fault for file in part.files])
         for name, part in splits.items()
-    }, faults
+    }, [f"left out, {fault}" for fault in faults]
 
 
 def chosen(part: LabelledFiles, mask: Iterable[bool]) -> LabelledFiles:
