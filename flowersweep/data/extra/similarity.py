@@ -16,9 +16,10 @@ import tensorflow as tf
 from flowersweep.data.images import decode_reduced
 from flowersweep.data.readers import Reader, Rows
 
-# Duplicates have a correlation above SAME; or one above ALIKE, and hashes that differ in at most
-# REACH of 128 bits. docs/design.md, ADR 30, has the figures.
-SAME, ALIKE, REACH = 0.97, 0.9, 10
+# Duplicates have a correlation above one of these, and hashes that differ in at most so many of 128
+# bits. A hash alone misses poor copies; correlation alone takes horizons for one another.
+# docs/design.md, ADR 30, has the figures.
+RULES = ((0.9, 10), (0.97, 24))
 SIDE = 16  # pixels of the tiny version
 BLOCK = 2048  # images of each side that are compared at once
 VERSION = 1  # increase it when other images are alike
@@ -103,16 +104,18 @@ def _close_pairs(ones: Tiny, others: Tiny, *, within: bool = False) -> Iterator[
                 for first, (units, packed) in zip((start, other_start), sides, strict=True)
             )
             alike = unit @ other_unit.T
-            one, other = np.nonzero(alike > ALIKE)
+            one, other = np.nonzero(alike > min(RULES)[0])
             apart = np.bitwise_count(bits[one] ^ other_bits[other]).sum(axis=1)
-            chosen = (alike[one, other] > SAME) | (apart <= REACH)
+            chosen = np.any(
+                [(alike[one, other] > least) & (apart <= most) for least, most in RULES], axis=0
+            )
             pair = np.stack([one[chosen] + start, other[chosen] + other_start], axis=1)
             yield pair[pair[:, 0] < pair[:, 1]] if within else pair
 
 
 def _units(images: Tiny) -> npt.NDArray[np.float32]:
     """Return images (n, 256) with mean 0 and length 1, whose products are correlations."""
-    flat = images.reshape(len(images), -1)
+    flat = images.reshape(len(images), SIDE * SIDE)
     centred = flat - flat.mean(axis=1, keepdims=True)
     lengths = np.sqrt((centred**2).sum(axis=1, keepdims=True))
     units: Tiny = np.divide(centred, lengths, out=np.zeros_like(centred), where=lengths > 0)
