@@ -1,4 +1,4 @@
-"""Copies of a picture in other sizes, shapes and qualities are found, and other pictures are not."""
+"""Copies of a picture in other sizes, shapes and qualities are found, others are not."""
 
 from __future__ import annotations
 
