@@ -16,15 +16,16 @@ import tensorflow as tf
 from flowersweep.data.images import decode_reduced
 from flowersweep.data.readers import Reader, Rows
 
-# Duplicates have a correlation above one of these, and hashes that differ in at most so many of 128
-# bits. A hash alone misses poor copies; correlation alone takes horizons for one another.
-# docs/design.md, ADR 30, has the figures.
-RULES = ((0.9, 10), (0.97, 24))
+# Duplicates have a correlation above one of these, and at most that share of edges that go the
+# other way. docs/design.md, ADR 30, has the figures: edges alone are chance in poor copies, and
+# correlation alone takes horizons for one another.
+RULES = ((0.9, 0.08), (0.97, 0.19))
+EDGE = 2  # grey levels between two cells, below which it is chance which one is brighter
+FEWEST = 32  # edges; all differences count where there are fewer
 SIDE = 16  # pixels of the tiny version
 BLOCK = 2048  # images of each side that are compared at once
 VERSION = 1  # increase it when other images are alike
 
-Hashes = npt.NDArray[np.uint64]  # (n, 2)
 Tiny = npt.NDArray[np.float32]  # (n, SIDE, SIDE), brightness
 Views = npt.NDArray[np.float32]  # (n, 2, SIDE, SIDE): the image, and the square in its centre
 
@@ -47,19 +48,6 @@ def read_thumbnails(reader: Reader, files: Sequence[str], rows: Rows) -> Views:
 
     images = reader.images(files, rows, decoded).batch(1024)
     return np.concatenate([np.empty((0, 2, SIDE, SIDE), np.float32), *images.as_numpy_iterator()])
-
-
-def hashes(images: Tiny) -> Hashes:
-    """Return the difference hash of images (n, 16, 16).
-
-    Each bit says whether brightness rises between two cells: 64 bits across, 64 bits down.
-    """
-    eight, nine = _cells(8), _cells(9)
-    across = np.diff(np.einsum("ij,njk,lk->nil", eight, images, nine), axis=2) > 0
-    down = np.diff(np.einsum("ij,njk,lk->nil", nine, images, eight), axis=1) > 0
-    bits = np.concatenate([across.reshape(len(images), 64), down.reshape(len(images), 64)], axis=1)
-    packed: Hashes = np.packbits(bits, axis=1).view(np.uint64)
-    return packed
 
 
 def near(images: Tiny) -> Rows:
@@ -96,21 +84,36 @@ def _close_pairs(ones: Tiny, others: Tiny, *, within: bool = False) -> Iterator[
 
     ``within``: both are the same images, and each pair is yielded once.
     """
-    sides = [(_units(images), hashes(images)) for images in (ones, others)]
+    sides = [(_units(images), _steps(images)) for images in (ones, others)]
     for start in range(0, len(ones), BLOCK):
         for other_start in range(start if within else 0, len(others), BLOCK):
-            (unit, bits), (other_unit, other_bits) = (
-                (units[first : first + BLOCK], packed[first : first + BLOCK])
-                for first, (units, packed) in zip((start, other_start), sides, strict=True)
+            (unit, steps), (other_unit, other_steps) = (
+                (units[first : first + BLOCK], every[first : first + BLOCK])
+                for first, (units, every) in zip((start, other_start), sides, strict=True)
             )
             alike = unit @ other_unit.T
             one, other = np.nonzero(alike > min(RULES)[0])
-            apart = np.bitwise_count(bits[one] ^ other_bits[other]).sum(axis=1)
+            turned = _turned(steps[one], other_steps[other])
             chosen = np.any(
-                [(alike[one, other] > least) & (apart <= most) for least, most in RULES], axis=0
+                [(alike[one, other] > least) & (turned <= most) for least, most in RULES], axis=0
             )
             pair = np.stack([one[chosen] + start, other[chosen] + other_start], axis=1)
             yield pair[pair[:, 0] < pair[:, 1]] if within else pair
+
+
+def _steps(images: Tiny) -> Tiny:
+    """Return how brightness changes between cells, (n, 128): 64 steps across, 64 down."""
+    eight, nine = _cells(8), _cells(9)
+    across = np.diff(np.einsum("ij,njk,lk->nil", eight, images, nine), axis=2)
+    down = np.diff(np.einsum("ij,njk,lk->nil", nine, images, eight), axis=1)
+    return np.concatenate([across.reshape(-1, 64), down.reshape(-1, 64)], axis=1)
+
+
+def _turned(ones: Tiny, others: Tiny) -> npt.NDArray[np.floating]:
+    """Return the share of edges that go one way in the first image and the other in the second."""
+    edges = np.maximum(np.abs(ones), np.abs(others)) > EDGE
+    edges |= edges.sum(axis=1, keepdims=True) < FEWEST
+    return ((ones > 0) != (others > 0)).sum(axis=1, where=edges) / edges.sum(axis=1)
 
 
 def _units(images: Tiny) -> npt.NDArray[np.float32]:
