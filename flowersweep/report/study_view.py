@@ -119,6 +119,12 @@ class StudyView:
             "and an even choice of the others."
         )
 
+    @property
+    def held_out_digest(self) -> str | None:
+        """The digest of the images without extra ones; None if the study does not say it."""
+        known = self.started.provenance.get("data", {}).get("held_out_digest")
+        return known or self.started.settings.get("data.digest")
+
     def left_out(self) -> Sequence[Sequence[str]]:
         """Return the rows of the list of extra images that are not trained on, heading first."""
         try:
