@@ -74,51 +74,46 @@ def select(
         halves: tune or holdout (n,), of each image of val.
         cache: Folder that keeps tiny versions of the images, and which of them are alike.
     """
-    parts = [part for source in sources for part in source.parts]
-    labels = np.concatenate([part.records.labels for part in parts])
-    ids = np.concatenate([part.records.ids for part in parts])
-    ends = np.cumsum([len(part.records.ids) for part in parts])
-    place_of = np.repeat(
-        [source.path for source in sources for _ in source.parts], np.diff(ends, prepend=0)
-    )
-    pairs = _pairs(sources, inventory, classes, cache)
+    parts = [(source.path, part) for source in sources for part in source.parts]
+    ends = np.cumsum([len(part.records.ids) for _, part in parts])
+    places = np.repeat([path for path, _ in parts], np.diff(ends, prepend=0))
+    pairs = _pairs(sources, inventory, cache)
     twins = dict(_held_out_twins(pairs, inventory, halves))
-    stays = np.ones(len(ids), np.bool_)
+    stays = np.ones(ends[-1], np.bool_)
     stays[[*twins]] = False
-    left_out = [
-        *(each for source in sources for each in source.left_out),
-        *(
-            LeftOut(
-                str(place_of[row]),
-                f"near-duplicate of {half}",
-                classes[labels[row]],
-                str(ids[row]),
-                twin,
-            )
-            for row, (half, twin) in sorted(twins.items())
-        ),
-    ]
+    left_out = [each for source in sources for each in source.left_out]
+    left_out += _twins_left_out(parts, twins, classes)
     own = len(inventory.parts["train"].records.ids)
     rows = own + np.cumsum(stays) - 1  # in train
     with_train = pairs["train"][stays[pairs["train"][:, 0]]]
-    within = pairs["extra"][stays[pairs["extra"]].all(axis=1)]
     alike = np.stack([rows[with_train[:, 0]], with_train[:, 1]], axis=1)
-    counts = {source.path: int(stays[place_of == source.path].sum()) for source in sources}
-    images = ExtraImages(
-        rows[stays],
-        alike,
-        counts,
-        tuple(left_out),
-        tuple(_remarks(counts, left_out, len(np.unique(alike[:, 0])), len(within))),
-    )
+    within = stays[pairs["extra"]].all(axis=1).sum()
+    counts = {source.path: int(stays[places == source.path].sum()) for source in sources}
+    remarks = (*_remarks(counts, left_out), *_repeats(len(np.unique(alike[:, 0])), int(within)))
+    images = ExtraImages(rows[stays], alike, counts, tuple(left_out), remarks)
     what = [inventory.digest, [source.digest for source in sources], np.flatnonzero(stays).tolist()]
     digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
     _report(images, cache / "verified" / f"left-out-{digest}.csv")
     chosen = (
         (part, np.flatnonzero(stays[end - len(part.records.ids) : end]))
-        for part, end in zip(parts, ends, strict=True)
+        for (_, part), end in zip(parts, ends, strict=True)
     )
     return Selection(tuple(part.take(some) for part, some in chosen if len(some)), images, digest)
+
+
+def _twins_left_out(
+    parts: Sequence[tuple[str, Part]],
+    twins: Mapping[int, tuple[str, str]],
+    classes: Sequence[str],
+) -> Iterator[LeftOut]:
+    """Yield the images, counted over all parts, that are nearly the same as one held out."""
+    row = 0
+    for path, part in parts:
+        for label, id in zip(part.records.labels, part.records.ids, strict=True):
+            if row in twins:
+                half, twin = twins[row]
+                yield LeftOut(path, f"near-duplicate of {half}", classes[label], str(id), twin)
+            row += 1
 
 
 def table_of(left_out: Sequence[LeftOut]) -> bytes:
@@ -144,10 +139,8 @@ def _warn_once(line: str) -> None:
     _log.warning("%s", line)
 
 
-def _remarks(
-    counts: Mapping[str, int], left_out: Sequence[LeftOut], twins: int, within: int
-) -> Iterator[str]:
-    """Say of each place what is trained on and what is not; then what is there twice."""
+def _remarks(counts: Mapping[str, int], left_out: Sequence[LeftOut]) -> Iterator[str]:
+    """Say of each place what is trained on and what is not."""
     for place, images in counts.items():
         reasons = Counter[str]()
         for each in left_out:
@@ -160,6 +153,10 @@ def _remarks(
             f"; classes that the data lacks: {', '.join(names[:_NAMED])}{more}" if names else ""
         )
         yield f"data.extra={place}: train gets {images} images; left out: {text or 'none'}{unknown}"
+
+
+def _repeats(twins: int, within: int) -> Iterator[str]:
+    """Say what is trained on although it is there twice."""
     if twins or within:
         yield (
             f"kept: {twins} extra images that are nearly the same as one of train, {within} pairs "
@@ -183,19 +180,17 @@ def _held_out_twins(
         yield extra, (half, str(inventory.parts[split].records.ids[other]))
 
 
-def _pairs(
-    sources: Sequence[Source], inventory: Inventory, classes: Sequence[str], cache: Path
-) -> dict[str, Rows]:
+def _pairs(sources: Sequence[Source], inventory: Inventory, cache: Path) -> dict[str, Rows]:
     """Return the pairs of an extra image and one of each split that are nearly the same; under
     ``extra``, those of two extra images.
     """
     names = [*inventory.parts, "extra"]
-    key = _key(inventory.digest, [source.digest for source in sources], classes)
+    key = _key(inventory.digest, [source.digest for source in sources])
     file = cache / "verified" / f"alike-{key}.npz"
     if (stored := cached_arrays(file, names)) is not None:
         return stored
     parts = [
-        (_key(source.digest, number, classes), part)
+        (_key(source.digest, number), part)
         for source in sources
         for number, part in enumerate(source.parts)
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import unicodedata
 from collections import Counter
@@ -126,30 +128,42 @@ def _explained(path: str, read: Callable[[], _T]) -> _T:
 def _source(path: str, data: Data, classes: Sequence[str], cache: Path) -> Source:
     own = settings_of(path, data)
     folder = find_folder(own, cache)
-    places = {_plain(name): index for index, name in enumerate(classes)}
-    left: list[LeftOut] = []
-    if own.format in _LISTERS:
-        listed = _LISTERS[own.format](own, folder)
-        unlabelled = sum(len(part.files) for part in listed.values() if not part.labels)
-        left += _unlabelled(path, unlabelled)
-        counts = Counter(label for part in listed.values() for label in part.labels)
-        left += _unknown(path, counts, places, classes)
-        inventory = inventory_of_files(own, dict(_of_classes(listed, places)), cache)
-        for remark in inventory.remarks:  # "left out, FILE: what is wrong"
-            file, _, fault = remark.removeprefix("left out, ").partition(": ")
-            left.append(LeftOut(path, f"{NO_IMAGE}: {fault}", image=file))
-        parts = list(_indexed(inventory, places))
-    else:
-        inventory = _with_names(own, folder, cache)
-        names = inventory.classes or ()
-        labels = np.concatenate([part.records.labels for part in inventory.parts.values()])
-        counted = zip(*np.unique(labels[labels >= 0], return_counts=True), strict=True)
-        left += _unlabelled(path, int((labels < 0).sum()))
-        left += _unknown(
-            path, {names[label]: int(count) for label, count in counted}, places, classes
-        )
-        parts = list(_indexed(inventory, places))
-    return Source(path, tuple(parts), inventory.digest, tuple(left))
+    read = _of_files if own.format in _LISTERS else _of_records
+    inventory, left = read(path, own, folder, classes, cache)
+    parts = tuple(_indexed(inventory, _places(classes)))
+    # the same records have other labels where their classes are named otherwise
+    what = [
+        [part.records.labels.tolist(), None if part.rows is None else part.rows.tolist()]
+        for part in parts
+    ]
+    digest = hashlib.sha256(json.dumps([inventory.digest, what]).encode()).hexdigest()[:16]
+    return Source(path, parts, digest, tuple(left))
+
+
+def _of_files(
+    path: str, own: Data, folder: str, classes: Sequence[str], cache: Path
+) -> tuple[Inventory, list[LeftOut]]:
+    listed = _LISTERS[own.format](own, folder)
+    left = _unlabelled(path, sum(len(part.files) for part in listed.values() if not part.labels))
+    counts = Counter(label for part in listed.values() for label in part.labels)
+    left += _unknown(path, counts, classes)
+    inventory = inventory_of_files(own, dict(_of_classes(listed, _places(classes))), cache)
+    for remark in inventory.remarks:  # "left out, FILE: what is wrong"
+        file, _, fault = remark.removeprefix("left out, ").partition(": ")
+        left.append(LeftOut(path, f"{NO_IMAGE}: {fault}", image=file))
+    return inventory, left
+
+
+def _of_records(
+    path: str, own: Data, folder: str, classes: Sequence[str], cache: Path
+) -> tuple[Inventory, list[LeftOut]]:
+    inventory = _with_names(own, folder, cache)
+    names = inventory.classes or ()
+    labels = np.concatenate([part.records.labels for part in inventory.parts.values()])
+    numbers, images = np.unique(labels[labels >= 0], return_counts=True)
+    counts = dict(zip([names[number] for number in numbers], images.tolist(), strict=True))
+    left = _unlabelled(path, int((labels < 0).sum()))
+    return inventory, left + _unknown(path, counts, classes)
 
 
 def _with_names(own: Data, folder: str, cache: Path) -> Inventory:
@@ -194,10 +208,11 @@ def _unlabelled(path: str, images: int) -> list[LeftOut]:
     return [LeftOut(path, NO_LABEL, images=images)] if images else []
 
 
-def _unknown(
-    path: str, counts: Mapping[str, int], places: Mapping[str, int], classes: Sequence[str]
-) -> list[LeftOut]:
+def _unknown(path: str, counts: Mapping[str, int], classes: Sequence[str]) -> list[LeftOut]:
     """Return the classes that the data lacks. Raises DataError if it lacks all of them."""
+    if not counts:
+        raise DataError("no image of it has a label. Put each into a folder of its class's name.")
+    places = _places(classes)
     unknown = {name: count for name, count in counts.items() if _plain(name) not in places}
     if len(unknown) == len(counts):
         raise DataError(
@@ -225,6 +240,10 @@ def _closest(names: Sequence[str], classes: Sequence[str]) -> str:
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(map(repr, names[:_LISTED])) + more
+
+
+def _places(classes: Sequence[str]) -> dict[str, int]:
+    return {_plain(name): index for index, name in enumerate(classes)}
 
 
 def _plain(name: str) -> str:
