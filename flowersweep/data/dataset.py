@@ -15,7 +15,7 @@ import numpy.typing as npt
 from flowersweep.config.schema import Data
 from flowersweep.data.decoded import NOTHING, ImageCacheLimits
 from flowersweep.data.extra.joined import FileGroup, join_readers
-from flowersweep.data.extra.selection import ExtraImages, select
+from flowersweep.data.extra.selection import ExtraImages, Selection, select
 from flowersweep.data.extra.sources import read_source, require_places
 from flowersweep.data.folders import find_folder
 from flowersweep.data.images import Size, describe_notes
@@ -136,15 +136,11 @@ def open_dataset(
     train = inventory.parts["train"].records
     classes = inventory.classes or _numbered(inventory)
     tune, holdout = stratified_halves(inventory.parts["val"].records.labels, data.split_seed)
-    extra, digest, more = ExtraImages(), inventory.digest, tuple[Part, ...]()
-    if data.extra:
-        halves = np.full(len(tune) + len(holdout), "holdout")
-        halves[tune] = "tune"
-        sources = [read_source(path, data, classes, cache) for path in data.extra]
-        more, extra, digest = select(sources, inventory, classes, halves, cache)
+    more, extra, digest = _select_extra(data, inventory, classes, tune, cache)
     labels = np.concatenate([train.labels, *(part.records.labels for part in more)])
     _check_classes(classes, labels, allow_missing=data.allow_missing_classes)
     size = _delivered_size(data, train)
+    parts = [*inventory.parts.items(), *(("extra", part) for part in more)]
     dataset = Dataset(
         name=data.name,
         dir=folder,
@@ -154,11 +150,7 @@ def open_dataset(
         splits={},
         tune=tune,
         holdout=holdout,
-        remarks=(
-            *inventory.remarks,
-            *_remarks(data, [*inventory.parts.items(), *(("extra", part) for part in more)], size),
-            *extra.remarks,
-        ),
+        remarks=(*inventory.remarks, *_remarks(data, parts, size), *extra.remarks),
         resize=data.resize,
         extra=extra,
         held_out_digest=inventory.digest,
@@ -174,6 +166,18 @@ def open_dataset(
             ]
         )
     return dataset if data.train_on == "train" else train_on_all(dataset)
+
+
+def _select_extra(
+    data: Data, inventory: Inventory, classes: tuple[str, ...], tune: Rows, cache: Path
+) -> Selection:
+    """Return the images of ``data.extra`` that are trained on."""
+    if not data.extra:
+        return Selection((), ExtraImages(), inventory.digest)
+    halves = np.full(len(inventory.parts["val"].records.ids), "holdout")
+    halves[tune] = "tune"
+    sources = [read_source(path, data, classes, cache) for path in data.extra]
+    return select(sources, inventory, classes, halves, cache)
 
 
 def train_on_all(dataset: Dataset) -> Dataset:
