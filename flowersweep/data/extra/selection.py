@@ -30,6 +30,7 @@ from flowersweep.data.readers import Rows
 from flowersweep.errors import StudyError
 from flowersweep.util.arrays import cache_arrays, cached_arrays
 from flowersweep.util.files import write_bytes
+from flowersweep.util.text import spreadsheet_cell
 
 _log = logging.getLogger(__name__)
 _NAMED = 5  # classes in one line
@@ -120,7 +121,8 @@ def table_of(left_out: Sequence[LeftOut]) -> bytes:
     """Return a CSV file of what is not trained on."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([LeftOut._fields, *left_out])
+    writer.writerow(LeftOut._fields)
+    writer.writerows(map(spreadsheet_cell, each) for each in left_out)
     return text.getvalue().encode()
 
 
