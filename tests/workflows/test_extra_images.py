@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from flowersweep.__main__ import main
 from flowersweep.config.schema import Tracking
 from flowersweep.study.records import read_study
 from flowersweep.tracking.shipper import run_ids
-from tests.conftest import TINY, Command
+from tests.conftest import TINY
 from tests.data.extra.pictures import number_of, save, write_photographs
+from tests.kills import Fork
 
 WORDS = [word for word in TINY if not word.startswith("data.")]
 DATA = ["data=folder", "data.dir=photos", "data.extra=[more]", "data.image_size=32"]
@@ -38,8 +40,11 @@ def test_a_plan_counts_extra_images(places: Path, capsys: pytest.CaptureFixture[
 
 @pytest.mark.slow
 def test_a_study_with_extra_images_resumes_is_promoted_replayed_and_predicts_without_them(
-    places: Path, command: Command
+    places: Path, fork: Fork
 ) -> None:
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return fork(places, [*words])
+
     shown = command("data", *DATA)
     assert shown.returncode == 0, shown.stderr
     assert "train 14, val 8, test 4" in shown.stdout

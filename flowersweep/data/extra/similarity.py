@@ -113,7 +113,8 @@ def _turned(ones: Tiny, others: Tiny) -> npt.NDArray[np.floating]:
     """Return the share of edges that go one way in the first image and the other in the second."""
     edges = np.maximum(np.abs(ones), np.abs(others)) > EDGE
     edges |= edges.sum(axis=1, keepdims=True) < FEWEST
-    return ((ones > 0) != (others > 0)).sum(axis=1, where=edges) / edges.sum(axis=1)
+    turned = ((ones > 0) != (others > 0)) & edges
+    return np.asarray(turned.sum(axis=1) / edges.sum(axis=1))
 
 
 def _units(images: Tiny) -> npt.NDArray[np.float32]:
