@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from flowersweep.config.compose import compose_unchecked
 from flowersweep.config.files import option_names
@@ -29,7 +30,9 @@ def recorded_or_named(overrides: Iterable[str], named: Data, recorded: Data) -> 
     if keys & IMAGES or any(key.startswith("data.fetch.") for key in keys):
         return named
     own = {key.partition(".")[2].partition(".")[0] for key in keys if key.startswith("data.")}
-    require_own_images(replace(recorded, path=None) if "path" in own else recorded)
+    named_anew: dict[str, Any] = {"path": None} if "path" in own else {}
+    named_anew |= {"extra": []} if "extra" in own else {}
+    require_own_images(replace(recorded, **named_anew))
     return replace(recorded, **{field: getattr(named, field) for field in own})
 
 

@@ -13,7 +13,7 @@ from flowersweep.config.schema import Experiment
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.dataset import Dataset
 from flowersweep.errors import ConfigError
-from flowersweep.training.folds import pooled_labels
+from flowersweep.training.folds import judged_rows, pooled_labels
 from flowersweep.training.step import StepComponents
 
 
@@ -74,6 +74,10 @@ def _make_loss(
     train, classes = dataset.splits["train"], len(dataset.classes)
     # an AbstractContext may know their number alone
     labels = np.arange(len(train)) % classes if train.labels is None else train.labels
-    labels, share = (pooled_labels(dataset), 1 - 1 / folds) if folds > 1 else (labels, 1.0)
-    counts = share * np.bincount(labels, minlength=classes)
+    counts = np.bincount(labels, minlength=classes)
+    if folds > 1:
+        pooled = pooled_labels(dataset)
+        judged = np.bincount(pooled[judged_rows(dataset)], minlength=classes)
+        extra = np.bincount(pooled, minlength=classes) - judged
+        counts = (1 - 1 / folds) * judged + extra
     return partial(loss, class_counts=counts.astype(np.float32))

@@ -211,7 +211,8 @@ class TrainingContext:
             dataset, folds = shared.dataset, self.folds(config)
             recipe = make_components(config, schedule, dataset, trusted=self.trusted, folds=folds)
             if kind is FoldedHeadStage:
-                dealt = deal_folds(pooled_labels(dataset), folds, config.data.split_seed)
+                labels, seed = pooled_labels(dataset), config.data.split_seed
+                dealt = deal_folds(labels, folds, seed, dataset.extra)
                 stages[key] = FoldedHeadStage(shared, recipe, dealt)
             else:
                 plain = FinetuneStage if kind is FinetuneStage else HeadStage

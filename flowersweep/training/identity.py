@@ -32,6 +32,7 @@ PLAIN_EPOCHS = ("train.epochs_before_augment", "train.epochs_after_augment")
 # key -> its value in studies from before there was such a key
 NEWER_KEYS: dict[str, Any] = {
     "data.folds": 1,
+    "data.extra": [],
     "train.layer_decay": 1,
     "train.min_class_images": 0,
     "train.frozen_share": 0,

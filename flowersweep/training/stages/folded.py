@@ -26,7 +26,8 @@ from flowersweep.training.step import Hyperparameters, State, StepComponents
 class FoldedHeadStage:
     """Train the heads of all folds side by side: one state with a leading axis, one program.
 
-    ``tune`` is every image of train and tune, each predicted by the head that has not seen it.
+    ``tune`` is every image of train and tune, each predicted by the head that has not seen it;
+    extra images are not judged.
     """
 
     def __init__(self, shared: SharedArrays, recipe: StepComponents, folds: Folds) -> None:
