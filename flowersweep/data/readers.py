@@ -113,8 +113,8 @@ def ascending(rows: Rows) -> npt.NDArray[np.bool_]:
 
 def in_turn(elements: Any, mask: npt.NDArray[np.bool_], decode: Decode) -> Any:
     """Decode the elements of a tf.data.Dataset that a mask chooses, reading one after the other."""
-    kept = tf.constant(mask)
-    chosen = elements.take(len(mask)).enumerate().filter(lambda place, _: kept[place])
+    flags = tf.constant(mask)
+    chosen = elements.take(len(mask)).enumerate().filter(lambda place, _: flags[place])
     return chosen.map(
         lambda _, element: decode(element), num_parallel_calls=_AUTO, deterministic=True
     )

@@ -152,16 +152,16 @@ class Soups:
         ranked = [
             f"{study}:{each.number}" for each in ranked_records(record.trials, *record.objectives)
         ]
-        kept = [name for name in ranked if weights(self.config, name)]
-        tuned = [name for name in kept if self._finetuned(name)]
+        stored = [name for name in ranked if weights(self.config, name)]
+        tuned = [name for name in stored if self._finetuned(name)]
         if not tuned and any(map(self._finetuned, ranked)):
             raise StudyError(self._lacking(next(filter(self._finetuned, ranked))))
         if not tuned:
             raise StudyError(f"{study}:{SOUP}: {study} has no fine-tuned trials. {HEADS}")
         unlike = {name: self._differences(name, tuned[0]) for name in tuned}
         left_out = [f"{name} ({unlike[name]})" for name in tuned if unlike[name]]
-        left_out += [f"{name} ({FROZEN})" for name in kept if name not in tuned]
-        if lost := len(ranked) - len(kept):
+        left_out += [f"{name} ({FROZEN})" for name in stored if name not in tuned]
+        if lost := len(ranked) - len(stored):
             left_out.append(
                 f"{lost} more, whose weights were not kept (sweep.save_weights_of_best)"
             )

@@ -119,14 +119,14 @@ class TrialStore:
             ended=TrialEnded(trial=number, state="complete", value=value),
         )
         place = sum(self._rank(other) < self._rank(record) for other in self._best_first)
-        kept = weights if place < self.keep_weights else None
+        saved = weights if place < self.keep_weights else None
         needed = sum(array.nbytes for array in arrays.values()) + (
-            kept.nbytes if kept and not place else 0
+            saved.nbytes if saved and not place else 0
         )
         if place < self.keep and self._room(needed, worse_than=record):
             write_arrays(self.logits(record), arrays)
-            if kept and (not place or self._room(kept.nbytes, worse_than=record, logits=False)):
-                kept.save(self.weights(record))
+            if saved and (not place or self._room(saved.nbytes, worse_than=record, logits=False)):
+                saved.save(self.weights(record))
         elif not place or self.keep >= KEEP_ALL:
             raise self._full(needed)
         return str(self.logits(record).parent.relative_to(self.folder))
@@ -142,10 +142,10 @@ class TrialStore:
             return
         if self.logits(record).exists():
             insort(self._best_first, record, key=self._rank)
-        kept = {other.number for other in self._best_first[: self.keep_weights]}
+        best = {other.number for other in self._best_first[: self.keep_weights]}
         # the record itself too: better trials may have ended after its weights were saved
         for other in (record, *self._best_first[self.keep_weights :][:1]):
-            if other.number not in kept:
+            if other.number not in best:
                 self.weights(other).unlink(missing_ok=True)
         self._shrink(self.keep)
 
@@ -214,9 +214,9 @@ class TrialStore:
         for path in self.folder.glob("checkpoints/*.npz"):
             if path.stem.isdecimal() and int(path.stem) in numbers:
                 path.unlink()
-        kept = [self.weights(record) for record in self._best_first[: self.keep_weights]]
+        best = [self.weights(record) for record in self._best_first[: self.keep_weights]]
         for path in self.folder.glob("trials/*/weights.npz"):
-            if path not in kept:
+            if path not in best:
                 path.unlink()
 
 

@@ -65,10 +65,10 @@ def describe_best(folder: Path, best: TrialRecord | None, picked_from: int, obje
     if not path.exists():
         return f"best: trial {best.number}, whose predictions are not in the study's folder"
     try:
-        kept = read_arrays(path)
+        arrays = read_arrays(path)
     except StudyError as error:
         return f"best: trial {best.number}; {error}"
-    logits, labels = kept["holdout"], kept["holdout_labels"]
+    logits, labels = arrays["holdout"], arrays["holdout_labels"]
     low, high = macro_f1_interval(logits.argmax(axis=1), labels, logits.shape[1])
     score = macro_f1(logits, labels, logits.shape[1])
     baselines = compare_with_baselines(folder, logits, labels)

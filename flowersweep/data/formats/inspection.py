@@ -53,14 +53,14 @@ def inspect_files(files: Sequence[str], cache: Path) -> list[FileFacts]:
     with ThreadPoolExecutor(_THREADS) as pool:
         stamps = list(pool.map(_stamp, files))
         key = hashlib.sha256(json.dumps([_VERSION, stamps]).encode()).hexdigest()[:24]
-        kept = cache / "verified" / f"{key}.npz"
-        if (stored := cached_arrays(kept, FileFacts._fields)) is not None:
+        path = cache / "verified" / f"{key}.npz"
+        if (stored := cached_arrays(path, FileFacts._fields)) is not None:
             columns = (stored[name].tolist() for name in FileFacts._fields)
             return [FileFacts(*facts) for facts in zip(*columns, strict=True)]
         _log.info("verifying %s, once", quantity(len(files), "image file"))
         facts = list(pool.map(_facts, files))
     cache_arrays(
-        kept,
+        path,
         {
             name: np.array(column)
             for name, column in zip(FileFacts._fields, zip(*facts, strict=True), strict=True)

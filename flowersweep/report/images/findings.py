@@ -114,7 +114,7 @@ def _classes(view: ImagesView) -> Iterator[AuditItem]:
         title = f"{_of(few)} classes have fewer than {FEW} training images"
         yield AuditItem("warning", title, f"{listed(counted)}.")
     if (held == 0).any():
-        text = f"How well they are told is not measured: {listed(names[held == 0].tolist())}."
+        text = f"How well they are recognised is not measured: {listed(names[held == 0].tolist())}."
         yield AuditItem("warning", f"{_of(held == 0)} classes have no image in val", text)
     largest, smallest = int(train.argmax()), int(np.where(train > 0, train, np.inf).argmin())
     if train[largest] >= UNEVEN * train[smallest] > 0:

@@ -57,8 +57,8 @@ class ProfilingContext(TrainingContext):
         chance, width = np.random.default_rng(0), sum(classifier.widths)
 
         def load(file: Path, images: int) -> np.ndarray:
-            kept = kept_features(file)
-            return chance.standard_normal((images, width), np.float32) if kept is None else kept
+            cached = kept_features(file)
+            return chance.standard_normal((images, width), np.float32) if cached is None else cached
 
         return {
             name: [load(file, len(dataset.splits[name])) for file in files]
