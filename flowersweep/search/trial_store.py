@@ -142,11 +142,11 @@ class TrialStore:
             return
         if self.logits(record).exists():
             insort(self._best_first, record, key=self._rank)
-        best = {other.number for other in self._best_first[: self.keep_weights]}
-        # the record itself too: better trials may have ended after its weights were saved
-        for other in (record, *self._best_first[self.keep_weights :][:1]):
-            if other.number not in best:
-                self.weights(other).unlink(missing_ok=True)
+            best = {other.number for other in self._best_first[: self.keep_weights]}
+            # the record itself too: better trials may have ended after its weights were saved
+            for other in (record, *self._best_first[self.keep_weights :][:1]):
+                if other.number not in best:
+                    self.weights(other).unlink(missing_ok=True)
         self._shrink(self.keep)
 
     def _drop(self, numbers: Iterable[int]) -> None:
