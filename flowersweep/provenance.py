@@ -92,10 +92,13 @@ def provenance(
             "name": dataset.name,
             "dir": masked_text(dataset.dir),
             "digest": dataset.digest,
+            "held_out_digest": dataset.held_out_digest,
             "image_size": list(dataset.image_size),
             "classes": list(dataset.classes),
             "counts": {name: len(split) for name, split in dataset.splits.items()}
-            | {"tune": len(dataset.tune), "holdout": len(dataset.holdout)},
+            | {"tune": len(dataset.tune), "holdout": len(dataset.holdout)}
+            | ({"extra": len(dataset.extra.rows)} if dataset.extra.remarks else {}),
+            "extra": [*map(masked_text, dataset.extra.remarks)],
         },
     }
 

@@ -21,9 +21,11 @@ FORMAT = 1  # of the manifest
 # files of a study that travel; what a report writes can be written again, locks and cursors belong
 # to a machine
 TRAVELS = re.compile(
-    r"code\.diff|ensemble\.json|checkpoints/[0-9]+\.npz|trials/[0-9]+/[a-z]+\.(npz|svg|jpg|json)"
+    r"code\.diff|left_out\.csv|ensemble\.json|checkpoints/[0-9]+\.npz|trials/[0-9]+/[a-z]+\.(npz|svg|jpg|json)"
 )
-KEY = re.compile(r"(journal|checkpoints|trials|code|ensemble)\b.*")  # of objects with content
+KEY = re.compile(
+    r"(journal|checkpoints|trials|code|left_out|ensemble)\b.*"
+)  # of objects with content
 MANIFEST = re.compile(r"manifest-(\d{6})\.json")
 
 

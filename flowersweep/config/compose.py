@@ -312,8 +312,8 @@ def recorded_or_named(overrides: Iterable[str], named: Data, recorded: Data) -> 
     keys = settings_of(parse(overrides)).keys()
     if keys & IMAGES or any(key.startswith("data.fetch.") for key in keys):
         return named
-    require_own_images(recorded)
     own = {key.partition(".")[2].partition(".")[0] for key in keys if key.startswith("data.")}
+    require_own_images(replace(recorded, extra=[]) if "extra" in own else recorded)
     return replace(recorded, **{field: getattr(named, field) for field in own})
 
 

@@ -51,16 +51,20 @@ def require_said(config: Config, words: Sequence[str]) -> None:
             )
     if not says(words, "data", "data.dir"):
         require_local(config.data)
+    if not says(words, "data.extra"):
+        require_local(Data(extra=config.data.extra))
     _require_verb(config, words)
 
 
 def require_local(data: Data) -> None:
     """Raise ConfigError if images that a command does not name lie at an address."""
-    for key, place in (("data.dir", data.dir), ("data.file", data.file)):
+    places = [("data.dir", data.dir), ("data.file", data.file)]
+    for key, place in (*places, *(("data.extra", place) for place in data.extra)):
         if place is not None and "://" in place:
+            word = data.extra if key == "data.extra" else place
             raise ConfigError(
                 f"the images lie at {place}, which only the command may open. If you trust it: "
-                f"{key}={place}"
+                f"{key}={_word(word)}"
             )
 
 

@@ -85,6 +85,8 @@ class Data:
     columns: dict[str, Any] = setting(dict, role=TRAINED, comparable=False)
     # train, val, test -> what it is called; null: by its usual names
     splits: dict[str, Any] = setting(dict, role=TRAINED, comparable=False)
+    # more training images: folders, tables or TFRecords with classes of the same names
+    extra: list[str] = setting(list, role=TRAINED, comparable=False)
     # of the training images of each class, that become val or test where there is none
     val_fraction: float = setting(0.2, low=0.01, high=0.9, role=TRAINED, comparable=False)
     test_fraction: float = setting(0.0, low=0, high=0.9, role=TRAINED, comparable=False)

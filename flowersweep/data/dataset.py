@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,9 @@ import numpy.typing as npt
 
 from flowersweep.config.schema import Data
 from flowersweep.data.decoded import NOTHING, ImageCacheLimits
+from flowersweep.data.extra.joined import FileGroup, join_readers
+from flowersweep.data.extra.selection import ExtraImages, Selection, select
+from flowersweep.data.extra.sources import read_source, require_places
 from flowersweep.data.folders import find_folder
 from flowersweep.data.images import Size, describe_notes
 from flowersweep.data.inventory import Inventory, Part, take_inventory
@@ -90,6 +94,8 @@ class Dataset:
     holdout: npt.NDArray[np.int64]  # the other indexes into val, sorted
     remarks: tuple[str, ...] = ()  # what is done to the images before they are delivered
     resize: str = "stretch"  # what is done to an image of another shape
+    extra: ExtraImages = field(default_factory=ExtraImages)  # which images of train, and the others
+    held_out_digest: str = ""  # the digest without extra images: tune, holdout and test are these
 
     @property
     def resize_suffix(self) -> str:
@@ -124,55 +130,89 @@ def open_dataset(
         DataError: The folder, a file, a record or a label is invalid, or a class has no training
             image.
     """
+    require_places(data.extra)
     folder = find_folder(data, cache, trusted)
     inventory = take_inventory(data, folder, cache)
     train = inventory.parts["train"].records
     classes = inventory.classes or _numbered(inventory)
-    _check_classes(classes, train.labels, allow_missing=data.allow_missing_classes)
-    size = _delivered_size(data, train)
     tune, holdout = stratified_halves(inventory.parts["val"].records.labels, data.split_seed)
+    more, extra, digest = _select_extra(data, inventory, classes, tune, cache)
+    labels = np.concatenate([train.labels, *(part.records.labels for part in more)])
+    _check_classes(classes, labels, allow_missing=data.allow_missing_classes)
+    size = _delivered_size(data, train)
+    parts = [*inventory.parts.items(), *(("extra", part) for part in more)]
     dataset = Dataset(
         name=data.name,
         dir=folder,
         classes=classes,
         image_size=size,
-        digest=inventory.digest,
+        digest=digest,
         splits={},
         tune=tune,
         holdout=holdout,
-        remarks=(*inventory.remarks, *_remarks(data, inventory, size)),
+        remarks=(*inventory.remarks, *_remarks(data, parts, size), *extra.remarks),
         resize=data.resize,
+        extra=extra,
+        held_out_digest=inventory.digest,
     )
     limits = ImageCacheLimits(data.cache_bytes, data.disk_cache_bytes)
     for name, part in inventory.parts.items():
         path = cache / "decoded" / f"{dataset.digest}-{name}{dataset.resize_suffix}"
-        dataset.splits[name] = _split(name, part, share, replace(limits, path=path), data.resize)
+        budget = replace(limits, path=path)
+        dataset.splits[name] = _join(
+            [
+                _split(name, each, share, budget, data.resize)
+                for each in (part, *(more if name == "train" else ()))
+            ]
+        )
     return dataset if data.train_on == "train" else train_on_all(dataset)
+
+
+def _select_extra(
+    data: Data, inventory: Inventory, classes: tuple[str, ...], tune: Rows, cache: Path
+) -> Selection:
+    """Return the images of ``data.extra`` that are trained on."""
+    if not data.extra:
+        return Selection((), ExtraImages(), inventory.digest)
+    halves = np.full(len(inventory.parts["val"].records.ids), "holdout")
+    halves[tune] = "tune"
+    sources = [read_source(path, data, classes, cache) for path in data.extra]
+    return select(sources, inventory, classes, halves, cache)
 
 
 def train_on_all(dataset: Dataset) -> Dataset:
     """Return the data set with the images of val after those of train in its split train."""
-    train, val = dataset.splits["train"], dataset.splits["val"]
-    assert train.labels is not None
-    assert val.labels is not None
-    rows = None
-    if train.rows is not None or val.rows is not None:
-        images = [split.in_files(np.arange(len(split))) for split in (train, val)]
-        rows = np.concatenate([images[0], images[1] + sum(train.counts)])
-    joined = replace(
-        train,
-        files=train.files + val.files,
-        labels=np.concatenate([train.labels, val.labels]),
-        ids=np.concatenate([train.ids, val.ids]),
-        counts=train.counts + val.counts,
-        rows=rows,
-        budget=replace(
-            train.budget,
-            path=train.budget.path
-            and train.budget.path.with_name(f"{dataset.digest}-all{dataset.resize_suffix}"),
-        ),
-    )
+    joined = _join([dataset.splits["train"], dataset.splits["val"]])
+    path = joined.budget.path
+    path = path and path.with_name(f"{dataset.digest}-all{dataset.resize_suffix}")
+    joined = replace(joined, budget=replace(joined.budget, path=path))
     return replace(dataset, splits={**dataset.splits, "train": joined})
+
+
+def _join(splits: Sequence[Split]) -> Split:
+    """Return labelled splits as one, which is called as the first."""
+    if len(splits) == 1:
+        return splits[0]
+    counts = [sum(split.counts) for split in splits]
+    rows = None
+    if any(split.rows is not None for split in splits):
+        starts = np.cumsum([0, *counts[:-1]])
+        rows = np.concatenate(
+            [s.in_files(np.arange(len(s))) + start for s, start in zip(splits, starts, strict=True)]
+        )
+    groups = [
+        FileGroup(split.reader, len(split.files), count)
+        for split, count in zip(splits, counts, strict=True)
+    ]
+    return replace(
+        splits[0],
+        files=tuple(chain.from_iterable(split.files for split in splits)),
+        labels=np.concatenate([split.labels for split in splits if split.labels is not None]),
+        ids=np.concatenate([split.ids for split in splits]),
+        counts=tuple(chain.from_iterable(split.counts for split in splits)),
+        rows=rows,
+        reader=join_readers(groups),
+    )
 
 
 def _split(
@@ -222,9 +262,9 @@ def _delivered_size(data: Data, train: Records) -> Size:
     return height, width
 
 
-def _remarks(data: Data, inventory: Inventory, size: Size) -> Iterator[str]:
+def _remarks(data: Data, parts: Iterable[tuple[str, Part]], size: Size) -> Iterator[str]:
     """Say how many images of each split are not delivered as they are stored."""
-    for name, part in inventory.parts.items():
+    for name, part in parts:
         records = part.records
         other = (records.sizes != size).any(axis=1)
         if other.any():

@@ -1,7 +1,6 @@
 """Find images that are in the data twice, exactly or nearly, so that leaks into holdout are known.
 
-The hash uses the brightness of a tiny version of each image. So duplicates may differ in bytes,
-quality, size, colours and contrast; mirrored, cropped or rotated copies are not found.
+What is nearly the same, `flowersweep.data.extra.similarity` says.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,22 +15,14 @@ import tensorflow as tf
 
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, Split, open_dataset
-from flowersweep.data.images import decode_reduced
+from flowersweep.data.extra.similarity import Tiny, near, read_thumbnails
 from flowersweep.errors import FlowersweepError
 from flowersweep.util.arrays import cache_arrays, cached_arrays
 
 _log = logging.getLogger(__name__)
 
-# Largest distance of duplicates, in bits of 128. Among 10,368 photographs of flowers the two
-# closest different images are 13 bits apart.
-REACH = 10
-ALIKE = 0.9  # least correlation of duplicates: hashes of plain images are random
-SIDE = 16  # pixels of the tiny version
-BLOCK = 512  # images compared with all others at once
-_VERSION = 2
+_VERSION = 3
 
-Hashes = npt.NDArray[np.uint64]  # (n, 2)
-Tiny = npt.NDArray[np.float32]  # (n, SIDE, SIDE), brightness
 Rows = npt.NDArray[np.int64]
 
 
@@ -127,69 +117,14 @@ def _found(dataset: Dataset, cache: Path) -> Rows:
     splits = dataset.splits.values()
     _log.info("looking for duplicates among %d images, once", sum(map(len, splits)))
     images = np.concatenate([thumbnails(split) for split in splits])
-    pairs = near(hashes(images), images)
+    pairs = near(images)
     cache_arrays(path, {"pairs": pairs})
     return pairs
 
 
 def thumbnails(split: Split) -> Tiny:
-    """Return the images of a split as brightness (n, 16, 16), in file order.
-
-    A JPEG is decoded at the smallest scale that suffices.
-    """
-
-    def decoded(data: Any) -> Any:
-        tiny = tf.image.resize(decode_reduced(data, (2 * SIDE, 2 * SIDE)), (SIDE, SIDE), "area")
-        return tf.tensordot(tiny, tf.constant([0.299, 0.587, 0.114]), 1)
-
-    rows = split.in_files(np.arange(len(split)))
-    images = split.reader.images(split.files, rows, decoded).batch(1024)
-    return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *images.as_numpy_iterator()])
-
-
-def hashes(images: Tiny) -> Hashes:
-    """Return the difference hash of images (n, 16, 16).
-
-    Each bit says whether brightness rises between two cells: 64 bits across, 64 bits down.
-    """
-    eight, nine = _cells(8), _cells(9)
-    across = np.diff(np.einsum("ij,njk,lk->nil", eight, images, nine), axis=2) > 0
-    down = np.diff(np.einsum("ij,njk,lk->nil", nine, images, eight), axis=1) > 0
-    bits = np.concatenate([across.reshape(len(images), 64), down.reshape(len(images), 64)], axis=1)
-    packed: Hashes = np.packbits(bits, axis=1).view(np.uint64)
-    return packed
-
-
-def near(hashes: Hashes, images: Tiny) -> Rows:
-    """Return the pairs (m, 2) with close hashes and correlated images, the smaller index first."""
-    pairs = [np.empty((0, 2), np.int64)]
-    for start in range(0, len(hashes), BLOCK):
-        block, rest = hashes[start : start + BLOCK, np.newaxis], hashes[np.newaxis, start:]
-        apart = np.bitwise_count(block[..., 0] ^ rest[..., 0])
-        apart += np.bitwise_count(block[..., 1] ^ rest[..., 1])
-        one, other = np.nonzero(apart <= REACH)
-        pairs.append(np.stack([one, other], axis=1)[one < other] + start)
-    both = np.concatenate(pairs)
-    flat = images.reshape(len(images), -1)
-    centred = flat - flat.mean(axis=1, keepdims=True)
-    lengths = np.sqrt((centred**2).sum(axis=1))
-    product = (centred[both[:, 0]] * centred[both[:, 1]]).sum(axis=1)
-    confirmed: Rows = both[product > ALIKE * lengths[both[:, 0]] * lengths[both[:, 1]]]
-    return confirmed
-
-
-def _cells(count: int) -> npt.NDArray[np.float32]:
-    """Return the weights (count, 16) that average 16 pixels into ``count`` equal cells."""
-    ends = np.linspace(0, SIDE, count + 1)
-    pixels = np.arange(SIDE)
-    overlap = np.minimum(ends[1:, np.newaxis], pixels + 1) - np.maximum(
-        ends[:-1, np.newaxis], pixels
-    )
-    weights = np.maximum(overlap, 0)
-    shares: npt.NDArray[np.float32] = (weights / weights.sum(axis=1, keepdims=True)).astype(
-        np.float32
-    )
-    return shares
+    """Return the images of a split as brightness (n, 16, 16), in file order."""
+    return read_thumbnails(split.reader, split.files, split.in_files(np.arange(len(split))))[:, 0]
 
 
 def describe(duplicates: Duplicates, examples: int = 2) -> str:

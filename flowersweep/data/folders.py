@@ -94,6 +94,26 @@ def find_files(
     raise DataError(f"{problem}. {_contents(inside)}{better} {_LAYOUT}")
 
 
+def find_all_files(folder: str) -> dict[str, tuple[str, ...]]:
+    """Return the sorted record files of a folder, whatever splits there are.
+
+    What no name says a split of is train.
+
+    Raises:
+        DataError: There is none.
+    """
+    names = _names(folder)
+    splits = names_of_splits([name for name in names if _is_folder(f"{folder}/{name}")], {})
+    inside = {split: _records_in(f"{folder}/{name}") for split, name in splits.items()}
+    files = {split: paths for split, paths in inside.items() if paths}
+    if files:
+        return files
+    every, named = _records_in(folder, names), _named_after_splits(folder, names, {})
+    if not every:
+        raise DataError(f"no *.tfrec in {folder}. {_contents(folder)}{_better(folder)}")
+    return named if sum(map(len, named.values())) == len(every) else {"train": every}
+
+
 def _named_after_splits(
     folder: str, names: list[str], configured: Mapping[str, Any]
 ) -> dict[str, tuple[str, ...]]:

@@ -132,7 +132,13 @@ def _cut(inventory: Inventory, name: str, fraction: float, seed: int) -> Invento
 
 
 def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
-    files = find_files(folder, data.splits)
+    return inventory_of_records(data, folder, find_files(folder, data.splits), cache)
+
+
+def inventory_of_records(
+    data: Data, folder: str, files: Mapping[str, tuple[str, ...]], cache: Path
+) -> Inventory:
+    """Return what is in TFRecords, given by split. Raises DataError like `take_inventory`."""
     compressions = {name: _compression(paths) for name, paths in files.items()}
     schemas = {
         name: schema_of(paths[0], compressions[name], data.columns) for name, paths in files.items()
@@ -157,7 +163,8 @@ def _of_records(data: Data, folder: str, cache: Path) -> Inventory:
     return Inventory(parts, classes, total)
 
 
-def _of_parquet(data: Data, folder: str, cache: Path) -> Inventory:
+def inventory_of_parquet(data: Data, folder: str, cache: Path) -> Inventory:
+    """Return what is in a folder of Parquet files. Raises DataError like `take_inventory`."""
     files = list_parquet(data, folder)
     columns = {name: columns_of(paths[0], data.columns) for name, paths in files.items()}
     splits, total = _verified(
@@ -204,14 +211,15 @@ def _compression(files: tuple[str, ...]) -> str:
 
 
 def _of_folder(data: Data, folder: str, cache: Path) -> Inventory:
-    return _of_files(data, list_folder(data, folder), cache)
+    return inventory_of_files(data, list_folder(data, folder), cache)
 
 
 def _of_table(data: Data, folder: str, cache: Path) -> Inventory:
-    return _of_files(data, list_table(data, folder), cache)
+    return inventory_of_files(data, list_table(data, folder), cache)
 
 
-def _of_files(data: Data, listed: Mapping[str, LabelledFiles], cache: Path) -> Inventory:
+def inventory_of_files(data: Data, listed: Mapping[str, LabelledFiles], cache: Path) -> Inventory:
+    """Return what is in image files, given by split. Raises DataError like `take_inventory`."""
     files = [file for part in listed.values() for file in part.files]
     facts = dict(zip(files, inspect_files(files, cache), strict=True))
     splits, remarks = without_unreadable(listed, facts, skip=data.skip_unreadable)
@@ -239,7 +247,7 @@ _FORMATS: dict[str, Callable[[Data, str, Path], Inventory]] = {
     "tfrecords": _of_records,
     "folder": _of_folder,
     "csv": _of_table,
-    "huggingface": _of_parquet,
+    "huggingface": inventory_of_parquet,
 }
 
 

@@ -27,7 +27,7 @@ def simple_baselines(
     Args:
         features: float32 (n, D) of train, tune and holdout.
         labels: Class numbers (n,) of train and tune.
-        fold_of: The fold of each image of train (n,), where tune is a part of it.
+        fold_of: The fold of each image of train (n,), where tune is a part of it; -1: of none.
 
     Returns:
         The most frequent class, the nearest centroid, and a logistic regression, whose penalty is
@@ -71,10 +71,11 @@ def _loss(
         logits = _regression(penalty, rows, known, features["tune"], classes)
         return calibrated_nll(logits, labels["tune"])
     logits = np.empty((len(rows), classes))
-    for fold in np.unique(fold_of):
+    judged = fold_of >= 0
+    for fold in np.unique(fold_of[judged]):
         own = fold_of == fold
         logits[own] = _regression(penalty, rows[~own], known[~own], rows[own], classes)
-    return calibrated_nll(logits, known)
+    return calibrated_nll(logits[judged], known[judged])
 
 
 def _regression(

@@ -79,10 +79,10 @@ def _difference(first: Entry, second: Entry) -> Difference | None:
     if (
         first.predictions is None
         or second.predictions is None
-        or first.study.started.settings.get("data.digest") is None
+        or first.study.held_out_digest is None
     ):
         return None
-    digests = {entry.study.started.settings.get("data.digest") for entry in (first, second)}
+    digests = {entry.study.held_out_digest for entry in (first, second)}
     same = (
         np.array_equal(first.predictions.holdout_labels, second.predictions.holdout_labels)
         and first.predictions.holdout.shape == second.predictions.holdout.shape

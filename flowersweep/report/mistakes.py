@@ -137,7 +137,8 @@ def _pictured(
     from flowersweep.data.images import compress
     from flowersweep.data.pipeline import read_images
 
-    dataset = open_dataset(Data(**{**data, "train_on": "train"}), cache)
+    # no trial is scored on extra images, which may be gone
+    dataset = open_dataset(Data(**{**data, "train_on": "train", "extra": []}), cache)
     split, rows = dataset.splits["val"], {"tune": dataset.tune, "holdout": dataset.holdout}
     if len(predictions.tune_labels) > len(dataset.tune):  # cross-validated over train and tune
         train = len(dataset.splits["train"])

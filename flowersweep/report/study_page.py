@@ -26,7 +26,7 @@ from flowersweep.report.page import (
     Text,
     grid,
 )
-from flowersweep.report.study_view import Predictions
+from flowersweep.report.study_view import LEFT_OUT, Predictions
 from flowersweep.report.summary import (
     StudySummary,
     class_names,
@@ -39,6 +39,7 @@ from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.text import number
 
+MOST_LEFT_OUT = 500  # rows of a table
 STATES = ("complete", "pruned", "failed", "running")
 
 
@@ -304,7 +305,20 @@ def _reason(record: TrialRecord) -> str | None:
 
 def _provenance(summary: StudySummary) -> Section:
     started = summary.study.started
-    return provenance(started.provenance, started.time, started.seed)
+    section = provenance(started.provenance, started.time, started.seed)
+    return replace(section, parts=[*section.parts, *_left_out(summary.study.left_out())])
+
+
+def _left_out(rows: Sequence[Sequence[str]]) -> list[Part]:
+    """Return the extra images that are not trained on, the first of them."""
+    if len(rows) < 2:
+        return []
+    heading, *rest = rows
+    columns = [Column(name, number=name == "images") for name in heading]
+    shown = [row for row in rest[:MOST_LEFT_OUT] if len(row) == len(heading)]
+    more = f"{len(rest) - len(shown)} more are in {LEFT_OUT}." if len(rest) > len(shown) else ""
+    caption = "Images of data.extra that are not trained on"
+    return [Table(caption, columns, shown, tall=True), Text(more, soft=True)]
 
 
 def provenance(known: Mapping[str, Any], started: float, seed: Any) -> Section:
@@ -321,6 +335,7 @@ def provenance(known: Mapping[str, Any], started: float, seed: Any) -> Section:
         "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(started)),
         "command": masked_text(str(known.get("command", ""))),
         "data": f"{data.get('name')}, digest {data.get('digest')}, {counts}",
+        **({"extra images": "; ".join(data["extra"])} if data.get("extra") else {}),
         "device": f"{known.get('device_kind')}, {known.get('replicas')} replicas",
         "machine": ", ".join(str(item) for item in machine if item),
         "commit": f"{known.get('git_commit') or 'not from a checkout'}{changed}",

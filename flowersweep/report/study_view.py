@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # trials in a chart of all of them; more would be a surface, and a page that a phone cannot open
 BEST_DRAWN, OTHERS_DRAWN = 300, 700
+
+LEFT_OUT = "left_out.csv"  # lists the images of data.extra that a study does not train on
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,23 @@ class StudyView:
             f"{len(self.drawn)} of {len(self.records)} trials are drawn: the {BEST_DRAWN} best, "
             "and an even choice of the others."
         )
+
+    @property
+    def held_out_digest(self) -> str | None:
+        """The digest of the images without extra ones; None if the study does not say it."""
+        known = self.started.provenance.get("data", {}).get("held_out_digest")
+        return known or self.started.settings.get("data.digest")
+
+    def left_out(self) -> Sequence[Sequence[str]]:
+        """Return the rows of the list of extra images that are not trained on, heading first."""
+        try:
+            with (self.folder / LEFT_OUT).open(encoding="utf-8", newline="") as file:
+                return [*csv.reader(file)]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, csv.Error) as error:
+            log.warning("%s is left out of the report: %s", LEFT_OUT, error)
+            return []
 
     def predictions(self, number: int) -> Predictions | None:
         """Return what a trial predicted on images that it has not seen.

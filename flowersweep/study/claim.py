@@ -19,11 +19,12 @@ def describe_judging(started: StudyStarted) -> str | None:
     counts = started.provenance.get("data", {}).get("counts", {})
     if folds == 1 or not {"train", "tune"} <= counts.keys():
         return None
+    images = counts["train"] + counts["tune"] - counts.get("extra", 0)
     chosen = started.config.get("data", {}).get("folds") is None
     return (
         f"tune has {counts['tune']} images{', too few to choose by' if chosen else ''}: trials are "
         f"judged by {folds}-fold cross-validation over train and tune, "
-        f"{counts['train'] + counts['tune']} images"
+        f"{images} images"
         f"{'; by tune alone: data.folds=1' if chosen else f', as data.folds={folds} asks for'}"
     )
 

@@ -34,6 +34,7 @@ from flowersweep.training.folds import (
     FoldedHeadStage,
     count_folds,
     deal_folds,
+    judged_rows,
     pooled_labels,
     training_images,
 )
@@ -291,7 +292,12 @@ class TrainingContext:
             loss = make_loss(config, shared.dataset, self.trusted, folds)
             recipe = StepComponents(loss, schedule, optimizer, augment, **static)
             if kind is FoldedHeadStage:
-                dealt = deal_folds(pooled_labels(shared.dataset), folds, config.data.split_seed)
+                dealt = deal_folds(
+                    pooled_labels(shared.dataset),
+                    folds,
+                    config.data.split_seed,
+                    shared.dataset.extra,
+                )
                 stages[key] = FoldedHeadStage(shared, recipe, dealt)
             else:
                 stages[key] = (FinetuneStage if kind is FinetuneStage else HeadStage)(
@@ -352,8 +358,12 @@ def make_loss(
     train, classes = dataset.splits["train"], len(dataset.classes)
     # an AbstractContext may know their number alone
     labels = np.arange(len(train)) % classes if train.labels is None else train.labels
-    labels, share = (pooled_labels(dataset), 1 - 1 / folds) if folds > 1 else (labels, 1.0)
-    counts = share * np.bincount(labels, minlength=classes)
+    counts = np.bincount(labels, minlength=classes)
+    if folds > 1:
+        pooled = pooled_labels(dataset)
+        judged = np.bincount(pooled[judged_rows(dataset)], minlength=classes)
+        extra = np.bincount(pooled, minlength=classes) - judged
+        counts = (1 - 1 / folds) * judged + extra
     return partial(loss, class_counts=counts.astype(np.float32))
 
 

@@ -16,6 +16,7 @@ from jax import Array
 
 from flowersweep.config.schema import Experiment
 from flowersweep.data.dataset import Dataset
+from flowersweep.data.extra.selection import ExtraImages
 from flowersweep.errors import ConfigError
 from flowersweep.training.stages import EpochPlan, HeadStage, OnStep, SharedArrays, epoch_order
 from flowersweep.training.step import Hyperparameters, State, StepComponents, train_step
@@ -34,7 +35,7 @@ def count_folds(config: Experiment, dataset: Dataset) -> int:
     Raises:
         ConfigError: There are fewer images than folds.
     """
-    asked, images = config.data.folds, len(dataset.splits["train"]) + len(dataset.tune)
+    asked, images = config.data.folds, len(judged_rows(dataset))
     if config.train.finetune or config.data.train_on == "all":
         return 1
     if asked is None:
@@ -50,8 +51,8 @@ def training_images(folds: int, dataset: Dataset) -> int:
     """Return how many images a head trains on: those of all folds but the smallest."""
     if folds == 1:
         return len(dataset.splits["train"])
-    images = len(dataset.splits["train"]) + len(dataset.tune)
-    return images - images // folds
+    images = len(judged_rows(dataset))
+    return images - images // folds + len(dataset.extra.rows)
 
 
 def pooled_labels(dataset: Dataset) -> np.ndarray:
@@ -62,45 +63,66 @@ def pooled_labels(dataset: Dataset) -> np.ndarray:
     return np.concatenate([train, val[dataset.tune]])
 
 
+def judged_rows(dataset: Dataset) -> np.ndarray:
+    """Return which of train and tune, in this order, folds judge by: all but extra images."""
+    images = len(dataset.splits["train"]) + len(dataset.tune)
+    return np.setdiff1d(np.arange(images), dataset.extra.rows)
+
+
 @dataclass(frozen=True)
 class Folds:
     """How images are dealt out: rows of train and tune, in this order."""
 
     trained: np.ndarray  # int32 (folds, t): what each head trains on
     held_out: np.ndarray  # int32 (folds, h): what each head predicts
-    place: np.ndarray  # int32 (n,): where an image is in held_out, counted along its rows
-
-    @property
-    def fold_of(self) -> np.ndarray:
-        """The fold of each image, int32 (n,)."""
-        folds: np.ndarray = self.place // self.held_out.shape[1]
-        return folds
+    place: np.ndarray  # int32 (j,): where a judged image is in held_out, counted along its rows
+    fold_of: np.ndarray  # int32 (n,): the fold of each image; -1: extra, never held out
 
 
-def deal_folds(labels: np.ndarray, folds: int, seed: int) -> Folds:
-    """Deal images out to folds, stratified: a pure function of labels (n,) and ``seed``.
+def deal_folds(
+    labels: np.ndarray, folds: int, seed: int, extra: ExtraImages | None = None
+) -> Folds:
+    """Deal images out to folds, stratified: a pure function of labels (n,), ``seed`` and ``extra``.
 
-    Images are put in order of class, at random within a class, and dealt out in turn. A fold that
-    is one image short takes its first ones twice, so that all have one length and one program.
+    Images are put in order of class, at random within a class, and dealt out in turn. Extra images
+    are trained on by every head, but for those that are nearly the same as one that it predicts. A
+    fold that is short of images takes some twice, so that all have one length and one program.
     """
-    chance = np.random.Generator(np.random.PCG64([seed, folds])).random(len(labels))
-    dealt = np.lexsort((chance, labels)).astype(np.int32)
+    extra = extra or ExtraImages()
+    judged = np.setdiff1d(np.arange(len(labels), dtype=np.int32), extra.rows)
+    chance = np.random.Generator(np.random.PCG64([seed, folds])).random(len(judged))
+    dealt = judged[np.lexsort((chance, labels[judged]))]
     own = [np.sort(dealt[fold::folds]) for fold in range(folds)]
-    others = [np.setdiff1d(dealt, rows) for rows in own]
-    held_out, trained = (
-        np.stack([np.resize(rows, max(map(len, parts))) for rows in parts])
-        for parts in (own, others)
-    )
+    fold_of = np.full(len(labels), -1, np.int32)
+    for fold, rows in enumerate(own):
+        fold_of[rows] = fold
+    trained = []
+    for fold, rows in enumerate(own):
+        seen = extra.twins[fold_of[extra.twins[:, 1]] == fold, 0]
+        trained.append(
+            np.setdiff1d(np.arange(len(labels), dtype=np.int32), np.concatenate([rows, seen]))
+        )
+    length = len(labels) - min(map(len, own))
+    held_out = np.stack([_fill(rows, max(map(len, own))) for rows in own])
     place = np.empty(len(labels), np.int32)
     for fold, rows in enumerate(own):
         place[rows] = fold * held_out.shape[1] + np.arange(len(rows))
-    return Folds(trained, held_out, place)
+    return Folds(
+        np.stack([_fill(rows, length) for rows in trained]), held_out, place[judged], fold_of
+    )
+
+
+def _fill(rows: np.ndarray, length: int) -> np.ndarray:
+    """Return so many rows: after all of them, some from even places again."""
+    places = np.arange(length - len(rows)) * len(rows) // max(length - len(rows), 1)
+    return np.concatenate([rows, rows[places]]).astype(np.int32)
 
 
 class FoldedHeadStage:
     """Train the heads of all folds side by side: one state with a leading axis, one program.
 
-    ``tune`` is every image of train and tune, each predicted by the head that has not seen it.
+    ``tune`` is every image of train and tune, each predicted by the head that has not seen it;
+    extra images are not judged.
     """
 
     def __init__(self, shared: SharedArrays, recipe: StepComponents, folds: Folds) -> None:

@@ -24,6 +24,7 @@ FINE_TUNING = (
 # path, its value, and what does not count then
 INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     ("data.folds", 1, ("data.folds",)),  # as before there were folds
+    ("data.extra", [], ("data.extra",)),  # as before there were extra images
     ("train.finetune", False, ("augment", *FINE_TUNING)),
     ("train.head_epochs", 0, ("train.head_learning_rate",)),
     ("schedule.warmup", 0, ("schedule.warmup_start_factor",)),

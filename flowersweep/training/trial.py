@@ -26,7 +26,7 @@ from flowersweep.models.classifier import Classifier, build
 from flowersweep.study.events import Epoch, Metrics
 from flowersweep.training.checkpoint import BestEpoch, Checkpoint
 from flowersweep.training.context import CONSTANT, TrainingContext, part_names
-from flowersweep.training.folds import pooled_labels
+from flowersweep.training.folds import judged_rows, pooled_labels
 from flowersweep.training.stages import EpochPlan, HeadStage, Stage, split_and_rows
 from flowersweep.training.step import Hyperparameters, State
 
@@ -234,7 +234,8 @@ def part_labels(context: TrainingContext, config: Experiment, part: str) -> np.n
     """Return the int32 labels (n,) of the images that `Stage.logits` scores as tune or holdout."""
     dataset = context.dataset(config.data)
     if part == "tune" and context.folds(config) > 1:
-        return pooled_labels(dataset)
+        judged: np.ndarray = pooled_labels(dataset)[judged_rows(dataset)]
+        return judged
     split, rows = split_and_rows(dataset, part)
     labels = dataset.splits[split].labels
     assert labels is not None

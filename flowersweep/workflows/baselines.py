@@ -37,7 +37,9 @@ def write_baselines(study: Study, context: TrainingContext) -> None:
             return
     shared = context.get_shared(config)
     train, train_labels = (np.asarray(array) for array in shared.train)
-    dealt = deal_folds(train_labels, folds, config.data.split_seed).fold_of if folds > 1 else None
+    dealt = None
+    if folds > 1:
+        dealt = deal_folds(train_labels, folds, config.data.split_seed, dataset.extra).fold_of
     labels = {part: part_labels(context, config, part) for part in ("tune", "holdout")}
     logits = simple_baselines(
         {"train": train, **{part: np.asarray(shared.features[part]) for part in labels}},

@@ -137,7 +137,7 @@ def predict_holdout(config: Config, run: str) -> HoldoutPrediction:
     """
     model, dir = load_predictor(config, run), Path(config.dir)
     facts = registry.model_metadata(config.tracking, dir, run=run)
-    data = replace(config.data, resize=_resize(facts))
+    data = replace(config.data, resize=_resize(facts), extra=[])
     dataset = open_dataset(data, dir / "cache", trusted=tuple(config.trusted_modules))
     if facts["data"].get("train_on") == "all":
         raise DataError(
@@ -157,8 +157,10 @@ def predict_holdout(config: Config, run: str) -> HoldoutPrediction:
 
 
 def holdout_name(dataset: Dataset, config: Config) -> str:
-    """Return a name of the held-out images: another split seed holds out others."""
-    return f"{dataset.digest[:16]}.{config.data.split_seed}"
+    """Return a name of the held-out images: another split seed holds out others, and extra images
+    none.
+    """
+    return f"{(dataset.held_out_digest or dataset.digest)[:16]}.{config.data.split_seed}"
 
 
 def mean_probabilities(model: Any, images: Images, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -191,7 +193,7 @@ def _source(config: Config, overrides: Sequence[str], format: str) -> ImageSourc
 def _split(config: Config, overrides: Sequence[str], facts: dict[str, Any]) -> Split:
     """Return the split to predict, of images that fit the model."""
     images = recorded_or_named(overrides, config.data, Data(**facts["data"]))
-    images = replace(images, resize=_resize(facts))
+    images = replace(images, resize=_resize(facts), extra=[])  # train is not predicted
     cache = Path(config.dir) / "cache"
     dataset = open_dataset(images, cache, trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)

@@ -184,11 +184,11 @@ def verdict(result: Replayed) -> str:
 
 def _configured(run: RecordedRun, config: Config, overrides: Sequence[str]) -> Config:
     """Return what the run was trained with; where its images are may be said anew."""
-    # data.fetch may be another: the digest says whether it gives the same images
+    # these may be others: the digest says whether they give the same images
     if other := [
         key
         for key in map(key_of, overrides)
-        if role_of(key) not in (PLACE, COMMAND) and not is_within(key, "data.fetch")
+        if role_of(key) not in (PLACE, COMMAND) and not is_within(key, "data.fetch", "data.extra")
     ]:
         raise ConfigError(
             f"{', '.join(other)}: a replay trains what the run was, and nothing else. For "
@@ -211,9 +211,11 @@ def _configured(run: RecordedRun, config: Config, overrides: Sequence[str]) -> C
             if says(overrides, path)
         },
     )
+    if named := says(overrides, "data.extra"):
+        was = replace(was, data=replace(was.data, extra=config.data.extra))
     if says(overrides, "data.dir", "data.fetch"):
         return replace(was, data=replace(was.data, dir=config.data.dir, fetch=config.data.fetch))
-    require_own_images(was.data)
+    require_own_images(replace(was.data, extra=[]) if named else was.data)
     known = run.provenance.get("data", {}).get("dir")
     if known and was.data.dir is None and Path(known).is_dir():
         return replace(was, data=replace(was.data, dir=known))

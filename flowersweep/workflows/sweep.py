@@ -15,6 +15,7 @@ from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config
 from flowersweep.config.targets import resolve
 from flowersweep.config.validation import uses_threads
+from flowersweep.data.extra.selection import table_of
 from flowersweep.ensemble.analysis import EnsembleAnalysis
 from flowersweep.ensemble.members import Members, load_members
 from flowersweep.ensemble.pooling import (
@@ -29,6 +30,7 @@ from flowersweep.execution.in_process import InProcess
 from flowersweep.execution.pool import WorkerPool
 from flowersweep.execution.protocol import Executor
 from flowersweep.provenance import code, diff, provenance
+from flowersweep.report.study_view import LEFT_OUT
 from flowersweep.runtime import low_latency_gc
 from flowersweep.search.compatibility import open_or_verify, study_folder
 from flowersweep.search.loop import TrialLoop
@@ -249,11 +251,15 @@ def _require_networks(
 def _provenance(
     journal: Journal, config: Config, overrides: Sequence[str], context: TrainingContext
 ) -> dict[str, Any]:
-    """Return where the numbers of a new study come from; keep the changes of the code with it."""
+    """Return where the numbers of a new study come from; keep the changes of the code with it, and
+    a list of the images that it does not train on.
+    """
     changes = diff()
     if changes is not None:
         write_bytes(journal.path.parent / "code.diff", masked_diff(changes).encode())
     dataset = context.dataset(config.data)
+    if config.data.extra:
+        write_bytes(journal.path.parent / LEFT_OUT, table_of(dataset.extra.left_out))
     trusted = config.trusted_modules
     return provenance(tuple(overrides), context.runtime, dataset, trusted=trusted, changes=changes)
 

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep.config.compose import compose, compose_unchecked, require_own_images
+from flowersweep.config.compose import (
+    compose,
+    compose_unchecked,
+    recorded_or_named,
+    require_own_images,
+)
 from flowersweep.config.said import without_variables
 from flowersweep.config.schema import Data
 from flowersweep.errors import ConfigError
@@ -40,6 +45,7 @@ def sweep(folder: Path, text: str) -> None:
         ("sync: {to: 's3://elsewhere/x'}", "sync.to=s3://elsewhere/x"),
         ("executor: {address: 'ray://elsewhere'}", "executor.address=ray://elsewhere"),
         ("data: {dir: 'gs://elsewhere/x'}", "data.dir=gs://elsewhere/x"),
+        ("data: {extra: ['gs://elsewhere/x']}", r"data.extra=\[gs://elsewhere/x\]"),
         ("verb: {_target_: promote}", "a file makes the verb search call 'promote'"),
         ("optimizer: {name: '${oc.env:HOME}'}", "HOME of the environment"),
         ("optimizer: {name: '${oc.${loss.name}:HOME}'}\nloss: {name: env}", "HOME of the env"),
@@ -95,6 +101,15 @@ def test_a_tag_of_yaml_makes_no_object(folder: Path, tag: str) -> None:
 def test_recorded_images_are_not_fetched_from_elsewhere(folder: Path, data: Data) -> None:
     with pytest.raises(ConfigError, match=r"data\.dir="):
         require_own_images(data)
+
+
+def test_recorded_extra_images_at_an_address_are_for_the_command_to_name(folder: Path) -> None:
+    recorded = Data(name="x", dir="here", extra=["here", "gs://elsewhere/x"])
+    with pytest.raises(ConfigError, match=r"data\.extra=\[here,gs://elsewhere/x\]"):
+        require_own_images(recorded)
+    words = ["data.extra=[gs://mine/x]"]
+    named = recorded_or_named(words, compose(words).data, recorded)
+    assert (named.dir, named.extra) == ("here", ["gs://mine/x"])
 
 
 def test_recorded_images_of_an_option_here_are_taken(folder: Path) -> None:

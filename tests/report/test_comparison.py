@@ -13,7 +13,7 @@ from flowersweep.report import write_report
 from flowersweep.report.comparison import compare, sections
 from flowersweep.report.page import render
 from flowersweep.report.study_view import StudyView, load_study
-from tests.report.made_up import MadeUp, Play, smoothed
+from tests.report.made_up import MadeUp, Play, altered, smoothed
 
 
 def of_skill(tmp_path: Path, name: str, skill: float, **more: object) -> StudyView:
@@ -47,6 +47,13 @@ def test_other_images_cannot_be_paired(tmp_path: Path) -> None:
     assert [difference for *_, difference in compare([first, reordered]).differences] == [None]
     assert [difference for *_, difference in compare([first, empty]).differences] == [None]
     assert "not the same held-out images" in render("", [], sections(compare([first, other]))[1:2])
+
+
+def test_studies_with_and_without_extra_images_are_paired(tmp_path: Path) -> None:
+    plain, more = of_skill(tmp_path, "plain", 3.0), of_skill(tmp_path, "more", 1.0, digest="d2")
+    data = {**more.started.provenance["data"], "held_out_digest": "d1"}
+    [(*_, difference)] = compare([plain, altered(more, provenance={"data": data})]).differences
+    assert difference is not None
 
 
 def test_histories_of_one_objective_share_their_scale(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from flowersweep.errors import StudyError
 from flowersweep.report import write_report
+from flowersweep.report.study_view import LEFT_OUT
 from tests.report.made_up import MadeUp, Play, focal, of_all_kinds, smoothed
 
 SECTIONS = [
@@ -112,6 +113,20 @@ def test_names_and_reasons_are_text_and_secrets_are_masked(tmp_path: Path) -> No
     assert "hunter2" not in text
     assert "abc123" not in text
     assert [each["id"] for each in Parsed(text).all("h2")] == SECTIONS
+
+
+def test_extra_images_that_are_not_trained_on_are_listed(tmp_path: Path) -> None:
+    folder = of_all_kinds().write(tmp_path)
+    heading = "source,reason,label,image,twin,images"
+    row = "more,near-duplicate of test,rose,rose/{}.jpg,lily/<b>.jpg,1"
+    lines = [heading, *(row.format(n) for n in range(502))]
+    (folder / LEFT_OUT).write_text("\n".join(lines))
+    text = write_report([folder], tmp_path / "page.html").read_text()
+    assert "near-duplicate of test" in text
+    assert "rose/499.jpg" in text
+    assert "lily/&lt;b&gt;.jpg" in text
+    assert "rose/500.jpg" not in text
+    assert "2 more are in left_out.csv." in text
 
 
 def test_a_thousand_trials_stay_below_eight_megabytes(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config
 from flowersweep.config.validation import validate
+from flowersweep.data.extra.selection import ExtraImages
 from flowersweep.errors import ConfigError
 from flowersweep.runtime import compiles
 from flowersweep.training import trial
@@ -43,6 +44,24 @@ def test_every_image_is_held_out_once_and_trained_on_by_all_other_heads(
     assert dealt.trained.shape[1] == images - images // folds
     counts = [np.bincount(labels[fold_of == fold], minlength=4) for fold in range(folds)]
     assert np.ptp(counts, axis=0).max() <= 1, "a class is spread evenly over the folds"
+
+
+def test_extra_images_are_trained_on_but_never_judged_nor_seen_where_their_twin_is() -> None:
+    labels = np.random.default_rng(0).integers(0, 3, 60)
+    rows = np.arange(40, 52)  # between train and tune
+    twins = np.array([[40, 3], [41, 3], [42, 55], [43, 10], [43, 20]])
+    extra = ExtraImages(rows, twins)
+    dealt = deal_folds(labels, 4, 0, extra)
+    judged = np.setdiff1d(np.arange(60), rows)
+    assert (dealt.held_out.reshape(-1)[dealt.place] == judged).all()
+    assert (dealt.fold_of[rows] == -1).all()
+    assert dealt.trained.shape[1] == 48 - 12 + 12
+    for fold, (trained, held_out) in enumerate(zip(dealt.trained, dealt.held_out, strict=True)):
+        assert {*held_out} == {*np.flatnonzero(dealt.fold_of == fold)}
+        seen = {int(one) for one, other in twins if other in held_out}
+        assert {*trained} == {*range(60)} - {*held_out} - seen
+    alone = deal_folds(labels[judged], 4, 0)
+    np.testing.assert_array_equal(alone.fold_of, dealt.fold_of[judged])
 
 
 def test_other_seeds_deal_otherwise_and_the_same_seed_alike() -> None:

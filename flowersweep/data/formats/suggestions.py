@@ -16,6 +16,7 @@ _OPTIONS = {  # suffix -> option
     ".parquet": "huggingface",
     ".csv": "csv",
 }
+_LIKELY = ("tfrecords", "huggingface", "folder", "csv")  # the surest first
 
 
 def fitting_option(folder: str, wrong: str) -> str:
@@ -25,18 +26,11 @@ def fitting_option(folder: str, wrong: str) -> str:
         folder: A local folder that is there.
         wrong: The format that does not fit it.
     """
-    found: dict[str, str] = {}
-    for name in _names(folder):
-        for suffix, option in _OPTIONS.items():
-            if suffix in name.casefold():
-                found.setdefault(option, name)
-        if name.casefold().endswith(SUFFIXES):
-            depth = name.count("/")
-            found.setdefault("folder" if depth else "images", name)
+    found = _examples(folder)
     found.pop(wrong, None)
     if "csv" in found and wrong != "folder" and "folder" in found:
         del found["csv"]
-    for option in ("tfrecords", "huggingface", "folder", "csv"):
+    for option in _LIKELY:
         if option not in found:
             continue
         if option == "csv":
@@ -48,6 +42,24 @@ def fitting_option(folder: str, wrong: str) -> str:
             "list them in a table: data=csv data.file=labels.csv."
         )
     return ""
+
+
+def likely_format(folder: str) -> str | None:
+    """Return the ``data=`` option that fits a folder best; None if none does."""
+    found = _examples(folder)
+    return next((option for option in _LIKELY if option in found), None)
+
+
+def _examples(folder: str) -> dict[str, str]:
+    """Return option -> a file of a folder that it reads; ``images`` for those in no class."""
+    examples: dict[str, str] = {}
+    for name in _names(folder):
+        for suffix, option in _OPTIONS.items():
+            if suffix in name.casefold():
+                examples.setdefault(option, name)
+        if name.casefold().endswith(SUFFIXES):
+            examples.setdefault("folder" if "/" in name else "images", name)
+    return examples
 
 
 def _names(folder: str) -> Iterator[str]:

@@ -31,8 +31,10 @@ def leakage(study: StudyView, predictions: Predictions | None) -> AuditItem | No
     if Path(data["dir"]).is_dir():
         from flowersweep.data.duplicates import of_study  # TensorFlow: seconds
 
-        images = Data(**{**study.started.config.get("data", {}), "dir": data["dir"]})
-        duplicates = of_study(images, str(data.get("digest")), cache, largest=LARGEST)
+        # of the extra images, none that is nearly one held out was trained on
+        recorded = {**study.started.config.get("data", {}), "dir": data["dir"], "extra": []}
+        digest = str(data.get("held_out_digest") or data.get("digest"))
+        duplicates = of_study(Data(**recorded), digest, cache, largest=LARGEST)
     if duplicates is None:
         return AuditItem(
             "note",

@@ -1,0 +1,1 @@
+"""More training images from other places (``data.extra``): classes by name, nothing held out."""
