@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from types import FrameType
 
 _asked: int | None = None  # the signal that asked for an end
-_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def install_handlers() -> None:
@@ -40,7 +39,8 @@ def handlers() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {int(number): signal.getsignal(number) for number in _ENDS}
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {int(number): signal.getsignal(number) for number in ends}
     install_handlers()
     try:
         yield
