@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowersweep.config.compose import recorded_or_named, require_own_images
+from flowersweep.config.images import recorded_or_named, require_own_images
 from flowersweep.config.schema import Data
 from flowersweep.data import hubs
 from flowersweep.data.dataset import open_dataset
