@@ -10,8 +10,8 @@ import pytest
 
 from flowersweep.config.images import recorded_or_named, require_own_images
 from flowersweep.config.schema import Data
-from flowersweep.data import hubs
 from flowersweep.data.dataset import open_dataset
+from flowersweep.data.downloads import hubs
 from flowersweep.data.pipeline import in_order
 from flowersweep.errors import ConfigError, DataError
 from tests.data.tiny_records import jpeg
