@@ -12,7 +12,7 @@ import numpy as np
 
 from flowersweep.config.keys import says
 from flowersweep.config.schema import Config
-from flowersweep.data.dataset import Dataset
+from flowersweep.data.dataset import Dataset, Split
 from flowersweep.data.duplicates import Duplicates
 from flowersweep.data.overview.headers import Headers, read_headers
 from flowersweep.data.overview.passed_over import passed_over, unreadable
@@ -55,15 +55,9 @@ def write_images_page(
         path: The page.
         progress: Is told what is done, and how much of it.
     """
-    headers: dict[str, Headers] = {}
-    for name, split in dataset.splits.items():
-        count = len(split)
-        headers[name] = read_headers(
-            split, lambda done, name=name, count=count: progress(f"headers of {name}", done, count)
-        )
     view = ImagesView(
         dataset=dataset,
-        headers=headers,
+        headers={name: _headers(split, progress) for name, split in dataset.splits.items()},
         pairs=ranked_pairs(dataset, duplicates),
         labels=_check_labels(dataset, Path(config.dir) / "cache" / "features"),
         check_command=_command("train", words, "data", "model", "dir", "trusted_modules"),
@@ -81,6 +75,11 @@ def write_images_page(
     again = _command("data", words, "data", "dir", "output", "trusted_modules")
     page = sections(view, masked_text(dataset.dir), again)
     return write_page(path, render(masked_text(title), introduction(view), page))
+
+
+def _headers(split: Split, progress: Progress) -> Headers:
+    what, count = f"headers of {split.name}", len(split)
+    return read_headers(split, lambda done: progress(what, done, count))
 
 
 def _command(verb: str, words: Sequence[str], *groups: str) -> str:

@@ -81,8 +81,9 @@ def _duplicates(view: ImagesView) -> Section:
                 Text(f"{len(pairs)} pairs: {counts}.{_first(len(cards), len(pairs))}"),
                 Cards(cards, "wide"),
             ]
-    nothing = [Text("No two images are nearly the same."), *parts]
-    return Section("duplicates", "Near-duplicates", parts if view.pairs else nothing)
+    if not view.pairs:
+        parts.insert(0, Text("No two images are nearly the same."))
+    return Section("duplicates", "Near-duplicates", parts)
 
 
 def _first(shown: int, count: int) -> str:
@@ -114,8 +115,8 @@ def _id(view: ImagesView, place: Place) -> str:
 def _labels(view: ImagesView) -> Section:
     check = view.labels
     if isinstance(check, str):
-        parts = [Text(check), Command(view.check_command)] if view.check_command else [Text(check)]
-        return Section("labels", "Suspicious labels", parts)
+        command = [Command(view.check_command)] if view.check_command else []
+        return Section("labels", "Suspicious labels", [Text(check), *command])
     note = (
         f"Each of {check.images} labelled images was predicted by a logistic regression that was "
         f"fitted on others (5 folds, accuracy {check.accuracy:.3f}), on features in "
