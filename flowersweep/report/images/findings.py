@@ -105,8 +105,7 @@ def _classes(view: ImagesView) -> Iterator[AuditItem]:
     names = np.array(view.dataset.classes, object)
     train, held = view.counts["train"], view.counts["tune"] + view.counts["holdout"]
     if (train == 0).any():
-        classes = listed(names[train == 0].tolist())
-        text = f"Nothing can learn them: {classes}."
+        text = f"Nothing can learn them: {listed(names[train == 0].tolist())}."
         yield AuditItem("warning", f"{_of(train == 0)} classes have no image in train", text)
     few = (train > 0) & (train < FEW)
     if few.any():
