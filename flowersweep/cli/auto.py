@@ -78,7 +78,7 @@ def auto(config: Config, overrides: Sequence[str]) -> int:
     for network in networks:
         left = SHARE * minutes - sum(study.seconds for study in studies.values()) / 60
         if studies and _expected(network, networks[0], next(iter(studies.values()))) > left:
-            print(f"\n{network.model} is left out: {left:.1f} minutes are left for it")
+            print(f"\n{network.model} is left out: {max(left, 0):.1f} minutes are left for it")
             continue
         name = f"{prefix}-{network.model}"
         _run(search, [*words, *_sweep(network, words, name, left)])
