@@ -6,6 +6,7 @@ that ``import flowersweep`` itself imports nothing.
 
 import os
 import sys
+import warnings
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,9 @@ for _name, _value in (
     ("TF_CPP_MIN_LOG_LEVEL", "2"),
 ):
     os.environ[_name] = os.environ.get(_name) or _value
+
+# Optuna asks for a notebook's progress bar where it is imported, although it shows none.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 __all__ = [
     "Choice",
