@@ -64,10 +64,11 @@ def write_images_page(
         passed_over=passed_over(config.data, dataset),
         unreadable=unreadable(dataset),
     )
+    places = view.places()
     view = replace(
         view,
         pictures=read_pictures(
-            dataset, view.places(), lambda done: progress("pictures", done, len(view.places()))
+            dataset, places, lambda done: progress("pictures", done, len(places))
         ),
         sheets=contact_sheets(dataset, lambda done: progress("contact sheets", done, None)),
     )
