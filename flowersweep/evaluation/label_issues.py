@@ -6,16 +6,17 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from flowersweep.evaluation.calibration import probabilities, temperature
-from flowersweep.evaluation.scores import Labels, Reals
+from flowersweep.evaluation.scores import Labels, Logits, Reals
 from flowersweep.evaluation.simple_baselines import fit_regression
 
 FOLDS = 5
 PENALTY = 1e-3  # l2 of the mean loss
 LENGTH = 20.0  # that features are brought to
 MOST_COMPONENTS, FEWEST_COMPONENTS = 256, 32  # principal ones, of the features
-LARGEST = 800_000_000  # images x components x classes: half a minute on two cores
+LARGEST = 800_000_000  # images x components x classes: half a minute
 
 
 class LabelIssue(NamedTuple):
@@ -46,6 +47,13 @@ def out_of_fold_probabilities(
     """
     if len(labels) * classes * FEWEST_COMPONENTS > LARGEST:
         return None
+    # the same digits on every run, and faster where other programs run too
+    with threadpool_limits(1):
+        logits = _out_of_fold(features, labels, classes, seed)
+    return probabilities(logits, temperature(logits, labels))
+
+
+def _out_of_fold(features: np.ndarray, labels: Labels, classes: int, seed: int) -> Logits:
     rows = _principal(features, LARGEST // (len(labels) * classes))
     chance = np.random.Generator(np.random.PCG64(seed)).random(len(labels))
     dealt = np.lexsort((chance, labels))
@@ -55,7 +63,7 @@ def out_of_fold_probabilities(
         own[dealt[fold::FOLDS]] = True
         if own.any():
             logits[own] = fit_regression(PENALTY, rows[~own], labels[~own], rows[own], classes)
-    return probabilities(logits, temperature(logits, labels))
+    return logits
 
 
 def label_issues(chances: Reals, labels: Labels) -> list[LabelIssue]:

@@ -67,11 +67,10 @@ def write_images_page(
         passed_over=passed_over(config.data, dataset),
         unreadable=unreadable(dataset),
     )
+    places = view.places()
     view = replace(
         view,
-        pictures=read_pictures(
-            dataset, view.places(), _counter(progress, "pictures", len(view.places()))
-        ),
+        pictures=read_pictures(dataset, places, _counter(progress, "pictures", len(places))),
         sheets=contact_sheets(dataset, _counter(progress, "contact sheets")),
     )
     title = f"Images in {Path(dataset.dir).name}"
