@@ -51,7 +51,7 @@ def _pairs(view: ImagesView) -> Iterator[AuditItem]:
             "At least one label of each is wrong. They are marked among the near-duplicates.",
         )
     if not view.pairs:
-        yield AuditItem("note", "No two images are nearly the same", "By hash of the pictures.")
+        yield AuditItem("note", "No two images are nearly the same", "By comparing small grey copies.")
 
 
 def _are(count: int) -> str:

@@ -67,8 +67,8 @@ def sections(view: ImagesView, where: str, command: str) -> list[Section]:
 
 def _duplicates(view: ImagesView) -> Section:
     note = (
-        "Found by a hash of the pictures: they may differ in bytes, quality, size and colours. "
-        "Mirrored, cropped or rotated copies are not found."
+        "Found by comparing small grey copies: images may differ in quality, size, shape and "
+        "colours. Mirrored, rotated and most cropped copies are not found."
     )
     parts: list[Part] = [Text(note, soft=True)]
     for title, pairs in (("Across parts", view.across), ("Within a part", view.within)):
