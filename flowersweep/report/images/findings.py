@@ -51,7 +51,9 @@ def _pairs(view: ImagesView) -> Iterator[AuditItem]:
             "At least one label of each is wrong. They are marked among the near-duplicates.",
         )
     if not view.pairs:
-        yield AuditItem("note", "No two images are nearly the same", "By comparing small grey copies.")
+        yield AuditItem(
+            "note", "No two images are nearly the same", "By comparing small grey copies."
+        )
 
 
 def _are(count: int) -> str:
