@@ -212,3 +212,19 @@ def command(project: Path) -> Command:
 def environment() -> dict[str, str]:
     """The environment of a command: the package is found from anywhere."""
     return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.fixture
+def plain_signals() -> Iterator[tuple[signal.Signals, ...]]:
+    """The signals that a command handles, as a fresh process has them. A test before may have left
+    its own, and who started the tests may have had some ignored.
+    """
+    handlers = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield tuple(handlers)
+    for number, handler in before.items():
+        signal.signal(number, handler)

@@ -25,13 +25,14 @@ from tests.conftest import environment
 JAX = ("jax_compilation_cache_dir", "jax_persistent_cache_min_entry_size_bytes")
 
 
-def test_settings_of_jax_signals_and_logs_are_as_before(tmp_path: Path) -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+def test_settings_of_jax_signals_and_logs_are_as_before(
+    plain_signals: tuple[signal.Signals, ...], tmp_path: Path
+) -> None:
     log = logging.getLogger("flowersweep")
 
     def state() -> tuple[object, ...]:
         settings = [getattr(jax.config, name) for name in JAX]
-        return *settings, *map(signal.getsignal, numbers), [*log.handlers]
+        return *settings, *map(signal.getsignal, plain_signals), [*log.handlers]
 
     before = state()
     for _ in range(2):

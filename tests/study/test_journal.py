@@ -204,6 +204,7 @@ def test_a_full_disk_is_said_and_costs_nothing(path: Path, monkeypatch: pytest.M
     assert names(path) == ["one", "two again"]
 
 
+@pytest.mark.usefixtures("plain_signals")
 def test_ctrl_c_between_writing_a_line_and_remembering_it_loses_nothing_that_a_reader_saw(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
