@@ -50,7 +50,8 @@ try:
 except KeyboardInterrupt:
     ended = int((fs.read("smoothing").trials["state"] == "complete").sum())
     study = fs.search(*words, n_trials=ended + 2)
-    print(ended > 0, len(study.trials) == ended + 2, set(study.trials["state"]))
+    whole = study.trials["state"].isin(["complete", "pruned"]).all()
+    print(ended > 0, len(study.trials) >= ended + 2, whole)
 """
 
 
@@ -106,7 +107,7 @@ def test_an_interrupted_search_goes_on_in_the_same_process(tiny_sweep: Path) -> 
     wait_for(lambda: journal.exists() and '"trial_ended"' in journal.read_text(), 120)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=120)
-    assert (out, err) == ("True True {'complete'}\n", "")
+    assert (out, err) == ("True True True\n", "")
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -20,10 +20,8 @@ from typing import Any
 import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 import plotly.offline  # noqa: F401
 
-import flowersweep.cli.console
-import flowersweep.report.page
-import flowersweep.tracking.logged
 from flowersweep.__main__ import main
+from flowersweep.report import page
 from flowersweep.study.journal import Journal
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
@@ -101,7 +99,7 @@ MOMENTS: dict[str, Callable[[], None]] = {
     "after the last epoch": lambda: die_in(trial, "finish", a_result),
     "between tell and shipping": lambda: a_line("trial_ended", 1.0, 1),
     "before the best model is noted": lambda: a_line("model_logged", 0.0),
-    "while the report is written": lambda: die_in(flowersweep.report.page, "write_page", a_page),
+    "while the report is written": lambda: die_in(page, "write_page", a_page),
 }
 
 

@@ -78,6 +78,8 @@ def pixels(side: int) -> np.ndarray:
     return rng.integers(0, 256, (70, side, side, 3)).astype(np.float32)
 
 
+# OpenVINO begins a process to look at the machine
+@pytest.mark.filterwarnings("ignore:os.fork")
 @pytest.mark.parametrize(
     "format",
     ["keras", "saved_model", *(pytest.param(name, marks=pytest.mark.slow) for name in NEEDED)],

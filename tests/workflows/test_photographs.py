@@ -31,7 +31,7 @@ def draw(folder: Path, images: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("resize", ["stretch", "crop"])
+@pytest.mark.parametrize("resize", ["crop"])
 def test_photographs_in_folders_become_a_champion_that_predicts(
     project: Path, command: Command, resize: str
 ) -> None:
