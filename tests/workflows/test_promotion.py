@@ -91,8 +91,9 @@ def test_a_study_is_trained_anew_and_only_what_the_evidence_carries_becomes_cham
     low, high = told["promoted"]["interval"]
     assert low < told["promoted"]["holdout/accuracy"] < high
     test = told["promoted"]["mcnemar"]
+    images = "image" if test["only_first"] == 1 else "images"
     alone = (
-        f"right on {test['only_first']} images, the champion alone on {test['only_second']} "
+        f"right on {test['only_first']} {images}, the champion alone on {test['only_second']} "
         f"(McNemar's p {test['mid_p']:.3f})"
     )
     assert alone in refused.stdout
