@@ -43,6 +43,8 @@ DOORS = {
     "kagglehub": {"data"},
     "datasets": {"data"},
     "tensorflow_datasets": {"data"},
+    "tensorboard": {"tracking"},
+    "wandb": {"tracking"},
     "keras_tuner": {"search"},
     "ray": {"execution"},
     "fsspec": {"bucket"},

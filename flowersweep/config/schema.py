@@ -233,6 +233,12 @@ class Tracking:
     enabled: bool = setting(True, role=PLACE)
     uri: str | None = setting(None, role=PLACE)  # None: sqlite under dir
     registered_model: str = setting("flowersweep", role=PLACE)
+    tags: dict[str, str] = setting(dict, role=PLACE)  # of every run of the study, next to ours
+    # of the runs: a name, or a template of {study}, {trial} and parameters; None: STUDY-0003
+    run_name: str | None = setting(None, role=PLACE)
+    tensorboard: bool = setting(False, role=PLACE)  # event files under dir/tensorboard too
+    # runs of Weights & Biases under dir/wandb too; offline, unless WANDB_MODE says otherwise
+    wandb: bool = setting(False, role=PLACE)
 
 
 @dataclass(frozen=True)
