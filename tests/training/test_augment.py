@@ -311,6 +311,7 @@ def plain(key: jax.Array, images: Any, targets: Any, **strengths: Any) -> Any:
     return jnp.clip(images, 0.0, 255.0), targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["light", "published", "strong"])
 def test_kinds_at_strength_zero_leave_every_bit_of_the_others_alone(preset: str) -> None:
     strengths = strengths_of(preset)
@@ -498,6 +499,7 @@ def losses(context: TrainingContext, **settings: Any) -> list[float]:
     return [epoch.metrics["train/loss"] for epoch in epochs[1:]]
 
 
+@pytest.mark.slow
 def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(
     context: TrainingContext,
 ) -> None:

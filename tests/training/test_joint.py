@@ -89,6 +89,7 @@ def test_without_the_ensembles_loss_each_member_is_taught_as_it_would_be_alone()
     )
 
 
+@pytest.mark.slow
 @ALL
 def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(
     config: Config, context: TrainingContext, tmp_path: Path
