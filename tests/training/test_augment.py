@@ -16,7 +16,6 @@ import tensorflow as tf
 import yaml
 
 from flowersweep.config.paths import with_settings
-from flowersweep.config.schema import Train
 from flowersweep.config.targets import arguments
 from flowersweep.data.synthetic.drawing import picture
 from flowersweep.data.synthetic.species import species_of
@@ -39,7 +38,7 @@ from flowersweep.training.augment.geometry import (
 from flowersweep.training.augment.mixing import apply_cutout, beta, box, mix
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
-from tests.tiny import tiny
+from tests.tiny import finetuning, tiny
 
 KEY = jax.random.key(1)
 CONF = Path(__file__).parents[2] / "conf" / "augment"
@@ -482,14 +481,7 @@ def test_every_preset_names_every_strength() -> None:
 
 
 FINETUNE = tiny(
-    train=Train(
-        name="finetune",
-        finetune=True,
-        min_head_steps=0,
-        head_epochs=1,
-        epochs=3,
-        batch_per_replica=8,
-    )
+    train=finetuning(epochs=3),
 )
 
 
