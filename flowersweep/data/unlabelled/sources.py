@@ -21,8 +21,8 @@ from flowersweep.data.files import (
     is_hidden,
     is_image_name,
 )
-from flowersweep.data.formats.image_table import columns_for
-from flowersweep.data.formats.parquet import columns_of
+from flowersweep.data.layouts.image_table import columns_for
+from flowersweep.data.layouts.parquet import columns_of
 from flowersweep.data.unlabelled.records import count_records, read_records
 from flowersweep.errors import DataError
 from flowersweep.util.text import quantity
