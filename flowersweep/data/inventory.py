@@ -13,7 +13,6 @@ import numpy as np
 
 from flowersweep.config.schema import Data
 from flowersweep.data.classes import read_classes
-from flowersweep.data.folders import find_files
 from flowersweep.data.layouts.image_folder import list_folder
 from flowersweep.data.layouts.image_table import list_table
 from flowersweep.data.layouts.inspection import (
@@ -33,6 +32,7 @@ from flowersweep.data.layouts.parquet import (
 from flowersweep.data.layouts.record_schema import schema_of
 from flowersweep.data.layouts.split_names import require_splits
 from flowersweep.data.layouts.verified import mixed_digest, verified_records
+from flowersweep.data.places import find_files
 from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows
 from flowersweep.data.records import compression_of
 from flowersweep.data.splitting import stratified_part
