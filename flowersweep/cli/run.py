@@ -33,7 +33,7 @@ def search(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _search(config: Config, overrides: Sequence[str], experiment: str | None = None) -> None:
-    from flowersweep.cli.console import findings_text, summary, trials_table
+    from flowersweep.cli.sweep_result import findings_text, summary, trials_table
     from flowersweep.session.progress import Progress
     from flowersweep.workflows.pages import write_page_of_sweep
     from flowersweep.workflows.sweep import run_follower_host
