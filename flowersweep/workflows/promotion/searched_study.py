@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from flowersweep.config.command_only import USUAL
 from flowersweep.config.compose import compose, parse
 from flowersweep.config.images import require_own_images
 from flowersweep.config.keys import is_within, key_of, role_of, says, settings_with_role
-from flowersweep.config.said import USUAL
 from flowersweep.config.schema import Config
 from flowersweep.config.setting import COMMAND, TRAINED
 from flowersweep.data.dataset import open_dataset
