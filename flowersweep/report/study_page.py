@@ -37,8 +37,8 @@ from flowersweep.report.summary import (
     score_classes,
     score_halves,
 )
-from flowersweep.study.claim import describe_judging
 from flowersweep.study.records import TrialRecord
+from flowersweep.study.sentences import describe_judging
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.text import number
 

@@ -11,8 +11,8 @@ from typing import Any
 from tqdm import tqdm
 
 from flowersweep.search.state import Study
-from flowersweep.study.claim import describe_cut, describe_judging
 from flowersweep.study.records import TrialRecord
+from flowersweep.study.sentences import describe_cut, describe_judging
 
 LOG_INTERVAL = 30  # seconds between two lines of a log file
 

@@ -14,8 +14,8 @@ from flowersweep.report.plotly_figures import charts, figure
 from flowersweep.report.status import STATES, screen, status
 from flowersweep.report.study_view import load_study
 from flowersweep.report.trial_table import trial_rows
-from flowersweep.study.claim import describe_best
 from flowersweep.study.records import TrialRecord, ranked_records
+from flowersweep.study.sentences import describe_best
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.text import number
 

@@ -16,9 +16,9 @@ from flowersweep.data.dataset import open_dataset
 from flowersweep.errors import StudyError, TrackingError
 from flowersweep.search.compatibility import describe_changes, study_folder
 from flowersweep.space.space import Space, build_space
-from flowersweep.study.claim import describe_best
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import StudyRecord, read_study
+from flowersweep.study.sentences import describe_best
 from flowersweep.tracking.shipper import run_ids
 
 
