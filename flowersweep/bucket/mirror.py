@@ -15,7 +15,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from flowersweep.bucket.claim import OWNER, Claim
 from flowersweep.bucket.manifest import (
     KEY,
     MANIFEST,
@@ -26,6 +25,7 @@ from flowersweep.bucket.manifest import (
     newest,
     part_name,
 )
+from flowersweep.bucket.ownership import OWNER, Claim
 from flowersweep.bucket.restore import is_behind, read_journal
 from flowersweep.bucket.store import Bucket
 from flowersweep.errors import StudyError

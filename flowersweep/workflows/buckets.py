@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowersweep.bucket.claim import Claim
 from flowersweep.bucket.mirror import Mirror
+from flowersweep.bucket.ownership import Claim
 from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Bucket, open_bucket
 from flowersweep.config.schema import Config

@@ -11,9 +11,9 @@ from typing import IO, Any
 import pytest
 
 from flowersweep.bucket import mirror as mirrors
-from flowersweep.bucket.claim import Claim
 from flowersweep.bucket.manifest import Manifest, content_of
 from flowersweep.bucket.mirror import Mirror
+from flowersweep.bucket.ownership import Claim
 from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Folder, open_bucket
 from flowersweep.errors import BucketError, StudyError

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep.bucket.claim import Claim
 from flowersweep.bucket.mirror import Mirror
+from flowersweep.bucket.ownership import Claim
 from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Bucket, open_bucket
 from flowersweep.errors import BucketError

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep.bucket import claim as claims
-from flowersweep.bucket.claim import Claim
+from flowersweep.bucket import ownership as claims
 from flowersweep.bucket.mirror import Mirror
+from flowersweep.bucket.ownership import Claim
 from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Folder
 from flowersweep.errors import StudyError
