@@ -1,4 +1,7 @@
-"""The results of a sweep as text."""
+"""What `search` prints after a sweep: its trials as a table, counts, and what an ensemble gains.
+
+The table of the verb ``trials`` is in ``report/trial_table.py``.
+"""
 
 from __future__ import annotations
 

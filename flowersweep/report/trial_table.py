@@ -1,4 +1,7 @@
-"""All trials of a study as plain rows: for a table of pandas, a CSV file or JSON."""
+"""All trials of a study as plain rows: for pandas, and the verb ``trials`` as text, CSV or JSON.
+
+The table that a sweep prints at its end is in ``cli/sweep_result.py``.
+"""
 
 from __future__ import annotations
 
