@@ -13,7 +13,7 @@ import pytest
 from flowersweep.bucket import mirror as mirrors
 from flowersweep.bucket.manifest import Manifest, content_of
 from flowersweep.bucket.mirror import Mirror
-from flowersweep.bucket.ownership import Claim
+from flowersweep.bucket.ownership import Ownership
 from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Folder, open_bucket
 from flowersweep.errors import BucketError, StudyError
@@ -22,10 +22,10 @@ from flowersweep.util.files import write_bytes
 from tests.events import append, lines
 
 
-def claimed(bucket: Folder, dir: Path) -> Claim:
-    claim = Claim(bucket, dir)
-    claim.take(by_force=True)
-    return claim
+def claimed(bucket: Folder, dir: Path) -> Ownership:
+    ownership = Ownership(bucket, dir)
+    ownership.take(by_force=True)
+    return ownership
 
 
 def journal_in(dir: Path) -> Journal:
