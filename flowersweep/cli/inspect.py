@@ -82,9 +82,9 @@ def status(config: Config, overrides: Sequence[str]) -> None:
 def trials(config: Config, overrides: Sequence[str]) -> None:
     """Print all trials of a study as a table: ``format=text``, ``csv`` or ``json``."""
     from flowersweep.report.study_view import load_study
-    from flowersweep.report.trial_table import FORMATS, written_trials
+    from flowersweep.report.trial_table import TABLE_FORMATS, written_trials
 
-    require_format(config, *FORMATS)
+    require_format(config, *TABLE_FORMATS)
     study = load_study(folder_of_study(config, config.study or ""))
     print(written_trials(study, config.format or "text"))
 

@@ -11,12 +11,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from flowersweep.data.diagnose import plain_fault
-from flowersweep.data.images import Images, Size, decode_and_resize
+from flowersweep.data.images import SUFFIXES, Images, Size, decode_and_resize
 from flowersweep.errors import DataError
 from flowersweep.util.text import quantity
 
 _log = logging.getLogger(__name__)
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 _PASSED_OVER = "__MACOSX"  # copies of names that macOS puts into archives
 _LISTED = 12  # names in an error message
 

@@ -85,7 +85,7 @@ def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
         DataError: A file, an image or a label is invalid, or a split is empty.
     """
     require_splits(data.splits)
-    inventory = _FORMATS[data.format](data, folder, cache)
+    inventory = _READERS[data.format](data, folder, cache)
     inventory = replace(inventory, digest=mixed_digest(inventory.digest, inventory.classes))
     limit = None if inventory.classes is None else len(inventory.classes)
     for name, part in inventory.parts.items():
@@ -237,7 +237,7 @@ def inventory_of_files(data: Data, listed: Mapping[str, LabelledFiles], cache: P
     return Inventory(parts, names, digest_of(splits, facts), tuple(remarks))
 
 
-_FORMATS: dict[str, Callable[[Data, str, Path], Inventory]] = {
+_READERS: dict[str, Callable[[Data, str, Path], Inventory]] = {
     "tfrecords": _of_records,
     "folder": _of_folder,
     "csv": _of_table,

@@ -16,7 +16,7 @@ from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.text import number, spreadsheet_cell, table
 
-FORMATS = ("text", "csv", "json")
+TABLE_FORMATS = ("text", "csv", "json")
 FIRST, LAST = ("trial", "state", "value"), ("epochs", "seconds", "reason")
 
 Row = dict[str, Any]

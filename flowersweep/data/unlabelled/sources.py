@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowersweep.data.files import (
-    SUFFIXES,
     describe_contents,
     files_under,
     is_hidden,
     is_image_name,
 )
+from flowersweep.data.images import SUFFIXES
 from flowersweep.data.layouts.image_table import columns_for
 from flowersweep.data.layouts.parquet import columns_of
 from flowersweep.data.unlabelled.records import count_records, read_records
