@@ -74,12 +74,6 @@ class TrialLoop:
         except BudgetUsed as used:
             self.stopped = str(used)
 
-    def run_trial(self, record: TrialRecord, trial: optuna.Trial) -> None:
-        """Run one trial to its end."""
-        self._start(record, trial)
-        while record.number in self.running:
-            self._receive()
-
     def _ask_and_start(self, number: int) -> None:
         record, trial = self.study.ask(number)
         if record.reused is None:
