@@ -186,7 +186,7 @@ def untrained(watch: Stopwatch) -> Iterator[None]:
 
 def run_trial(loop: TrialLoop, number: int) -> None:
     """Ask for one trial and run it to its end."""
-    loop._ask_and_start(number)
+    loop._start(*loop.study.ask(number))
     while number in loop.running:
         loop._receive()
 
