@@ -49,11 +49,8 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     pairs = duplicates(dataset, Path(config.dir) / "cache")
     print(describe(pairs, 5))
     path = output_path(config, page_path(Path(config.dir), dataset.digest))
-    progress = Progress(config.progress)
-    try:
+    with Progress(config.progress) as progress:
         write_images_page(config, overrides, dataset, pairs, path, progress.features)
-    finally:
-        progress.close()
     print(f"look at them: {path}")
 
 

@@ -24,16 +24,13 @@ def promote(config: Config, overrides: Sequence[str]) -> int:
     from flowersweep.workflows.promotion.promote import promote as run
     from flowersweep.workflows.promotion.retraining import Observer
 
-    progress = Progress(config.progress)
+    with Progress(config.progress) as progress:
 
-    def say(text: str) -> None:
-        progress.close()
-        print(text, flush=True)
+        def say(text: str) -> None:
+            progress.close()
+            print(text, flush=True)
 
-    try:
         promoted = run(config, overrides, Observer(progress.features, progress.trial), say)
-    finally:
-        progress.close()
     if not promoted.moved:
         return 0
     use = f"{RUN} predict alias={promoted.alias}"
@@ -71,19 +68,19 @@ def replay(config: Config, overrides: Sequence[str]) -> int:
 
     if not config.run:
         raise ConfigError(f"which run? {RUN} replay run=ID (the id on the run's page in MLflow)")
-    dir, progress = Path(config.dir), Progress(config.progress)
-    with TemporaryDirectory(prefix="flowersweep-") as scratch:
+    dir = Path(config.dir)
+    with (
+        TemporaryDirectory(prefix="flowersweep-") as scratch,
+        Progress(config.progress) as progress,
+    ):
         recorded = load_run(config.run, config.tracking, dir, Path(scratch))
-        try:
-            result = run(
-                recorded,
-                config,
-                overrides,
-                features=progress.features,
-                refused=dir / "replays" / recorded.run,
-            )
-        finally:
-            progress.close()
+        result = run(
+            recorded,
+            config,
+            overrides,
+            features=progress.features,
+            refused=dir / "replays" / recorded.run,
+        )
     print(f"{recorded.name}, run {recorded.run}: {result.epochs} epochs trained again")
     print("\n".join([table(rows(result)), "", verdict(result)]))
     when = time.strftime("%Y-%m-%dT%H-%M-%S")
@@ -107,11 +104,8 @@ def predict(config: Config, overrides: Sequence[str]) -> int:
     from flowersweep.session.progress import Progress
     from flowersweep.workflows.predict import predict as run
 
-    progress = Progress(config.progress)
-    try:
+    with Progress(config.progress) as progress:
         written = run(config, overrides, progress.features)
-    finally:
-        progress.close()
     split = "" if config.images is not None else f" of {config.split}"
     rate = "" if written.rate is None else f" ({written.rate:.3g} images/s)"
     print(f"wrote {written.path}: {quantity(written.images, 'image')}{split}{rate}")
