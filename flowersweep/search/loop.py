@@ -135,7 +135,7 @@ class TrialLoop:
     def _on_worker_lost(self, running: RunningTrial, reason: str) -> None:
         """Start the trial again; fail it if it has lost too many workers."""
         number = running.record.number
-        self.study.write(events.WorkerLost(trial=number, reason=reason))
+        self.study.write(events.TrialRestarted(trial=number, reason=reason))
         if self.study.record.worker_failures[number] < MAX_WORKER_FAILURES:
             self._start(running.record, running.trial)
         else:
