@@ -3,6 +3,8 @@
 What is in the bucket is always a state that the study was in. A snapshot is taken while the journal
 stands still: its length, and the files as they are then. Their content goes first, then the
 manifest that names it, then what no manifest names is removed.
+
+How often is ``sync.interval_s``, which the thread of ``tracking/shipper.py`` keeps.
 """
 
 from __future__ import annotations
