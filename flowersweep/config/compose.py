@@ -22,7 +22,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import BooleanNode, DictConfig, FloatNode, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from flowersweep.config.command_only import require_said, variables_of
+from flowersweep.config.command_only import require_command_only, variables_of
 from flowersweep.config.explain import explained, name_files, own_files
 from flowersweep.config.files import (
     UNREADABLE,
@@ -150,7 +150,7 @@ def compose(overrides: Sequence[str]) -> Config:
     Raises ConfigError naming what exists and what to do, before anything else is done.
     """
     config = compose_unchecked(tuple(overrides))
-    require_said(config, overrides)
+    require_command_only(config, overrides)
     try:
         return validate(config)
     except ConfigError as error:
