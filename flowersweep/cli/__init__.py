@@ -15,7 +15,7 @@ SEVERAL_HOSTS = ("print_config", "search", "train")  # verbs that several hosts 
 
 def require_hosts(verb: Callable[..., Any], config: Config) -> None:
     """Raise ConfigError if several hosts would run a built-in verb made for one host."""
-    together = verb.__name__ in SEVERAL_HOSTS or not _is_ours(verb)
+    together = not _is_ours(verb) or verb.__name__ in SEVERAL_HOSTS
     if config.distributed.coordinator is not None and not together:
         raise ConfigError(
             "distributed.coordinator: several hosts train and search together; leave it out for "
