@@ -19,11 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 DOCS = Path(__file__).parents[1]
 FLOWERSWEEP = [sys.executable, "-m", "flowersweep"]
 STUDY = "smoothing"
+COLUMNS = 112  # of the terminal
 LONGEST_START = 120.0  # seconds that MLflow's server may take
 TERMINAL = """<body style="margin:0;background:#1d2027"><pre style="margin:0;padding:24px;
 color:#e6e6e6;font:15px/1.45 'DejaVu Sans Mono',monospace">{}</pre></body>"""
@@ -52,12 +54,20 @@ def picture(address: str, name: str, width: int, height: int) -> None:
 
 
 def terminal(folder: Path) -> None:
-    """Draw what a command prints."""
-    words = ["trials", f"study={STUDY}"]
-    run = subprocess.run(
-        [*FLOWERSWEEP, *words], cwd=folder, capture_output=True, text=True, check=True
-    )
-    text = f"$ python -m flowersweep {' '.join(words)}\n{run.stdout}".rstrip()
+    """Draw what two commands print."""
+    text = ""
+    for words in (f"status study={STUDY}", f"trials study={STUDY} | cut -c-{COLUMNS}"):
+        text += f"$ python -m flowersweep {words}\n"
+        run = subprocess.run(
+            f"{sys.executable} -m flowersweep {words}",
+            shell=True,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        text += run.stdout
+    text = "\n".join(line[:COLUMNS] for line in text.splitlines())
     page = folder / "terminal.html"
     page.write_text(TERMINAL.format(html.escape(text)))
     lines = text.splitlines()
@@ -91,12 +101,22 @@ def server(folder: Path) -> Iterator[str]:
 
 
 def mlflow(folder: Path) -> None:
-    """Draw the runs of the study as MLflow shows them."""
+    """Draw how MLflow compares the complete trials of the study."""
     with server(folder) as address:
-        query = f"{address}/api/2.0/mlflow/experiments/get-by-name?experiment_name={STUDY}"
-        with urlopen(Request(query)) as answer:
+        api = f"{address}/api/2.0/mlflow"
+        with urlopen(f"{api}/experiments/get-by-name?experiment_name={STUDY}") as answer:
             number = json.load(answer)["experiment"]["experiment_id"]
-        picture(f"{address}/#/experiments/{number}/runs", "mlflow.png", 1500, 850)
+        wanted = {
+            "experiment_ids": [number],
+            "filter": "tags.`flowersweep.state` = 'complete'",
+            "max_results": 20,
+        }
+        headers = {"Content-Type": "application/json"}
+        search = Request(f"{api}/runs/search", json.dumps(wanted).encode(), headers)
+        with urlopen(search) as answer:
+            runs = [run["info"]["run_id"] for run in json.load(answer)["runs"]]
+        query = urlencode({"runs": json.dumps(runs), "experiments": json.dumps([number])})
+        picture(f"{address}/#/compare-runs?{query}", "mlflow.png", 1700, 1000)
 
 
 def main(folder: Path) -> None:
@@ -104,7 +124,7 @@ def main(folder: Path) -> None:
     report = folder / "mlruns" / "studies" / STUDY / "report.html"
     if not report.exists():
         subprocess.run([*FLOWERSWEEP, f"+sweep={STUDY}"], cwd=folder, check=True)
-    picture(report.as_uri(), "report.png", 1000, 2250)
+    picture(report.as_uri(), "report.png", 1000, 2170)
     terminal(folder)
     mlflow(folder)
 
