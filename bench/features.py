@@ -45,9 +45,7 @@ def main(rounds: int) -> None:
     print(f"{'':24}{'':14}images/s   ms of processor   ratio: speed, processor time (quartiles)")
     for network, size in product(NETWORKS, SIZES):
         with ExitStack() as stack:
-            workers = {
-                name: stack.enter_context(worker(name, network, size)) for name in RUNNERS
-            }
+            workers = {name: stack.enter_context(worker(name, network, size)) for name in RUNNERS}
             order = [RUNNERS if turn % 2 else RUNNERS[::-1] for turn in range(rounds)]
             bursts = [{name: burst(workers[name]) for name in names} for names in order]
         for name in RUNNERS:
@@ -174,6 +172,7 @@ def onnxruntime_forward(network: str, size: int, images: Any) -> Callable[[], An
     import onnxruntime
 
     model = pooled(network, size)
+    model(images[:1].astype("float32"))  # else the converter knows no shapes
     with tempfile.TemporaryDirectory() as folder:
         model.export(f"{folder}/model.onnx", format="onnx", verbose=False)
         options = onnxruntime.SessionOptions()

@@ -116,9 +116,16 @@ def load_predictor(config: Config, run: str) -> Any:
 
     Raises TrackingError if there is none.
     """
-    runtime = start(Path(config.dir) / "cache" / "compiled")
-    model = registry.load(config.tracking, Path(config.dir), run=run)
-    return predictor(model, runtime.platform)
+    return predictor(load_network(config, run))
+
+
+def load_network(config: Config, run: str) -> Any:
+    """Return the Keras model of a run.
+
+    Raises TrackingError if there is none.
+    """
+    start(Path(config.dir) / "cache" / "compiled")
+    return registry.load(config.tracking, Path(config.dir), run=run)
 
 
 class HoldoutPrediction(NamedTuple):

@@ -99,8 +99,8 @@ def compile_for_cpu(model: keras.Model) -> CpuNetwork | None:
         return None
 
 
-def predictor(model: keras.Model, platform: str) -> keras.Model | CpuNetwork:
-    """Return what runs a model fast on a platform: its `predict_on_batch`."""
-    if platform != "cpu":
+def predictor(model: keras.Model) -> keras.Model | CpuNetwork:
+    """Return what runs a model fast on this machine, with its `predict_on_batch`."""
+    if keras.backend.backend() != "jax" or jax.default_backend() != "cpu":
         return model
     return compile_for_cpu(model) or lower_for_cpu(model)

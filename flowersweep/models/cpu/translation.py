@@ -46,7 +46,7 @@ def _run(jaxpr: Jaxpr, constants: Sequence[Any], inputs: Sequence[Value]) -> lis
 
 def _translated(equation: JaxprEqn, values: list[Value]) -> list[Value]:
     name = equation.primitive.name
-    if name == "copy":
+    if name in ("copy", "stop_gradient"):
         return values
     if name in OPERATIONS:
         return [OPERATIONS[name](equation, *values)]
