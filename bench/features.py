@@ -43,9 +43,7 @@ Burst = tuple[float, float]  # images per second, processor seconds per image
 def main(rounds: int, networks: list[str], sizes: list[int]) -> None:
     cores = len(os.sched_getaffinity(0))
     print(f"batch {BATCH}, float32, {cores} cores, {rounds} rounds; ratios to Keras on TensorFlow")
-    print(
-        f"{'':24}{'':14}images/s   ms of processor   ratio: speed, processor time (quartiles), fastest"
-    )
+    print("images/s, ms of processor; ratios of speed, processor time (quartiles), fastest burst")
     for network, size in product(networks, sizes):
         with ExitStack() as stack:
             workers = {name: stack.enter_context(worker(name, network, size)) for name in RUNNERS}
