@@ -113,7 +113,11 @@ def mirrored(maps: Any) -> Any:
     return layers.Concatenate()([maps, ops.flip(maps, axis=2), maps[:, ::-1]])
 
 
-@pytest.mark.parametrize("apply", [squeezed, attended, mirrored])
+def cubed(maps: Any) -> Any:
+    return ops.gelu(maps, approximate=True) + maps**3
+
+
+@pytest.mark.parametrize("apply", [squeezed, attended, mirrored, cubed])
 def test_layers_together_give_what_keras_gives(apply: Any) -> None:
     require_equal(on_maps(apply))
 
@@ -170,7 +174,7 @@ assert not opened, opened
 """
 
 
-def test_openvino_opens_no_connection_and_writes_nothing_into_the_home(tmp_path: Path) -> None:
+def test_openvino_opens_no_connection_and_keeps_no_number_of_the_user(tmp_path: Path) -> None:
     outside = {"CI", "TF_BUILD", "JENKINS_URL"}  # in which it would be silent by itself
     environment = {name: value for name, value in os.environ.items() if name not in outside}
     environment |= {"HOME": str(tmp_path)}
@@ -178,7 +182,7 @@ def test_openvino_opens_no_connection_and_writes_nothing_into_the_home(tmp_path:
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert "CPU" in done.stdout
-    assert not [*tmp_path.iterdir()]
+    assert not (tmp_path / "intel").exists()
 
 
 def test_the_tiny_network_is_compiled() -> None:
