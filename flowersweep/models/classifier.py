@@ -10,7 +10,7 @@ import random
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -234,13 +234,12 @@ def _computed_in(precision: str) -> Iterator[None]:
 
 
 @contextmanager
-def undrawn(unused: bool = True) -> Iterator[None]:
+def undrawn() -> Iterator[None]:
     """Let Keras layers start at zero where their first weights are not used anyway.
 
     JAX compiles a program for each shape of random weights: seconds for a network.
     """
-    zeros = {"glorot_uniform": keras.initializers.Zeros} if unused else {}
-    with keras.saving.custom_object_scope(zeros):
+    with keras.saving.custom_object_scope({"glorot_uniform": keras.initializers.Zeros}):
         yield
 
 
@@ -306,7 +305,7 @@ def _build_network(
     weights = "imagenet" if config.weights == "imagenet" else None
     # a function of the user's may give back the first weights although it is asked for others
     theirs = weights is not None and make.__module__.startswith(("keras.", "flowersweep.models."))
-    with undrawn(theirs or path is not None):
+    with undrawn() if theirs or path is not None else nullcontext():
         network = _call(make, options, weights)
     if path is not None:
         _load(network, path)
