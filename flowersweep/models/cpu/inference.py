@@ -94,7 +94,7 @@ def compile_for_cpu(model: keras.Model) -> CpuNetwork | None:
         return None
     try:
         return CpuNetwork(model)
-    except (NotImplementedError, RuntimeError) as error:
+    except (ImportError, NotImplementedError, RuntimeError) as error:
         log.info("%s is run by JAX: %s", model.name, error)
         return None
 

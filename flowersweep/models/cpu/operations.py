@@ -37,7 +37,7 @@ class Value(NamedTuple):
     def whole(self, first: bool = False) -> Node:
         """Return it with its channels first or last, broadcast to its shape."""
         node, shape = self.turned(first), turn(self.shape, FIRST) if first else self.shape
-        return node if tuple(node.shape) == shape else only(ops.broadcast(node, whole(shape)))
+        return node if tuple(node.shape) == shape else only(ops.broadcast(node, integers(shape)))
 
 
 def turn(axes: tuple[int, ...], order: tuple[int, ...]) -> tuple[int, ...]:
@@ -49,7 +49,7 @@ def constant(array: Any) -> Node:
     return only(ops.constant(np.asarray(array)))
 
 
-def whole(numbers: Any) -> Node:
+def integers(numbers: Any) -> Node:
     """Return whole numbers, such as axes or a shape, as a node."""
     return constant(np.asarray(numbers, np.int64))
 
@@ -60,11 +60,11 @@ def only(node: Any) -> Node:
 
 
 def transpose(node: Node, order: Any) -> Node:
-    return node if [*order] == sorted(order) else only(ops.transpose(node, whole(order)))
+    return node if [*order] == sorted(order) else only(ops.transpose(node, integers(order)))
 
 
 def reshape(node: Node, shape: Any) -> Node:
-    return only(ops.reshape(node, whole(shape), False))
+    return only(ops.reshape(node, integers(shape), False))
 
 
 def kind(dtype: Any) -> openvino.Type:
@@ -148,7 +148,9 @@ def pad(equation: Equation, value: Value, filling: Value) -> Value:
     require(not any(inside for _, _, inside in config), equation)
     config = turn(config, FIRST) if value.first else config
     low, high, _ = zip(*config, strict=True)
-    node = ops.pad(value.whole(value.first), whole(low), whole(high), "constant", filling.node)
+    node = ops.pad(
+        value.whole(value.first), integers(low), integers(high), "constant", filling.node
+    )
     return Value(only(node), equation.outvars[0].aval.shape, value.first)
 
 
@@ -164,7 +166,7 @@ def reduction(reduce: Callable[..., Any]) -> Callable[..., Value]:
         axes = equation.params["axes"]
         first = value.first and (3 in axes or {1, 2} <= {*axes})  # what is left keeps its order
         own = [FIRST.index(axis) for axis in axes] if first else axes
-        node = reduce(value.whole(first), whole(own), False)
+        node = reduce(value.whole(first), integers(own), False)
         return Value(only(node), equation.outvars[0].aval.shape)
 
     return run
@@ -183,13 +185,13 @@ def plainly(run: Callable[..., Any]) -> Callable[..., Value]:
 def sliced(equation: Equation, node: Node) -> Any:
     begin, end = equation.params["start_indices"], equation.params["limit_indices"]
     steps = equation.params["strides"] or [1] * len(begin)
-    return ops.slice(node, whole(begin), whole(end), whole(steps))
+    return ops.slice(node, integers(begin), integers(end), integers(steps))
 
 
 def reverse(equation: Equation, node: Node) -> Any:
     for axis in equation.params["dimensions"]:
-        back, end = whole([-1]), whole([np.iinfo(np.int64).min])
-        node = only(ops.slice(node, back, end, back, whole([axis])))
+        back, end = integers([-1]), integers([np.iinfo(np.int64).min])
+        node = only(ops.slice(node, back, end, back, integers([axis])))
     return node
 
 
