@@ -7,6 +7,7 @@ can: OpenVINO would otherwise spend most of its time on copies.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,12 +162,12 @@ def concatenate(equation: Equation, *values: Value) -> Value:
     return Value(only(ops.concat(nodes, axis)), equation.outvars[0].aval.shape, first)
 
 
-def reduction(reduce: Callable[..., Any]) -> Callable[..., Value]:
+def reduction(shrink: Callable[..., Any]) -> Callable[..., Value]:
     def run(equation: Equation, value: Value) -> Value:
         axes = equation.params["axes"]
         first = value.first and (3 in axes or {1, 2} <= {*axes})  # what is left keeps its order
         own = [FIRST.index(axis) for axis in axes] if first else axes
-        node = reduce(value.whole(first), integers(own), False)
+        node = shrink(value.whole(first), integers(own), False)
         return Value(only(node), equation.outvars[0].aval.shape)
 
     return run
@@ -205,6 +206,12 @@ def _reshaped(equation: Equation, node: Node) -> Any:
     return reshape(node, equation.outvars[0].aval.shape)
 
 
+def _power(node: Node, exponent: int) -> Any:
+    if exponent < 0:
+        return ops.divide(constant(np.float32(1)), _power(node, -exponent))
+    return reduce(ops.multiply, [node] * exponent)  # not `power`: of a negative number it is none
+
+
 OPERATIONS: dict[str, Callable[..., Value]] = {
     "broadcast_in_dim": broadcast,
     "concatenate": concatenate,
@@ -231,7 +238,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "convert_element_type": lambda e, x: ops.convert(x, kind(e.params["new_dtype"])),
     "erfc": lambda _, x: ops.subtract(constant(np.float32(1)), ops.erf(x)),
     "expm1": lambda _, x: ops.subtract(ops.exp(x), constant(np.float32(1))),
-    "integer_pow": lambda e, x: ops.power(x, constant(np.float32(e.params["y"]))),
+    "integer_pow": lambda e, x: _power(x, e.params["y"]),
     "log1p": lambda _, x: ops.log(ops.add(constant(np.float32(1)), x)),
     "rsqrt": lambda _, x: ops.divide(constant(np.float32(1)), ops.sqrt(x)),
     "select_n": lambda _, condition, no, yes: ops.select(condition, yes, no),
