@@ -209,7 +209,8 @@ def _reshaped(equation: Equation, node: Node) -> Any:
 def _power(node: Node, exponent: int) -> Any:
     if exponent < 0:
         return ops.divide(constant(np.float32(1)), _power(node, -exponent))
-    return reduce(ops.multiply, [node] * exponent)  # not `power`: of a negative number it is none
+    # not `power`: of a negative number it is none
+    return reduce(ops.multiply, [node] * exponent, constant(np.float32(1)))
 
 
 OPERATIONS: dict[str, Callable[..., Value]] = {
@@ -232,6 +233,11 @@ OPERATIONS: dict[str, Callable[..., Value]] = {
     "transpose": plainly(lambda equation, node: transpose(node, equation.params["permutation"])),
 }
 
+
+def _of_nodes(run: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda _, *nodes: run(*nodes)
+
+
 # of numbers one by one, whose layout does not matter: of the equation and the nodes
 ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "clamp": lambda _, low, x, high: ops.minimum(ops.maximum(x, low), high),
@@ -243,8 +249,9 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "rsqrt": lambda _, x: ops.divide(constant(np.float32(1)), ops.sqrt(x)),
     "select_n": lambda _, condition, no, yes: ops.select(condition, yes, no),
     "square": lambda _, x: ops.multiply(x, x),
-} | {
-    primitive: lambda _, *nodes, run=run: run(*nodes)
+}
+ELEMENTWISE |= {
+    primitive: _of_nodes(run)
     for primitive, run in {
         "abs": ops.abs,
         "add": ops.add,
