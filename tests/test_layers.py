@@ -37,6 +37,7 @@ DOORS = {
     "mlflow": {"tracking"},
     "keras": {"testing", "models", "training", "tracking", "workflows", "serving"},
     "jax": {"models", "training", "runtime"},
+    "openvino": {"models"},
     "tensorflow": {"data"},
     "sklearn": {"evaluation", "data"},
     "scipy": {"evaluation", "search", "space"},
