@@ -14,7 +14,6 @@ import pytest
 import scipy
 import tensorflow as tf
 import yaml
-from flowersweep.training.augment.sheet import grid
 
 from flowersweep.config.paths import with_settings
 from flowersweep.config.targets import arguments
@@ -37,6 +36,7 @@ from flowersweep.training.augment.geometry import (
     turn_by,
 )
 from flowersweep.training.augment.mixing import apply_cutout, beta, box, mix
+from flowersweep.training.augment.sheet import grid
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from tests.tiny import finetuning, tiny

@@ -8,7 +8,6 @@ from functools import lru_cache
 from importlib.util import find_spec
 
 import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
 from jax.extend.core import ClosedJaxpr
@@ -83,9 +82,10 @@ class CpuNetwork:
     def _traced(self, model: keras.Model) -> ClosedJaxpr:
         trainable = [v.value for v in model.trainable_variables]
         rest = [v.value for v in model.non_trainable_variables]
+        images = np.zeros((self._size, *model.input_shape[1:]), np.float32)
         return jax.make_jaxpr(
             lambda images: model.stateless_call(trainable, rest, images, training=False)[0]
-        )(jax.ShapeDtypeStruct((self._size, *model.input_shape[1:]), jnp.float32))
+        )(images)
 
 
 def compile_for_cpu(model: keras.Model) -> CpuNetwork | None:

@@ -14,6 +14,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
+LARGEST_PRODUCT = 16  # factors that a power is written as
 FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # from channels last to channels first, and back
 
 Equation = Any  # jax.extend.core.JaxprEqn
@@ -213,6 +214,17 @@ def _power(node: Node, exponent: int) -> Any:
     return reduce(ops.multiply, [node] * exponent, constant(np.float32(1)))
 
 
+def _power_of(_: Equation, node: Node, exponent: Node) -> Any:
+    known = exponent.get_node()
+    if known.get_type_name() == "Constant" and known.data.size == 1:
+        number = float(known.data.item())
+        if number.is_integer() and abs(number) <= LARGEST_PRODUCT:
+            return _power(node, int(number))
+    if exponent.get_element_type() != node.get_element_type():
+        raise NotImplementedError("a power whose exponent is an integer array")
+    return ops.power(node, exponent)
+
+
 OPERATIONS: dict[str, Callable[..., Value]] = {
     "broadcast_in_dim": broadcast,
     "concatenate": concatenate,
@@ -245,6 +257,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "erfc": lambda _, x: ops.subtract(constant(np.float32(1)), ops.erf(x)),
     "expm1": lambda _, x: ops.subtract(ops.exp(x), constant(np.float32(1))),
     "integer_pow": lambda e, x: _power(x, e.params["y"]),
+    "pow": _power_of,
     "log1p": lambda _, x: ops.log(ops.add(constant(np.float32(1)), x)),
     "rsqrt": lambda _, x: ops.divide(constant(np.float32(1)), ops.sqrt(x)),
     "select_n": lambda _, condition, no, yes: ops.select(condition, yes, no),
@@ -276,7 +289,6 @@ ELEMENTWISE |= {
         "neg": ops.negative,
         "not": ops.logical_not,
         "or": ops.logical_or,
-        "pow": ops.power,
         "sign": ops.sign,
         "sqrt": ops.sqrt,
         "sub": ops.subtract,

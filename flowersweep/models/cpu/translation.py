@@ -53,7 +53,9 @@ def _translated(equation: JaxprEqn, values: list[Value]) -> list[Value]:
     if name in ELEMENTWISE:
         first = any(value.first for value in values)
         node = ELEMENTWISE[name](equation, *(value.turned(first) for value in values))
-        return [Value(only(node), equation.outvars[0].aval.shape, first)]
+        output: Any = equation.outvars[0]
+        shape = tuple(output.aval.shape)
+        return [Value(only(node), shape, first)]
     inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
     if not isinstance(inner, ClosedJaxpr) or name in ("scan", "while", "cond"):
         raise NotImplementedError(f"JAX's operation {name}")
