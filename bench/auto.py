@@ -29,6 +29,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import flowersweep  # noqa: F401 - first: it says which backend Keras has
+
+# isort: split
 import keras
 import keras_tuner
 import numpy as np

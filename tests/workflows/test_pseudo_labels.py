@@ -31,7 +31,7 @@ def test_a_champion_that_has_not_seen_val_labels_test_for_a_student_whose_card_s
     assert labels["model"]["run"] == registry.evidence_run(champion) != champion.run_id
     assert len(labels["images"]) == 10
 
-    student = ["data.pseudo_labels=pseudo_labels.json", *WORDS]
+    student = ["data.pseudo_labels=pseudo_labels.json", "train.pseudo_threshold=0.2", *WORDS]
     searched = '+sweep.space.sure={path: train.pseudo_threshold, values: "interval(0.2, 0.5)"}'
     sweep = ["+sweep=quick", searched, *student, "study=student"]
     assert main([*sweep, "sweep.n_trials=1"]) == 0
