@@ -18,7 +18,7 @@ from flowersweep.config.compose import compose
 from flowersweep.config.keys import key_of, role_of, says
 from flowersweep.config.schema import Config
 from flowersweep.config.setting import COMMAND, PLACE
-from flowersweep.errors import ConfigError, StudyError
+from flowersweep.errors import ConfigError, StudyError, TrialFailed
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.text import duration, quantity
 
@@ -101,8 +101,8 @@ def auto(config: Config, overrides: Sequence[str]) -> int:
     members += _tuned(config, words, prefix, {n.model: n for n in networks}, studies)
     if len(members) > 1:
         best = f"{prefix}-ensemble"
-        members = f"ensemble.members=[{','.join(members)}]"
-        _run(search, ["+sweep=ensemble", members, "ensemble.top=1", f"study={best}", *elsewhere])
+        pool = ["+sweep=ensemble", f"ensemble.members=[{','.join(members)}]", "ensemble.top=1"]
+        _run(search, [*pool, f"study={best}", *elsewhere])
     return int(_run(promote, [*places, f"study={best}", "verb=promote"]) or 0)
 
 
@@ -123,18 +123,16 @@ def _tuned(
     network, study = networks[best.removeprefix(f"{prefix}-")], f"{prefix}-tuned"
     said = {key_of(word) for word in words}
     own = [word for word in (USUAL[0], *TUNED, *_images(network)) if key_of(word) not in said]
-    tuned = [*words, *own, f"study={study}"]
+    minutes, used = config.sweep.budget.minutes, sum(each.seconds for each in studies.values())
+    left = PATIENCE if minutes is None else max(0.0, minutes - used / 60)
+    tuned = [*words, *own, f"study={study}", f"{MINUTES}={left:.2f}"]
     folder = Path(config.dir) / "studies"
     if not (folder / study).exists():
         if (folder / f"{prefix}-ensemble").exists():
             return []  # an earlier command left it out, and pooled what there was
-        minutes = config.sweep.budget.minutes
-        used = sum(each.seconds for each in studies.values()) / 60
-        left = PATIENCE if minutes is None else minutes - used
         if reason := _too_long(compose(tuned), words, studies[best], left):
             print(f"\nfine-tuning of {network.model} is left out: {reason}", flush=True)
             return []
-        tuned.append(f"{MINUTES}={left:.2f}")
     _run(search, tuned)
     complete = [trial for trial in read_study(folder / study).trials if trial.state == "complete"]
     return [study, f"{study}:soup"][: min(len(complete), 2)]
@@ -154,14 +152,17 @@ def _too_long(config: Config, words: Sequence[str], heads: StudyRecord, left: fl
     least = config.train.epochs * heads.seconds / 60
     if least > left:
         return (
-            f"one epoch takes longer than the sweep of its heads, {duration(heads.seconds)}, and "
-            f"{max(left, 0):.1f} minutes are left"
+            f"an epoch of it takes about as long as the sweep of its heads, "
+            f"{duration(heads.seconds)}, and {left:.1f} minutes are left"
         )
-    cost = tuning_cost(config)
+    try:
+        cost = tuning_cost(config)
+    except (ConfigError, TrialFailed) as error:  # the heads are there, and are promoted
+        return f"this machine cannot: {error}"
     if cost.minutes > left:
         return (
             f"with its promotion it takes {duration(60 * cost.minutes)} ({cost.epoch:.3g} s an "
-            f"epoch, timed here), and {max(left, 0):.1f} minutes are left"
+            f"epoch, timed here), and {left:.1f} minutes are left"
         )
     return None
 

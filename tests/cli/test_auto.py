@@ -76,7 +76,7 @@ def test_a_network_that_would_not_fit_the_minutes_is_left_out(
     [
         (1, 10, 5.0, ["train=finetune"], "the words say what is trained"),
         (5, 10, 5.0, [], "judged by cross-validation"),
-        (1, 600, 5.0, [], "one epoch takes longer than the sweep of its heads, 10 min"),
+        (1, 600, 5.0, [], "about as long as the sweep of its heads, 10 min"),
         pytest.param(1, 0, 1e-6, [], "s an epoch, timed here", marks=pytest.mark.slow),
     ],
 )
