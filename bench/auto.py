@@ -265,12 +265,16 @@ def main(words: list[str], minutes: float, networks: int, classes: int) -> None:
         folder, work = Path(place) / "images", Path(place) / "work"
         truth, names, known = lay_out(folder, words, classes)
         print(f"{len(truth)} images of {len(known)} classes are laid aside", flush=True)
-        given = {
-            "ours": ours(folder, work, names, minutes),
-            "scikit-learn": with_sklearn(folder, names, minutes, networks),
-            "KerasTuner": with_keras_tuner(folder, work, names, minutes),
+        sides = {
+            "ours": lambda: ours(folder, work, names, minutes),
+            "scikit-learn": lambda: with_sklearn(folder, names, minutes, networks),
+            "KerasTuner": lambda: with_keras_tuner(folder, work, names, minutes),
         }
-        print(*compare(truth, given), sep="\n")
+        given: dict[str, np.ndarray] = {}
+        for name, run in sides.items():
+            begin, given[name] = time.monotonic(), run()
+            took = f" in {time.monotonic() - begin:.0f} s"
+            print([*compare(truth, given)][-1] + took, flush=True)
 
 
 if __name__ == "__main__":
