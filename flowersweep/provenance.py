@@ -100,6 +100,7 @@ def provenance(
             | ({"extra": len(dataset.extra.rows)} if dataset.extra.remarks else {}),
             "cut": list(dataset.cut),
             "extra": [*map(masked_text, dataset.extra.remarks)],
+            "pseudo": dataset.pseudo.remark if dataset.pseudo else None,
         },
     }
 

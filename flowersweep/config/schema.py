@@ -51,6 +51,8 @@ class Data:
     splits: dict[str, Any] = setting(dict, role=TRAINED, comparable=False)
     # more training images: folders, tables or TFRecords with classes of the same names
     extra: list[str] = setting(list, role=TRAINED, comparable=False)
+    # labels of the images of test by a model, a file of `predict format=pseudo_labels`; they train
+    pseudo_labels: str | None = setting(None, role=TRAINED, comparable=False)
     # of the training images of each class, that become val where there is none
     val_fraction: float = setting(0.2, low=0.01, high=0.9, role=TRAINED, comparable=False)
     # likewise test
@@ -147,6 +149,10 @@ class Train:
     # images of every class in an epoch, in the place of others; at most an even share; 0: as many
     # as there are
     min_class_images: int = setting(0, low=0, role=TRAINED)
+    # of data.pseudo_labels: how much an image counts beside a labelled one, and the probability of
+    # its label from which on it counts at all
+    pseudo_weight: float = setting(1.0, low=0, high=10, role=TRAINED)
+    pseudo_threshold: float = setting(0.9, low=0, high=1, role=TRAINED)
     # give back the weights of the epoch of the main stage with the best tune/calibrated_nll
     restore_best: bool = setting(False, role=TRAINED)
     # end the main stage after so many epochs without a better one; None: never

@@ -15,10 +15,12 @@ import numpy.typing as npt
 from flowersweep.config.schema import Data
 from flowersweep.data.decoded import NOTHING, ImageCacheLimits
 from flowersweep.data.extra.joined import FileGroup, join_readers
-from flowersweep.data.extra.selection import ExtraImages, Selection, select
+from flowersweep.data.extra.pseudo import PseudoLabels, read_labels
+from flowersweep.data.extra.selection import ExtraImages, Selection, near_val, select
 from flowersweep.data.extra.sources import read_source, require_places
 from flowersweep.data.images import NOTHING_KNOWN, Known, Note, Size, describe_notes
 from flowersweep.data.inventory import Inventory, Part, take_inventory
+from flowersweep.data.layouts.verified import mixed_digest
 from flowersweep.data.places import find_folder
 from flowersweep.data.readers import Reader, RecordReader, Rows
 from flowersweep.data.records import FileFingerprint
@@ -58,6 +60,13 @@ class Split:
     rows: Rows | None = None  # (n,): which of the files' images, ascending; None: all of them
     resize: str = "stretch"  # what is done to an image of another shape
     known: Known = NOTHING_KNOWN  # of all of its images
+    digest: str = ""  # of the data that its images belong to
+    joined: tuple[Split, ...] = ()  # what it was put together from
+
+    @property
+    def parts(self) -> tuple[Split, ...]:
+        """The splits that its images come from, one after the other: itself if it is one."""
+        return self.joined or (self,)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -99,6 +108,20 @@ class Dataset:
     cut: tuple[str, ...] = ()  # splits that were cut from train
     extra: ExtraImages = field(default_factory=ExtraImages)  # which images of train, and the others
     held_out_digest: str = ""  # the digest without extra images: tune, holdout and test are these
+    pseudo: PseudoLabels | None = None  # of test, which is trained on then
+
+    def trained(self) -> Split:
+        """Return the images that are trained on: train, and with pseudo-labels test after it, whose
+        labels are codes then (`PseudoLabels.codes`).
+        """
+        train = self.splits["train"]
+        if self.pseudo is None:
+            return train
+        labels = self.pseudo.codes(len(self.classes))
+        joined = join_splits([train, replace(self.splits["test"], labels=labels)])
+        path = joined.budget.path
+        path = path and path.with_name(f"{path.name}-pseudo")
+        return replace(joined, budget=replace(joined.budget, path=path))
 
     @property
     def resize_suffix(self) -> str:
@@ -108,7 +131,11 @@ class Dataset:
     @property
     def delivered(self) -> str:
         """What the images are known by as they are delivered: digest, size, and how resized."""
-        return f"{self.digest}-{self.image_size[0]}x{self.image_size[1]}{self.resize_suffix}"
+        return self.delivered_as(self.digest)
+
+    def delivered_as(self, digest: str) -> str:
+        """Return what images of a digest are known by as they are delivered."""
+        return f"{digest}-{self.image_size[0]}x{self.image_size[1]}{self.resize_suffix}"
 
     @property
     def class_names(self) -> str:
@@ -145,6 +172,9 @@ def open_dataset(
     classes = inventory.classes or _numbered(inventory)
     tune, holdout = stratified_halves(inventory.parts["val"].records.labels, data.split_seed)
     more, extra, digest = _select_extra(data, inventory, classes, tune, cache)
+    pseudo = _pseudo_labels(data, inventory, classes, cache)
+    if pseudo is not None:
+        digest = mixed_digest(digest, pseudo.digest)
     labels = np.concatenate([train.labels, *(part.records.labels for part in more)])
     _check_classes(classes, labels, allow_missing=data.allow_missing_classes)
     size = _delivered_size(data, train)
@@ -158,22 +188,31 @@ def open_dataset(
         splits={},
         tune=tune,
         holdout=holdout,
-        remarks=(*inventory.remarks, *_remarks(data, parts, size), *extra.remarks),
+        remarks=(
+            *inventory.remarks,
+            *_remarks(data, parts, size),
+            *extra.remarks,
+            *([pseudo.remark] if pseudo else []),
+        ),
         resize=data.resize,
         cut=inventory.cut,
         extra=extra,
         held_out_digest=inventory.digest,
+        pseudo=pseudo,
     )
     limits = ImageCacheLimits(data.cache_bytes, data.disk_cache_bytes)
     for name, part in inventory.parts.items():
         path = cache / "decoded" / f"{dataset.digest}-{name}{dataset.resize_suffix}"
-        budget = replace(limits, path=path)
-        dataset.splits[name] = _join(
-            [
-                _split(name, each, share, budget, data.resize)
-                for each in (part, *(more if name == "train" else ()))
-            ]
-        )
+        split = _split(name, part, share, replace(limits, path=path), data.resize)
+        dataset.splits[name] = replace(split, digest=inventory.digest)
+    if more:
+        own = dataset.splits["train"]
+        extra_splits = (_split("extra", part, share, own.budget, data.resize) for part in more)
+        joined = [
+            replace(split, name=f"extra-{number}", digest=digest)
+            for number, split in enumerate(extra_splits)
+        ]
+        dataset.splits["train"] = join_splits([own, *joined])
     return dataset if data.train_on == "train" else train_on_all(dataset)
 
 
@@ -189,16 +228,40 @@ def _select_extra(
     return select(sources, inventory, classes, halves, cache)
 
 
+def held_out_name(digest: str, data: Data) -> str:
+    """Return a name of the held-out images: another split seed holds out others, and extra images
+    none.
+
+    Args:
+        digest: Of the data without extra images.
+    """
+    return f"{digest[:16]}.{data.split_seed}"
+
+
+def _pseudo_labels(
+    data: Data, inventory: Inventory, classes: Sequence[str], cache: Path
+) -> PseudoLabels | None:
+    if data.pseudo_labels is None:
+        return None
+    if "test" not in inventory.parts:
+        raise DataError(
+            "data.pseudo_labels are those of the split test, and there is none. Leave it out"
+        )
+    name = held_out_name(inventory.digest, data)
+    twins = near_val(inventory, cache)
+    return read_labels(data.pseudo_labels, inventory, classes, name, twins)
+
+
 def train_on_all(dataset: Dataset) -> Dataset:
     """Return the data set with the images of val after those of train in its split train."""
-    joined = _join([dataset.splits["train"], dataset.splits["val"]])
+    joined = join_splits([dataset.splits["train"], dataset.splits["val"]])
     path = joined.budget.path
     path = path and path.with_name(f"{dataset.digest}-all{dataset.resize_suffix}")
     joined = replace(joined, budget=replace(joined.budget, path=path))
     return replace(dataset, splits={**dataset.splits, "train": joined}, cut=())
 
 
-def _join(splits: Sequence[Split]) -> Split:
+def join_splits(splits: Sequence[Split]) -> Split:
     """Return labelled splits as one, which is called as the first."""
     if len(splits) == 1:
         return splits[0]
@@ -222,6 +285,7 @@ def _join(splits: Sequence[Split]) -> Split:
         rows=rows,
         reader=join_readers(groups),
         known=splits[0].known if len({split.known for split in splits}) == 1 else NOTHING_KNOWN,
+        joined=tuple(chain.from_iterable(split.parts for split in splits)),
     )
 
 

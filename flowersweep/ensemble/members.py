@@ -23,16 +23,15 @@ from flowersweep.evaluation.calibration import calibrated_nll, temperature
 from flowersweep.evaluation.scores import Reals
 from flowersweep.study.objectives import objective_names
 from flowersweep.study.records import StudyRecord, ranked_records, read_study
+from flowersweep.training.stages.stage import PARTS
 from flowersweep.util.arrays import read_arrays
-
-PARTS = ("tune", "holdout", "test")
 
 Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Members:
-    """Trained trials, with what they stored by part: tune, holdout and perhaps test."""
+    """Trained trials, with what they stored by part: tune and holdout."""
 
     names: tuple[str, ...]  # STUDY:TRIAL, or STUDY:TRIAL:TRIAL of the average of these networks
     logits: dict[str, list[np.ndarray]]  # (n, K) of each member
@@ -104,15 +103,11 @@ def load_members(config: Config, overrides: Sequence[str] = ()) -> Members | Non
     }
     _require_same(stored)
     first = next(iter(stored.values()))
-    logits = {
-        part: [arrays[part] for arrays in stored.values()]
-        for part in PARTS
-        if all(part in arrays for arrays in stored.values())
-    }
+    logits = {part: [arrays[part] for arrays in stored.values()] for part in PARTS}
     return Members(
         tuple(stored),
         logits,
-        {part: first[f"{part}_labels"] for part in ("tune", "holdout")},
+        {part: first[f"{part}_labels"] for part in PARTS},
         data,
         digest,
         tuple(soups.notes),

@@ -31,7 +31,8 @@ from flowersweep.runtime import start
 from flowersweep.study.objectives import better
 from flowersweep.study.records import StudyRecord, ranked_records, read_study
 from flowersweep.training import trial
-from flowersweep.training.context import TrainingContext, part_names
+from flowersweep.training.context import TrainingContext
+from flowersweep.training.stages.stage import PARTS
 from flowersweep.util.arrays import cache_arrays, cached_arrays
 
 SOUP = "soup"  # STUDY:soup asks for the greedy soup of a study
@@ -120,7 +121,7 @@ class Soups:
         known = cached_arrays(path, ["tune", "holdout", "tune_labels", "holdout_labels"])
         if known is None:
             self._require_alike(name)
-            known = self._predict(name, part_names(self._dataset(name)))
+            known = self._predict(name, PARTS)
             cache_arrays(path, known)
         return known
 
@@ -145,8 +146,7 @@ class Soups:
         assert network.state is not None
         stage, _ = trial.stage_at(own, network.epoch - 1, context)
         arrays = {part: stage.logits(network.state, part).astype(np.float16) for part in parts}
-        labels = [part for part in parts if part in ("tune", "holdout")]
-        return arrays | {f"{part}_labels": trial.part_labels(context, own, part) for part in labels}
+        return arrays | {f"{part}_labels": trial.part_labels(context, own, part) for part in parts}
 
     def _sort_out(self, study: str, record: StudyRecord) -> tuple[list[str], list[str]]:
         """Return the trials that can be averaged, the best first, and why the others cannot."""

@@ -99,7 +99,9 @@ def fit_regression(
     if len(known) == 1:
         logits[:, known] = 0.0
         return logits
-    model = LogisticRegression(C=1 / (penalty * len(labels)), max_iter=STEPS, tol=1e-3)
+    # the more classes, the smaller the gradient of each, from the first step on
+    tolerance = min(1e-3, 11 / len(known) ** 2)
+    model = LogisticRegression(C=1 / (penalty * len(labels)), max_iter=STEPS, tol=tolerance)
     # one thread: more of them wait for each other, and add up in another order
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not to the last digit

@@ -138,7 +138,9 @@ def _pictured(
     from flowersweep.data.pipeline import read_images
 
     # no trial is scored on extra images, which may be gone
-    dataset = open_dataset(Data(**{**data, "train_on": "train", "extra": []}), cache)
+    dataset = open_dataset(
+        Data(**{**data, "train_on": "train", "extra": [], "pseudo_labels": None}), cache
+    )
     split, rows = dataset.splits["val"], {"tune": dataset.tune, "holdout": dataset.holdout}
     if len(predictions.tune_labels) > len(dataset.tune):  # cross-validated over train and tune
         train = len(dataset.splits["train"])

@@ -32,6 +32,8 @@ def model_card(
         f"- images: {facts.get('input', 'unknown')}; others are brought to this size "
         f"({data.get('resize', 'stretch')})",
     ]
+    if pseudo := facts.get("pseudo_labels"):
+        data_lines.append(f"- {pseudo['images']} images trained on by {pseudo['remark']}")
     shown = markdown(evidence) if evidence else _claim(tags)
     return "\n\n".join(
         ["## Data", "\n".join(data_lines), "## Evidence", shown, "## Limits", "\n".join(_LIMITS)]

@@ -351,6 +351,7 @@ def provenance(known: Mapping[str, Any], started: float, seed: Any) -> Section:
         "command": masked_text(str(known.get("command", ""))),
         "data": f"{data.get('name')}, digest {data.get('digest')}, {counts}",
         **({"extra images": "; ".join(data["extra"])} if data.get("extra") else {}),
+        **({"pseudo-labels": data["pseudo"]} if data.get("pseudo") else {}),
         "device": f"{known.get('device_kind')}, {known.get('replicas')} replicas",
         "machine": ", ".join(str(item) for item in machine if item),
         "commit": f"{known.get('git_commit') or 'not from a checkout'}{changed}",

@@ -111,6 +111,8 @@ class Progress:
 
 
 def _leader(study: Study) -> str:
+    if study.config.data.train_on == "all":
+        return "trained on all labelled images"  # no image is left to be good on
     best, metric = study.best, study.config.sweep.objective
     if best is None or best.value is None:
         return "no trial done yet"

@@ -15,8 +15,9 @@ import numpy as np
 from flowersweep.config.batches import global_batch, steps_of_epoch
 from flowersweep.config.schema import Data, Experiment
 from flowersweep.config.targets import arguments, resolve
-from flowersweep.data.dataset import Dataset, open_dataset
+from flowersweep.data.dataset import Dataset, Split, open_dataset
 from flowersweep.data.pipeline import require_any_order
+from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
 from flowersweep.runtime import Runtime
 from flowersweep.training import schedules
@@ -24,7 +25,6 @@ from flowersweep.training.backbone_cache import BackboneCache, BackboneEntry
 from flowersweep.training.components import make_components, static_settings
 from flowersweep.training.features import (
     Progress,
-    feature_dir,
     feature_files,
     load_or_compute_features,
 )
@@ -32,7 +32,7 @@ from flowersweep.training.folds import count_folds, deal_folds, pooled_labels, t
 from flowersweep.training.stages.finetune import FinetuneStage
 from flowersweep.training.stages.folded import FoldedHeadStage
 from flowersweep.training.stages.head import HeadStage
-from flowersweep.training.stages.stage import SharedArrays, Stage, split_and_rows
+from flowersweep.training.stages.stage import PARTS, SharedArrays, Stage
 
 StageKind = type[HeadStage] | type[FoldedHeadStage] | type[FinetuneStage]
 
@@ -81,19 +81,18 @@ class TrainingContext:
         """Return how many views of images have no features yet."""
         dataset, classifier = self.dataset(config.data), self.classifier(config)
         networks = classifier.members or (classifier,)
-        missing = sum(
-            len(dataset.splits[name])
+        files = {
+            file: len(part)
             for network in networks
-            for name, files in self.feature_files(dataset, network).items()
-            for file in files
-            if not file.exists()
-        )
+            for parts in _parts(dataset).values()
+            for part in parts
+            for file in self._feature_files(part, dataset, network)
+        }
+        missing = sum(images for file, images in files.items() if not file.exists())
         return missing // len(networks)
 
-    def feature_files(self, dataset: Dataset, network: Classifier) -> dict[str, list[Path]]:
-        """Return the files of a network's features by split, one a view."""
-        folder = feature_dir(dataset, network, self.runtime, self.cache / "features")
-        return {name: feature_files(folder, name, network.views) for name in dataset.splits}
+    def _feature_files(self, part: Split, dataset: Dataset, network: Classifier) -> list[Path]:
+        return feature_files(part, dataset, network, self.runtime, self.cache / "features")
 
     def classifier(self, config: Experiment) -> Classifier:
         """Return the network with its pretrained weights.
@@ -128,16 +127,12 @@ class TrainingContext:
         self.runtime.require_same(
             "images and weights", f"{dataset.digest} and {classifier.pretrained}"
         )
-        # computed and kept split by split, whichever a training takes
-        as_split = replace(config.data, train_on="train")
-        features = self._features(self.dataset(as_split), classifier)
-        trained = ["train"] if config.data == as_split else ["train", "val"]
-        rows = np.concatenate([features[split] for split in trained])
-        train = self.runtime.replicate((rows, dataset.splits["train"].labels))
+        features = self._features(dataset, classifier)
+        rows = features["train"]
+        train = self.runtime.replicate((rows, dataset.trained().labels))
         parts = {}
-        for part in part_names(dataset):
-            split, chosen = split_and_rows(dataset, part)
-            parts[part] = self.runtime.replicate(features[split][chosen])
+        for part in PARTS:
+            parts[part] = self.runtime.replicate(features["val"][getattr(dataset, part)])
         if self.folds(config) > 1:
             rows = np.concatenate([rows, features["val"][dataset.tune]])
             train = self.runtime.replicate((rows, pooled_labels(dataset)))
@@ -149,14 +144,20 @@ class TrainingContext:
             each = [self._features(dataset, member) for member in classifier.members]
             return {
                 name: np.concatenate([features[name] for features in each], axis=1)
-                for name in dataset.splits
+                for name in each[0]
             }
-        bank = self._bank(dataset, classifier)
-        return {name: classifier.combine(views) for name, views in bank.items()}
+        return {
+            name: np.concatenate(
+                [classifier.combine(self._views(part, dataset, classifier)) for part in parts]
+            )
+            for name, parts in _parts(dataset).items()
+        }
 
-    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, list[np.ndarray]]:
+    def _views(self, part: Split, dataset: Dataset, classifier: Classifier) -> list[np.ndarray]:
+        """Return the features of each view of images that were stored together."""
+        paths = self._feature_files(part, dataset, classifier)
         return load_or_compute_features(
-            dataset, classifier, self.runtime, self.cache / "features", progress=self.progress
+            part, paths, dataset, classifier, self.runtime, progress=self.progress
         )
 
     def head_stage(self, config: Experiment) -> Stage:
@@ -228,6 +229,10 @@ class TrainingContext:
             ConfigError: The training images do not make one.
             DataError: They cannot be read as often as `train.min_class_images` wants.
         """
+        if config.train.min_class_images and config.data.pseudo_labels:
+            raise ConfigError(
+                "train.min_class_images and data.pseudo_labels do not go together: leave one out"
+            )
         if config.train.finetune and config.train.min_class_images:
             require_any_order(self.dataset(config.data).splits["train"])
         return global_batch(config.train, self._train_images(config), self.runtime.replicas)
@@ -244,9 +249,9 @@ class TrainingContext:
         return training_images(self.folds(config), self.dataset(config.data))
 
 
-def part_names(dataset: Dataset) -> list[str]:
-    """Return the parts that logits are stored for."""
-    return ["tune", "holdout", *(["test"] if "test" in dataset.splits else [])]
+def _parts(dataset: Dataset) -> dict[str, tuple[Split, ...]]:
+    """Return the images whose features a training needs; who predicts test, sees its images."""
+    return {"train": dataset.trained().parts, "val": dataset.splits["val"].parts}
 
 
 def _key(*parts: Any) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache as once
 from functools import partial
@@ -36,42 +36,44 @@ Extract = Callable[[np.ndarray], np.ndarray]
 
 
 def load_or_compute_features(
+    split: Split,
+    paths: Sequence[Path],
     dataset: Dataset,
     classifier: Classifier,
     runtime: Runtime,
-    cache: Path,
     *,
     batch: int = 64,
     progress: Progress,
-) -> dict[str, list[np.ndarray]]:
-    """Return the pooled features of every split, not scaled: of each view of the images float32
-    (n, D) in file order. The first view is the image, the second its mirror image.
+) -> list[np.ndarray]:
+    """Return the pooled features of a split, not scaled: of each view of the images float32 (n, D)
+    in file order. The first view is the image, the second its mirror image.
 
-    Only what the ``cache`` of host 0 does not hold is computed.
+    Only what the files of host 0 do not hold is computed.
 
-    They are keyed by the images, their size, how they are resized, the backbone's weights, and
-    what computes them.
+    Args:
+        paths: The files, see `feature_files`.
+        dataset: Says how large its images are.
     """
-    folder = feature_dir(dataset, classifier, runtime, cache)
     extract = once(lambda: extractor(classifier, runtime))  # compiled if anything is missing
     load = _local if runtime.hosts == 1 else partial(_common, runtime=runtime)
-    rows = partial(_rows, dataset, extract, max(batch, runtime.replicas), progress)
-    return {
-        name: [load(path, rows(split, view)) for view, path in enumerate(files)]
-        for name, split in dataset.splits.items()
-        for files in [feature_files(folder, name, classifier.views)]
-    }
+    rows = partial(_rows, dataset, extract, max(batch, runtime.replicas), progress, split)
+    return [load(path, rows(view)) for view, path in enumerate(paths)]
 
 
-def feature_files(folder: Path, split: str, views: int) -> list[Path]:
-    """Return the files of a split's features, one a view."""
-    return [folder / f"{split}{suffix}.npy" for suffix in ("", "-mirrored")[:views]]
+def feature_files(
+    split: Split, dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path
+) -> list[Path]:
+    """Return the files of a split's features, one a view.
 
-
-def feature_dir(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
-    """Return the folder of the features, whose files `feature_files` names."""
+    They are named after the images, their size, how they are resized, the backbone's weights, and
+    what computes them.
+    """
+    images = dataset.delivered_as(split.digest or dataset.digest)
     engine = "-openvino" if _takes_openvino(runtime) else ""
-    return cache / f"{dataset.delivered}-{classifier.pretrained}-{runtime.precision}{engine}"
+    folder = cache / f"{images}-{classifier.pretrained}-{runtime.precision}{engine}"
+    return [
+        folder / f"{split.name}{suffix}.npy" for suffix in ("", "-mirrored")[: classifier.views]
+    ]
 
 
 def _takes_openvino(runtime: Runtime) -> bool:

@@ -30,6 +30,13 @@ def count_folds(config: Experiment, dataset: Dataset) -> int:
     asked, images = config.data.folds, _count_judged(dataset)
     if config.train.finetune or config.data.train_on == "all":
         return 1
+    if dataset.pseudo is not None:  # by a model that has seen the labels of train, of every fold
+        if asked is not None and asked > 1:
+            raise ConfigError(
+                f"data.folds={asked}: the model of data.pseudo_labels has seen train, so no fold "
+                "of it is untouched. Use data.folds=1"
+            )
+        return 1
     if asked is None:
         return min(FOLDS, images) if len(dataset.tune) < LARGE_TUNE else 1
     if asked > images:
@@ -42,7 +49,7 @@ def count_folds(config: Experiment, dataset: Dataset) -> int:
 def training_images(folds: int, dataset: Dataset) -> int:
     """Return how many images a head trains on: those of all folds but the smallest."""
     if folds == 1:
-        return len(dataset.splits["train"])
+        return len(dataset.splits["train"]) + (len(dataset.pseudo.labels) if dataset.pseudo else 0)
     images = _count_judged(dataset)
     return images - images // folds + len(dataset.extra.rows)
 

@@ -26,6 +26,7 @@ FINE_TUNING = (
     "train.frozen_share",
 )
 PLAIN_EPOCHS = ("train.epochs_before_augment", "train.epochs_after_augment")
+PSEUDO = ("train.pseudo_weight", "train.pseudo_threshold")
 # key -> its value in studies from before there was such a key
 NEWER_KEYS: dict[str, Any] = {
     "data.folds": 1,
@@ -40,6 +41,8 @@ NEWER_KEYS: dict[str, Any] = {
 # path, its value, and what does not count then
 INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     *((key, value, (key,)) for key, value in NEWER_KEYS.items()),
+    ("data.pseudo_labels", None, ("data.pseudo_labels", *PSEUDO)),
+    ("train.pseudo_weight", 0, ("train.pseudo_threshold",)),
     ("train.finetune", False, ("augment", *FINE_TUNING)),
     ("train.frozen_share", 1, ("train.backbone_lr_multiplier", "train.layer_decay")),
     ("train.head_epochs", 0, ("train.head_learning_rate",)),

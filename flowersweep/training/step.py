@@ -88,6 +88,7 @@ class StepDefinition:
     recipe: StepComponents
     # of each variable of the backbone, where its layer lies: 0 the image, 1 the head
     heights: tuple[float, ...] = ()
+    pseudo: bool = False  # whether labels are codes of pseudo-labels
 
     def init(self, trainable: Sequence[Any], non_trainable: Sequence[Any]) -> State:
         """Return the state before the first step, yet to be put on a device."""
@@ -112,7 +113,11 @@ def train_step(
     """
     recipe, train = program.recipe, hyperparameters["train"]
     chance, mixing = jax.random.split(jax.random.fold_in(jax.random.key(train["seed"]), state.step))
-    targets = jax.nn.one_hot(labels, program.classes)
+    targets = (
+        weighted_targets(labels, program.classes, train)
+        if program.pseudo
+        else jax.nn.one_hot(labels, program.classes)
+    )
     if recipe.augment is not None:
         change = partial(recipe.augment, mixing, **hyperparameters["augment"])
         inputs, targets = _augmented(
@@ -135,6 +140,29 @@ def train_step(
         optimizer,
         _averaged(state.average, trainable, train),
     ), loss
+
+
+def weighted_targets(codes: Array, classes: int, train: dict[str, Any]) -> Array:
+    """Return targets (n, K) of images whose label is ``code % classes``: one-hot, times the weight
+    of the image.
+
+    ``code // classes`` is 0 for a labelled image, whose weight is 1; for others it is the
+    probability of the label in thousandths, and 1 for one that is left out.
+    """
+    sure = codes // classes
+    taken = (sure > 1) & (sure + 0.5 > 1000.0 * train["pseudo_threshold"])
+    weights = jnp.where(sure == 0, 1.0, jnp.where(taken, train["pseudo_weight"], 0.0))
+    return weights[:, None] * jax.nn.one_hot(codes % classes, classes)
+
+
+def weighted_loss(loss: Callable[..., Array], logits: Array, targets: Array) -> Array:
+    """Return the mean over a batch of the loss of each image times its weight, which the sum of its
+    targets (n, K) is.
+    """
+    weights = targets.sum(axis=-1)
+    plain = targets / jnp.maximum(weights, 1e-9)[:, None]
+    each = jax.vmap(lambda row, target: loss(row[None], target[None]))(logits, plain)
+    return jnp.mean(weights * each)
 
 
 def _augmented(
@@ -186,7 +214,10 @@ def _gradients(
         logits, non_trainable = program.forward(trainable, non_trainable, inputs, True, drop)
 
         def loss(logits: Array) -> Array:
-            return program.recipe.loss(logits, targets, **hyperparameters["loss"])
+            mean = partial(program.recipe.loss, **hyperparameters["loss"])
+            if program.pseudo:
+                return weighted_loss(mean, logits, targets)
+            return mean(logits, targets)
 
         return loss(logits) if logits.ndim == 2 else joint_loss(
             loss, logits, hyperparameters["train"]["ensemble_loss"]

@@ -26,10 +26,10 @@ from flowersweep.evaluation.trial_scores import final_scores, score_part
 from flowersweep.models.classifier import Classifier, build, undrawn
 from flowersweep.study.events import Epoch, Metrics
 from flowersweep.training.checkpoint import BestEpoch, Checkpoint
-from flowersweep.training.context import CONSTANT, TrainingContext, part_names
+from flowersweep.training.context import CONSTANT, TrainingContext
 from flowersweep.training.folds import judged_rows, pooled_labels
 from flowersweep.training.stages.head import HeadStage
-from flowersweep.training.stages.stage import EpochPlan, Stage, split_and_rows
+from flowersweep.training.stages.stage import PARTS, EpochPlan, Stage
 from flowersweep.training.step import Hyperparameters, State
 
 OnCheckpoint = Callable[[Checkpoint], None]
@@ -39,7 +39,7 @@ FOLLOWED = "tune/calibrated_nll"  # decides which epoch is the best
 @dataclass(frozen=True)
 class Result:
     """What a whole trial gave: scores on tune and holdout, and float32 logits (n, K) and int32
-    labels (n,) of each part.
+    labels (n,) of tune and holdout.
     """
 
     metrics: Metrics
@@ -138,15 +138,14 @@ def finish(config: Experiment, checkpoint: Checkpoint, context: TrainingContext)
     """
     checkpoint = restored(config, checkpoint)
     assert checkpoint.state is not None
-    dataset = context.dataset(config.data)
     stage, _ = stage_at(config, checkpoint.epoch - 1, context)
-    logits = {part: stage.logits(checkpoint.state, part) for part in part_names(dataset)}
-    labels = {part: part_labels(context, config, part) for part in ("tune", "holdout")}
+    logits = {part: stage.logits(checkpoint.state, part) for part in PARTS}
+    labels = {part: part_labels(context, config, part) for part in PARTS}
     metrics = final_scores(logits, labels)
     faults = (
         absurd_scores(metrics),
         *(unusable_logits(part, values) for part, values in logits.items()),
-        constant_prediction({part: logits[part] for part in labels}, metrics),
+        constant_prediction(logits, metrics),
     )
     _require_sound(next(filter(None, faults), None), checkpoint.epoch)
     if config.data.train_on == "all":  # it has seen the holdout: no score of it is evidence
@@ -223,6 +222,8 @@ def hyperparameters(
             "frozen_share": train.frozen_share,
             "augmented": is_augmented(train, epoch),
             "weight_decay": train.weight_decay,
+            "pseudo_weight": train.pseudo_weight,
+            "pseudo_threshold": train.pseudo_threshold,
             "gradient_clip_norm": train.gradient_clip_norm or np.inf,
             "ema_half_life": train.ema_half_life,
             "dropout": config.model.dropout,
@@ -241,10 +242,9 @@ def part_labels(context: TrainingContext, config: Experiment, part: str) -> np.n
     if part == "tune" and context.folds(config) > 1:
         judged: np.ndarray = pooled_labels(dataset)[judged_rows(dataset)]
         return judged
-    split, rows = split_and_rows(dataset, part)
-    labels = dataset.splits[split].labels
+    labels = dataset.splits["val"].labels
     assert labels is not None
-    chosen: np.ndarray = labels[rows]
+    chosen: np.ndarray = labels[getattr(dataset, part)]
     return chosen
 
 

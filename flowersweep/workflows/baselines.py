@@ -37,6 +37,8 @@ def write_baselines(study: Study, context: TrainingContext) -> None:
             return
     shared = context.get_shared(config)
     train, train_labels = (np.asarray(array) for array in shared.train)
+    labelled = train_labels < len(dataset.classes)  # and not by a model
+    train, train_labels = train[labelled], train_labels[labelled]
     dealt = None
     if folds > 1:
         dealt = deal_folds(train_labels, folds, config.data.split_seed, dataset.extra).fold_of

@@ -12,6 +12,7 @@ from typing import Any
 
 from flowersweep.config.command_only import without_variables
 from flowersweep.config.schema import Config
+from flowersweep.data.dataset import Dataset, held_out_name
 from flowersweep.data.pipeline import read_images
 from flowersweep.ensemble.members import Members
 from flowersweep.ensemble.pooling import build_best_model
@@ -118,6 +119,9 @@ def log_network(
         "data": masked(without_variables(asdict(config.data), words, MASK)),
         "study": config.study,
         "trial": trial,
+        "folds": context.folds(config),
+        "held_out": held_out_name(dataset.held_out_digest or dataset.digest, config.data),
+        **_pseudo_facts(dataset, config),
         **calibration,
     }
     store = client(config.tracking, Path(config.dir))
@@ -125,3 +129,11 @@ def log_network(
         log_model(run, model, example, store, facts=facts)
         remove_unfinished(store, runs.values())
     return run
+
+
+def _pseudo_facts(dataset: Dataset, config: Config) -> dict[str, Any]:
+    """Return what of the training images a model has labelled."""
+    if dataset.pseudo is None:
+        return {}
+    images = dataset.pseudo.count(config.train.pseudo_threshold)
+    return {"pseudo_labels": {"images": images, "remark": dataset.pseudo.remark}}

@@ -15,7 +15,8 @@ import numpy as np
 from flowersweep.config.images import recorded_or_named
 from flowersweep.config.keys import is_within, key_of, says
 from flowersweep.config.schema import Config, Data
-from flowersweep.data.dataset import Dataset, Split, open_dataset
+from flowersweep.data.dataset import Dataset, Split, held_out_name, open_dataset
+from flowersweep.data.extra.pseudo import labels_file
 from flowersweep.data.images import Images, Size
 from flowersweep.data.pipeline import in_order, padded
 from flowersweep.data.unlabelled.reading import Picture, read_pictures
@@ -29,6 +30,7 @@ from flowersweep.training.augment.views import tta_views
 from flowersweep.util.output import open_output, require_output
 from flowersweep.workflows.prediction_file import (
     PREDICTION_FORMATS,
+    PSEUDO_LABELS,
     Layout,
     Prediction,
     require_layout,
@@ -75,16 +77,23 @@ def predict(
     require_layout(format, top=config.top, probabilities=config.probabilities)
     path = require_output(Path(config.output or PREDICTION_FORMATS[format]), Path(config.dir))
     named = None if config.images is None else _source(config, overrides, format)
-    run = chosen_run(config)  # once: somebody may move the alias meanwhile
+    # once: somebody may move the alias meanwhile
+    run = labelling_run(config) if format == PSEUDO_LABELS else chosen_run(config)
     facts = registry.model_metadata(config.tracking, Path(config.dir), run=run)
     source = named or _split(config, overrides, facts)
     model = load_predictor(config, run)
     layout = Layout(format, _class_names(facts, model), config.top, config.probabilities)
     predictions = Predictions(path)
+    labelling = labelling_facts(run, facts) if format == PSEUDO_LABELS else None
     pictures = _pictures(source, model.input_shape[1:3], _resize(facts))
     total = source.total if isinstance(source, ImageSource) else len(source)
     rows = _counted(_rows(model, pictures, config.tta_views), predictions, watch, total)
     with open_output(path) as binary:
+        if labelling is not None:
+            predicted = [(row.id, row.probabilities) for row in rows]
+            ids, chances = zip(*predicted, strict=True)
+            binary.write(labels_file(ids, np.stack(chances), labelling))
+            return predictions
         # a name that is no UTF-8 is written with escapes
         text = io.TextIOWrapper(
             binary, "utf-8", errors="backslashreplace", newline="", write_through=True
@@ -92,6 +101,43 @@ def predict(
         write_predictions(text, rows, layout)
         text.detach()  # or it would close the file
     return predictions
+
+
+def labelling_run(config: Config) -> str:
+    """Return the run whose model labels images to train on: of a refit version its sibling, which
+    has not seen val.
+
+    Raises:
+        ConfigError: The images are not those of the split test.
+    """
+    if config.images is not None or config.split != "test":
+        raise ConfigError("format=pseudo_labels: of the split test. Leave images and split out")
+    run = chosen_run(config)
+    if config.run is not None or config.version is not None:
+        return run
+    version = registry.holder(config.tracking, Path(config.dir), config.alias or registry.CHAMPION)
+    return registry.evidence_run(version) if version else run
+
+
+def labelling_facts(run: str, facts: dict[str, Any]) -> dict[str, Any]:
+    """Return what a file of pseudo-labels says of its model.
+
+    Raises:
+        DataError: The model has seen images that a training is judged by.
+    """
+    if facts["data"].get("train_on") == "all" or "held_out" not in facts:
+        raise DataError(
+            f"the model of run {run} was trained on val, or nothing says what it saw: its labels "
+            "would carry those of val into train. Leave version and run out to take the sibling "
+            "of a champion that has not seen val"
+        )
+    if facts.get("folds", 1) > 1:
+        raise DataError(
+            f"the model of run {run} was judged by folds, and has seen tune. Label with the model "
+            "of a study with data.folds=1"
+        )
+    model = {"run": run, "study": facts.get("study"), "trial": facts.get("trial")}
+    return {"classes": facts["classes"], "held_out": facts["held_out"], "model": model}
 
 
 def chosen_run(config: Config) -> str:
@@ -145,7 +191,7 @@ def predict_holdout(config: Config, run: str) -> HoldoutPrediction:
     """
     model, dir = load_predictor(config, run), Path(config.dir)
     facts = registry.model_metadata(config.tracking, dir, run=run)
-    data = replace(config.data, resize=_resize(facts), extra=[])
+    data = replace(config.data, resize=_resize(facts), extra=[], pseudo_labels=None)
     dataset = open_dataset(data, dir / "cache", trusted=tuple(config.trusted_modules))
     if facts["data"].get("train_on") == "all":
         raise DataError(
@@ -165,10 +211,8 @@ def predict_holdout(config: Config, run: str) -> HoldoutPrediction:
 
 
 def holdout_name(dataset: Dataset, config: Config) -> str:
-    """Return a name of the held-out images: another split seed holds out others, and extra images
-    none.
-    """
-    return f"{(dataset.held_out_digest or dataset.digest)[:16]}.{config.data.split_seed}"
+    """Return a name of the held-out images."""
+    return held_out_name(dataset.held_out_digest or dataset.digest, config.data)
 
 
 def mean_probabilities(model: Any, images: Images, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -203,7 +247,9 @@ def _source(config: Config, overrides: Sequence[str], format: str) -> ImageSourc
 def _split(config: Config, overrides: Sequence[str], facts: dict[str, Any]) -> Split:
     """Return the split to predict, of images that fit the model."""
     images = recorded_or_named(overrides, config.data, Data(**facts["data"]))
-    images = replace(images, resize=_resize(facts), extra=[])  # train is not predicted
+    images = replace(
+        images, resize=_resize(facts), extra=[], pseudo_labels=None
+    )  # train is not predicted
     cache = Path(config.dir) / "cache"
     dataset = open_dataset(images, cache, trusted=tuple(config.trusted_modules))
     _require_fit(dataset, facts, config.split)

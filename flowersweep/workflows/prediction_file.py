@@ -14,10 +14,12 @@ import numpy.typing as npt
 from flowersweep.errors import ConfigError, did_you_mean
 from flowersweep.util.text import spreadsheet_cell
 
+PSEUDO_LABELS = "pseudo_labels"  # a file to train on, see `data.extra.pseudo`
 PREDICTION_FORMATS = {
     "csv": "predictions.csv",
     "json": "predictions.json",
     "submission": "submission.csv",
+    PSEUDO_LABELS: "pseudo_labels.json",
 }
 
 
@@ -46,9 +48,9 @@ def require_layout(format: str, *, top: int, probabilities: bool) -> None:
         raise ConfigError(
             f"format={format}: {did_you_mean(format, PREDICTION_FORMATS, 'predict writes')}"
         )
-    if format == "submission" and (top > 1 or probabilities):
+    if format in ("submission", PSEUDO_LABELS) and (top > 1 or probabilities):
         raise ConfigError(
-            "format=submission has id and label alone: format=csv has probabilities, or leave "
+            f"format={format} has one label an image: format=csv has probabilities, or leave "
             "top and probabilities out"
         )
 

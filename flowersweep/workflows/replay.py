@@ -33,7 +33,6 @@ ALL = 17  # significant digits of a float64: it is the same number
 # digits that must agree where the machine or the code is another, and sums may be taken in another
 # order
 ELSEWHERE = 3
-FLOAT16 = ("tune", "holdout", "test")  # logits are kept in half precision
 
 
 @dataclass(frozen=True)
@@ -314,9 +313,9 @@ def _logits(run: RecordedRun, logits: dict[str, np.ndarray]) -> float | None:
         return None
     recorded = read_arrays(stored)
     parts = [
-        (recorded[name], logits[name].astype(np.float16))
-        for name in FLOAT16
-        if name in recorded and name in logits
+        (recorded[name], values.astype(np.float16))  # as they are kept
+        for name, values in logits.items()
+        if name in recorded
     ]
     return max(
         (

@@ -78,7 +78,6 @@ def test_the_first_trials_are_the_usual_ways_and_none_but_the_sampler_comes_afte
     kept = np.load(Path("mlruns/studies/ways/trials/2/logits.npz"))
     np.testing.assert_allclose(kept["holdout"], solver.logits(members.logits["holdout"]), atol=2e-2)
     np.testing.assert_array_equal(kept["holdout_labels"], members.labels["holdout"])
-    assert "test" in kept
     assert outcome.trials[2].metrics["tune/calibrated_nll"] == pytest.approx(
         nll(kept["tune"], kept["tune_labels"]), abs=1e-3
     )

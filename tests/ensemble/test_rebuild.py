@@ -32,9 +32,9 @@ def test_members_on_one_backbone_keep_the_views_and_the_scale_of_their_features(
     pool = ensemble.pool([result.logits["tune"] for result in results], labels, [1.0, 1.0])
     model = build_ensemble(dict(enumerate(zip(configs, trained, strict=True))), pool, context)
     dataset = context.dataset(first.data)
-    images = read_images(dataset.splits["test"], range(len(dataset.splits["test"])))
+    images = read_images(dataset.splits["val"], dataset.holdout)
     np.testing.assert_allclose(
         probabilities(model.predict(images, verbose=0)),
-        probabilities(pool.logits([result.logits["test"] for result in results])),
+        probabilities(pool.logits([result.logits["holdout"] for result in results])),
         atol=1e-4,
     )

@@ -19,7 +19,7 @@ from flowersweep.cli.sweep_result import findings_text
 from flowersweep.config.compose import compose
 from flowersweep.config.schema import Tracking
 from flowersweep.data.dataset import open_dataset
-from flowersweep.data.pipeline import in_order, read_images
+from flowersweep.data.pipeline import read_images
 from flowersweep.ensemble.averaging import average, soup_name, trained_for
 from flowersweep.ensemble.members import load_members
 from flowersweep.ensemble.rebuild import configured
@@ -197,7 +197,7 @@ def test_the_soup_of_a_study_is_the_one_of_a_loop_by_hand_and_predicts_what_it_s
     assert note in findings_text(outcome.analysis)
     again = load_members(compose([*words, f"ensemble.members=[tuned,{name}]"]))
     assert again is not None
-    np.testing.assert_array_equal(again.logits["test"][-1], members.logits["test"][-1])
+    np.testing.assert_array_equal(again.logits["holdout"][-1], members.logits["holdout"][-1])
 
 
 @pytest.mark.slow
@@ -244,8 +244,10 @@ def test_a_soup_goes_through_sweep_promotion_and_refit_and_predicts_what_they_sa
     assert outcome.best is not None
     logged = [e for e in lines(STUDIES / "pool" / "journal.jsonl") if e["event"] == "model_logged"]
     model = registry.load(Tracking(), Path("mlruns"), run=logged[0]["run"])
-    images = images_of_test(members.data)
-    wanted = np.load(STUDIES / "pool" / "trials" / str(outcome.best.number) / "logits.npz")["test"]
+    images = images_of_holdout(members.data)
+    wanted = np.load(STUDIES / "pool" / "trials" / str(outcome.best.number) / "logits.npz")[
+        "holdout"
+    ]
     np.testing.assert_allclose(
         probabilities(model.predict(images, verbose=0)), probabilities(wanted), atol=4e-3
     )
@@ -282,7 +284,7 @@ def test_a_soup_goes_through_sweep_promotion_and_refit_and_predicts_what_they_sa
     assert all("holdout/macro_f1" not in trial.metrics for trial in trials)
     is_mean_of(folder, names.index(soup), [names.index(part) for part in parts])
     model = registry.load(Tracking(), Path("mlruns"), run=run_id)
-    wanted = np.load(folder / "trials" / str(len(names) - 1) / "logits.npz")["test"]
+    wanted = np.load(folder / "trials" / str(len(names) - 1) / "logits.npz")["holdout"]
     np.testing.assert_allclose(
         probabilities(model.predict(images, verbose=0)), probabilities(wanted), atol=4e-3
     )
@@ -311,6 +313,6 @@ def is_mean_of(folder: Path, soup: int, parts: list[int]) -> None:
         np.testing.assert_allclose(mean, np.mean(arrays, axis=0), rtol=1e-5, atol=1e-7)
 
 
-def images_of_test(data: Any) -> np.ndarray:
+def images_of_holdout(data: Any) -> np.ndarray:
     dataset = open_dataset(data, Path("mlruns/cache"))
-    return np.concatenate(list(in_order(dataset.splits["test"], (32, 32), 64)))
+    return read_images(dataset.splits["val"], dataset.holdout, (32, 32))

@@ -8,7 +8,7 @@ import numpy as np
 
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import accuracy
-from flowersweep.evaluation.simple_baselines import simple_baselines
+from flowersweep.evaluation.simple_baselines import fit_regression, simple_baselines
 from flowersweep.study.baselines import FILE, STRONGEST, compare_with_baselines
 from flowersweep.util.arrays import write_arrays
 
@@ -73,3 +73,11 @@ def test_a_model_is_said_to_be_better_worse_or_neither(tmp_path: Path) -> None:
     same = str(compare_with_baselines(tmp_path, baselines["logistic regression"], truth))
     assert "; not better than logistic regression: +0.000" in same
     assert compare_with_baselines(tmp_path, perfect, np.roll(truth, 1)) is None  # other images
+
+
+def test_a_regression_on_many_classes_takes_more_than_no_step() -> None:
+    rng, classes = np.random.default_rng(0), 600
+    centres = rng.normal(size=(classes, 32))
+    rows = (np.tile(centres, (2, 1)) + rng.normal(0, 0.1, (2 * classes, 32))).astype(np.float32)
+    labels = np.tile(np.arange(classes), 2)
+    assert accuracy(fit_regression(1e-3, rows, labels, rows, classes), labels) > 0.95

@@ -207,7 +207,6 @@ def test_report_and_tune_are_scored_apart(context: TrainingContext) -> None:
     assert {part: len(logits) for part, logits in result.logits.items()} == {
         "tune": 15,
         "holdout": 15,
-        "test": 10,
     }
 
 

@@ -11,7 +11,6 @@ import shlex
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
 from markupsafe import escape
 
@@ -75,9 +74,6 @@ def test_a_sweep_that_was_killed_ends_tracked_promoted_and_predicted(
     assert evidence["images"] == {"tune": 15, "holdout": 15}  # of trainings that have not seen them
     assert "trained once more, on train and val together" in promoted.stdout
     refit = next(project.glob("mlruns/studies/smoothing-refit-*"))
-    with np.load(refit / "trials" / "0" / "logits.npz") as kept:
-        assert [int(label) for _, label in rows] == kept["test"].argmax(axis=1).tolist()
-
     [ended] = [event for event in story(refit) if event["event"] == "trial_ended"]
     assert not [name for name in ended["metrics"] if "holdout" in name]  # it is no evidence
 

@@ -18,7 +18,7 @@ from flowersweep.config.compose import compose, config_from_dict, parse
 from flowersweep.config.paths import differences, flatten, merged
 from flowersweep.config.schema import Tracking
 from flowersweep.data.dataset import open_dataset
-from flowersweep.data.pipeline import in_order
+from flowersweep.data.pipeline import read_images
 from flowersweep.ensemble.members import load_members
 from flowersweep.ensemble.rebuild import configured, rebuild_member
 from flowersweep.errors import StudyError
@@ -142,10 +142,10 @@ def test_the_sweep_logs_its_best_pool_as_one_model(words: list[str]) -> None:
     members = load_members(compose(words))
     assert members is not None
     dataset = open_dataset(members.data, Path("mlruns/cache"))
-    images = np.concatenate(list(in_order(dataset.splits["test"], (32, 32), 64)))
+    images = read_images(dataset.splits["val"], dataset.holdout, (32, 32))
     # the logits are kept in half precision
     np.testing.assert_allclose(
-        probabilities(model.predict(images, verbose=0)), probabilities(kept["test"]), atol=3e-3
+        probabilities(model.predict(images, verbose=0)), probabilities(kept["holdout"]), atol=3e-3
     )
 
 
@@ -233,11 +233,13 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     facts = registry.model_metadata(Tracking(), Path("mlruns"), alias="champion")
     assert facts["data"]["train_on"] == "all"
     assert len(facts["member_temperatures"]) == len(again)
-    wanted = np.load(refit / "trials" / str(pool.number) / "logits.npz")["test"]
-    asked = ["verb=predict", "alias=champion", "split=test", "progress=false"]
+    wanted = np.load(refit / "trials" / str(pool.number) / "logits.npz")["holdout"]
+    asked = ["verb=predict", "alias=champion", "split=val", "progress=false"]
     models.predict(compose(asked), asked)
     with Path("submission.csv").open() as file:
         labels = [int(label) for _, label in list(csv.reader(file))[1:]]
+    holdout = open_dataset(compose(words).data, Path("mlruns/cache")).holdout
+    labels = [labels[row] for row in holdout]
     chances = probabilities(wanted)
     # the two best are told apart in half precision
     clear = np.sort(chances, axis=1)[:, -1] - np.sort(chances, axis=1)[:, -2] > 6e-3
@@ -257,7 +259,7 @@ def test_killed_at_random_events_a_promotion_of_an_ensemble_and_its_refit_are_th
         return {
             f"{file} {part}": each[part].tobytes()
             for file, each in kept.items()
-            for part in ("tune", "holdout", "test")
+            for part in ("tune", "holdout")
         }
 
     asked = ["promote", "study=both", "promotion.seeds=2", "progress=false"]

@@ -35,7 +35,7 @@ def places(project: Path) -> Path:
 def test_a_plan_counts_extra_images(places: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "+sweep=quick", *DATA, *WORDS, "sweep.n_trials=1"]) == 0
     said = capsys.readouterr().out
-    assert "features of 52 views of images" in said  # of 8 + 6, 8 and 4, and their mirror images
+    assert "features of 44 views of images" in said  # of 8 + 6 and 8, and their mirror images
 
 
 @pytest.mark.slow

@@ -55,7 +55,7 @@ def test_a_plan_says_everything_and_leaves_nothing_but_what_it_timed(
         line.partition(":")[0].strip() for line in said.splitlines() if re.match(r"  \d: ", line)
     ] == ["0", "1", "2", "3", "4"]
     assert "compile groups: 1, of 6 sampled trials" in said
-    views = {"frozen": 160, "finetune": 80}[stages]  # with and without mirror images
+    views = {"frozen": 140, "finetune": 70}[stages]  # with and without mirror images
     assert re.search(rf"features of {views} views of images: \d+ s, once", said)
     assert re.search(r"6 trials: .* to go \(the pruner saves at most", said)
     assert re.search(r"disk: .* kB for the study, .* at the least; .* for features to come", said)

@@ -207,6 +207,18 @@ def _pairs(sources: Sequence[Source], inventory: Inventory, cache: Path) -> dict
     return pairs
 
 
+def near_val(inventory: Inventory, cache: Path) -> Rows:
+    """Return which images of test are nearly the same as one of val."""
+    file = cache / "verified" / f"alike-{_key(inventory.digest, 'test and val')}.npz"
+    if (stored := cached_arrays(file, ["rows"])) is None:
+        test, val = (
+            _thumbnails(inventory.parts[name], cache, _key(inventory.digest, name))
+            for name in ("test", "val")
+        )
+        cache_arrays(file, stored := {"rows": np.unique(near_between(test, val)[:, 0])})
+    return stored["rows"]
+
+
 def _thumbnails(part: Part, cache: Path, key: str) -> Views:
     """Return tiny versions of the images of a part; ``cache`` keeps them."""
     file = cache / "verified" / f"thumbnails-{key}.npz"

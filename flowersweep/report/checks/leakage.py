@@ -32,7 +32,12 @@ def leakage(study: StudyView, predictions: Predictions | None) -> AuditItem | No
         from flowersweep.data.duplicates import of_study  # TensorFlow: seconds
 
         # of the extra images, none that is nearly one held out was trained on
-        recorded = {**study.started.config.get("data", {}), "dir": data["dir"], "extra": []}
+        recorded = {
+            **study.started.config.get("data", {}),
+            "dir": data["dir"],
+            "extra": [],
+            "pseudo_labels": None,
+        }
         digest = str(data.get("held_out_digest") or data.get("digest"))
         duplicates = of_study(Data(**recorded), digest, cache, largest=LARGEST)
     if duplicates is None:

@@ -17,7 +17,6 @@ from flowersweep.training.stages.stage import (
     SharedArrays,
     fresh_head,
     heads,
-    split_and_rows,
 )
 from flowersweep.training.step import (
     Dropout,
@@ -65,8 +64,13 @@ class FinetuneStage:
 
         self.shared = shared
         self.program = StepDefinition(
-            forward, len(shared.dataset.classes), recipe, shared.classifier.heights
+            forward,
+            len(shared.dataset.classes),
+            recipe,
+            shared.classifier.heights,
+            shared.dataset.pseudo is not None,
         )
+        self._train = shared.dataset.trained()
         self.step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
         self._predict = jax.jit(predict)
 
@@ -93,7 +97,7 @@ class FinetuneStage:
         self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
     ) -> tuple[State, float]:
         dataset, place = self.shared.dataset, self.shared.runtime.shard_batch
-        split, size, losses = dataset.splits["train"], dataset.image_size, [*batches.losses]
+        split, size, losses = self._train, dataset.image_size, [*batches.losses]
         images = shuffled(
             split,
             size,
@@ -116,8 +120,8 @@ class FinetuneStage:
 
     def logits(self, state: State, part: str) -> np.ndarray:
         dataset, runtime = self.shared.dataset, self.shared.runtime
-        name, rows = split_and_rows(dataset, part)
-        split, batch = dataset.splits[name], SCORED * runtime.replicas
+        rows: np.ndarray = getattr(dataset, part)
+        split, batch = dataset.splits["val"], SCORED * runtime.replicas
         logits = [
             runtime.gather(
                 self._predict(state.weights, state.non_trainable, runtime.shard_batch(images))

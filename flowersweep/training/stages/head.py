@@ -54,7 +54,12 @@ class HeadStage:
 
         classes = len(shared.dataset.classes)
         self.shared, self.predict = shared, predict
-        self.program = StepDefinition(forward, classes, replace(recipe, augment=None))
+        self.program = StepDefinition(
+            forward,
+            classes,
+            replace(recipe, augment=None),
+            pseudo=shared.dataset.pseudo is not None,
+        )
         self.scan = scan_epoch(self.program)
         self._sort = jax.jit(
             lambda rows, order: jax.tree.map(lambda each: each[order], rows),

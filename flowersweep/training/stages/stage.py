@@ -17,6 +17,9 @@ from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
 from flowersweep.training.step import Hyperparameters, State, StepDefinition
 
+# the halves of val, that logits are stored for
+PARTS = ("tune", "holdout")
+
 
 @dataclass(frozen=True)
 class SharedArrays:
@@ -27,7 +30,7 @@ class SharedArrays:
     classifier: Classifier
     # features (n, D) and labels (n,) of the training images, on the device
     train: tuple[Array, Array]
-    features: dict[str, Array]  # of tune, holdout and test: float32 (n, D), on the device
+    features: dict[str, Array]  # of PARTS: float32 (n, D), on the device
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Stage(Protocol):
         """Train on the batches that are left; return the state and the mean loss of all of them."""
 
     def logits(self, state: State, part: str) -> np.ndarray:
-        """Return float32 logits (n, K) of the images of tune, holdout or test."""
+        """Return float32 logits (n, K) of the images of one of PARTS."""
 
     @staticmethod
     def head(state: State) -> tuple[np.ndarray, np.ndarray]:
@@ -91,12 +94,3 @@ def heads(features: Array, kernel: Array, bias: Array, widths: Sequence[int]) ->
     cuts, biases = np.cumsum(widths)[:-1].tolist(), jnp.split(bias, len(widths))
     each = zip(jnp.split(features, cuts, axis=1), jnp.split(kernel, cuts), biases, strict=True)
     return jnp.stack([seen @ own + offset for seen, own, offset in each])
-
-
-def split_and_rows(dataset: Dataset, part: str) -> tuple[str, np.ndarray]:
-    """Return the split that tune, holdout or test lies in, and the rows of it that belong to the
-    part.
-    """
-    if part in ("tune", "holdout"):
-        return "val", getattr(dataset, part)
-    return part, np.arange(len(dataset.splits[part]))

@@ -18,13 +18,13 @@ import numpy as np
 from flowersweep.config.keys import settings_with_role
 from flowersweep.config.schema import Config, Experiment
 from flowersweep.config.setting import TRAINED
-from flowersweep.data.dataset import Dataset
+from flowersweep.data.dataset import Dataset, Split
 from flowersweep.data.pipeline import in_order
 from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
-from flowersweep.training.context import TrainingContext, part_names
+from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import Extract, extractor, kept_features
 from flowersweep.training.stages.stage import EpochPlan
 
@@ -53,17 +53,14 @@ class ProfilingContext(TrainingContext):
     and never kept.
     """
 
-    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, list[np.ndarray]]:
+    def _views(self, part: Split, dataset: Dataset, classifier: Classifier) -> list[np.ndarray]:
         chance, width = np.random.default_rng(0), sum(classifier.widths)
 
-        def load(file: Path, images: int) -> np.ndarray:
-            cached = kept_features(file)
+        def load(file: Path) -> np.ndarray:
+            cached, images = kept_features(file), len(part)
             return chance.standard_normal((images, width), np.float32) if cached is None else cached
 
-        return {
-            name: [load(file, len(dataset.splits[name])) for file in files]
-            for name, files in self.feature_files(dataset, classifier).items()
-        }
+        return [load(file) for file in self._feature_files(part, dataset, classifier)]
 
 
 def profile_trial(config: Config, context: ProfilingContext) -> TrialProfile:
@@ -82,10 +79,7 @@ def profile_trial(config: Config, context: ProfilingContext) -> TrialProfile:
     )
     if config.train.finetune:
         (second, main), trained = _finetune(config, config.train.head_epochs, context, head, image)
-        finish = image * sum(
-            len(dataset.splits[name]) for name in part_names(dataset) if name in dataset.splits
-        )
-        finish += image * len(dataset.splits["val"]) * 2  # tune and holdout read all of val, each
+        finish = image * len(dataset.splits["val"]) * 2  # tune and holdout read all of val, each
     else:
         (second, main), trained = _frozen(config, context)
         finish = _timed(lambda: trial.finish(config, trained, context))[0]
@@ -208,12 +202,9 @@ def _finetune(
 
 def _logits(dataset: Dataset, folds: int) -> int:
     """Bytes of the logits of a trial in float16, with the labels of what it is judged by."""
-    train, val, test = (
-        len(dataset.splits[name]) if name in dataset.splits else 0
-        for name in ("train", "val", "test")
-    )
+    train, val = (len(dataset.splits[name]) for name in ("train", "val"))
     judged = val + (train if folds > 1 else 0)
-    return (judged + test) * len(dataset.classes) * 2 + judged * 4
+    return judged * (len(dataset.classes) * 2 + 4)
 
 
 def _weights(trained: Checkpoint) -> Checkpoint:

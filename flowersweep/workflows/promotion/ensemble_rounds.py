@@ -18,7 +18,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from flowersweep.config.paths import Settings, differences_from, flatten
 from flowersweep.config.schema import Config, Ensemble
 from flowersweep.ensemble.averaging import average, ingredients, is_soup
-from flowersweep.ensemble.members import PARTS, Arrays, Members
+from flowersweep.ensemble.members import Arrays, Members
 from flowersweep.ensemble.pooling import end_pooled_trial
 from flowersweep.ensemble.rebuild import build_ensemble
 from flowersweep.errors import TrialFailed
@@ -31,6 +31,7 @@ from flowersweep.space.space import Parameter, Params
 from flowersweep.study.records import TrialRecord
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
+from flowersweep.training.stages.stage import PARTS
 from flowersweep.util.arrays import read_arrays
 from flowersweep.workflows.promotion.retraining import describe_candidates
 
@@ -178,14 +179,13 @@ def _require_trained(name: str, number: int, path: Path) -> Path:
 
 def _members(arrays: Mapping[str, Arrays], home: Config) -> Members:
     first = next(iter(arrays.values()))
-    parts = [part for part in PARTS if part in first]
     logits = {
-        part: [np.asarray(each[part], np.float32) for each in arrays.values()] for part in parts
+        part: [np.asarray(each[part], np.float32) for each in arrays.values()] for part in PARTS
     }
     return Members(
         tuple(arrays),
         logits,
-        {part: first[f"{part}_labels"] for part in ("tune", "holdout")},
+        {part: first[f"{part}_labels"] for part in PARTS},
         home.data,
         "",
     )

@@ -132,7 +132,7 @@ def _growth(config: Config) -> float:
         Path(config.dir) / "cache",
         trusted=tuple(config.trusted_modules),
     )
-    images = sum(len(dataset.splits[name]) for name in ("train", "val"))
+    images = training_images(1, dataset) + len(dataset.splits["val"])
     before = replace(config, data=replace(config.data, train_on="train"))
     return images / training_images(count_folds(before, dataset), dataset)
 
