@@ -23,6 +23,7 @@ from flowersweep.config.setting import (
 
 # the power of the number of replicas that a rate is multiplied by
 SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+PRECISIONS = ("auto", "float32", "bfloat16")
 FORMATS = ("tfrecords", "folder", "csv", "huggingface")
 
 
@@ -68,8 +69,9 @@ class Data:
     train_on: str = setting("train", choices=("train", "all"), role=TRAINED, comparable=False)
     # accept a class that no training image has
     allow_missing_classes: bool = setting(False, role=TRAINED, comparable=False)
-    # memory for decoded images; a split that does not fit is decoded every epoch
-    cache_bytes: int = setting(2 * 2**30, low=0, role=PLACE)
+    # memory for decoded images, auto: a share of what is free; a split that does not fit is decoded
+    # every epoch
+    cache_bytes: int | str = setting("auto", low=0, role=PLACE)
     # disk under dir/cache, for decoded images of the splits that memory does not hold
     disk_cache_bytes: int = setting(0, low=0, role=PLACE)
 
@@ -154,6 +156,17 @@ class Train:
     def all_epochs(self) -> int:
         """The epochs of all stages together."""
         return self.epochs + (self.head_epochs if self.finetune else 0)
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """How backbones compute. Weights, optimizer, batch statistics, head and loss are float32."""
+
+    # auto: bfloat16 on a TPU and on a GPU that has it, else float32
+    precision: str = setting("auto", choices=PRECISIONS, role=TRAINED)
+    # fine-tuning computes maps anew in the backward pass, and keeps a few of them: less memory,
+    # about a third more time
+    remat: bool = setting(False, role=TRAINED)
 
 
 @dataclass(frozen=True)
@@ -309,6 +322,7 @@ class Experiment:
     schedule: dict[str, Any] = setting(dict, ranges=SCHEDULE_RANGES, role=TRAINED)
     optimizer: dict[str, Any] = setting(dict, role=TRAINED)
     train: Train = setting(Train, role=TRAINED)
+    runtime: Arithmetic = setting(Arithmetic, role=TRAINED)
     ensemble: Ensemble = setting(Ensemble, role=TRAINED)
     # what suggests: a sampler of Optuna's, or an oracle of KerasTuner's
     engine: str = setting("optuna", choices=("optuna", "keras_tuner"), role=SEARCH)

@@ -50,6 +50,13 @@ def validate(config: Config) -> Config:
             "train.frozen_share: layers that stay as they are keep their pretrained statistics. "
             "Use train.batch_statistics=false"
         )
+    if isinstance(config.data.cache_bytes, str) and config.data.cache_bytes != "auto":
+        problems.append(f"data.cache_bytes={config.data.cache_bytes}: must be bytes, or auto")
+    if config.runtime.remat and config.model.members:
+        problems.append(
+            "runtime.remat: the networks of a joint model run side by side, and cannot be cut into "
+            "pieces. Use runtime.remat=false and train.gradient_accumulation_steps"
+        )
     if problems:
         raise ConfigError("; ".join(problems))
     if config.sweep.objectives:

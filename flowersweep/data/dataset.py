@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowersweep.config.schema import Data
-from flowersweep.data.decoded import NOTHING, ImageCacheLimits
+from flowersweep.data.decoded import NOTHING, ImageCacheLimits, memory_limit
 from flowersweep.data.extra.joined import FileGroup, join_readers
 from flowersweep.data.extra.selection import ExtraImages, Selection, select
 from flowersweep.data.extra.sources import read_source, require_places
@@ -164,7 +164,7 @@ def open_dataset(
         extra=extra,
         held_out_digest=inventory.digest,
     )
-    limits = ImageCacheLimits(data.cache_bytes, data.disk_cache_bytes)
+    limits = ImageCacheLimits(memory_limit(data.cache_bytes), data.disk_cache_bytes)
     for name, part in inventory.parts.items():
         path = cache / "decoded" / f"{dataset.digest}-{name}{dataset.resize_suffix}"
         budget = replace(limits, path=path)

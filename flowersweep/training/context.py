@@ -92,7 +92,7 @@ class TrainingContext:
 
     def feature_files(self, dataset: Dataset, network: Classifier) -> dict[str, list[Path]]:
         """Return the files of a network's features by split, one a view."""
-        folder = feature_dir(dataset, network, self.runtime, self.cache / "features")
+        folder = feature_dir(dataset, network, self.cache / "features")
         return {name: feature_files(folder, name, network.views) for name in dataset.splits}
 
     def classifier(self, config: Experiment) -> Classifier:
@@ -107,13 +107,17 @@ class TrainingContext:
                 config.model,
                 image_size=dataset.image_size,
                 classes=len(dataset.classes),
-                lower=self.runtime.platform == "cpu",
+                lower=self.runtime.platform == "cpu" and self.precision(config) == "float32",
                 finetune=config.train.finetune,
                 trusted=self.trusted,
-                precision=self.runtime.precision,
+                precision=self.precision(config),
             )
             self.backbones.make_room()
         return backbone.classifier
+
+    def precision(self, config: Experiment) -> str:
+        """Return what the backbone computes in: float32 or bfloat16."""
+        return self.runtime.precision(config.runtime.precision)
 
     def _backbone(self, config: Experiment) -> BackboneEntry:
         return self.backbones.get(self._common(config))
@@ -121,7 +125,7 @@ class TrainingContext:
     def _common(self, config: Experiment) -> str:
         data = replace(config.data, folds=self.folds(config))
         model = replace(config.model, dropout=0.0, ensemble_loss=0.0)
-        return _key(asdict(data), asdict(model), config.train.finetune)
+        return _key(asdict(data), asdict(model), config.train.finetune, self.precision(config))
 
     def _share(self, config: Experiment) -> SharedArrays:
         dataset, classifier = self.dataset(config.data), self.classifier(config)

@@ -10,19 +10,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowersweep.data.dataset import Dataset, Split
-from flowersweep.data.pipeline import padded
 from flowersweep.errors import StudyError
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
 from flowersweep.util.arrays import map_array, write_mapped
 from flowersweep.util.locks import take_lock
+
+if TYPE_CHECKING:
+    from flowersweep.data.dataset import Dataset, Split
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +48,10 @@ def load_or_compute_features(
 
     Only what the ``cache`` of host 0 does not hold is computed.
 
-    They are keyed by the images, their size, how they are resized, and the backbone's weights.
+    They are keyed by the images, their size, how they are resized, the backbone's weights, and the
+    precision that it computes in.
     """
-    folder = feature_dir(dataset, classifier, runtime, cache)
+    folder = feature_dir(dataset, classifier, cache)
     extract = extractor(classifier, runtime)
     load = _local if runtime.hosts == 1 else partial(_common, runtime=runtime)
     rows = partial(_rows, dataset, extract, max(batch, runtime.replicas), progress)
@@ -64,9 +67,9 @@ def feature_files(folder: Path, split: str, views: int) -> list[Path]:
     return [folder / f"{split}{suffix}.npy" for suffix in ("", "-mirrored")[:views]]
 
 
-def feature_dir(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
+def feature_dir(dataset: Dataset, classifier: Classifier, cache: Path) -> Path:
     """Return the folder of the features, whose files `feature_files` names."""
-    return cache / f"{dataset.delivered}-{classifier.pretrained}-{runtime.precision}"
+    return cache / f"{dataset.delivered}-{classifier.pretrained}-{classifier.precision}"
 
 
 def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
@@ -128,6 +131,8 @@ def kept_features(path: Path) -> np.ndarray | None:
 def _rows(
     dataset: Dataset, extract: Extract, batch: int, progress: Progress, split: Split, view: int
 ) -> Iterator[np.ndarray]:
+    from flowersweep.data.pipeline import padded
+
     done, what = 0, f"features of {split.name}" + (", mirrored" if view else "")
     for images in padded(split, dataset.image_size, batch, np.arange(len(split))):
         seen = np.ascontiguousarray(images[:, :, ::-1]) if view else images

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config
 from flowersweep.execution.pool import WorkerReady
 from flowersweep.execution.protocol import Evaluation, OnCheckpoint, TrialSpec
@@ -43,12 +44,17 @@ class ImageTrainer:
             "data.digest": dataset.digest,
             "data.class_names": dataset.class_names,
             "data.folds": self.context.folds(config),
+            "runtime.precision": self.context.precision(config),
             "replicas": self.context.runtime.replicas,
         }
 
     def identity(self, config: Config, *, data_varies: bool) -> str:
-        folds = self.context.folds(config)  # the same, chosen by themselves or asked for
-        config = replace(config, data=replace(config.data, folds=folds))
+        # the same, chosen by themselves or asked for
+        chosen = {
+            "data.folds": self.context.folds(config),
+            "runtime.precision": self.context.precision(config),
+        }
+        config = with_settings(config, chosen)
         digest = self.context.dataset(config.data).digest if data_varies else ""
         return identity(config, self.context.runtime.replicas, digest)
 
@@ -91,5 +97,5 @@ def make_worker_trainer(cache: Path, trusted: Sequence[str]) -> tuple[ImageTrain
     runtime = start(cache / "compiled")
     context = TrainingContext(runtime, cache, lambda what, done, total: None, trusted)
     return ImageTrainer(context), WorkerReady(
-        runtime.platform, runtime.device_kind, runtime.replicas
+        runtime.platform, runtime.device_kind, runtime.replicas, runtime.fast
     )

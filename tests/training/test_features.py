@@ -47,7 +47,7 @@ def test_a_damaged_file_is_computed_again_and_named(
         return np.stack(views)
 
     before = features()
-    path = feature_dir(dataset, classifier, context.runtime, tmp_path) / name
+    path = feature_dir(dataset, classifier, tmp_path) / name
     content = path.read_bytes()
     damage(path, share)
     np.testing.assert_array_equal(features(), before)
