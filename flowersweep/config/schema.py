@@ -72,6 +72,8 @@ class Data:
     # memory for decoded images, auto: a share of what is free; a split that does not fit is decoded
     # every epoch
     cache_bytes: int | str = setting("auto", low=0, role=PLACE)
+    # disk under dir/cache, for features of frozen backbones: those used longest ago make room
+    features_bytes: int = setting(20 * 2**30, low=0, role=PLACE)
     # disk under dir/cache, for decoded images of the splits that memory does not hold
     disk_cache_bytes: int = setting(0, low=0, role=PLACE)
 
@@ -182,6 +184,8 @@ class Budget:
 
 # never of holdout: it is held out
 OBJECTIVES = ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy")
+# of a training and its network: seconds, images/s through the backbone on this device, weights
+COSTS = ("time", "images_per_s", "parameters")
 
 
 @dataclass(frozen=True)
@@ -191,7 +195,7 @@ class Sweep:
     n_trials: int = setting(20, low=1, role=BUDGET)
     # a metric of the tune half; likelihoods are minimised, the others maximised
     objective: str = setting("tune/calibrated_nll", choices=OBJECTIVES, role=SEARCH)
-    # several instead of one: metrics of the tune half, or time
+    # several instead of one: metrics of the tune half, or costs
     objectives: list[str] = setting(list, role=SEARCH)
     # the pruner decides after every so many epochs
     report_interval_epochs: int = setting(2, low=1, role=SEARCH)

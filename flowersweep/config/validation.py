@@ -11,7 +11,7 @@ from typing import Any
 from flowersweep.config.keys import choices_of, range_of
 from flowersweep.config.paths import Settings, flatten
 from flowersweep.config.registry import slot_of
-from flowersweep.config.schema import OBJECTIVES, Config, Experiment
+from flowersweep.config.schema import COSTS, OBJECTIVES, Config, Experiment
 from flowersweep.config.targets import require_name
 from flowersweep.config.words import shorten
 from flowersweep.errors import ConfigError
@@ -93,6 +93,8 @@ def _wrong_hosts(config: Config) -> Iterator[str]:
             f"distributed.host={distributed.host}: hosts are counted from 0, and "
             f"distributed.hosts={distributed.hosts}"
         )
+    if distributed.coordinator is not None and "images_per_s" in config.sweep.objectives:
+        yield "sweep.objectives: images_per_s is measured on one host. Leave it out"
     if distributed.coordinator is not None and (uses_workers(config) or uses_threads(config)):
         yield (
             "distributed.coordinator: hosts that train one trial together have no workers "
@@ -101,11 +103,11 @@ def _wrong_hosts(config: Config) -> Iterator[str]:
 
 
 def _wrong_objectives(names: list[str]) -> Iterator[str]:
-    several, known = len({*names}) == len(names) > 1, {*names} <= {*OBJECTIVES, "time"}
+    several, known = len({*names}) == len(names) > 1, {*names} <= {*OBJECTIVES, *COSTS}
     if names and not (several and known and names[0] in OBJECTIVES):
         yield (
-            f"sweep.objectives={names}: must be two or more of {', '.join(OBJECTIVES)} and time, "
-            "which must not be the first"
+            f"sweep.objectives={names}: must be two or more of {', '.join((*OBJECTIVES, *COSTS))}, "
+            f"and the first none of {', '.join(COSTS)}"
         )
 
 

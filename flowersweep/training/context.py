@@ -26,6 +26,7 @@ from flowersweep.training.features import (
     Progress,
     feature_dir,
     feature_files,
+    images_per_second,
     load_or_compute_features,
 )
 from flowersweep.training.folds import count_folds, deal_folds, pooled_labels, training_images
@@ -134,7 +135,8 @@ class TrainingContext:
         )
         # computed and kept split by split, whichever a training takes
         as_split = replace(config.data, train_on="train")
-        features = self._features(self.dataset(as_split), classifier)
+        limit = config.data.features_bytes
+        features = self._features(self.dataset(as_split), classifier, limit)
         trained = ["train"] if config.data == as_split else ["train", "val"]
         rows = np.concatenate([features[split] for split in trained])
         train = self.runtime.replicate((rows, dataset.splits["train"].labels))
@@ -148,20 +150,36 @@ class TrainingContext:
             parts["tune"] = train[0]
         return SharedArrays(self.runtime, dataset, classifier, train, parts)
 
-    def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
+    def _features(
+        self, dataset: Dataset, classifier: Classifier, limit: int
+    ) -> dict[str, np.ndarray]:
         if classifier.members:  # each has its own in the cache, alone or with others
-            each = [self._features(dataset, member) for member in classifier.members]
+            each = [self._features(dataset, member, limit) for member in classifier.members]
             return {
                 name: np.concatenate([features[name] for features in each], axis=1)
                 for name in dataset.splits
             }
-        bank = self._bank(dataset, classifier)
+        bank = self._bank(dataset, classifier, limit)
         return {name: classifier.combine(views) for name, views in bank.items()}
 
-    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, list[np.ndarray]]:
+    def _bank(
+        self, dataset: Dataset, classifier: Classifier, limit: int
+    ) -> dict[str, list[np.ndarray]]:
         return load_or_compute_features(
-            dataset, classifier, self.runtime, self.cache / "features", progress=self.progress
+            dataset,
+            classifier,
+            self.runtime,
+            self.cache / "features",
+            progress=self.progress,
+            limit=limit,
         )
+
+    def costs(self, config: Experiment) -> dict[str, float]:
+        """Return what the network of a configuration costs here, as objectives name it."""
+        dataset, classifier = self.dataset(config.data), self.classifier(config)
+        cache = self.cache / "features"
+        rate = images_per_second(dataset, classifier, self.runtime, cache)
+        return {"images_per_s": rate, "parameters": float(classifier.model.count_params())}
 
     def head_stage(self, config: Experiment) -> Stage:
         """Return the frozen stage before fine-tuning, which runs at a constant rate."""

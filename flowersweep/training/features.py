@@ -5,11 +5,16 @@ on disk.
 from __future__ import annotations
 
 import io
+import json
 import logging
+import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 import jax
@@ -21,12 +26,15 @@ from flowersweep.errors import StudyError
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
 from flowersweep.util.arrays import map_array, write_mapped
+from flowersweep.util.files import write_bytes
 from flowersweep.util.locks import take_lock
 
 if TYPE_CHECKING:
     from flowersweep.data.dataset import Dataset, Split
 
 log = logging.getLogger(__name__)
+
+SPEED = "images_per_s.json"  # beside the features: device -> images of one view a second
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 
@@ -42,24 +50,98 @@ def load_or_compute_features(
     *,
     batch: int = 64,
     progress: Progress,
+    limit: int | None = None,
 ) -> dict[str, list[np.ndarray]]:
     """Return the pooled features of every split, not scaled: of each view of the images float32
     (n, D) in file order. The first view is the image, the second its mirror image.
 
     Only what the ``cache`` of host 0 does not hold is computed.
 
+    With a ``limit`` of bytes, features in the cache that were used longest ago make room.
+
     They are keyed by the images, their size, how they are resized, the backbone's weights, and the
     precision that it computes in.
     """
     folder = feature_dir(dataset, classifier, cache)
-    extract = extractor(classifier, runtime)
+    extract = TimedExtractor(extractor(classifier, runtime), runtime.hosts)
     load = _local if runtime.hosts == 1 else partial(_common, runtime=runtime)
     rows = partial(_rows, dataset, extract, max(batch, runtime.replicas), progress)
-    return {
+    features = {
         name: [load(path, rows(split, view)) for view, path in enumerate(files)]
         for name, split in dataset.splits.items()
         for files in [feature_files(folder, name, classifier.views)]
     }
+    if runtime.host == 0:
+        if len(extract.seconds) > 1:
+            _keep_speed(folder, runtime, extract.images_per_s)
+        make_room(cache, limit, folder)
+    return features
+
+
+class TimedExtractor:
+    """An extractor that notes how long each batch took; the first one compiles."""
+
+    def __init__(self, extract: Extract, hosts: int) -> None:
+        self._extract, self._hosts, self._images = extract, hosts, 0
+        self.seconds: list[float] = []
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        began = time.perf_counter()
+        features = self._extract(images)
+        self.seconds.append(time.perf_counter() - began)
+        self._images = len(images) * self._hosts
+        return features
+
+    @property
+    def images_per_s(self) -> float:
+        """Images of one view a second, by the median batch."""
+        return self._images / median(self.seconds[1:])
+
+
+def images_per_second(
+    dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path, *, batch: int = 64
+) -> float:
+    """Return how many images a second go through the backbone on these devices, all views of each:
+    as measured when its features were computed, or else now.
+    """
+    if classifier.members:
+        rates = [images_per_second(dataset, each, runtime, cache) for each in classifier.members]
+        return 1 / sum(1 / rate for rate in rates)
+    folder = feature_dir(dataset, classifier, cache)
+    try:
+        rate = float(json.loads((folder / SPEED).read_text())[runtime.device_kind])
+    except (OSError, ValueError, KeyError):
+        extract = TimedExtractor(extractor(classifier, runtime), runtime.hosts)
+        part = max(batch, runtime.replicas) // runtime.hosts
+        noise = np.random.default_rng(0).integers(0, 256, (part, *dataset.image_size, 3))
+        for _ in range(4):
+            extract(noise.astype(np.uint8))
+        rate = extract.images_per_s
+        _keep_speed(folder, runtime, rate)
+    return rate / classifier.views
+
+
+def _keep_speed(folder: Path, runtime: Runtime, rate: float) -> None:
+    write_bytes(folder / SPEED, json.dumps({runtime.device_kind: rate}).encode())
+
+
+def make_room(cache: Path, limit: int | None, used: Path) -> None:
+    """Remove the features that were used longest ago, until all of them take ``limit`` bytes; never
+    those in the folder that is ``used`` now.
+    """
+    if not used.is_dir():
+        return
+    os.utime(used)
+    if limit is None:
+        return
+    folders = sorted(cache.iterdir(), key=lambda folder: folder.stat().st_mtime)
+    sizes = {each: sum(file.stat().st_size for file in each.glob("*")) for each in folders}
+    for folder in folders:
+        if sum(sizes.values()) <= limit or folder == used:
+            return
+        log.info("%s makes room for other features", folder)
+        shutil.rmtree(folder)
+        del sizes[folder]
 
 
 def feature_files(folder: Path, split: str, views: int) -> list[Path]:

@@ -86,7 +86,10 @@ class ImageTrainer:
         logits = {part: array.astype("float16") for part, array in result.logits.items()}
         labels = {f"{part}_labels": array for part, array in result.labels.items()}
         network = trial.restored(spec.config, checkpoint).without_optimizer()
-        return Evaluation(result.metrics, {**logits, **labels}, network)
+        metrics = result.metrics
+        if {"images_per_s", "parameters"} & {*spec.config.sweep.objectives}:
+            metrics = {**metrics, **self.context.costs(spec.config)}
+        return Evaluation(metrics, {**logits, **labels}, network)
 
     def draw_figures(self, spec: TrialSpec, *, best: bool) -> dict[str, bytes]:
         return draw_figures(spec.config, self.context, best=best)

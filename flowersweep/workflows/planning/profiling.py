@@ -53,7 +53,9 @@ class ProfilingContext(TrainingContext):
     and never kept.
     """
 
-    def _bank(self, dataset: Dataset, classifier: Classifier) -> dict[str, list[np.ndarray]]:
+    def _bank(
+        self, dataset: Dataset, classifier: Classifier, limit: int
+    ) -> dict[str, list[np.ndarray]]:
         chance, width = np.random.default_rng(0), sum(classifier.widths)
 
         def load(file: Path, images: int) -> np.ndarray:
