@@ -14,7 +14,7 @@ from flowersweep.study.journal import read_events
 from flowersweep.study.records import StudyRecord
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.features import make_room
-from tests.conftest import Command
+from tests.conftest import TINY, Command
 from tests.tiny import tiny
 
 
@@ -57,8 +57,9 @@ def test_a_sweep_over_backbones_and_image_sizes_gives_a_front(
     command: Command, project: Path
 ) -> None:
     sizes = 'sweep.space.image_size.values="choice(16, 32)"'
-    words = ["+sweep=backbone", 'sweep.space.model.values="choice(tiny)"', sizes]
-    done = command(*words, "sweep.n_trials=2", "tracking.enabled=false", "train.min_head_steps=20")
+    models = 'sweep.space.model.values="choice(tiny, efficientnet_lite0)"'
+    words = ["+sweep=backbone", models, sizes, "sweep.n_trials=4", "tracking.enabled=false"]
+    done = command(*words, TINY[0], "train.epochs=2", "train.min_head_steps=20")
     assert done.returncode == 0, done.stderr
     assert "complete, on the front" in done.stdout
     assert "images_per_s" in done.stdout
@@ -66,4 +67,4 @@ def test_a_sweep_over_backbones_and_image_sizes_gives_a_front(
     trials = StudyRecord(events).trials
     assert {trial.params["image_size"] for trial in trials} == {16, 32}
     assert np.all([trial.metrics["images_per_s"] > 0 for trial in trials])
-    assert len([*(project / "mlruns" / "cache" / "features").iterdir()]) == 2
+    assert len([*(project / "mlruns" / "cache" / "features").iterdir()]) == 4
