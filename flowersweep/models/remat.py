@@ -5,6 +5,7 @@ nets with sublinear memory cost").
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -55,13 +56,29 @@ def rematerialised(network: keras.Model) -> Call:
 def _piece(network: keras.Model, model: keras.Model) -> Piece:
     blocks = [block for layer in model.layers for block in _blocks(layer)]
     for block in blocks:
-        block._remat_mode = keras.src.backend.common.remat.RematMode("full", 0, [])
+        block.call = _anew(block.call)
     return Piece(
         model,
         _places(model.trainable_variables, network.trainable_variables),
         _places(model.non_trainable_variables, network.non_trainable_variables),
         not blocks,
     )
+
+
+def _anew(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a layer's `call` whose inner values are computed anew backwards.
+
+    Keras' own `RematScope` would trace the argument ``training`` too, which layers branch on.
+    """
+    if hasattr(call, "plain"):
+        return call
+
+    @functools.wraps(call)
+    def checkpointed(inputs: Any, *others: Any, **options: Any) -> Any:
+        return jax.checkpoint(lambda inputs: call(inputs, *others, **options))(inputs)
+
+    checkpointed.plain = call  # type: ignore[attr-defined]
+    return checkpointed
 
 
 def _blocks(layer: keras.Layer) -> list[keras.Layer]:

@@ -30,9 +30,10 @@ class Block(layers.Layer):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self.wide, self.narrow = layers.Dense(12, activation="gelu"), layers.Dense(3)
+        self.dropout = layers.Dropout(0.0)
 
-    def call(self, tokens: Any) -> Any:
-        return tokens + self.narrow(self.wide(tokens))
+    def call(self, tokens: Any, training: bool = False) -> Any:
+        return tokens + self.dropout(self.narrow(self.wide(tokens)), training=training)
 
 
 class Encoder(layers.Layer):  # type: ignore[misc]
@@ -40,9 +41,9 @@ class Encoder(layers.Layer):  # type: ignore[misc]
         super().__init__()
         self.blocks = [Block() for _ in range(4)]
 
-    def call(self, tokens: Any) -> Any:
+    def call(self, tokens: Any, training: bool = False) -> Any:
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = block(tokens, training=training)
         return tokens
 
 
