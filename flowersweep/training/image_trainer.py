@@ -9,8 +9,7 @@ from typing import Any
 
 from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config
-from flowersweep.execution.pool import WorkerReady
-from flowersweep.execution.protocol import Evaluation, OnCheckpoint, TrialSpec
+from flowersweep.execution.protocol import Evaluation, OnCheckpoint, TrialSpec, WorkerReady
 from flowersweep.runtime import start
 from flowersweep.study.events import Epoch
 from flowersweep.training import trial
