@@ -117,7 +117,7 @@ def images_per_second(
         for _ in range(4):
             extract(noise.astype(np.uint8))
         rate = extract.images_per_s
-        with suppress(OSError):
+        with suppress(OSError, StudyError):
             _keep_speed(folder, runtime, rate)
     return rate / classifier.views
 
