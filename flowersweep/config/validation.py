@@ -107,7 +107,7 @@ def _wrong_objectives(names: list[str]) -> Iterator[str]:
     if names and not (several and known and names[0] in OBJECTIVES):
         yield (
             f"sweep.objectives={names}: must be two or more of {', '.join((*OBJECTIVES, *COSTS))}, "
-            f"and the first none of {', '.join(COSTS)}"
+            f"and {', '.join(COSTS)} must not be the first"
         )
 
 
