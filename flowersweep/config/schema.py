@@ -23,6 +23,7 @@ from flowersweep.config.setting import (
 
 # the power of the number of replicas that a rate is multiplied by
 SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
+PRECISIONS = ("auto", "float32", "bfloat16")
 DATA_FORMATS = ("tfrecords", "folder", "csv", "huggingface")
 
 
@@ -72,8 +73,11 @@ class Data:
     train_on: str = setting("train", choices=("train", "all"), role=TRAINED, comparable=False)
     # accept a class that no training image has
     allow_missing_classes: bool = setting(False, role=TRAINED, comparable=False)
-    # memory for decoded images; a split that does not fit is decoded every epoch
-    cache_bytes: int = setting(2 * 2**30, low=0, role=PLACE)
+    # memory for decoded images, auto: a share of what is free; a split that does not fit is decoded
+    # every epoch
+    cache_bytes: int | str = setting("auto", low=0, role=PLACE)
+    # disk under dir/cache, for features of frozen backbones: those used longest ago make room
+    features_bytes: int = setting(20 * 2**30, low=0, role=PLACE)
     # disk under dir/cache, for decoded images of the splits that memory does not hold
     disk_cache_bytes: int = setting(0, low=0, role=PLACE)
 
@@ -167,6 +171,17 @@ class Train:
 
 
 @dataclass(frozen=True)
+class Arithmetic:
+    """How backbones compute. Weights, optimizer, batch statistics, head and loss are float32."""
+
+    # auto: bfloat16 on a TPU and on a GPU that has it, else float32
+    precision: str = setting("auto", choices=PRECISIONS, role=TRAINED)
+    # fine-tuning computes maps anew in the backward pass, and keeps a few of them: less memory,
+    # about a third more time
+    remat: bool = setting(False, role=TRAINED)
+
+
+@dataclass(frozen=True)
 class Budget:
     """What a study may use of the machine, over all the commands that go on with it; None: no
     bound.
@@ -179,6 +194,8 @@ class Budget:
 
 # never of holdout: it is held out
 OBJECTIVES = ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy")
+# of a training and its network: seconds, images/s through the backbone on this device, weights
+COSTS = ("time", "images_per_s", "parameters")
 
 
 @dataclass(frozen=True)
@@ -189,7 +206,7 @@ class Sweep:
     n_trials: int = setting(20, low=1, role=BUDGET)
     # a metric of the tune half; likelihoods are minimised, the others maximised
     objective: str = setting("tune/calibrated_nll", choices=OBJECTIVES, role=SEARCH)
-    # several instead of one: metrics of the tune half, or time
+    # several instead of one: metrics of the tune half, or costs
     objectives: list[str] = setting(list, role=SEARCH)
     # the pruner decides after every so many epochs
     report_interval_epochs: int = setting(2, low=1, role=SEARCH)
@@ -331,6 +348,7 @@ class Experiment:
     schedule: dict[str, Any] = setting(dict, ranges=SCHEDULE_RANGES, role=TRAINED)
     optimizer: dict[str, Any] = setting(dict, role=TRAINED)
     train: Train = setting(Train, role=TRAINED)
+    runtime: Arithmetic = setting(Arithmetic, role=TRAINED)
     ensemble: Ensemble = setting(Ensemble, role=TRAINED)
     # what suggests: a sampler of Optuna's, or an oracle of KerasTuner's
     engine: str = setting("optuna", choices=("optuna", "keras_tuner"), role=SEARCH)

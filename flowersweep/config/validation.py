@@ -12,7 +12,7 @@ from typing import Any
 from flowersweep.config.keys import choices_of, range_of
 from flowersweep.config.paths import Settings, flatten
 from flowersweep.config.registry import slot_of
-from flowersweep.config.schema import OBJECTIVES, Config, Experiment
+from flowersweep.config.schema import COSTS, OBJECTIVES, Config, Experiment
 from flowersweep.config.targets import require_name
 from flowersweep.config.words import shorten
 from flowersweep.errors import ConfigError
@@ -52,6 +52,13 @@ def validate(config: Config) -> Config:
             "train.frozen_share: layers that stay as they are keep their pretrained statistics. "
             "Use train.batch_statistics=false"
         )
+    if isinstance(config.data.cache_bytes, str) and config.data.cache_bytes != "auto":
+        problems.append(f"data.cache_bytes={config.data.cache_bytes}: must be bytes, or auto")
+    if config.runtime.remat and config.model.members:
+        problems.append(
+            "runtime.remat: the networks of a joint model run side by side, and cannot be cut into "
+            "pieces. Use runtime.remat=false and train.gradient_accumulation_steps"
+        )
     if problems:
         raise ConfigError("; ".join(problems))
     if config.sweep.objectives:
@@ -88,6 +95,8 @@ def _wrong_hosts(config: Config) -> Iterator[str]:
             f"distributed.host={distributed.host}: hosts are counted from 0, and "
             f"distributed.hosts={distributed.hosts}"
         )
+    if distributed.coordinator is not None and "images_per_s" in config.sweep.objectives:
+        yield "sweep.objectives: images_per_s is measured on one host. Leave it out"
     if distributed.coordinator is not None and (uses_workers(config) or uses_threads(config)):
         yield (
             "distributed.coordinator: hosts that train one trial together have no workers "
@@ -121,11 +130,11 @@ def _wrong_template(template: str | None) -> str | None:
 
 
 def _wrong_objectives(names: list[str]) -> Iterator[str]:
-    several, known = len({*names}) == len(names) > 1, {*names} <= {*OBJECTIVES, "time"}
+    several, known = len({*names}) == len(names) > 1, {*names} <= {*OBJECTIVES, *COSTS}
     if names and not (several and known and names[0] in OBJECTIVES):
         yield (
-            f"sweep.objectives={names}: must be two or more of {', '.join(OBJECTIVES)} and time, "
-            "which must not be the first"
+            f"sweep.objectives={names}: must be two or more of {', '.join((*OBJECTIVES, *COSTS))}, "
+            f"and {', '.join(COSTS)} must not be the first"
         )
 
 

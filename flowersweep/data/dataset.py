@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowersweep.config.schema import Data
-from flowersweep.data.decoded import NOTHING, ImageCacheLimits
+from flowersweep.data.decoded import NOTHING, ImageCacheLimits, memory_limit
 from flowersweep.data.extra.joined import FileGroup, join_readers
 from flowersweep.data.extra.pseudo import PseudoLabels, read_labels
 from flowersweep.data.extra.selection import ExtraImages, Selection, near_val, select
@@ -200,7 +200,7 @@ def open_dataset(
         held_out_digest=inventory.digest,
         pseudo=pseudo,
     )
-    limits = ImageCacheLimits(data.cache_bytes, data.disk_cache_bytes)
+    limits = ImageCacheLimits(memory_limit(data.cache_bytes), data.disk_cache_bytes)
     for name, part in inventory.parts.items():
         path = cache / "decoded" / f"{dataset.digest}-{name}{dataset.resize_suffix}"
         split = _split(name, part, share, replace(limits, path=path), data.resize)

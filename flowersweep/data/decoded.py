@@ -29,6 +29,19 @@ class ImageCacheLimits:
 
 
 NOTHING = ImageCacheLimits()
+MEMORY_SHARE = 0.25  # of the memory that is free: several workers may share a machine
+
+
+def memory_limit(asked: int | str) -> int:
+    """Return the bytes of memory for decoded images; auto is a share of what is free, without those
+    that are cached already.
+    """
+    if isinstance(asked, int):
+        return asked
+    import psutil
+
+    cached = sum(cache.images.nbytes for cache in _in_memory.values())
+    return int(MEMORY_SHARE * (psutil.virtual_memory().available + cached))
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,37 @@ def shuffled(
         DataError: The split has no labels, or fewer images than one batch; or images that come
             in the order of their files cannot be shown more often.
     """
+    rows, decoder = _shuffle(split, image_size, batch, seed, epoch, steps, min_class_images)
+    rows = rows[skip:]
+    images = _through(_kept(split, image_size), rows, decoder)
+    assert split.labels is not None
+    return zip(images, split.labels[rows], strict=True)
+
+
+def shuffled_rows(
+    split: Split,
+    image_size: Size,
+    batch: int,
+    *,
+    seed: int,
+    epoch: int,
+    skip: int = 0,
+    steps: int | None = None,
+    min_class_images: int = 0,
+) -> Rows:
+    """Return which images `shuffled` yields, (steps, b), for those who have them already."""
+    return _shuffle(split, image_size, batch, seed, epoch, steps, min_class_images)[0][skip:]
+
+
+def _shuffle(
+    split: Split,
+    image_size: Size,
+    batch: int,
+    seed: int,
+    epoch: int,
+    steps: int | None,
+    min_class_images: int,
+) -> tuple[Rows, Decoder]:
     if split.labels is None:
         raise DataError(
             f"{split.name} has no labels to train with. Splits with labels: train, val."
@@ -109,8 +140,7 @@ def shuffled(
     order = order[: min(len(order) // batch, steps or len(order)) * batch]
     if min_class_images:
         order = oversample(order, split.labels, min_class_images, rng)
-    rows = order.reshape(-1, hosts, batch // hosts)[skip:, host]
-    return zip(_through(_kept(split, image_size), rows, decoder), split.labels[rows], strict=True)
+    return order.reshape(-1, hosts, batch // hosts)[:, host], decoder
 
 
 def require_any_order(split: Split) -> None:

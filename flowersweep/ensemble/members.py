@@ -14,7 +14,7 @@ import numpy as np
 
 from flowersweep.config.images import recorded_or_named
 from flowersweep.config.keys import is_within
-from flowersweep.config.schema import Config, Data
+from flowersweep.config.schema import COSTS, Config, Data
 from flowersweep.ensemble.averaging import is_soup, soup_name
 from flowersweep.ensemble.soups import SOUP, Soups
 from flowersweep.errors import ConfigError, StudyError, did_you_mean
@@ -138,8 +138,10 @@ def _pools_members(config: Config, studies: Path) -> bool:
             f"ensemble.members is given, and a pool of trained trials has no {foreign[0]} to "
             "search: take +sweep=ensemble"
         )
-    if "time" in objective_names(config):
-        raise ConfigError("sweep.objectives: an ensemble takes no time of training: leave time out")
+    if costs := [name for name in objective_names(config) if name in COSTS]:
+        raise ConfigError(
+            f"sweep.objectives: an ensemble trains nothing and has no {costs[0]}: leave it out"
+        )
     return True
 
 

@@ -216,6 +216,7 @@ class WorkerReady:
     platform: str
     device_kind: str
     replicas: int
+    precision: str = "float32"  # what its devices are made for
 
 
 @dataclass(frozen=True)

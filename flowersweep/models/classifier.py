@@ -53,6 +53,7 @@ class Classifier:
     # where the backbone's weights came from (imagenet, file, none) and their digest as built; a key
     # for what it computes
     pretrained: str
+    precision: str = "float32"  # of the backbone's arithmetic, or bfloat16
     # the networks that stand side by side in it, whose parts these are
     members: tuple[Classifier, ...] = ()
 
@@ -114,9 +115,9 @@ def build(
     """Build the classifier that `config` describes, for images of (height, width) `image_size` and
     this many classes.
 
-    `precision` is a Keras policy for the backbone (float32, mixed_bfloat16); pooling, head and
-    weights are float32 in any case. With `lower`, `features` is a copy of the backbone, weights
-    included, that trains fast on a CPU (`lower_for_cpu`). `finetune` says whether the
+    `precision` is what the backbone computes in (float32, bfloat16); pooling, head and weights are
+    float32 in any case. With `lower`, `features` is a copy of the backbone, weights included, that
+    trains fast on a CPU (`lower_for_cpu`). `finetune` says whether the
     backbone will be trained, on which the defaults of how features are made depend. Weights that
     are not read are drawn alike in every process. Raises `ConfigError` when a target, the weights
     or the image size cannot be had.
@@ -154,6 +155,7 @@ def build(
         scaling,
         views,
         f"{source}-{digest(pooled, config)}",
+        precision,
     )
 
 
@@ -187,6 +189,7 @@ def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifie
         "none",
         1,
         " ".join(member.pretrained for member in together),
+        together[0].precision,
         together,
     )
 
@@ -226,7 +229,7 @@ def _averaged(backbone: keras.Model, views: int) -> keras.Model:
 def _computed_in(precision: str) -> Iterator[None]:
     """Build Keras layers that name no precision of their own in this one."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(precision)
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else precision)
     try:
         yield
     finally:

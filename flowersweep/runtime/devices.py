@@ -32,11 +32,11 @@ class Runtime:
     replicated: NamedSharding  # an array that every replica holds
     hosts: int = 1
     host: int = 0  # which of them this process is
+    fast: str = "float32"  # the precision that the devices are made for
 
-    @property
-    def precision(self) -> str:
-        """The Keras policy of backbones: bfloat16 where the hardware is made for it."""
-        return "mixed_bfloat16" if self.platform == "tpu" else "float32"
+    def precision(self, asked: str) -> str:
+        """Return what backbones compute in where this was asked for: float32 or bfloat16."""
+        return self.fast if asked == "auto" else asked
 
     @property
     def share(self) -> tuple[int, int]:
@@ -119,7 +119,18 @@ def runtime_of(devices: Sequence[Any], *, hosts: int = 1, host: int = 0) -> Runt
         replicated=NamedSharding(mesh, PartitionSpec()),
         hosts=hosts,
         host=host,
+        fast=fast_precision(devices[0]),
     )
+
+
+def fast_precision(device: Any) -> str:
+    """Return bfloat16 for a TPU and for a GPU that computes in it, else float32."""
+    if device.platform != "gpu":
+        return "bfloat16" if device.platform == "tpu" else "float32"
+    capability = str(getattr(device, "compute_capability", "0"))  # 9.0 of an H100, 7.5 of a T4
+    if capability.startswith("gfx"):  # AMD's: of the MI100 and later
+        return "float32" if capability in ("gfx900", "gfx906") else "bfloat16"
+    return "bfloat16" if float(capability) >= 8 else "float32"
 
 
 def device_memory() -> dict[str, float]:
@@ -134,6 +145,19 @@ def device_memory() -> dict[str, float]:
         if stats and "bytes_in_use" in stats:
             used[f"{device.platform}_{number}_memory_usage_megabytes"] = stats["bytes_in_use"] / 1e6
     return used
+
+
+def device_room() -> int | None:
+    """Return the bytes that were never in use on any accelerator of this host; None of a CPU."""
+    import jax
+
+    rooms = []
+    for device in jax.local_devices():
+        stats = device.memory_stats() if device.platform != "cpu" else None
+        if not stats or not {"bytes_limit", "peak_bytes_in_use"} <= stats.keys():
+            return None
+        rooms.append(stats["bytes_limit"] - stats["peak_bytes_in_use"])
+    return int(min(rooms))
 
 
 def device_bytes() -> int | None:

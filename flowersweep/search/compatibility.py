@@ -16,7 +16,7 @@ from optuna.distributions import json_to_distribution
 from flowersweep.config.command_only import without_variables
 from flowersweep.config.compose import compose_unchecked
 from flowersweep.config.keys import COMPARED, settings_with_role
-from flowersweep.config.paths import Settings, differences, flatten
+from flowersweep.config.paths import Settings, differences, flatten, with_settings
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
 from flowersweep.execution.protocol import Trainer
@@ -30,6 +30,8 @@ from flowersweep.study.objectives import direction
 from flowersweep.study.records import StudyRecord
 from flowersweep.tracking.masking import MASK
 
+# facts of a study from before they were noted
+OLDER = {"data.folds": 1, "runtime.precision": "float32"}
 # after a change of one of these settings, no old trial can be imported
 INCOMPARABLE = ("data", "replicas", "ensemble", "seed")
 
@@ -88,7 +90,7 @@ def open_or_verify(
             study=str(config.study),
             experiment=experiment,
             seed=config.seed,
-            config=_recordable(asdict(config.experiment), overrides),
+            config=_recordable(asdict(_as_trained(config, facts).experiment), overrides),
             overrides=[*overrides],
             objective=config.sweep.objective,
             direction=direction(config.sweep.objective),
@@ -101,6 +103,14 @@ def open_or_verify(
     )
 
 
+def _as_trained(config: Config, facts: Mapping[str, Any]) -> Config:
+    """Return the configuration with the precision that the devices chose: a replay on others must
+    compute in the same.
+    """
+    precision = {key: facts[key] for key in ("runtime.precision",) if key in facts}
+    return with_settings(config, precision)
+
+
 def _recordable(content: Any, words: Sequence[str]) -> Any:
     """Return plain data as a journal holds it: no value of ``${oc.env:NAME}`` is in it."""
     return without_variables(json.loads(json.dumps(content)), words, MASK)
@@ -108,7 +118,7 @@ def _recordable(content: Any, words: Sequence[str]) -> Any:
 
 def _changed(started: StudyStarted, meaning: dict[str, Any], facts: Collection[str]) -> list[str]:
     """Describe what differs between a study and a command that goes on with it."""
-    before = {"data.folds": 1, **started.settings}  # a study from before there were folds
+    before = {**OLDER, **started.settings}
     # a study from before a fact was noted has nothing to compare it with
     now = {
         path: value

@@ -16,8 +16,9 @@ def objective_names(config: Experiment) -> list[str]:
 
 
 def direction(objective: str) -> Literal["minimize", "maximize"]:
-    """Return the direction of an objective; only NLL and time are minimized."""
-    return "minimize" if objective.endswith("nll") or objective == "time" else "maximize"
+    """Return the direction of an objective; only NLL, time and parameters are minimized."""
+    least = objective.endswith("nll") or objective in ("time", "parameters")
+    return "minimize" if least else "maximize"
 
 
 def better(value: float, than: float, objective: str) -> bool:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowersweep.config.schema import Experiment
 from flowersweep.config.targets import arguments, resolve
-from flowersweep.data.dataset import Dataset
 from flowersweep.errors import ConfigError
 from flowersweep.training.folds import judged_rows, pooled_labels
 from flowersweep.training.step import StepComponents
+
+if TYPE_CHECKING:
+    from flowersweep.data.dataset import Dataset
 
 
 def make_components(
@@ -52,6 +54,7 @@ def static_settings(config: Experiment) -> dict[str, Any]:
         "clipping": train.gradient_clip_norm is not None,
         "accumulate": train.gradient_accumulation_steps,
         "batch_statistics": train.batch_statistics,
+        "remat": train.finetune and config.runtime.remat,
     }
 
 

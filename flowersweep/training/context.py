@@ -26,7 +26,9 @@ from flowersweep.training.components import make_components, static_settings
 from flowersweep.training.features import (
     Progress,
     feature_files,
+    images_per_second,
     load_or_compute_features,
+    make_room,
 )
 from flowersweep.training.folds import count_folds, deal_folds, pooled_labels, training_images
 from flowersweep.training.stages.finetune import FinetuneStage
@@ -106,13 +108,17 @@ class TrainingContext:
                 config.model,
                 image_size=dataset.image_size,
                 classes=len(dataset.classes),
-                lower=self.runtime.platform == "cpu" and config.train.finetune,
+                lower=self._lowers(config),
                 finetune=config.train.finetune,
                 trusted=self.trusted,
-                precision=self.runtime.precision,
+                precision=self.precision(config),
             )
             self.backbones.make_room()
         return backbone.classifier
+
+    def precision(self, config: Experiment) -> str:
+        """Return what the backbone computes in: float32 or bfloat16."""
+        return self.runtime.precision(config.runtime.precision)
 
     def _backbone(self, config: Experiment) -> BackboneEntry:
         return self.backbones.get(self._common(config))
@@ -120,7 +126,7 @@ class TrainingContext:
     def _common(self, config: Experiment) -> str:
         data = replace(config.data, folds=self.folds(config))
         model = replace(config.model, dropout=0.0, ensemble_loss=0.0)
-        return _key(asdict(data), asdict(model), config.train.finetune)
+        return _key(asdict(data), asdict(model), config.train.finetune, self.precision(config))
 
     def _share(self, config: Experiment) -> SharedArrays:
         dataset, classifier = self.dataset(config.data), self.classifier(config)
@@ -128,6 +134,7 @@ class TrainingContext:
             "images and weights", f"{dataset.digest} and {classifier.pretrained}"
         )
         features = self._features(dataset, classifier)
+        self._make_room(dataset, classifier, config.data.features_bytes)
         rows = features["train"]
         train = self.runtime.replicate((rows, dataset.trained().labels))
         parts = {}
@@ -138,6 +145,21 @@ class TrainingContext:
             train = self.runtime.replicate((rows, pooled_labels(dataset)))
             parts["tune"] = train[0]
         return SharedArrays(self.runtime, dataset, classifier, train, parts)
+
+    def _lowers(self, config: Experiment) -> bool:
+        """Whether the network is trained, in float32, on a CPU."""
+        on_cpu = self.runtime.platform == "cpu"
+        return on_cpu and config.train.finetune and self.precision(config) == "float32"
+
+    def _make_room(self, dataset: Dataset, classifier: Classifier, limit: int) -> None:
+        if self.runtime.host == 0:
+            used = {
+                self._feature_files(part, dataset, network)[0].parent
+                for network in classifier.members or (classifier,)
+                for parts in _parts(dataset).values()
+                for part in parts
+            }
+            make_room(self.cache / "features", limit, used)
 
     def _features(self, dataset: Dataset, classifier: Classifier) -> dict[str, np.ndarray]:
         if classifier.members:  # each has its own in the cache, alone or with others
@@ -159,6 +181,13 @@ class TrainingContext:
         return load_or_compute_features(
             part, paths, dataset, classifier, self.runtime, progress=self.progress
         )
+
+    def costs(self, config: Experiment) -> dict[str, float]:
+        """Return what the network of a configuration costs here, as objectives name it."""
+        dataset, classifier = self.dataset(config.data), self.classifier(config)
+        cache = self.cache / "features"
+        rate = images_per_second(dataset, classifier, self.runtime, cache)
+        return {"images_per_s": rate, "parameters": float(classifier.model.count_params())}
 
     def head_stage(self, config: Experiment) -> Stage:
         """Return the frozen stage before fine-tuning, which runs at a constant rate."""

@@ -5,13 +5,16 @@ which images each has.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowersweep.config.schema import Experiment
-from flowersweep.data.dataset import Dataset
-from flowersweep.data.extra.selection import ExtraImages
 from flowersweep.errors import ConfigError
+
+if TYPE_CHECKING:
+    from flowersweep.data.dataset import Dataset
+    from flowersweep.data.extra.selection import ExtraImages
 
 FOLDS = 5  # that are chosen by themselves
 # images of tune from which it is enough to choose by (docs/design.md, ADR 37)

@@ -31,6 +31,8 @@ PSEUDO = ("train.pseudo_weight", "train.pseudo_threshold")
 NEWER_KEYS: dict[str, Any] = {
     "data.folds": 1,
     "data.extra": [],
+    "runtime.precision": "float32",
+    "runtime.remat": False,
     "train.layer_decay": 1,
     "train.min_class_images": 0,
     "train.frozen_share": 0,
@@ -43,7 +45,7 @@ INERT_SETTINGS: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
     *((key, value, (key,)) for key, value in NEWER_KEYS.items()),
     ("data.pseudo_labels", None, ("data.pseudo_labels", *PSEUDO)),
     ("train.pseudo_weight", 0, ("train.pseudo_threshold",)),
-    ("train.finetune", False, ("augment", *FINE_TUNING)),
+    ("train.finetune", False, ("augment", "runtime.remat", *FINE_TUNING)),
     ("train.frozen_share", 1, ("train.backbone_lr_multiplier", "train.layer_decay")),
     ("train.head_epochs", 0, ("train.head_learning_rate",)),
     ("schedule.warmup", 0, ("schedule.warmup_start_factor",)),

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flowersweep.config.paths import with_settings
 from flowersweep.config.schema import Config
 from flowersweep.execution.protocol import Evaluation, OnCheckpoint, TrialSpec, WorkerReady
 from flowersweep.runtime import start
@@ -42,12 +43,17 @@ class ImageTrainer:
             "data.digest": dataset.digest,
             "data.class_names": dataset.class_names,
             "data.folds": self.context.folds(config),
+            "runtime.precision": self.context.precision(config),
             "replicas": self.context.runtime.replicas,
         }
 
     def identity(self, config: Config, *, data_varies: bool) -> str:
-        folds = self.context.folds(config)  # the same, chosen by themselves or asked for
-        config = replace(config, data=replace(config.data, folds=folds))
+        # the same, chosen by themselves or asked for
+        chosen = {
+            "data.folds": self.context.folds(config),
+            "runtime.precision": self.context.precision(config),
+        }
+        config = with_settings(config, chosen)
         digest = self.context.dataset(config.data).digest if data_varies else ""
         return identity(config, self.context.runtime.replicas, digest)
 
@@ -79,7 +85,10 @@ class ImageTrainer:
         logits = {part: array.astype("float16") for part, array in result.logits.items()}
         labels = {f"{part}_labels": array for part, array in result.labels.items()}
         network = trial.restored(spec.config, checkpoint).without_optimizer()
-        return Evaluation(result.metrics, {**logits, **labels}, network)
+        metrics = result.metrics
+        if {"images_per_s", "parameters"} & {*spec.config.sweep.objectives}:
+            metrics = {**metrics, **self.context.costs(spec.config)}
+        return Evaluation(metrics, {**logits, **labels}, network)
 
     def draw_figures(self, spec: TrialSpec, *, best: bool) -> dict[str, bytes]:
         return draw_figures(spec.config, self.context, best=best)
@@ -90,5 +99,5 @@ def make_worker_trainer(cache: Path, trusted: Sequence[str]) -> tuple[ImageTrain
     runtime = start(cache / "compiled")
     context = TrainingContext(runtime, cache, lambda what, done, total: None, trusted)
     return ImageTrainer(context), WorkerReady(
-        runtime.platform, runtime.device_kind, runtime.replicas
+        runtime.platform, runtime.device_kind, runtime.replicas, runtime.fast
     )

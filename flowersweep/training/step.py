@@ -74,6 +74,7 @@ class StepComponents:
     # whether the backbone's normalisation (and what else differs in training) is in training mode
     batch_statistics: bool = False
     accumulate: int = 1  # parts that a batch is cut into, when it does not fit
+    remat: bool = False  # whether the backward pass computes the backbone's maps anew
 
 
 @dataclass(frozen=True)

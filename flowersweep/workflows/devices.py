@@ -62,7 +62,11 @@ def _with_workers(config: Config, pool: WorkerPool | None, journal: Journal) -> 
     runtime = start_runtime(config, platform="cpu")
     if pool is None:  # there is nothing to train: what the study was started on
         settings = StudyRecord(journal.events[:1]).started.settings if journal.events else {}
-        return replace(runtime, replicas=settings.get("replicas", runtime.replicas))
+        return replace(
+            runtime,
+            replicas=settings.get("replicas", runtime.replicas),
+            fast=settings.get("runtime.precision", runtime.fast),
+        )
     facts = pool.wait_until_ready()
     if pool.local and facts.platform != "cpu":
         raise ConfigError(
@@ -72,7 +76,11 @@ def _with_workers(config: Config, pool: WorkerPool | None, journal: Journal) -> 
             "JAX_PLATFORMS=cpu before the command leaves them alone"
         )
     return replace(
-        runtime, platform=facts.platform, device_kind=facts.device_kind, replicas=facts.replicas
+        runtime,
+        platform=facts.platform,
+        device_kind=facts.device_kind,
+        replicas=facts.replicas,
+        fast=facts.precision,
     )
 
 

@@ -42,7 +42,8 @@ def run_tpu_check(config: Config, say: Say) -> bool:
     )
     say(
         f"{config.model.name}, {size} pixels, {len(dataset.classes)} classes; backbone "
-        f"{runtime.precision}, head and loss float32"
+        f"{abstract.precision(config)}{' (computed anew backwards)' * config.runtime.remat}, "
+        "weights, head and loss float32"
     )
     fit = isinstance(_told("features", *abstract.extraction(), chip, say), Cost)
     if not config.train.finetune or config.train.head_epochs:

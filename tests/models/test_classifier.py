@@ -106,7 +106,7 @@ def test_the_parts_compute_what_the_whole_does(lower: bool) -> None:
 
 def test_logits_are_float32_when_the_network_computes_in_bfloat16() -> None:
     before = keras.config.dtype_policy()
-    made = built(precision="mixed_bfloat16")
+    made = built(precision="bfloat16")
     assert keras.config.dtype_policy() == before
     assert made.model(PIXELS).dtype == made.backbone(PIXELS).dtype == "float32"
     assert (

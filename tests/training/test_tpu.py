@@ -35,7 +35,7 @@ TINY = ["model=tiny", "data.image_size=64", "train.batch_per_replica=8"]
 
 
 def abstract_context(config: Config) -> AbstractContext:
-    runtime = replace(start(), platform="tpu")
+    runtime = replace(start(), platform="tpu", fast="bfloat16")
     return AbstractContext(config, dataset_of(config, runtime.replicas), runtime)
 
 
@@ -175,7 +175,7 @@ def test_a_training_that_fits_is_described(command: Command) -> None:
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     assert "v5e:2x4: 8 chips (TPU v5 lite) with 15.75 GiB each" in done.stdout
-    assert "mixed_bfloat16" in done.stdout
+    assert "backbone bfloat16, weights, head and loss float32" in done.stdout
     assert all(
         f"{name} images: fits" in done.stdout
         for name in ("features of 64", "frozen step of 64", "fine-tuning step of 64")

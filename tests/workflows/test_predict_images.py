@@ -290,7 +290,8 @@ def test_what_is_no_image_is_refused_before_a_model_is_sought(
     with pytest.raises(ConfigError, match="and so does data"):
         predict(config, ["images=photos", "data=synthetic"])
     with pytest.raises(
-        ConfigError, match=r'predict writes: csv, json, pseudo_labels, submission\. Did you mean "csv"'
+        ConfigError,
+        match=r'predict writes: csv, json, pseudo_labels, submission\. Did you mean "csv"',
     ):
         predict(replace(config, format="cvs"), [])
 

@@ -60,7 +60,7 @@ class AbstractContext(TrainingContext):
             lower=False,
             finetune=config.train.finetune,
             trusted=self.trusted,
-            precision=runtime.precision,
+            precision=self.precision(config),
         )
         nothing: Any = None
         self._only = SharedArrays(runtime, dataset, classifier, nothing, {})

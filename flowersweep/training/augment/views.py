@@ -5,14 +5,17 @@ them a little closer.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowersweep.data.images import Images
 from flowersweep.training.augment.geometry import resample
+
+if TYPE_CHECKING:
+    from flowersweep.data.images import Images
 
 CLOSER = 0.1  # of the side: what each further pair of views leaves out
 

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from jax import Array
 
-from flowersweep.data.pipeline import padded, shuffled
+from flowersweep.models.remat import rematerialised
+from flowersweep.training.stages.resident import ResidentImages
 from flowersweep.training.stages.stage import (
     EpochPlan,
     OnStep,
@@ -39,6 +40,9 @@ class FinetuneStage:
         kernel, bias = fresh_head(shared)
         head = [keras.Variable(kernel.T), keras.Variable(bias)]
         recipe.optimizer.build([*network.trainable_variables, *head])
+        # the compiler for CPUs sees that the same is computed twice, and undoes it
+        anew = recipe.remat and shared.runtime.platform != "cpu"
+        call = rematerialised(network) if anew else network.stateless_call
 
         def forward(
             trainable: Sequence[Array],
@@ -48,7 +52,7 @@ class FinetuneStage:
             dropout: Dropout,
         ) -> tuple[Array, list[Array]]:
             *backbone, kernel, bias = trainable
-            features, changed = network.stateless_call(
+            features, changed = call(
                 backbone,
                 non_trainable,
                 inputs.astype(jnp.float32),
@@ -73,6 +77,7 @@ class FinetuneStage:
         self._train = shared.dataset.trained()
         self.step = jax.jit(lambda *batch: train_step(self.program, *batch), donate_argnums=0)
         self._predict = jax.jit(predict)
+        self._resident = ResidentImages(shared, self._train)
 
     def begin(self, before: State | None) -> State:
         """Return a state with the backbone's own weights and the head that the frozen stage left,
@@ -96,22 +101,27 @@ class FinetuneStage:
     def epoch(
         self, state: State, hyperparameters: Hyperparameters, batches: EpochPlan, keep: OnStep
     ) -> tuple[State, float]:
+        from flowersweep.data.pipeline import shuffled, shuffled_rows
+
         dataset, place = self.shared.dataset, self.shared.runtime.shard_batch
         split, size, losses = self._train, dataset.image_size, [*batches.losses]
-        images = shuffled(
-            split,
-            size,
-            batches.batch,
-            seed=batches.seed,
-            epoch=batches.epoch,
-            skip=len(losses),
-            steps=batches.steps,
-            min_class_images=batches.min_class_images,
-        )
+        order = {
+            "seed": batches.seed,
+            "epoch": batches.epoch,
+            "skip": len(losses),
+            "steps": batches.steps,
+            "min_class_images": batches.min_class_images,
+        }
+        if self._resident.ready():
+            rows = shuffled_rows(split, size, batches.batch, **order)
+            ready = self._resident.batches(rows)
+        else:
+            images = shuffled(split, size, batches.batch, **order)
+            ready = ((place(some), place(labels)) for some, labels in images)
         # the steps reuse the memory of their argument; the caller keeps his
         state = jax.tree.map(jnp.copy, state)
-        for some, labels in images:
-            state, loss = self.step(state, hyperparameters, place(some), place(labels))
+        for some, labels in ready:
+            state, loss = self.step(state, hyperparameters, some, labels)
             losses.append(loss)
             # one step ahead is enough: more would only fill the memory with images
             jax.device_get(losses[-2:-1])
@@ -119,6 +129,8 @@ class FinetuneStage:
         return state, float(np.mean(jax.device_get(losses)))
 
     def logits(self, state: State, part: str) -> np.ndarray:
+        from flowersweep.data.pipeline import padded
+
         dataset, runtime = self.shared.dataset, self.shared.runtime
         rows: np.ndarray = getattr(dataset, part)
         split, batch = dataset.splits["val"], SCORED * runtime.replicas

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 from jax import Array
 
-from flowersweep.data.splitting import oversample
 from flowersweep.training.stages.epoch_orders import EPOCH_ORDERS
 from flowersweep.training.stages.stage import EpochPlan, OnStep, SharedArrays, fresh_head, heads
 from flowersweep.training.step import (
@@ -163,6 +162,8 @@ def oversampled_order(
     """Return an order int32 (count,) of images with labels (n,) in which every class has its
     smallest number.
     """
+    from flowersweep.data.splitting import oversample
+
     order = epoch_order(batches.seed, batches.epoch, len(labels), count)[:count]
     rng = np.random.default_rng([batches.seed, 2, batches.epoch, fold])
     return oversample(order, labels, batches.min_class_images, rng)

@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from flowersweep.data.dataset import Dataset
 from flowersweep.models.classifier import Classifier
 from flowersweep.runtime import Runtime
 from flowersweep.training.step import Hyperparameters, State, StepDefinition
+
+if TYPE_CHECKING:
+    from flowersweep.data.dataset import Dataset
 
 # the halves of val, that logits are stored for
 PARTS = ("tune", "holdout")

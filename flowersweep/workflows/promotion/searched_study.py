@@ -132,6 +132,8 @@ def _require_same(started: StudyStarted, now: Config) -> None:
     new = json.loads(json.dumps(settings_with_role(now, TRAINED)))
     if now.data.folds is None:  # the study chose them
         new["data.folds"] = old.get("data.folds")
+    if now.runtime.precision == "auto":
+        new["runtime.precision"] = old.get("runtime.precision", "auto")
     if changed := describe_changes(old, new):
         raise StudyError(
             "the study was started with other settings than its words mean now "
