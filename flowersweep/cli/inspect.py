@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flowersweep.cli.hints import RUN, require_format, same_store
+from flowersweep.cli.hints import RUN, open_browser, print_links, require_format, same_store
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, StudyError, TrackingError, did_you_mean
@@ -110,8 +110,10 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
             dashboard(journals, config.port + 1) as other,
         ):
             print(f"MLflow:            http://127.0.0.1:{config.port}")
+            first = print_links(config, names, server=f"http://127.0.0.1:{config.port}")
             print(f"optuna-dashboard:  {other or 'not installed (pip install optuna-dashboard)'}")
             print("Ctrl-C ends " + ("both" if other else "it"), flush=True)
+            open_browser(first or f"http://127.0.0.1:{config.port}")
             server.wait()
     except KeyboardInterrupt:
         print("ended")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from flowersweep.cli.hints import RUN, same_store
+from flowersweep.cli.hints import RUN, print_links, same_store
 from flowersweep.config.keys import key_of
 from flowersweep.config.schema import Config
 from flowersweep.tracking.masking import masked_text
@@ -75,7 +75,8 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
             f"study={config.study}{same_store(config)}"
         )
     else:
-        print(f"compare in MLflow:   {RUN} ui{same_store(config)}")
+        print(f"compare in MLflow:   {RUN} ui study={config.study}{same_store(config)}")
+        print_links(config, [str(config.study)], server=None)
         print(f"promote the best:    {RUN} promote study={config.study}{same_store(config)}")
 
 
