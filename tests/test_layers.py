@@ -15,7 +15,7 @@ LAYERS = [  # each room may import from itself and from the rooms below
     {"__main__"},
     {"cli"},
     {"api"},
-    {"session"},
+    {"session", "dashboard"},
     {"workflows", "serving"},
     {"report", "ensemble"},
     {"provenance"},
@@ -49,6 +49,8 @@ DOORS = {
     "cmaes": {"search"},
     "plotly": {"report"},
     "jinja2": {"report"},
+    "flask": {"dashboard"},
+    "werkzeug": {"dashboard"},
     "PIL": {"data", "report"},
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from flowersweep.cli.auto import auto
-from flowersweep.cli.inspect import data, print_config, report, status, sync, trials, ui
+from flowersweep.cli.inspect import data, print_config, report, serve, status, sync, trials, ui
 from flowersweep.cli.models import promote, replay
 from flowersweep.cli.run import check, plan, search, train
 from flowersweep.cli.use import export, predict
@@ -27,6 +27,7 @@ __all__ = [
     "replay",
     "report",
     "search",
+    "serve",
     "status",
     "sync",
     "train",

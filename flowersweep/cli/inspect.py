@@ -15,6 +15,8 @@ from flowersweep.tracking.masking import masked_text
 from flowersweep.util.output import require_output
 from flowersweep.workflows.studies import folder_of_study, study_names
 
+PORT = 5002  # of `serve`; MLflow has 5000
+
 
 def print_config(config: Config, overrides: Sequence[str]) -> None:
     """Print the composed configuration, key by key."""
@@ -119,6 +121,24 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
         print("ended")
     else:
         raise TrackingError(f"MLflow's server has ended; what it said: {config.dir}/ui.log")
+
+
+def serve(config: Config, overrides: Sequence[str]) -> None:
+    """Serve the studies as pages that are live while they run, until Ctrl-C."""
+    from flowersweep.config.keys import says
+    from flowersweep.dashboard.server import served
+
+    study_names(config)  # a wrong folder is said before the server starts
+    config = config if says(overrides, "port") else replace(config, port=PORT)
+    try:
+        with served(config) as (address, thread):
+            if config.host not in ("127.0.0.1", "localhost"):
+                print("whoever reads this network's traffic can read the token")
+            print(f"studies:  {address}\nCtrl-C ends it", flush=True)
+            open_browser(address)
+            thread.join()
+    except KeyboardInterrupt:
+        print("ended")
 
 
 def sync(config: Config, overrides: Sequence[str]) -> None:

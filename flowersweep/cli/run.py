@@ -81,7 +81,9 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
 
 
 def _longer(config: Config, overrides: Sequence[str], forecast: float | None) -> str:
-    """Return the command that resumes a study whose time budget is used up."""
+    """Return the command that resumes a study; with more minutes if it had a budget of them."""
+    if config.sweep.budget.minutes is None:
+        return f"{RUN} {shlex.join(map(masked_text, overrides))}"
     minutes = max(math.ceil(2 * (config.sweep.budget.minutes or 0)), math.ceil(forecast or 1))
     words = [word for word in overrides if key_of(word) != "sweep.budget.minutes"]
     return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={minutes}"

@@ -53,6 +53,7 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
         "replay": "flowersweep.cli:replay",
         "report": "flowersweep.cli:report",
         "search": "flowersweep.cli:search",
+        "serve": "flowersweep.cli:serve",
         "status": "flowersweep.cli:status",
         "sync": "flowersweep.cli:sync",
         "train": "flowersweep.cli:train",

@@ -83,7 +83,7 @@ def sections(summary: StudySummary) -> list[Section]:
     """Return all sections of the page."""
     return [
         _best(summary),
-        Section("caveats", "Caveats", [AuditList(summary.audit_items)]),
+        Section("caveats", "Checks", [AuditList(summary.audit_items)]),
         simple_models.section(summary.study, summary.predictions, summary.simple_models),
         *_search(summary),
         _training(summary),
@@ -131,7 +131,7 @@ def _search(summary: StudySummary) -> list[Section]:
         ),
         Section(
             "parallel",
-            "Parallel",
+            "Parallel coordinates",
             _chart_or(
                 multi_parameter_charts.parallel(study),
                 "This needs two parameters and two complete trials.",
