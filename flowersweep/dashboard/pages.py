@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote
 
+from optuna.distributions import CategoricalDistribution
+
 from flowersweep.dashboard.filters import Filter, filter_form, filtered
 from flowersweep.dashboard.live import now_of
 from flowersweep.errors import StudyError
@@ -28,6 +30,7 @@ from flowersweep.report.status import status
 from flowersweep.report.study_view import StudyView, load_study
 from flowersweep.report.summary import StudySummary, summarise
 from flowersweep.report.trials.savings import savings
+from flowersweep.space.space import Parameter
 from flowersweep.study.notes import read_notes
 from flowersweep.util.text import duration
 
@@ -141,11 +144,7 @@ def _forms(study: StudyView, folder: Path, chosen: Filter) -> list[Form]:
         Form("notes", "Notes", [notes], "Keep the notes", action=f"{address}/notes"),
     ]
     if study.parameters:
-        fields = [
-            Field(p.name, p.name, "" if best is None else str(best), number=True)
-            for p in study.parameters
-            for best in [study.best.params.get(p.name) if study.best else None]
-        ]
+        fields = [_point_field(study, p) for p in study.parameters]
         label = "Add a trial by hand"
         forms.append(Form("add", label, fields, "Try it next", action=f"{address}/add"))
     if running:
@@ -154,3 +153,12 @@ def _forms(study: StudyView, folder: Path, chosen: Filter) -> list[Form]:
             Form("stop", stop, [], "Stop the study", action=f"{address}/stop", confirm=f"{stop}?")
         )
     return forms
+
+
+def _point_field(study: StudyView, parameter: Parameter) -> Field:
+    """Return the input of a parameter, with its value in the best trial."""
+    known = study.best.params.get(parameter.name) if study.best else None
+    value, ranged = "" if known is None else str(known), parameter.distribution
+    if isinstance(ranged, CategoricalDistribution):
+        return Field(parameter.name, parameter.name, value, ["", *map(str, ranged.choices)])
+    return Field(parameter.name, parameter.name, value, number=True)

@@ -38,7 +38,9 @@ def served(config: Config, token: str | None = None) -> Iterator[tuple[str, thre
         server = make_server(config.host, config.port, make_app(config, token), threaded=True)
     except (OSError, SystemExit) as error:  # Werkzeug exits where it cannot bind
         raise ConfigError(f"host={config.host}: this machine cannot serve there") from error
-    thread = threading.Thread(target=server.serve_forever, name="dashboard", daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, args=(0.1,), name="dashboard", daemon=True
+    )
     thread.start()
     try:
         name = "127.0.0.1" if config.host in ("0.0.0.0", "localhost") else config.host

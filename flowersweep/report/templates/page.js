@@ -56,7 +56,7 @@
   }
 
   function sort(heading, down) {
-      const table = heading.closest("table");
+    const table = heading.closest("table");
       for (const other of table.querySelectorAll("th")) other.removeAttribute("aria-sort");
       heading.setAttribute("aria-sort", down ? "descending" : "ascending");
       const key = (row) => {
@@ -79,6 +79,7 @@
   });
 
   // take over what is new on another version of this page; what is the same stays untouched
+  const taken = new WeakMap(); // element -> its HTML as the server sent it
   window.takeOver = (page) => {
     figures = JSON.parse(page.getElementById("figures").textContent);
     const parts = [...page.querySelectorAll("#introduction, main section")];
@@ -86,11 +87,11 @@
       const place = (each) => (each.id ? `#${each.id}` : `section[aria-labelledby="${each.getAttribute("aria-labelledby")}"]`);
       const own = document.querySelector(place(part));
       const html = part.innerHTML;
-      if (!own || (own.dataset.html ?? own.innerHTML) === html || own.contains(document.activeElement)) continue;
+      if (!own || taken.get(own) === html || own.contains(document.activeElement)) continue;
       const sorted = [...own.querySelectorAll("th[aria-sort]")].map((th) => [th.cellIndex, th.getAttribute("aria-sort")]);
       const scrolled = own.querySelector(".tall")?.scrollTop;
       own.replaceChildren(...[...part.childNodes].map((node) => document.importNode(node, true)));
-      own.dataset.html = html;
+      taken.set(own, html);
       for (const [cell, direction] of sorted) {
         const heading = own.querySelectorAll("th")[cell];
         if (heading) sort(heading, direction === "descending");

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from flowersweep.report.study_view import StudyView
-from flowersweep.util.text import duration
+from flowersweep.util.text import duration, quantity
 
 
 def savings(study: StudyView) -> dict[str, tuple[str, str]]:
@@ -23,12 +23,12 @@ def savings(study: StudyView) -> dict[str, tuple[str, str]]:
     spared = sum(max(epochs - max(r.curve, default=0), 0) for r in pruned)
     reused = [r for r in study.records if r.reused is not None]
     boxes = {}
-    if pruned:
-        remark = f"{spared:.0f} epochs of {len(pruned)} trials"
+    if spared:
+        remark = f"{spared:.0f} epochs of {quantity(len(pruned), 'trial')}"
         boxes["Saved by pruning"] = (duration(spared * seconds), remark)
     if reused:
         boxes["Saved by reuse"] = (
             duration(len(reused) * epochs * seconds),
-            f"{len(reused)} trials were trained before",
+            f"of {quantity(len(reused), 'trial')} that was trained before",
         )
     return boxes

@@ -63,8 +63,9 @@ def _curves(study: StudyView, records: Sequence[TrialRecord]) -> list[Part]:
             traces.append(scatter(epochs, values, mode="lines+markers", name=name, **style))
     if not traces:
         return [Text("Nothing was trained yet.", soft=True)]
+    longest = max((record.curve for record in records), key=len)
     layout = {
-        "xaxis": axis("epochs done"),
+        "xaxis": axis("epochs done", **({"dtick": 1} if len(longest) <= 12 else {})),
         "yaxis": value_axis_of_curves(study),
         "height": 340,
         "showlegend": len(traces) > 1,
