@@ -1,10 +1,11 @@
-"""The pages that are served, over real HTTP: what they show, who may open them, what may be asked."""
+"""The pages that are served, over real HTTP: what they show, and who may open and ask what."""
 
 from __future__ import annotations
 
 import csv
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -79,13 +80,19 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return dir
 
 
+@pytest.fixture(scope="module")
+def server(studies: Path) -> Iterator[Client]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    with served(replace(Config(), dir=str(studies), port=port), TOKEN):
+        yield Client(port, studies / "studies" / "made_up")
+
+
 @pytest.fixture
-def client(studies: Path, free_port: int) -> Iterator[Client]:
-    config = replace(Config(), dir=str(studies), port=free_port)
-    folder = studies / "studies" / "made_up"
-    with served(config, TOKEN):
-        yield Client(free_port, folder)
-    for path, _ in waiting_requests(folder):
+def client(server: Client) -> Iterator[Client]:
+    yield server
+    for path, _ in waiting_requests(server.folder):
         path.unlink()
 
 
