@@ -118,30 +118,39 @@ def _same(given: str, token: str) -> bool:
 
 
 def _serve_pages(app: Flask, config: Config, token: str) -> None:
-    def shown(page: pages.Page, crumbs: list[tuple[str, str]], state: str = "") -> str:
-        title, introduction, sections, forms = page
-        extras = Live(g.nonce, token, crumbs, state, forms)
+    def shown(
+        make: Callable[[], pages.Page],
+        crumbs: list[tuple[str, str]],
+        state: str = "",
+        version: Callable[[], str] = str,
+    ) -> str:
+        before = version()  # what changes while the page is made is found by the next look
+        title, introduction, sections, forms = make()
+        extras = Live(g.nonce, token, crumbs, state, before, forms)
         return render(title, introduction, sections, live=extras)
+
+    def sizes() -> str:
+        return str([live.version_of(_folder(config, name)) for name in study_names(config)])
 
     @app.get("/")
     def studies() -> str:
         folders = [_folder(config, name) for name in study_names(config)]
-        return shown(pages.list_page(folders), [], "/state")
+        return shown(lambda: pages.list_page(folders), [], "/state", sizes)
 
     @app.get("/state")
     def state() -> Answer:
-        sizes = [
-            (name, (_folder(config, name) / "journal.jsonl").stat().st_size)
-            for name in study_names(config)
-        ]
-        return jsonify(version=str(sizes), now=[])
+        return jsonify(version=sizes(), now=[])
 
     @app.get("/studies/<name>")
     def study(name: str) -> str:
         folder = _folder(config, name)
         chosen = read_filter(load_study(folder), request.args.to_dict(flat=False))
-        page = pages.study_page_of(folder, chosen)
-        return shown(page, [("Studies", "/")], f"{pages.study_address(name)}/state")
+        return shown(
+            lambda: pages.study_page_of(folder, chosen),
+            [("Studies", "/")],
+            f"{pages.study_address(name)}/state",
+            lambda: live.version_of(folder),
+        )
 
     @app.get("/studies/<name>/state")
     def state_of(name: str) -> Answer:
@@ -156,20 +165,13 @@ def _serve_pages(app: Flask, config: Config, token: str) -> None:
 
     @app.get("/studies/<name>/trials/<int:number>")
     def trial(name: str, number: int) -> str:
-        view = load_study(_folder(config, name))
-        record = _trial(view, number)
-        forms = []
-        if record.ended is None and lock_holder(view.folder):
-            ask = "Stop this trial after its next report"
-            action = f"{pages.study_address(name)}/trials/{number}/stop"
-            forms = [Form("stop", ask, [], "Stop the trial", action=action, confirm=f"{ask}?")]
-        page = (
-            f"Trial {number}",
-            trial_page.introduction(view, record),
-            trial_page.sections(view, record),
-            [*forms, _compare_form(name, number)],
+        folder = _folder(config, name)
+        return shown(
+            lambda: _trial_page(load_study(folder), number),
+            _crumbs(name),
+            f"{pages.study_address(name)}/state",
+            lambda: live.version_of(folder),
         )
-        return shown(page, _crumbs(name), f"{pages.study_address(name)}/state")
 
     @app.get("/studies/<name>/pair")
     def pair(name: str) -> str:
@@ -181,7 +183,7 @@ def _serve_pages(app: Flask, config: Config, token: str) -> None:
             view, *both, named=named, draw=request.args.get("pictures") == "1"
         )
         title = f"Trials {both[0].number} and {both[1].number}"
-        return shown((title, [], sections, []), _crumbs(name))
+        return shown(lambda: (title, [], sections, []), _crumbs(name))
 
     @app.get("/plotly.js")
     def script() -> Answer:
@@ -226,6 +228,21 @@ def _trial(study: StudyView, number: int) -> TrialRecord:
     if not 0 <= number < len(study.records):
         raise StudyError(f"the study {study.name} has no such trial")
     return study.records[number]
+
+
+def _trial_page(study: StudyView, number: int) -> pages.Page:
+    """Return the page of a trial, which can be stopped while it runs."""
+    record, forms = _trial(study, number), []
+    if record.ended is None and lock_holder(study.folder):
+        ask = "Stop this trial after its next report"
+        action = f"{pages.study_address(study.folder.name)}/trials/{number}/stop"
+        forms = [Form("stop", ask, [], "Stop the trial", action=action, confirm=f"{ask}?")]
+    return (
+        f"Trial {number}",
+        trial_page.introduction(study, record),
+        trial_page.sections(study, record),
+        [*forms, _compare_form(study.folder.name, number)],
+    )
 
 
 def _compare_form(name: str, number: int) -> Form:

@@ -8,6 +8,7 @@ from typing import Any
 import psutil
 
 from flowersweep.report.status import Status, status
+from flowersweep.study.journal import lock_holder
 from flowersweep.study.requests import waiting_requests
 from flowersweep.util.text import duration
 
@@ -18,9 +19,13 @@ def state_of(folder: Path) -> dict[str, Any]:
     """Return a version, which changes with the journal, and the boxes of what is going on now."""
     now = status(folder)
     waiting = sum(1 for _ in waiting_requests(folder))
-    version = f"{(folder / 'journal.jsonl').stat().st_size}-{now.holder}-{waiting}"
     boxes = now_of(now, waiting)
-    return {"version": version, "now": [[name, *box] for name, box in boxes.items()]}
+    return {"version": version_of(folder), "now": [[name, *box] for name, box in boxes.items()]}
+
+
+def version_of(folder: Path) -> str:
+    """Return what changes with the journal, and with whoever runs the study."""
+    return f"{(folder / 'journal.jsonl').stat().st_size}-{lock_holder(folder)}"
 
 
 def now_of(now: Status, waiting: int = 0) -> Boxes:

@@ -193,6 +193,7 @@ class Live:
     token: str  # that a form must send
     crumbs: Sequence[tuple[str, str]]  # the pages above, text and address
     state: str = ""  # address of the state that changes; empty: the page stays
+    version: str = ""  # of the state that is shown
     forms: Sequence[Form] = ()
 
 

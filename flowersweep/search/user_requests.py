@@ -1,6 +1,6 @@
 """Act on what a user asks of a study while it runs.
 
-The event is journaled first. A trial stops after a segment, whose epoch the event names: a resumed
+The event is journaled first. A trial stops after a report, whose epoch the event names: a resumed
 study stops it there too. A point that was added by hand is the next one that is asked for.
 """
 
@@ -30,20 +30,20 @@ STOPPED = "stopped by hand; nothing is lost"
 
 
 class UserRequests:
-    """Takes the requests of one study. Those to stop an earlier command are dropped."""
+    """Takes the requests of one study. One to stop an earlier command is dropped."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
         self.stop = False  # start no further trial
         for path, request in waiting_requests(study.folder):
-            if request is None or request.kind != ADD_TRIAL:
+            if request is None or request.kind == STOP_STUDY:
                 path.unlink(missing_ok=True)
 
     def take(self, current: TrialRecord | None = None) -> None:
-        """Act on all requests.
+        """Act on the requests; those to stop another trial wait for that trial.
 
         Args:
-            current: The trial that has just reported, and is not training now.
+            current: The trial that is between two segments now.
         """
         for path, request in waiting_requests(self._study.folder):
             match request:
@@ -51,20 +51,22 @@ class UserRequests:
                     self._study.write(StopRequested())
                     self.stop = True
                 case Request(kind=kind, trial=int(trial)) if kind == STOP_TRIAL:
-                    self._stop_trial(trial, current)
+                    if not self._stop_trial(trial, current):
+                        continue
                 case Request(kind=kind, params=params) if kind == ADD_TRIAL:
                     self._add_trial(path.stem, params)
             path.unlink(missing_ok=True)
 
-    def _stop_trial(self, number: int, current: TrialRecord | None) -> None:
+    def _stop_trial(self, number: int, current: TrialRecord | None) -> bool:
+        """Stop the current trial here; return whether the request is done with."""
         trials = self._study.trials
-        if not 0 <= number < len(trials):
-            return
-        trial = trials[number]
-        if trial.ended is None and trial.stop_epoch is None:
-            # another trial is in the middle of a segment, and stops after it
-            epoch = max(trial.reports, default=0) + (trial is not current)
-            self._study.write(StopRequested(trial=number, epoch=epoch))
+        if not 0 <= number < len(trials) or trials[number].ended is not None:
+            return True
+        if current is None or current.number != number or not current.reports:
+            return False
+        if current.stop_epoch is None:
+            self._study.write(StopRequested(trial=number, epoch=max(current.reports)))
+        return True
 
     def _add_trial(self, name: str, params: dict[str, Any]) -> None:
         if name in self._study.record.added:  # killed before its file was removed

@@ -51,6 +51,7 @@ class TrainTrial:
         config = study.trial_config(record)
         epoch: int = yield _start(study, record)
         last = config.train.all_epochs
+        study.requests.take(record)  # killed before it took them
         while not record.pruned and not record.stopped_before(last) and epoch < last:
             segment = config.sweep.report_interval_epochs
             until = min((epoch // segment + 1) * segment, last)

@@ -22,7 +22,7 @@
   }
 
   async function follow() {
-    let version = null;
+    let version = meta("version");
     for (;;) {
       await wait(document.hidden ? 10000 : 2000);
       try {
@@ -30,7 +30,7 @@
         if (!answer.ok) throw new Error(answer.status);
         const state = await answer.json();
         showNow(state.now);
-        if (version !== null && state.version !== version) {
+        if (state.version !== version) {
           await window.takeOver(parse(await (await fetch(location.href)).text()));
         }
         version = state.version;
