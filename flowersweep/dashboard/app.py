@@ -97,7 +97,7 @@ def _guard(app: Flask, config: Config, token: str) -> None:
 
     @app.errorhandler(HTTPException)
     def fail(error: HTTPException) -> tuple[Answer, int] | Answer:
-        if error.response is not None:
+        if isinstance(error.response, Answer):
             return error.response
         said = error.name
         if request.method == "GET":

@@ -47,7 +47,8 @@ def _within(record: TrialRecord, name: str, ends: tuple[float, float]) -> bool:
 def read_filter(study: StudyView, words: Mapping[str, Sequence[str]]) -> Filter:
     """Read the filter of an address; what means nothing is left out."""
     states = frozenset(words.get("state", ())) & frozenset(STATES)
-    choices, ranges = {}, {}
+    choices: dict[str, str] = {}
+    ranges: dict[str, tuple[float, float]] = {}
     for name, options in _searched(study).items():
         if options is not None:
             value = next(iter(words.get(name, ())), ANY)

@@ -84,7 +84,7 @@ def hypervolume(points: Sequence[Point], names: Sequence[str]) -> float:
         if y < lowest:
             area += (right - x) * (lowest - y)
             lowest = y
-    return area / ((right - left) * (high - low))
+    return float(area / ((right - left) * (high - low)))
 
 
 def _values(record: TrialRecord, names: Sequence[str]) -> Point:

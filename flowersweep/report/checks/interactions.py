@@ -72,7 +72,7 @@ def _grouped(values: list[Any]) -> np.ndarray:
         group = np.searchsorted(ends, numbers, side="right")
     else:
         group = np.unique([str(value) for value in values], return_inverse=True)[1]
-    return (group[:, None] == np.unique(group)).astype(float)
+    return np.asarray(group[:, None] == np.unique(group), float)
 
 
 def _explained(cells: np.ndarray, values: np.ndarray) -> float:

@@ -57,13 +57,12 @@ def sections(
         curves(study, both),
         Section("metrics", "Metrics", [_metrics(both)]),
     ]
-    predicted = [study.predictions(record.number) for record in both]
-    if predicted[0] is None or predicted[1] is None:
+    a, b = (study.predictions(record.number) for record in both)
+    if a is None or b is None:
         missing = "The predictions of both trials are needed; only those of the best are kept."
         return [*parts, Section("images", "Images", [Text(missing, soft=True)])]
-    a, b = predicted
     names = class_names(study.started.provenance, a)
-    matrices = [
+    matrices: list[list[Part]] = [
         [Heading(f"Trial {record.number}"), predictions.matrix(each, names, name=f"confusion-{n}")]
         for n, (record, each) in enumerate(zip(both, (a, b), strict=True))
     ]
