@@ -23,7 +23,7 @@ from flowersweep.config.setting import (
 
 # the power of the number of replicas that a rate is multiplied by
 SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
-FORMATS = ("tfrecords", "folder", "csv", "huggingface")
+DATA_FORMATS = ("tfrecords", "folder", "csv", "huggingface")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Data:
 
     name: str = setting("???", role=LABEL)
     # how images and labels are stored
-    format: str = setting("tfrecords", choices=FORMATS, role=TRAINED, comparable=False)
+    format: str = setting("tfrecords", choices=DATA_FORMATS, role=TRAINED, comparable=False)
     dir: str | None = setting(None, role=PLACE)
     # a local folder like dir, or the name that fetch downloads from a library's catalogue
     path: str | None = setting(None, role=PLACE)
@@ -285,6 +285,7 @@ AUGMENT_RANGES: dict[str, Range] = {  # shares of an image or probabilities; rot
     "erasing": (0, 0.9),
     "grid_mask": (0, 0.9),
 }
+MIXING_SHAPES = ("mixup_alpha", "cutmix_alpha", "cutmix_share")  # every other key is a strength
 SCHEDULE_RANGES: dict[str, Range] = {  # shares of the run or of the largest rate
     "warmup": (0, 1),
     "warmup_start_factor": (0, 1),

@@ -145,8 +145,8 @@ class TrialAdded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerLost(Event):
-    """The worker of a trial was lost; another worker continues the trial."""
+class TrialRestarted(Event):
+    """A trial lost its worker, and begins again at its checkpoint, unless it has lost too many."""
 
     trial: int
     reason: str
@@ -195,13 +195,12 @@ KINDS: dict[str, type[Event]] = {
         TrialEnded,
         StopRequested,
         TrialAdded,
-        WorkerLost,
         ProgramsCompiled,
         MachineSampled,
         ForecastMade,
         ModelLogged,
     )
-}
+} | {"worker_lost": TrialRestarted}
 NAMES = {kind: name for name, kind in KINDS.items()}
 FIELDS = {kind: tuple(entry.name for entry in fields(kind)) for kind in NAMES}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep.cli.console import findings_text
+from flowersweep.cli.sweep_result import findings_text
 from flowersweep.config.compose import compose
 from flowersweep.ensemble.members import load_members
 from flowersweep.errors import ConfigError, FlowersweepError, StudyError
@@ -20,6 +20,8 @@ from flowersweep.workflows.sweep import SweepResult, run_sweep
 from tests.conftest import TINY, environment
 from tests.events import story
 from tests.kills import DIE_AT_WRITE
+
+pytestmark = pytest.mark.slow
 
 QUIET = ["tracking.enabled=false", "progress=false"]
 IMAGES = TINY[0].replace("val: 6", "val: 40")
