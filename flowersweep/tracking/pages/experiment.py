@@ -27,6 +27,8 @@ NOTE = "mlflow.note.content"
 VIEW = "mlflow.sharedViewState."
 LONGEST = 4900  # characters of a tag
 HELD_OUT = ("holdout/macro_f1", "holdout/accuracy", "holdout/nll")
+PARALLEL = "Parallel coordinates"
+SHOWN = {"deleted": False, "isReordered": False, "isGenerated": False}
 STATES = ("complete", "pruned", "failed", "running")
 
 
@@ -93,6 +95,8 @@ def _view(record: StudyRecord) -> dict[str, Any]:
     columns += [f"metrics.`{name}`" for name in HELD_OUT]
     columns += [f"params.`{valid(name)}`" for name in started.space][:30]
     columns += ["tags.`flowersweep.state`", "attributes.`Duration`"]
+    # the chart leaves out a run that lacks one of its parameters
+    always = [valid(n) for n, e in started.space.items() if not dict(e).get("when")]
     return {
         "searchFilter": f"tags.`flowersweep.kind` = 'trial' AND tags.`flowersweep.study` = "
         f"'{quoted}'",
@@ -104,6 +108,20 @@ def _view(record: StudyRecord) -> dict[str, Any]:
         "datasetsFilter": [],
         "selectedColumns": columns,
         "columnOrder": columns,
+        "compareRunSections": [{**SHOWN, "uuid": PARALLEL, "name": PARALLEL, "display": True}],
+        "compareRunCharts": [
+            {
+                **SHOWN,
+                "type": "PARALLEL",
+                "uuid": "parallel",
+                "metricSectionId": PARALLEL,
+                "runsCountToCompare": 100,
+                "showAllRuns": True,
+                "selectedParams": always[:30],
+                "selectedMetrics": [valid(started.objective)],
+            }
+        ],
+        "isAccordionReordered": True,  # in the order above
         "runsHiddenMode": "FIRST_20_RUNS",
         "hideEmptyCharts": True,
     }
