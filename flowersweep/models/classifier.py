@@ -10,7 +10,7 @@ import random
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,6 @@ from flowersweep.config.schema import Model
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import ConfigError
 from flowersweep.models.cpu.lowering import lower_for_cpu
-from flowersweep.models.cpu.microbatch import microbatched
 from flowersweep.models.ensemble_model import build_ensemble_model, concatenated
 
 FEATURE_LENGTH = 20.0  # Euclidean, of an image's scaled features
@@ -44,7 +43,7 @@ class Classifier:
     backbone: keras.Model
     # one; of several backbones one each, on its own features: kernel (D, classes), bias; float32
     heads: tuple[layers.Dense, ...]
-    # what `backbone` computes, in float32 and as fast as this machine can; weights in the same
+    # what `backbone` computes, in operations that this machine trains fast; weights in the same
     # order
     features: keras.Model
     # the same of one view, before the features are scaled: what is kept on disk
@@ -117,7 +116,7 @@ def build(
 
     `precision` is a Keras policy for the backbone (float32, mixed_bfloat16); pooling, head and
     weights are float32 in any case. With `lower`, `features` is a copy of the backbone, weights
-    included, that is fast on a CPU (`lower_for_cpu`, `in_slices`). `finetune` says whether the
+    included, that trains fast on a CPU (`lower_for_cpu`). `finetune` says whether the
     backbone will be trained, on which the defaults of how features are made depend. Weights that
     are not read are drawn alike in every process. Raises `ConfigError` when a target, the weights
     or the image size cannot be had.
@@ -145,14 +144,13 @@ def build(
         head = layers.Dense(classes, dtype="float32", name="head")
         dropped = layers.Dropout(config.dropout, name="dropout")(backbone.output)
         model = keras.Model(backbone.input, head(dropped), name="classifier")
-    fast = microbatched(lower_for_cpu(pooled)) if lower else pooled
     source = config.weights if config.weights in ("imagenet", "none") else "file"
     return Classifier(
         model,
         backbone,
         (head,),
-        _averaged(_scaled(fast, scaling), views),
-        fast,
+        lower_for_cpu(backbone) if lower else backbone,
+        pooled,
         scaling,
         views,
         f"{source}-{digest(pooled, config)}",
@@ -178,7 +176,7 @@ def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifie
     together = tuple(members.values())
     backbone = concatenated([member.backbone for member in together])
     model = build_ensemble_model([(member.backbone, member.heads[0]) for member in together])
-    features = microbatched(lower_for_cpu(backbone)) if lower else backbone
+    features = lower_for_cpu(backbone) if lower else backbone
     heads = tuple(member.heads[0] for member in together)
     return Classifier(
         model,
@@ -233,6 +231,16 @@ def _computed_in(precision: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Let Keras layers start at zero where their first weights are not used anyway.
+
+    JAX compiles a program for each shape of random weights: seconds for a network.
+    """
+    with keras.saving.custom_object_scope({"glorot_uniform": keras.initializers.Zeros}):
+        yield
 
 
 @contextmanager
@@ -294,7 +302,11 @@ def _build_network(
             "none or a file of Keras weights."
         )
     options = {"include_top": False, **arguments(config.backbone), "input_shape": shape}
-    network = _call(make, options, "imagenet" if config.weights == "imagenet" else None)
+    weights = "imagenet" if config.weights == "imagenet" else None
+    # a function of the user's may give back the first weights although it is asked for others
+    theirs = weights is not None and make.__module__.startswith(("keras.", "flowersweep.models."))
+    with undrawn() if theirs or path is not None else nullcontext():
+        network = _call(make, options, weights)
     if path is not None:
         _load(network, path)
     return network
