@@ -7,11 +7,12 @@ import shutil
 import sys
 import webbrowser
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
-from flowersweep.errors import ConfigError
+from flowersweep.errors import ConfigError, FlowersweepError
 from flowersweep.tracking.masking import masked_text
 
 
@@ -59,7 +60,9 @@ def print_links(config: Config, studies: Sequence[str], *, server: str | None) -
     if server is None and not store.remote(store.address(config.tracking, dir)):
         server = f"http://127.0.0.1:{config.port}"
     for name in studies:
-        pages = links(dir / "studies" / name / "journal.jsonl", config.tracking, dir, server)
+        pages = None
+        with suppress(FlowersweepError):  # a damaged study, or a store that is gone by now
+            pages = links(dir / "studies" / name / "journal.jsonl", config.tracking, dir, server)
         if pages is not None:
             print(f"  {name}, the runs:    {pages.runs}\n  {name}, compared:    {pages.comparison}")
             first = first or pages.runs

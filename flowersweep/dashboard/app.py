@@ -114,7 +114,7 @@ def _names(host: str) -> set[str]:
 
 
 def _same(given: str, token: str) -> bool:
-    return hmac.compare_digest(given.encode(), token.encode())
+    return hmac.compare_digest(given.encode(errors="replace"), token.encode())
 
 
 def _serve_pages(app: Flask, config: Config, token: str) -> None:
