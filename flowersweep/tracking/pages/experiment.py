@@ -84,7 +84,7 @@ def links(journal: Path, tracking: Tracking, dir: Path, server: str | None = Non
 
 
 def _key(study: str) -> str:
-    return hashlib.sha256(study.encode()).hexdigest()
+    return hashlib.sha256(study.encode()).hexdigest()[:16]
 
 
 def _view(record: StudyRecord) -> dict[str, Any]:
