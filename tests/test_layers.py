@@ -15,7 +15,7 @@ LAYERS = [  # each room may import from itself and from the rooms below
     {"__main__"},
     {"cli"},
     {"api"},
-    {"session"},
+    {"session", "dashboard"},
     {"workflows", "serving"},
     {"report", "ensemble"},
     {"provenance"},
@@ -32,8 +32,8 @@ LAYERS = [  # each room may import from itself and from the rooms below
 GENERAL = ("search", "study", "tracking", "space", "bucket")
 DOORS = {
     "hydra": {"config", "space", "search"},  # the sweep grammar and its parsed words
-    # space: distributions; report: importances and charts
-    "optuna": {"search", "space", "report", "workflows", "ensemble"},
+    # space, dashboard: distributions; report: importances and charts
+    "optuna": {"dashboard", "search", "space", "report", "workflows", "ensemble"},
     "mlflow": {"tracking"},
     "keras": {"testing", "models", "training", "tracking", "workflows", "serving"},
     "jax": {"models", "training", "runtime"},
@@ -52,6 +52,8 @@ DOORS = {
     "cmaes": {"search"},
     "plotly": {"report"},
     "jinja2": {"report"},
+    "flask": {"dashboard"},
+    "werkzeug": {"dashboard"},
     "PIL": {"data", "report"},
 }
 

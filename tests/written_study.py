@@ -57,7 +57,7 @@ class Study:
             "seed": 0,
             "objective": "tune/nll",
             "direction": "minimize",
-            "space": {"gamma": "interval(0, 5)"},
+            "space": {"gamma": {"path": "loss.gamma", "values": "interval(0, 5)"}},
         }
         return lambda journal: append(
             journal,

@@ -30,6 +30,7 @@ before anything is trained
   python -m flowersweep status study=smoothing      how far it is, from another terminal
   python -m flowersweep trials study=smoothing      all trials as a table; format=csv or json
   python -m flowersweep report study=smoothing      one page about it; studies=a,b compares
+  python -m flowersweep serve                       the studies as live pages in the browser
   python -m flowersweep ui                          compare runs in MLflow
   python -m flowersweep promote study=smoothing     register the best model as champion
   python -m flowersweep predict images=photos       write predictions.csv

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flowersweep.cli.hints import RUN, require_format, same_store
+from flowersweep.cli.hints import RUN, open_browser, print_links, require_format, same_store
 from flowersweep.config.paths import flatten
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError, StudyError, TrackingError, did_you_mean
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.output import require_output
 from flowersweep.workflows.studies import folder_of_study, study_names
+
+PORT = 5002  # of `serve`; MLflow has 5000
 
 
 def print_config(config: Config, overrides: Sequence[str]) -> None:
@@ -107,13 +109,33 @@ def ui(config: Config, overrides: Sequence[str]) -> None:
             dashboard(journals, config.port + 1) as other,
         ):
             print(f"MLflow:            http://127.0.0.1:{config.port}")
+            first = print_links(config, names, server=f"http://127.0.0.1:{config.port}")
             print(f"optuna-dashboard:  {other or 'not installed (pip install optuna-dashboard)'}")
             print("Ctrl-C ends " + ("both" if other else "it"), flush=True)
+            open_browser(first or f"http://127.0.0.1:{config.port}")
             server.wait()
     except KeyboardInterrupt:
         print("ended")
     else:
         raise TrackingError(f"MLflow's server has ended; what it said: {config.dir}/ui.log")
+
+
+def serve(config: Config, overrides: Sequence[str]) -> None:
+    """Serve the studies as pages that are live while they run, until Ctrl-C."""
+    from flowersweep.config.keys import says
+    from flowersweep.dashboard.server import served
+
+    study_names(config)  # a wrong folder is said before the server starts
+    config = config if says(overrides, "port") else replace(config, port=PORT)
+    try:
+        with served(config) as (address, thread):
+            if config.host not in ("127.0.0.1", "localhost"):
+                print("whoever reads this network's traffic can read the token")
+            print(f"studies:  {address}\nCtrl-C ends it", flush=True)
+            open_browser(address)
+            thread.join()
+    except KeyboardInterrupt:
+        print("ended")
 
 
 def sync(config: Config, overrides: Sequence[str]) -> None:

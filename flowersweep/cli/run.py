@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from flowersweep.cli.hints import RUN, same_store
+from flowersweep.cli.hints import RUN, print_links, same_store
 from flowersweep.config.keys import key_of
 from flowersweep.config.schema import Config
 from flowersweep.tracking.masking import masked_text
@@ -64,12 +64,15 @@ def _search(config: Config, overrides: Sequence[str], experiment: str | None = N
             f"study={config.study}{same_store(config)}"
         )
     else:
-        print(f"compare in MLflow:   {RUN} ui{same_store(config)}")
+        print(f"compare in MLflow:   {RUN} ui study={config.study}{same_store(config)}")
+        print_links(config, [str(config.study)], server=None)
         print(f"promote the best:    {RUN} promote study={config.study}{same_store(config)}")
 
 
 def _longer(config: Config, overrides: Sequence[str], forecast: float | None) -> str:
-    """Return the command that resumes a study whose time budget is used up."""
+    """Return the command that resumes a study; with more minutes if it had a budget of them."""
+    if config.sweep.budget.minutes is None:
+        return f"{RUN} {shlex.join(map(masked_text, overrides))}"
     minutes = max(math.ceil(2 * (config.sweep.budget.minutes or 0)), math.ceil(forecast or 1))
     words = [word for word in overrides if key_of(word) != "sweep.budget.minutes"]
     return f"{RUN} {shlex.join(map(masked_text, words))} sweep.budget.minutes={minutes}"

@@ -53,6 +53,7 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
         "replay": "flowersweep.cli.models:replay",
         "report": "flowersweep.cli.inspect:report",
         "search": "flowersweep.cli.run:search",
+        "serve": "flowersweep.cli.inspect:serve",
         "status": "flowersweep.cli.inspect:status",
         "sync": "flowersweep.cli.inspect:sync",
         "train": "flowersweep.cli.run:train",

@@ -386,7 +386,9 @@ class Command:
     on_error: str = setting("continue", choices=("continue", "fail"), role=COMMAND)
     # of each image, over which `predict` averages
     tta_views: int = setting(1, low=1, high=6, role=COMMAND)
-    # of this machine, that `ui` serves at
+    # of this machine, that `serve` listens at
+    host: str = setting("127.0.0.1", role=COMMAND)
+    # of this machine, that `ui` and `serve` serve at; `serve` without it: 5002
     port: int = setting(5000, low=1, high=65535, role=COMMAND)
     # the slice of TPU chips that `check` compiles for, such as v5e:2x4
     topology: str | None = setting(None, role=COMMAND)

@@ -110,9 +110,22 @@ def gallery(
     may be somebody else's.
     """
     wrong = worst(predictions)
-    known = provenance.get("data", {})
     if not wrong:
         return "No image was mistaken."
+    return pictures(predictions, wrong, config, provenance, cache, named=named)
+
+
+def pictures(
+    predictions: Predictions,
+    wrong: Sequence[Wrong],
+    config: dict[str, Any],
+    provenance: dict[str, Any],
+    cache: Path,
+    *,
+    named: str | None = None,
+) -> list[Mistake] | str:
+    """Return wrong predictions with their pictures, or why there are none; see `gallery`."""
+    known = provenance.get("data", {})
     if not known.get("dir") or not (
         known["dir"] == (named or "").rstrip("/") or Path(known["dir"]).is_dir()
     ):

@@ -89,6 +89,7 @@ class Table:
     rows: Sequence[Sequence[Any]]
     best: int | None = None
     tall: bool = False  # scrolls in a box of its own
+    links: str = ""  # address that the first cell of a row is appended to
 
     def __post_init__(self) -> None:
         """Refuse a row that the columns do not fit."""
@@ -153,13 +154,65 @@ class Section:
         return [*_charts(self.parts)]
 
 
+@dataclass(frozen=True)
+class Field:
+    """An input of a form."""
+
+    name: str
+    label: str
+    value: str = ""
+    options: Sequence[str] = ()  # a choice; with several, any number of them
+    several: bool = False
+    chosen: Sequence[str] = ()
+    number: bool = False
+    lines: int = 0  # of a text; 0: one line
+
+
+@dataclass(frozen=True)
+class Form:
+    """Inputs and a button on a page that is served.
+
+    Without an ``action`` it asks for the same page; otherwise it sends JSON there.
+    """
+
+    name: str
+    label: str
+    fields: Sequence[Field]
+    button: str
+    action: str | None = None
+    target: str = ""  # the page that it asks for; empty: the same
+    confirm: str = ""  # a question before it is sent
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class Live:
+    """What a page has in addition when it is served, and not written to a file."""
+
+    nonce: str  # of its scripts
+    token: str  # that a form must send
+    crumbs: Sequence[tuple[str, str]]  # the pages above, text and address
+    state: str = ""  # address of the state that changes; empty: the page stays
+    version: str = ""  # of the state that is shown
+    forms: Sequence[Form] = ()
+
+
 def grid(charts: Iterable[Chart]) -> SideBySide:
     """Return charts side by side."""
     return SideBySide([[chart] for chart in charts])
 
 
-def render(title: str, introduction: Sequence[Part], sections: Sequence[Section]) -> str:
-    """Return the whole page as HTML; plotly.js, 4 MB, is in it only if it has charts."""
+def render(
+    title: str,
+    introduction: Sequence[Part],
+    sections: Sequence[Section],
+    *,
+    live: Live | None = None,
+) -> str:
+    """Return the whole page as HTML; plotly.js, 4 MB, is in it only if it has charts.
+
+    A page that is served loads it instead.
+    """
     figures = {chart.id: _rounded(chart.figure) for section in sections for chart in section.charts}
     return (
         _environment()
@@ -169,9 +222,11 @@ def render(title: str, introduction: Sequence[Part], sections: Sequence[Section]
             introduction=introduction,
             sections=sections,
             policy=POLICY,
+            live=live,
+            live_script=Markup((TEMPLATES / "live.js").read_text(encoding="utf-8")),
             style=Markup((TEMPLATES / "page.css").read_text(encoding="utf-8")),
             script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
-            plotly=_plotly() if figures else "",
+            plotly=plotly() if figures and live is None else "",
             figures=_embedded(figures),
         )
     )
@@ -197,7 +252,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _plotly() -> Markup:
+def plotly() -> Markup:
+    """Return the source of plotly.js."""
     from plotly.offline import get_plotlyjs
 
     return Markup(get_plotlyjs())

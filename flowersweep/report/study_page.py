@@ -13,6 +13,7 @@ from flowersweep.config.keys import says
 from flowersweep.report import simple_models
 from flowersweep.report.charts import parameters, predictions, search, training
 from flowersweep.report.charts.plotting import Chart
+from flowersweep.report.checks.interactions import interactions
 from flowersweep.report.images.parts import Link
 from flowersweep.report.mistakes import Mistake
 from flowersweep.report.page import (
@@ -83,7 +84,7 @@ def sections(summary: StudySummary) -> list[Section]:
     """Return all sections of the page."""
     return [
         _best(summary),
-        Section("caveats", "Caveats", [AuditList(summary.audit_items)]),
+        Section("caveats", "Checks", [AuditList(summary.audit_items)]),
         simple_models.section(summary.study, summary.predictions, summary.simple_models),
         *_search(summary),
         _training(summary),
@@ -131,7 +132,7 @@ def _search(summary: StudySummary) -> list[Section]:
         ),
         Section(
             "parallel",
-            "Parallel",
+            "Parallel coordinates",
             _chart_or(
                 parameters.parallel(study),
                 "This needs two parameters and two complete trials.",
@@ -140,11 +141,30 @@ def _search(summary: StudySummary) -> list[Section]:
         Section(
             "contour",
             "Contour",
-            _chart_or(
-                parameters.contour(summary),
-                "This needs importances, and two numeric parameters that eight trials share.",
-            ),
+            [
+                *_chart_or(
+                    parameters.contour(summary),
+                    "This needs importances, and two numeric parameters that eight trials share.",
+                ),
+                *_interactions(summary),
+            ],
         ),
+    ]
+
+
+def _interactions(summary: StudySummary) -> list[Part]:
+    """Return the pairs of parameters that work together, the strongest first."""
+    rows = [[i.first, i.second, i.share, i.p, i.trials] for i in interactions(summary.study)]
+    if not rows:
+        return []
+    columns = [Column("parameter", False), Column("with", False), Column("share"), Column("p")]
+    note = (
+        "Share of the variance of the trials' ranks that a pair explains beyond the sum of both, "
+        "less what chance has; p says how often chance has as much, for each pair alone."
+    )
+    return [
+        Table("Interactions, the strongest first", [*columns, Column("trials")], rows),
+        Text(note, soft=True),
     ]
 
 

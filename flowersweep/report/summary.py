@@ -100,8 +100,12 @@ class StudySummary:
     simple_models: list[BaselineScore] = field(default_factory=list)  # next to the best trial
 
 
-def summarise(study: StudyView) -> StudySummary:
-    """Compute what can be said of a study; what its files do not hold is left empty."""
+def summarise(study: StudyView, *, draw: bool = True) -> StudySummary:
+    """Compute what can be said of a study; what its files do not hold is left empty.
+
+    Args:
+        draw: Draw the pictures of mistakes if there are none yet, which takes seconds.
+    """
     best = study.best
     predicted = study.predictions(best.number) if best else None
     next_best = dict(_next_best(study)) if predicted else {}
@@ -123,7 +127,7 @@ def summarise(study: StudyView) -> StudySummary:
         audit_items=[*audit(study, differences, optimism(study, errors)), *more],
         scores=score_halves(predicted) if predicted else [],
         predictions=predicted,
-        mistakes=worst_mistakes(study) if predicted else [],
+        mistakes=_mistakes(study, draw=draw) if predicted else [],
         simple_models=baselines,
     )
 
@@ -132,6 +136,13 @@ def _claim(study: StudyView, predicted: Predictions | None) -> str:
     if study.best is not None and predicted is None:
         return UNKNOWN
     return describe_best(study.folder, study.best, len(study.records), study.objective)
+
+
+def _mistakes(study: StudyView, *, draw: bool) -> list[Mistake] | str:
+    if draw or study.best is None:
+        return worst_mistakes(study)
+    known = stored(study.folder / "trials" / str(study.best.number))
+    return "The pictures are drawn when the study ends." if known is None else known
 
 
 def worst_mistakes(study: StudyView, *, named: str | None = None) -> list[Mistake] | str:

@@ -20,6 +20,7 @@ from flowersweep.execution.protocol import (
     WorkerLost,
 )
 from flowersweep.search.state import Study
+from flowersweep.search.user_requests import STOPPED
 from flowersweep.search.work import TrialSteps, TrialWork
 from flowersweep.study import events
 from flowersweep.study.clock import BudgetUsed
@@ -61,6 +62,9 @@ class TrialLoop:
                 while len(self.running) < self.executor.slots and not (
                     self.running and self.study.clock.over
                 ):
+                    self.study.requests.take()
+                    if self.study.requests.stop:
+                        break
                     if (number := next(numbers, None)) is None:
                         break
                     self.study.clock.require(self.study.ended, self.planned)
@@ -71,6 +75,7 @@ class TrialLoop:
                 self._receive()
             if next(self.study.remaining, None) is not None:
                 self.study.clock.require(self.study.ended, self.planned)
+                self.stopped = STOPPED
         except BudgetUsed as used:
             self.stopped = str(used)
 

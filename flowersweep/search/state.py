@@ -20,6 +20,7 @@ from flowersweep.search import optuna_study
 from flowersweep.search.duplicates import replicate_seed, training_identity
 from flowersweep.search.source import TrialSource
 from flowersweep.search.trial_store import TrialStore
+from flowersweep.search.user_requests import UserRequests
 from flowersweep.space.space import Params
 from flowersweep.study.clock import Clock
 from flowersweep.study.events import Epoch, EpochsReported, Event, Metrics, TrialAsked, TrialEnded
@@ -66,6 +67,7 @@ class Study:
         self.trial_store = TrialStore(self.folder, config, self.trials)
         self.clock = Clock(self.record.seconds, config.sweep.budget.minutes)
         self.ended = sum(record.ended is not None for record in self.trials)
+        self.requests = UserRequests(self)
         self._updated = time.monotonic()
 
     @property
@@ -102,11 +104,14 @@ class Study:
         return record, trial
 
     def _ask_new(self, number: int) -> tuple[TrialRecord, optuna.Trial]:
-        if number < len(self.enqueued):
-            self.optuna.enqueue_trial(self.enqueued[number])
+        by_hand = number >= len(self.enqueued) and bool(self.record.pending)
+        if by_hand or number < len(self.enqueued):
+            point = self.record.pending[0] if by_hand else self.enqueued[number]
+            self.optuna.enqueue_trial(point)
         trial, params = self._ask_optuna(number)
         state = optuna_study.hyperband_state(self.optuna, trial)
         event = self._resolve_duplicate(number, params, state)
+        event = replace(event, added=True) if by_hand else event
         self.write(replace(event, **self._concurrency_fields(trial, number)))
         record = self.trials[number]
         self.trials_by_identity[record.identity].append(number)

@@ -50,19 +50,24 @@ class TrainTrial:
         """
         config = study.trial_config(record)
         epoch: int = yield _start(study, record)
-        while not record.pruned and epoch < config.train.all_epochs:
+        last = config.train.all_epochs
+        study.requests.take(record)  # killed before it took them
+        while not record.pruned and not record.stopped_before(last) and epoch < last:
             segment = config.sweep.report_interval_epochs
-            until = min((epoch // segment + 1) * segment, config.train.all_epochs)
+            until = min((epoch // segment + 1) * segment, last)
             epochs: list[Epoch] = yield TrainUntil(until)
             epoch = epochs[-1].epoch if epochs else epoch
             if epochs and epoch not in record.reports:
                 study.report_epochs(record, trial, epochs)
+                study.requests.take(record)
             if epoch < until:  # the training has ended by itself
                 break
-        if record.pruned:
+        if record.pruned or record.stopped_before(last):
             if record.hyperband_state:  # another trial may continue it
                 yield SaveCheckpoint()
-            study.end_trial(record, trial, "pruned", value=[*record.reports.values()][-1])
+            reason = None if record.pruned else "stopped by hand"
+            value = [*record.reports.values()][-1]
+            study.end_trial(record, trial, "pruned", value=value, reason=reason)
         else:
             evaluation: Evaluation = yield Evaluate()
             yield from self._complete(study, record, trial, evaluation)

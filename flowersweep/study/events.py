@@ -101,6 +101,7 @@ class TrialAsked(Event):
     # Optuna's system attributes, if other trials ran meanwhile
     attributes: dict[str, Any] | None = None
     logical_time: int | None = None  # in epochs, where answers are ordered by it
+    added: bool | None = None  # a user added the point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +129,23 @@ class TrialEnded(Event):
     folder: str | None = None  # where its files are, relative to the study's folder
     attributes: dict[str, Any] = field(default_factory=dict)  # Optuna's system attributes
     logical_time: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopRequested(Event):
+    """A user stopped a trial after an epoch, or the study before its next trial."""
+
+    trial: int | None = None  # None: the study
+    epoch: int | None = None  # the trial ends at its first report from here on
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialAdded(Event):
+    """A user added a point, which is the next new trial."""
+
+    params: dict[str, Any]
+    request: str  # its name, so that it is added once
+    refused: str | None = None  # why it is no point of the space
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +197,8 @@ KINDS: dict[str, type[Event]] = {
         TrialAsked,
         EpochsReported,
         TrialEnded,
+        StopRequested,
+        TrialAdded,
         ProgramsCompiled,
         MachineSampled,
         ForecastMade,

@@ -18,9 +18,11 @@ from flowersweep.study.events import (
     Event,
     ForecastMade,
     ModelLogged,
+    StopRequested,
     StudyResumed,
     StudyStarted,
     StudyStopped,
+    TrialAdded,
     TrialAsked,
     TrialEnded,
     TrialRestarted,
@@ -50,6 +52,7 @@ class TrialRecord:
     ended: TrialEnded | None = None
     optuna_attrs: dict[str, Any] | None = None  # Optuna's, if other trials ran meanwhile
     pruned: bool = False  # the pruner decided to stop the trial, which may not have ended yet
+    stop_epoch: int | None = None  # a user ends the trial at its first report from here on
     progress: tuple[int, int] = (0, 0)  # in this process: epochs done, steps of the next epoch
     asked_at: int | None = None  # logical time
     worker: int | None = None  # the last one; None: the coordinator's process
@@ -63,6 +66,11 @@ class TrialRecord:
     def state(self) -> str:
         """Complete, pruned, failed or running."""
         return self.ended.state if self.ended else "running"
+
+    def stopped_before(self, last: int) -> bool:
+        """Return whether a user has stopped the trial, which would train ``last`` epochs."""
+        reached = max(self.reports, default=0)
+        return self.stop_epoch is not None and 0 < self.stop_epoch <= reached < last
 
     @property
     def times(self) -> list[float]:
@@ -97,6 +105,8 @@ class StudyRecord:
         self.forecasts: list[tuple[float, ForecastMade]] = []  # each with its study seconds
         self.worker_failures: Counter[int] = Counter()  # per trial, since its last report
         self.logical_time = 0  # of the newest event
+        self.added: dict[str, TrialAdded] = {}  # points of the user, by the name of the request
+        self.pending: list[dict[str, Any]] = []  # those that were not asked for yet
         self.models: list[ModelLogged] = []
         self.code: str | None = None  # digest of the newest training code
         self.tags: dict[str, str] = {}  # the user's, of the newest command that gave any
@@ -165,7 +175,13 @@ class StudyRecord:
                 self.run_name = event.run_name or self.run_name
             case StudyStopped():
                 self.running = False
+            case StopRequested() if event.trial is not None:
+                self.trials[event.trial].stop_epoch = event.epoch
+            case TrialAdded():
+                self.added[event.request] = event
+                self.pending += [event.params] if event.refused is None else []
             case TrialAsked():
+                del self.pending[: bool(event.added)]
                 self.trials.append(self._new_trial(event))
                 self._update_times(event.trial, event)
             case EpochsReported():

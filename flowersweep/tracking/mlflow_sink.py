@@ -11,6 +11,7 @@ from flowersweep.config.schema import Tracking
 from flowersweep.study import journal as journals
 from flowersweep.tracking import cursor, runs, store
 from flowersweep.tracking.masking import masked_text
+from flowersweep.tracking.pages import experiment
 from flowersweep.tracking.projection import MlflowProjection, RunUpdate
 
 if TYPE_CHECKING:
@@ -157,3 +158,5 @@ class MlflowSink:
             self._artifacts[change.trial] = run.info.artifact_uri
         uri = self._artifacts.pop(change.trial, None) if change.files is not None else None
         runs.write(client, run_ids[change.trial], change, self._fold, self.journal.parent, uri)
+        if change.trial is None and (change.begins or change.status is not None):
+            experiment.write(client, self._fold.record)

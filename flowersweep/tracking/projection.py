@@ -26,10 +26,11 @@ from flowersweep.tracking.followers.naming import run_name, shown_tags
 from flowersweep.tracking.masking import MASK, masked_text, secret
 from flowersweep.tracking.throughput import images_per_second, settings_of_one
 
-# Pruned is not FINISHED: the trial stopped early and its last metrics are no result.
+# MLflow shows all but FINISHED as broken. A pruned trial is not: a tag says that it was stopped
+# early, and it has no held-out scores.
 STATUS = {
     "complete": "FINISHED",
-    "pruned": "KILLED",
+    "pruned": "FINISHED",
     "failed": "FAILED",
     "finished": "FINISHED",
     "interrupted": "KILLED",
@@ -165,6 +166,7 @@ class MlflowProjection:
         change.status, change.ended = STATUS[event.state], _milliseconds(event.time)
         change.files = event
         change.tags |= {"flowersweep.state": event.state}
+        change.tags |= {"pruned": "true"} if event.state == "pruned" else {}
         if event.reason:
             change.tags["flowersweep.reason"] = masked_text(event.reason)[:LONGEST_TAG]
 

@@ -78,14 +78,16 @@ class Browser:
 
     def open(
         self,
-        path: Path,
+        page: Path | str,
         *,
         width: int = 1280,
         height: int = 900,
         dark: bool = False,
         media: str = "",
     ) -> None:
-        """Load a page in a window of this size and wait until its charts are drawn."""
+        """Load a page, a file or an address, in a window of this size and wait until its charts are
+        drawn.
+        """
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -96,7 +98,7 @@ class Browser:
         self.call("Emulation.setTouchEmulationEnabled", enabled=width < 600)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         wait_for(lambda: self.value("document.body && document.body.dataset.drawn || ''"), PATIENCE)
 
     def value(self, script: str) -> Any:

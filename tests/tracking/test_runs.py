@@ -10,6 +10,7 @@ from dataclasses import replace
 from flowersweep.__main__ import main
 from flowersweep.study.journal import Journal
 from flowersweep.tracking import store
+from flowersweep.tracking.pages.experiment import NOTE, links
 from flowersweep.tracking.shipper import run_ids, sync
 from tests.events import append
 from tests.tracking.stored import LOCAL, snapshot, states
@@ -39,13 +40,14 @@ def test_a_study_becomes_one_parent_run_with_a_nested_run_for_each_trial(study):
         "smoothing-0001",
         "smoothing-0002",
     ]
-    assert [trial.info.status for trial in trials] == ["FINISHED", "KILLED", "FAILED"]
+    assert [trial.info.status for trial in trials] == ["FINISHED", "FINISHED", "FAILED"]
     assert [trial.data.tags["flowersweep.state"] for trial in trials] == [
         "complete",
         "pruned",
         "failed",
     ]
     assert {trial.data.tags["mlflow.parentRunId"] for trial in trials} == {runs.parent}
+    assert [trial.data.tags.get("pruned") for trial in trials] == [None, "true", None]
     assert trials[2].data.tags["flowersweep.reason"] == "loss is not finite"
     assert trials[1].data.params == {"gamma": "0.5"}
     assert trials[0].inputs.dataset_inputs[0].dataset.name == "flowers"
@@ -242,3 +244,31 @@ def test_a_thousand_epochs_and_a_thousand_metrics_arrive_whole(study):
     client = store.client(LOCAL, study.dir)
     run = run_ids(study.path, LOCAL, study.dir).trials[0]
     assert len(client.get_metric_history(run, "m14")) == 200
+
+
+def test_the_experiment_says_what_came_out_and_a_link_opens_its_runs_the_best_first(study):
+    server = "http://127.0.0.1:5000"
+    assert links(study.path, LOCAL, study.dir, server) is None
+    study.write(study.begin(), *study.whole(0), *study.whole(1, state="pruned"), study.stop())
+    sync(study.path, LOCAL, study.dir)
+    client = store.client(LOCAL, study.dir)
+    entry = client.get_experiment_by_name("smoothing")
+    client.set_experiment_tag(entry.experiment_id, NOTE, "My own words.")
+    with Journal(study.path) as journal:
+        append(journal, "study_resumed")
+    study.write(study.stop())
+    sync(study.path, LOCAL, study.dir)
+    entry = client.get_experiment_by_name("smoothing")
+    note = entry.tags[NOTE]
+    assert note.startswith("My own words.\n\n### smoothing\n\nSearched: `gamma`, on flowers.")
+    assert "Trials: 1 complete, 1 pruned." in note
+    assert "Best: trial 0, 0.3000 and held-out macro F1 0.4000, with `gamma` = 0." in note
+    runs, comparison = links(study.path, LOCAL, study.dir, server)
+    assert runs.startswith(f"{server}/#/experiments/{entry.experiment_id}/runs?")
+    assert "compareRunsMode=CHART" in comparison
+    key = runs.rpartition("viewStateShareKey=")[2]
+    view = json.loads(entry.tags[f"mlflow.sharedViewState.{key}"])
+    assert (view["orderByKey"], view["orderByAsc"]) == ("metrics.`tune/nll`", True)
+    assert {"params.`gamma`", "metrics.`holdout/macro_f1`"} <= set(view["selectedColumns"])
+    matches = client.search_runs([entry.experiment_id], view["searchFilter"])
+    assert len(matches) == 2

@@ -15,7 +15,7 @@ from flowersweep.util.text import quantity
 WRITTEN = 24  # classes at most whose names stand at the matrix
 
 
-def matrix(predictions: Predictions, names: Sequence[str]) -> Chart:
+def matrix(predictions: Predictions, names: Sequence[str], *, name: str = "confusion") -> Chart:
     """Return the share of each true class that was predicted as each other class.
 
     The diagonal, which is right, is left out of the scale.
@@ -38,7 +38,7 @@ def matrix(predictions: Predictions, names: Sequence[str]) -> Chart:
         "height": 460,
     }
     return Chart(
-        "confusion",
+        name,
         {"data": [line, _squares(counts, names, size=6 if many else 13)], "layout": layout},
         (
             f"confusion of {len(names)} classes, {int(counts.sum() - np.trace(counts))} of "

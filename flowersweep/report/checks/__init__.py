@@ -1,1 +1,1 @@
-"""Doubts about a study: noise, importances, leaked images, what a plain search would find."""
+"""Checks of a study: noise, importances, leaked images, what a plain search would find."""

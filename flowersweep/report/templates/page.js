@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const figures = JSON.parse(document.getElementById("figures").textContent);
+  let figures = JSON.parse(document.getElementById("figures").textContent);
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const coarse = window.matchMedia("(pointer: coarse)").matches;
   const config = { responsive: true, displayModeBar: false, displaylogo: false, showTips: false };
@@ -23,7 +23,7 @@
     };
   }
 
-  const charts = [...document.querySelectorAll(".chart")];
+  let charts = [...document.querySelectorAll(".chart")];
   function draw(chart, lit, width) {
     const figure = figures[chart.id];
     const layout = themed(figure.layout, lit);
@@ -44,24 +44,19 @@
   });
   window.addEventListener("afterprint", () => drawAll(!dark.matches));
 
-  for (const button of document.querySelectorAll(".copy")) {
+  async function copy(button) {
     const command = document.getElementById(button.dataset.of);
-    button.addEventListener("click", async () => {
-      try {
-        await navigator.clipboard.writeText(command.textContent);
-        button.textContent = "Copied";
-      } catch {
-        window.getSelection().selectAllChildren(command); // no clipboard for pages opened from a file in some browsers
-        button.textContent = "Selected: copy with the keyboard";
-      }
-    });
+    try {
+      await navigator.clipboard.writeText(command.textContent);
+      button.textContent = "Copied";
+    } catch {
+      window.getSelection().selectAllChildren(command); // no clipboard for pages opened from a file in some browsers
+      button.textContent = "Selected: copy with the keyboard";
+    }
   }
 
-  for (const button of document.querySelectorAll("th button")) {
-    button.addEventListener("click", () => {
-      const heading = button.parentElement;
-      const table = heading.closest("table");
-      const down = heading.getAttribute("aria-sort") === "ascending";
+  function sort(heading, down) {
+    const table = heading.closest("table");
       for (const other of table.querySelectorAll("th")) other.removeAttribute("aria-sort");
       heading.setAttribute("aria-sort", down ? "descending" : "ascending");
       const key = (row) => {
@@ -76,6 +71,34 @@
       };
       const body = table.tBodies[0];
       body.append(...[...body.rows].map((row) => [key(row), row]).sort((x, y) => order(x[0], y[0])).map((pair) => pair[1]));
-    });
   }
+
+  document.addEventListener("click", ({ target }) => {
+    if (target.matches(".copy")) copy(target);
+    if (target.matches("th button")) sort(target.parentElement, target.parentElement.getAttribute("aria-sort") === "ascending");
+  });
+
+  // take over what is new on another version of this page; what is the same stays untouched
+  const taken = new WeakMap(); // element -> its HTML as the server sent it
+  window.takeOver = (page) => {
+    figures = JSON.parse(page.getElementById("figures").textContent);
+    const parts = [...page.querySelectorAll("#introduction, main section")];
+    for (const part of parts) {
+      const place = (each) => (each.id ? `#${each.id}` : `section[aria-labelledby="${each.getAttribute("aria-labelledby")}"]`);
+      const own = document.querySelector(place(part));
+      const html = part.innerHTML;
+      if (!own || taken.get(own) === html || own.contains(document.activeElement)) continue;
+      const sorted = [...own.querySelectorAll("th[aria-sort]")].map((th) => [th.cellIndex, th.getAttribute("aria-sort")]);
+      const scrolled = own.querySelector(".tall")?.scrollTop;
+      own.replaceChildren(...[...part.childNodes].map((node) => document.importNode(node, true)));
+      taken.set(own, html);
+      for (const [cell, direction] of sorted) {
+        const heading = own.querySelectorAll("th")[cell];
+        if (heading) sort(heading, direction === "descending");
+      }
+      if (scrolled) own.querySelector(".tall").scrollTop = scrolled;
+    }
+    charts = [...document.querySelectorAll(".chart")].filter((chart) => figures[chart.id]);
+    return drawAll(!dark.matches);
+  };
 })();

@@ -1,0 +1,1 @@
+"""Studies on a local page that is live while they run."""

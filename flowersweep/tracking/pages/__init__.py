@@ -1,0 +1,1 @@
+"""What MLflow's own pages show of a study, and the addresses of those pages."""
