@@ -36,6 +36,7 @@ DOORS = {
     "optuna": {"search", "space", "report", "workflows", "ensemble"},
     "mlflow": {"tracking"},
     "keras": {"testing", "models", "training", "tracking", "workflows", "serving"},
+    "keras_hub": {"models"},
     "jax": {"models", "training", "runtime"},
     "tensorflow": {"data"},
     "sklearn": {"evaluation", "data"},

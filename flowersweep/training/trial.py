@@ -22,7 +22,7 @@ from flowersweep.evaluation.divergence import (
     constant_prediction,
     unusable_logits,
 )
-from flowersweep.models.classifier import Classifier, build
+from flowersweep.models.classifier import Classifier, build, sized
 from flowersweep.study.events import Epoch, Metrics
 from flowersweep.training.checkpoint import BestEpoch, Checkpoint
 from flowersweep.training.context import CONSTANT, TrainingContext, part_names
@@ -177,7 +177,7 @@ def build_trained_classifier(
     )  # and no features: this may not be where it was trained
     size, classes = dataset.image_size, len(dataset.classes)
     made = build(
-        replace(config.model, weights="none"),
+        replace(sized(config.model, config.data.image_size), weights="none"),
         image_size=size,
         classes=classes,
         lower=False,
@@ -224,6 +224,7 @@ def hyperparameters(
             "gradient_clip_norm": train.gradient_clip_norm or np.inf,
             "ema_half_life": train.ema_half_life,
             "dropout": config.model.dropout,
+            "drop_path": config.model.drop_path,
             "ensemble_loss": config.model.ensemble_loss or 0.0,
             "steps": steps * (train.epochs if main else train.head_epochs),
         },

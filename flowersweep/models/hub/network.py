@@ -1,0 +1,120 @@
+"""A backbone of keras-hub as a network from images in 0..255 to feature maps or one vector."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from flowersweep.errors import ConfigError
+from flowersweep.models.hub.presets import open_preset
+from flowersweep.models.hub.tokens import copy_weights, pooled
+
+PRESET = "preset_"  # how the name of every such network begins
+# Keras' own dropping needs a generator in the state of a training: here the step drops
+DROPPING = ("drop_path", "drop_path_rate", "dropout_rate", "attention_dropout")
+
+
+def keras_hub(
+    *,
+    input_shape: tuple[int, int, int],
+    preset: str | None = None,
+    pooling: str = "auto",
+    image_size: int | None = None,
+    include_top: bool = False,
+    weights: str | None = None,
+) -> keras.Model:
+    """Build the backbone of a preset, with the preset's own preprocessing in front.
+
+    Takes images (N, H, W, 3) in 0..255; gives the last feature map (N, h, w, c) of a network that
+    has one, or a vector (N, D) of one that has tokens.
+
+    Args:
+        input_shape: Of the images. They are resized within where the network sees another size.
+        preset: A name of keras-hub, an address on a hub, or a folder.
+        pooling: How tokens become a vector: class_token, mean (of the patches), both; or auto,
+            the class token where there is one.
+        image_size: Pixels of the side that the network sees, rounded to whole patches; None: those
+            that it was made for. Position embeddings are resized.
+        include_top: Only False.
+        weights: None for random ones.
+
+    Raises:
+        ConfigError: There is no such preset, or it is not for images.
+    """
+    if preset is None or include_top:
+        raise ConfigError(
+            "model=keras_hub needs model.preset=NAME or a folder, such as dinov2_small"
+        )
+    whole, converter = open_preset(preset, weights=weights is not None)
+    made_for = getattr(whole, "vision_encoder", whole)
+    config = made_for.get_config()
+    if "image_shape" not in config:
+        raise ConfigError(f"model.preset={preset}: {type(whole).__name__} sees no images")
+    if converter is None:
+        raise ConfigError(
+            f"model.preset={preset} has no image_converter.json, which says how images are scaled. "
+            "keras_hub.layers.ImageConverter.from_preset(NAME).save_to_preset(FOLDER) writes it"
+        )
+    size = _whole_patches(image_size or _own_size(config, converter, input_shape), config)
+    config |= {"image_shape": (size, size, 3), **{key: 0.0 for key in DROPPING if key in config}}
+    try:
+        network = type(made_for).from_config(config)
+        if weights is not None:
+            copy_weights(made_for, network)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model.preset={preset} at {size} pixels: {error}") from error
+    images = keras.Input(input_shape, name="pixels", dtype="float32")
+    pixels = _preprocessed(images, converter, size)
+    outputs = pooled(network, pixels, pooling, preset)
+    return keras.Model(images, outputs, name=_name(network, converter, pooling))
+
+
+def _own_size(config: dict[str, Any], converter: Any, shape: tuple[int, int, int]) -> int:
+    """Return the pixels of the side that a network was made for; of the images where it says
+    nothing.
+    """
+    return int((converter.image_size or config["image_shape"])[0] or shape[0])
+
+
+def _whole_patches(size: int, config: dict[str, Any]) -> int:
+    """Return the size next to this one that is cut into patches, and these into windows."""
+    patch = config.get("patch_size") or 1
+    side = patch if isinstance(patch, int) else patch[0]
+    if "window_size" in config:
+        side *= config["window_size"] * 2 ** (len(config["depths"]) - 1)
+    return int(max(1, round(size / side)) * side)
+
+
+def _preprocessed(images: Any, converter: Any, size: int) -> Any:
+    """Resize and scale images in 0..255 as the preset's own preprocessing does, in Keras' own
+    layers.
+    """
+    if images.shape[1:3] != (size, size):
+        images = ops.image.resize(
+            images,
+            (size, size),
+            interpolation=converter.interpolation,
+            antialias=converter.antialias,
+        )
+    scale = 1.0 if converter.scale is None else converter.scale
+    offset = 0.0 if converter.offset is None else converter.offset
+    return layers.Rescaling(scale, offset, dtype="float32", name="scaled")(images)
+
+
+def _name(network: keras.Model, converter: Any, pooling: str) -> str:
+    """Return a name that differs for any two networks whose weights might be alike, and which do
+    not compute the same.
+    """
+    config = {
+        key: value
+        for key, value in network.get_config().items()
+        if key not in ("name", "trainable", "dtype")
+    }
+    seen = [converter.scale, converter.offset, converter.interpolation, converter.antialias]
+    text = json.dumps([config, seen, pooling], sort_keys=True, default=str)
+    kind = type(network).__name__.removesuffix("Backbone").lower()
+    return f"{PRESET}{kind}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"
