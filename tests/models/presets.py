@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,3 +146,65 @@ def saved(family: str, folder: Path, *, converter: bool = True) -> Path:
         kind = getattr(keras_hub.layers, f"{prefix}ImageConverter")
         kind(image_size=(SIZE, SIZE), scale=SCALE, offset=OFFSET).save_to_preset(str(folder))
     return folder
+
+
+def checkpoint_of_transformers(folder: Path) -> dict[str, Any]:
+    """Save a vision transformer as transformers does; return its arrays by name."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    draw = np.random.default_rng(0)
+    block = "vit.encoder.layer.0."
+    shapes: dict[str, tuple[int, ...]] = {
+        "vit.embeddings.cls_token": (1, 1, 8),
+        "vit.embeddings.position_embeddings": (1, 17, 8),
+        "vit.embeddings.patch_embeddings.projection.weight": (8, 3, 8, 8),
+        "vit.embeddings.patch_embeddings.projection.bias": (8,),
+        **{
+            f"{block}{name}.{part}": (8, 8) if part == "weight" else (8,)
+            for name in (
+                "attention.attention.query",
+                "attention.attention.key",
+                "attention.attention.value",
+                "attention.output.dense",
+            )
+            for part in ("weight", "bias")
+        },
+        f"{block}intermediate.dense.weight": (16, 8),
+        f"{block}intermediate.dense.bias": (16,),
+        f"{block}output.dense.weight": (8, 16),
+        f"{block}output.dense.bias": (8,),
+        **{
+            f"{name}.{part}": (8,)
+            for name in (f"{block}layernorm_before", f"{block}layernorm_after", "vit.layernorm")
+            for part in ("weight", "bias")
+        },
+    }
+    arrays = {name: draw.normal(size=shape).astype("float32") for name, shape in shapes.items()}
+    folder.mkdir()
+    save_file(arrays, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {
+        "model_type": "vit",
+        "image_size": SIZE,
+        "patch_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.0,
+        "qkv_bias": True,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    preprocessor = {
+        "do_resize": True,
+        "size": {"height": SIZE, "width": SIZE},
+        "resample": 2,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.5, 0.4, 0.3],
+        "image_std": [0.5, 0.25, 0.2],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    return arrays

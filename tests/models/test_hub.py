@@ -15,7 +15,14 @@ import pytest
 from flowersweep.config.schema import Model
 from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
-from tests.models.presets import FAMILIES, MAPS, SIZE, TOKENS, saved
+from tests.models.presets import (
+    FAMILIES,
+    MAPS,
+    SIZE,
+    TOKENS,
+    checkpoint_of_transformers,
+    saved,
+)
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("keras_hub") is None, reason="keras-hub is not installed"
@@ -245,3 +252,56 @@ def test_every_option_file_names_a_preset_for_images() -> None:
         config = Model(**yaml.safe_load(path.read_text()))
         if config.preset is not None:
             assert config.preset in image_presets(keras_hub), path.name
+
+
+def test_a_checkpoint_of_transformers_is_converted_with_its_preprocessing(tmp_path: Path) -> None:
+    arrays = checkpoint_of_transformers(tmp_path / "vit")
+    made = built(model_of(tmp_path / "vit"))
+    scaled = (PIXELS / 255 - [0.5, 0.4, 0.3]) / [0.5, 0.25, 0.2]
+    expected = vit_by_hand(scaled, arrays)
+    np.testing.assert_allclose(made.pooled.predict_on_batch(PIXELS), expected, rtol=1e-3, atol=1e-3)
+
+
+def vit_by_hand(pixels: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """The class token of the vision transformer of one block, as its authors' formulas have it."""
+    from scipy.special import erf, softmax
+
+    def dense(x: np.ndarray, name: str) -> np.ndarray:
+        return np.asarray(x @ arrays[f"{name}.weight"].T + arrays[f"{name}.bias"])
+
+    def normed(x: np.ndarray, name: str) -> np.ndarray:
+        centred = x - x.mean(-1, keepdims=True)
+        scale = np.sqrt(np.square(centred).mean(-1, keepdims=True) + 1e-6)
+        return np.asarray(centred / scale * arrays[f"{name}.weight"] + arrays[f"{name}.bias"])
+
+    def by_head(x: np.ndarray) -> np.ndarray:
+        return x.reshape(*x.shape[:2], 2, 4).swapaxes(1, 2)
+
+    kernel = arrays["vit.embeddings.patch_embeddings.projection.weight"]
+    patches = pixels.reshape(-1, 4, 8, 4, 8, 3).transpose(0, 1, 3, 5, 2, 4).reshape(-1, 16, 192)
+    x = patches @ kernel.reshape(8, 192).T
+    x = x + arrays["vit.embeddings.patch_embeddings.projection.bias"]
+    first = np.broadcast_to(arrays["vit.embeddings.cls_token"], (len(x), 1, 8))
+    x = np.concatenate([first, x], axis=1) + arrays["vit.embeddings.position_embeddings"]
+    block = "vit.encoder.layer.0."
+    y = normed(x, f"{block}layernorm_before")
+    query, key, value = (
+        by_head(dense(y, f"{block}attention.attention.{name}"))
+        for name in ("query", "key", "value")
+    )
+    seen = softmax(query @ key.swapaxes(-1, -2) / 2.0, axis=-1) @ value
+    seen = seen.swapaxes(1, 2).reshape(x.shape)
+    x = x + dense(seen, f"{block}attention.output.dense")
+    y = dense(normed(x, f"{block}layernorm_after"), f"{block}intermediate.dense")
+    x = x + dense(y * (1 + erf(y / np.sqrt(2))) / 2, f"{block}output.dense")
+    return normed(x, "vit.layernorm")[:, 0]
+
+
+def test_a_checkpoint_without_a_converter_is_said_so(tmp_path: Path) -> None:
+    checkpoint_of_transformers(tmp_path / "vit")
+    (tmp_path / "vit" / "config.json").write_text('{"model_type": "beit"}')
+    with pytest.raises(ConfigError, match="has no converter for .* model type `'beit'`"):
+        built(model_of(tmp_path / "vit"))
+    (tmp_path / "vit" / "config.json").write_text('{"architecture": "nfnet_f0"}')
+    with pytest.raises(ConfigError, match="has no converter for timm .*`'nfnet_f0'`"):
+        built(model_of(tmp_path / "vit"))

@@ -10,6 +10,7 @@ import keras
 from keras import layers, ops
 
 from flowersweep.errors import ConfigError
+from flowersweep.models.hub.preprocessing import Preprocessing
 from flowersweep.models.hub.presets import open_preset
 from flowersweep.models.hub.tokens import copy_weights, pooled
 
@@ -49,17 +50,18 @@ def keras_hub(
         raise ConfigError(
             "model=keras_hub needs model.preset=NAME or a folder, such as dinov2_small"
         )
-    whole, converter = open_preset(preset, weights=weights is not None)
+    whole, seen = open_preset(preset, weights=weights is not None)
     made_for = getattr(whole, "vision_encoder", whole)
     config = made_for.get_config()
     if "image_shape" not in config:
         raise ConfigError(f"model.preset={preset}: {type(whole).__name__} sees no images")
-    if converter is None:
+    if seen is None:
         raise ConfigError(
             f"model.preset={preset} has no image_converter.json, which says how images are scaled. "
             "keras_hub.layers.ImageConverter.from_preset(NAME).save_to_preset(FOLDER) writes it"
         )
-    size = _whole_patches(image_size or _own_size(config, converter, input_shape), config)
+    own = seen.size or config["image_shape"][0] or input_shape[0]
+    size = _whole_patches(image_size or own, config)
     config |= {"image_shape": (size, size, 3), **{key: 0.0 for key in DROPPING if key in config}}
     try:
         network = type(made_for).from_config(config)
@@ -68,16 +70,9 @@ def keras_hub(
     except (ValueError, TypeError) as error:
         raise ConfigError(f"model.preset={preset} at {size} pixels: {error}") from error
     images = keras.Input(input_shape, name="pixels", dtype="float32")
-    pixels = _preprocessed(images, converter, size)
+    pixels = _preprocessed(images, seen, size)
     outputs = pooled(network, pixels, pooling, preset)
-    return keras.Model(images, outputs, name=_name(network, converter, pooling))
-
-
-def _own_size(config: dict[str, Any], converter: Any, shape: tuple[int, int, int]) -> int:
-    """Return the pixels of the side that a network was made for; of the images where it says
-    nothing.
-    """
-    return int((converter.image_size or config["image_shape"])[0] or shape[0])
+    return keras.Model(images, outputs, name=_name(network, seen, pooling))
 
 
 def _whole_patches(size: int, config: dict[str, Any]) -> int:
@@ -89,7 +84,7 @@ def _whole_patches(size: int, config: dict[str, Any]) -> int:
     return int(max(1, round(size / side)) * side)
 
 
-def _preprocessed(images: Any, converter: Any, size: int) -> Any:
+def _preprocessed(images: Any, seen: Preprocessing, size: int) -> Any:
     """Resize and scale images in 0..255 as the preset's own preprocessing does, in Keras' own
     layers.
     """
@@ -97,15 +92,13 @@ def _preprocessed(images: Any, converter: Any, size: int) -> Any:
         images = ops.image.resize(
             images,
             (size, size),
-            interpolation=converter.interpolation,
-            antialias=converter.antialias,
+            interpolation=seen.interpolation,
+            antialias=seen.antialias,
         )
-    scale = 1.0 if converter.scale is None else converter.scale
-    offset = 0.0 if converter.offset is None else converter.offset
-    return layers.Rescaling(scale, offset, dtype="float32", name="scaled")(images)
+    return layers.Rescaling(seen.scale, seen.offset, dtype="float32", name="scaled")(images)
 
 
-def _name(network: keras.Model, converter: Any, pooling: str) -> str:
+def _name(network: keras.Model, seen: Preprocessing, pooling: str) -> str:
     """Return a name that differs for any two networks whose weights might be alike, and which do
     not compute the same.
     """
@@ -114,7 +107,6 @@ def _name(network: keras.Model, converter: Any, pooling: str) -> str:
         for key, value in network.get_config().items()
         if key not in ("name", "trainable", "dtype")
     }
-    seen = [converter.scale, converter.offset, converter.interpolation, converter.antialias]
     text = json.dumps([config, seen, pooling], sort_keys=True, default=str)
     kind = type(network).__name__.removesuffix("Backbone").lower()
     return f"{PRESET}{kind}_{hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -16,15 +16,21 @@ from typing import Any
 import keras
 
 from flowersweep.errors import ConfigError, did_you_mean
+from flowersweep.models.hub.preprocessing import (
+    TRANSFORMERS,
+    Preprocessing,
+    of_converter,
+    of_transformers,
+)
 
 NETWORK, PREPROCESSING = "config.json", "image_converter.json"
 HUBS = ("hf://", "kaggle://")
 WAYS = "a name of keras-hub, a folder, hf://OWNER/NAME or kaggle://OWNER/NAME/keras/VARIANT"
 
 
-def open_preset(preset: str, *, weights: bool) -> tuple[keras.Model, Any]:
-    """Return the backbone of a preset at the size that it was made for, and its preprocessing: an
-    `ImageConverter`, or None where the preset has none.
+def open_preset(preset: str, *, weights: bool) -> tuple[keras.Model, Preprocessing | None]:
+    """Return the backbone of a preset at the size that it was made for, and its preprocessing, or
+    None where the preset has none.
 
     Without ``weights`` they are random. Raises `ConfigError`.
     """
@@ -34,7 +40,7 @@ def open_preset(preset: str, *, weights: bool) -> tuple[keras.Model, Any]:
         kind = _require_known(place, library)
         policy = keras.config.dtype_policy()
         network = kind.from_preset(place, load_weights=weights, dtype=policy)
-        return network, _converter(place, library)
+        return network, _preprocessing(place, library)
     except ConfigError:
         raise
     # what a file that is not there or of another form raises; RuntimeError: weights of another net
@@ -119,12 +125,19 @@ def _require_class(named: dict[str, Any], file: str, library: Any) -> None:
         )
 
 
-def _converter(place: str, library: Any) -> Any:
+def _preprocessing(place: str, library: Any) -> Preprocessing | None:
     """Return the preset's preprocessing; None if it has none."""
+    from keras_hub.src.utils import preset_utils
+
     try:
-        return library.layers.ImageConverter.from_preset(place)
+        converter = library.layers.ImageConverter.from_preset(place)
     except FileNotFoundError:
-        return None
+        converter = None
+    if converter is not None:
+        return of_converter(converter)
+    if preset_utils.check_file_exists(place, TRANSFORMERS):
+        return of_transformers(Path(preset_utils.get_file(place, TRANSFORMERS)))
+    return None
 
 
 def _unreadable(preset: str, place: str, error: Exception, library: Any) -> str:
