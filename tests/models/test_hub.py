@@ -285,10 +285,8 @@ def vit_by_hand(pixels: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray
     x = np.concatenate([first, x], axis=1) + arrays["vit.embeddings.position_embeddings"]
     block = "vit.encoder.layer.0."
     y = normed(x, f"{block}layernorm_before")
-    query, key, value = (
-        by_head(dense(y, f"{block}attention.attention.{name}"))
-        for name in ("query", "key", "value")
-    )
+    attention = f"{block}attention.attention."
+    query, key, value = (by_head(dense(y, f"{attention}{n}")) for n in ("query", "key", "value"))
     seen = softmax(query @ key.swapaxes(-1, -2) / 2.0, axis=-1) @ value
     seen = seen.swapaxes(1, 2).reshape(x.shape)
     x = x + dense(seen, f"{block}attention.output.dense")
@@ -300,8 +298,8 @@ def vit_by_hand(pixels: np.ndarray, arrays: dict[str, np.ndarray]) -> np.ndarray
 def test_a_checkpoint_without_a_converter_is_said_so(tmp_path: Path) -> None:
     checkpoint_of_transformers(tmp_path / "vit")
     (tmp_path / "vit" / "config.json").write_text('{"model_type": "beit"}')
-    with pytest.raises(ConfigError, match="has no converter for .* model type `'beit'`"):
+    with pytest.raises(ConfigError, match=r"has no converter for .* model type `'beit'`"):
         built(model_of(tmp_path / "vit"))
     (tmp_path / "vit" / "config.json").write_text('{"architecture": "nfnet_f0"}')
-    with pytest.raises(ConfigError, match="has no converter for timm .*`'nfnet_f0'`"):
+    with pytest.raises(ConfigError, match=r"has no converter for timm .*`'nfnet_f0'`"):
         built(model_of(tmp_path / "vit"))

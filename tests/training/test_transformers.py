@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_heights_rise_from_block_to_block(vit: Config) -> None:
         [height for path, height in by_path if part in path]
         for part in ("embedding", "transformer_block_1", "transformer_block_2", "encoder/ln/")
     ]
-    assert all(max(lower) < min(upper) for lower, upper in zip(parts, parts[1:], strict=False))
+    assert all(max(lower) < min(upper) for lower, upper in pairwise(parts))
     assert sum(map(len, parts)) == len(by_path)
 
 
