@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import keras
 
 BLOCKS = {  # classes of keras-hub whose output is their input with something added
-    *("ViTEncoderBlock", "DeiTLayer", "DINOV2Layer", "DINOV3Layer"),
-    *("SigLIPEncoderLayer", "CLIPEncoderLayer", "SwinTransformerBlock"),
+    *("ViTEncoderBlock", "DeiTEncoderBlock", "DINOV2Layer", "DINOV3Layer", "SwinTransformerBlock"),
+    *("SigLIPEncoderLayer", "CLIPEncoderLayer", "MetaCLIP2EncoderLayer"),
 }
 # the key of the random numbers and the rate of the last block, while a step is traced
 _dropping: ContextVar[tuple[Any, Any] | None] = ContextVar("dropping", default=None)

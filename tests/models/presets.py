@@ -95,7 +95,7 @@ def hgnetv2(hub: Any) -> Any:
 
 def resnet(hub: Any) -> Any:
     return hub.models.ResNetBackbone(
-        input_conv_filters=[8],
+        input_conv_filters=[64],
         input_conv_kernel_sizes=[3],
         stackwise_num_filters=[64, 16],
         stackwise_num_blocks=[1, 1],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from typing import Any
 
 import keras
@@ -53,26 +54,39 @@ def keras_hub(
     whole, seen = open_preset(preset, weights=weights is not None)
     made_for = getattr(whole, "vision_encoder", whole)
     config = made_for.get_config()
-    if "image_shape" not in config:
+    key = "image_shape" if "image_shape" in config else "input_shape"
+    if key not in config:
         raise ConfigError(f"model.preset={preset}: {type(whole).__name__} sees no images")
     if seen is None:
         raise ConfigError(
             f"model.preset={preset} has no image_converter.json, which says how images are scaled. "
             "keras_hub.layers.ImageConverter.from_preset(NAME).save_to_preset(FOLDER) writes it"
         )
-    own = seen.size or config["image_shape"][0] or input_shape[0]
+    own = seen.size or config[key][0] or input_shape[0]
     size = _whole_patches(image_size or own, config)
-    config |= {"image_shape": (size, size, 3), **{key: 0.0 for key in DROPPING if key in config}}
-    try:
-        network = type(made_for).from_config(config)
-        if weights is not None:
-            copy_weights(made_for, network)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"model.preset={preset} at {size} pixels: {error}") from error
+    config |= {key: (size, size, 3), **{name: 0.0 for name in DROPPING if name in config}}
     images = keras.Input(input_shape, name="pixels", dtype="float32")
     pixels = _preprocessed(images, seen, size)
-    outputs = pooled(network, pixels, pooling, preset)
+    try:
+        network = _build(type(made_for), config)
+        if weights is not None:
+            copy_weights(made_for, network)
+        outputs = pooled(network, pixels, pooling, preset)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"model.preset={preset} at {size} pixels: {error}") from error
     return keras.Model(images, outputs, name=_name(network, seen, pooling))
+
+
+def _build(kind: type[keras.Model], config: dict[str, Any]) -> keras.Model:
+    """Return a network of a class, which can then be called without warnings."""
+    with warnings.catch_warnings():
+        # Swin calls its attention with a mask of its own, and Keras takes it for one of padding
+        warnings.filterwarnings("ignore", message=".*passed an input with a mask")
+        network = kind.from_config(config)
+    for layer in network._flatten_layers():
+        if type(layer).__name__ == "WindowAttention":
+            layer.supports_masking = True
+    return network
 
 
 def _whole_patches(size: int, config: dict[str, Any]) -> int:

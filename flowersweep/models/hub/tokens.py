@@ -20,7 +20,7 @@ def pooled(network: keras.Model, pixels: Any, pooling: str, preset: str) -> Any:
     """
     outputs = _apply(network, network.output, pixels)
     if isinstance(outputs, dict):  # a map of each stage
-        outputs = list(outputs.values())[-1]
+        outputs = outputs[getattr(network, "stage_names", [*outputs])[-1]]
     if len(outputs.shape) == 4:
         if pooling != "auto":
             raise ConfigError(
@@ -77,8 +77,10 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     Raises ValueError for weights that differ otherwise.
     """
     for old, new in zip(source.weights, target.weights, strict=True):
-        same = tuple(old.shape) == tuple(new.shape)
-        new.assign(old if same else _resized(ops.convert_to_numpy(old), tuple(new.shape)))
+        if old.shape == new.shape:
+            new.assign(old)
+        elif not keras.backend.is_int_dtype(new.dtype):  # else a count of the positions
+            new.assign(_resized(ops.convert_to_numpy(old), tuple(new.shape)))
 
 
 def _resized(table: np.ndarray, shape: tuple[int, ...]) -> Any:
