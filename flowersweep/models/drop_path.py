@@ -33,11 +33,6 @@ def drop_path(key: Any, rate: Any) -> Iterator[None]:
         _dropping.reset(token)
 
 
-def drops() -> bool:
-    """Say whether blocks are being skipped."""
-    return _dropping.get() is not None
-
-
 def blocks(model: keras.Model) -> list[keras.Layer]:
     """Return the blocks that can be skipped, from the images on."""
     return [layer for layer in model._flatten_layers() if type(layer).__name__ in BLOCKS]

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import keras
 
-from flowersweep.models.drop_path import blocks, drops
 from flowersweep.util.cores import usable_cores
 
 # of the input; measured best between 40 000 and 80 000 for networks of EfficientNet-Lite's width
@@ -21,8 +20,7 @@ class MicroBatch(keras.layers.Layer):  # type: ignore[misc]
     """Apply `model` to `images` images at a time; its weights are this layer's, in the same order.
 
     The whole batch goes through at once while training, because batch normalization needs its
-    statistics and blocks are skipped image by image, and on several devices, which cut the batch
-    among them.
+    statistics, and on several devices, which cut the batch among them.
     """
 
     def __init__(self, model: keras.Model, images: int, **options: Any) -> None:
@@ -33,9 +31,7 @@ class MicroBatch(keras.layers.Layer):  # type: ignore[misc]
     def call(self, inputs: Any, training: bool = False) -> Any:
         # the loop would be compiled anew at each call
         eager = not isinstance(inputs, jax.core.Tracer)
-        skips = drops() and blocks(self.model)
-        whole_batch = training or skips or eager or jax.device_count() > 1
-        if whole_batch or inputs.shape[0] <= self.images:
+        if training or eager or inputs.shape[0] <= self.images or jax.device_count() > 1:
             return self.model(inputs, training=training)
         whole = inputs.shape[0] // self.images * self.images
         slices = inputs[:whole].reshape(-1, self.images, *inputs.shape[1:])
