@@ -17,7 +17,6 @@ from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import Classifier, build
 from tests.models.presets import (
     FAMILIES,
-    MAPS,
     SIZE,
     TOKENS,
     checkpoint_of_transformers,
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("keras_hub") is None, reason="keras-hub is not installed"
 )
 # those that take long to compile
-SLOW = dict.fromkeys(("hgnetv2", "mobilenet_v5", "swin"), pytest.mark.slow)
+SLOW = dict.fromkeys(("dinov2", "hgnetv2", "mobilenet_v5", "siglip", "swin"), pytest.mark.slow)
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
 
 
@@ -61,42 +60,42 @@ def of_the_library(folder: Path, images: np.ndarray) -> Any:
     network = keras_hub.models.Backbone.from_preset(str(folder))
     network = getattr(network, "vision_encoder", network)
     pixels = keras_hub.layers.ImageConverter.from_preset(str(folder))(images.astype("float32"))
+    if hasattr(network, "head"):  # its tokens too, which it pools by itself
+        network = keras.Model(network.input, [network.output, network.head.input])
     outputs = network.predict_on_batch(keras.tree.pack_sequence_as(network.input, [pixels]))
-    return np.asarray(outputs[network.stage_names[-1]] if isinstance(outputs, dict) else outputs)
+    return outputs[network.stage_names[-1]] if isinstance(outputs, dict) else outputs
+
+
+def expected_of(family: str, outputs: Any) -> np.ndarray:
+    """The class token and the mean of the 16 patches, or what there is of both."""
+    if family == "siglip":
+        return np.concatenate([outputs[0], outputs[1].mean(axis=1)], axis=1)
+    if outputs.ndim == 4:
+        return np.asarray(outputs.mean(axis=(1, 2)))
+    before = {"vit": 1, "deit": 2, "dinov2": 3, "dinov3": 5, "swin": 0}[family]
+    mean = outputs[:, before:].mean(axis=1)
+    return np.concatenate([outputs[:, 0], mean], axis=1) if before else np.asarray(mean)
 
 
 @pytest.mark.parametrize("family", [pytest.param(f, marks=SLOW.get(f, ())) for f in FAMILIES])
 def test_frozen_features_are_those_of_the_library(family: str, preset: Any) -> None:
     folder = preset(family)
-    made = built(model_of(folder))
-    expected = of_the_library(folder, PIXELS)
-    if family in MAPS:
-        expected = expected.mean(axis=(1, 2))
-    elif family == "swin":  # it has no class token
-        expected = expected.mean(axis=1)
-    elif family != "siglip":  # which pools by itself
-        expected = expected[:, 0]
-    np.testing.assert_allclose(made.pooled.predict_on_batch(PIXELS), expected, rtol=1e-4, atol=1e-5)
+    whole = "both" if family in TOKENS and family != "swin" else "auto"
+    made = built(model_of(folder, pooling=whole))
+    expected = expected_of(family, of_the_library(folder, PIXELS))
+    actual = made.pooled.predict_on_batch(PIXELS)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
     assert made.pretrained.startswith("preset-")
 
 
-@pytest.mark.parametrize("family", TOKENS)
-def test_tokens_are_pooled_as_asked(family: str, preset: Any) -> None:
-    folder = preset(family)
-    mean = built(model_of(folder, pooling="mean")).pooled.predict_on_batch(PIXELS)
-    if family == "swin":
-        with pytest.raises(ConfigError, match=r"has no class token\. Use mean"):
-            built(model_of(folder, pooling="both"))
-        return
-    if family != "siglip":  # whose tokens the library does not give
-        tokens = of_the_library(folder, PIXELS)
-        before = tokens.shape[1] - 16
-        expected = tokens[:, before:].mean(axis=1)
-        np.testing.assert_allclose(mean, expected, rtol=1e-4, atol=1e-5)
-        assert before == {"vit": 1, "deit": 2, "dinov2": 3, "dinov3": 5}[family]
-    both = built(model_of(folder, pooling="both")).pooled.predict_on_batch(PIXELS)
-    np.testing.assert_allclose(both[:, 8:], mean, atol=1e-5)
-    assert both.shape == (2, 16)
+def test_tokens_are_pooled_as_asked(preset: Any) -> None:
+    config = model_of(preset("vit"))
+    token, mean, auto, both = (
+        built(replace(config, pooling=pooling)).pooled.predict_on_batch(PIXELS)
+        for pooling in ("class_token", "mean", "auto", "both")
+    )
+    np.testing.assert_array_equal(auto, token)
+    np.testing.assert_allclose(both, np.concatenate([token, mean], axis=1), atol=1e-6)
 
 
 def test_feature_maps_have_no_tokens_to_pool(preset: Any) -> None:
@@ -104,7 +103,16 @@ def test_feature_maps_have_no_tokens_to_pool(preset: Any) -> None:
         built(model_of(preset("resnet"), pooling="mean"))
 
 
-@pytest.mark.parametrize("family", ["vit", "siglip", "swin", "dinov2"])
+@pytest.mark.slow
+def test_a_network_without_a_class_token_says_so(preset: Any) -> None:
+    with pytest.raises(ConfigError, match=r"has no class token\. Use mean"):
+        built(model_of(preset("swin"), pooling="both"))
+
+
+@pytest.mark.parametrize(
+    "family",
+    ["vit", *(pytest.param(f, marks=pytest.mark.slow) for f in ("siglip", "swin", "dinov2"))],
+)
 def test_another_image_size_resizes_position_embeddings(family: str, preset: Any) -> None:
     made = built(model_of(preset(family), image_size=60))
     [shape] = {
