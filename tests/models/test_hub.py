@@ -317,3 +317,31 @@ def test_a_checkpoint_without_a_converter_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "vit" / "config.json").write_text('{"architecture": "nfnet_f0"}')
     with pytest.raises(ConfigError, match=r"has no converter for timm .*`'nfnet_f0'`"):
         built(model_of(tmp_path / "vit"))
+
+
+@pytest.mark.parametrize("text", ["", "3", "[]", "null", '{"registered_name": 1}', "{" * 5000])
+def test_a_damaged_folder_is_said_so(text: str, preset: Any, tmp_path: Path) -> None:
+    for file in ("config.json", "image_converter.json"):
+        for each in preset("vit").iterdir():
+            (tmp_path / each.name).write_bytes(each.read_bytes())
+        (tmp_path / file).write_text(text)
+        with pytest.raises(ConfigError, match=r"model\.preset|is no layer"):
+            built(model_of(tmp_path))
+
+
+def test_weights_of_another_network_are_said_so(preset: Any, tmp_path: Path) -> None:
+    for each in preset("vit").iterdir():
+        (tmp_path / each.name).write_bytes(each.read_bytes())
+    other = preset("resnet") / "model.weights.h5"
+    (tmp_path / "model.weights.h5").write_bytes(other.read_bytes())
+    with pytest.raises(ConfigError, match="is no preset of keras-hub for images"):
+        built(model_of(tmp_path))
+
+
+def test_what_only_presets_take_is_refused_of_other_networks() -> None:
+    from flowersweep.config.compose import compose
+
+    for word in ("model.pooling=mean", "model.image_size=64"):
+        with pytest.raises(ConfigError, match=r"only networks of a model\.preset take them"):
+            compose([word])
+        assert compose([word, "model=vit_b16"]).model.preset

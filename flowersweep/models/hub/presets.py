@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from flowersweep.models.hub.preprocessing import (
 )
 
 NETWORK, PREPROCESSING = "config.json", "image_converter.json"
+UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError)
 HUBS = ("hf://", "kaggle://")
 WAYS = "a name of keras-hub, a folder, hf://OWNER/NAME or kaggle://OWNER/NAME/keras/VARIANT"
 
@@ -44,17 +44,17 @@ def open_preset(preset: str, *, weights: bool) -> tuple[keras.Model, Preprocessi
     except ConfigError:
         raise
     # what a file that is not there or of another form raises; RuntimeError: weights of another net
-    except (OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError) as error:
+    except (*UNREADABLE, RuntimeError, ImportError) as error:
         raise ConfigError(_unreadable(preset, place, error, library)) from error
 
 
 def _library() -> Any:
-    if find_spec("keras_hub") is None:
+    try:
+        import keras_hub
+    except ImportError as error:
         raise ConfigError(
-            "model.preset needs keras-hub, which is not installed: pip install 'flowersweep[hub]'"
-        )
-    import keras_hub
-
+            f"model.preset needs keras-hub ({error}): pip install 'flowersweep[hub]'"
+        ) from error
     return keras_hub
 
 
@@ -85,6 +85,8 @@ def _require_known(place: str, library: Any) -> type[keras.Model]:
     """
     from keras_hub.src.utils import preset_utils
 
+    if not preset_utils.check_file_exists(place, NETWORK):
+        raise FileNotFoundError(f"{NETWORK} is not there, or the hub does not answer")
     for file in (NETWORK, PREPROCESSING):
         if preset_utils.check_file_exists(place, file):
             for named in _classes(json.loads(_text(preset_utils.get_file(place, file)))):
