@@ -279,6 +279,7 @@ def journal(folder: Path) -> Path:
     return folder / "mlruns" / "studies" / "quick" / "journal.jsonl"
 
 
+@pytest.mark.slow
 def test_no_module_path_of_ours_is_in_a_journal_or_in_mlflow(study: Path) -> None:
     assert not OURS.search(journal(study).read_text())
     store = client(Tracking(), study / "mlruns")
@@ -303,6 +304,7 @@ STRANGERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", STRANGERS, ids=lambda changes: next(iter(changes.values()))["_target_"]
 )
@@ -324,6 +326,7 @@ def test_a_run_of_somebody_else_is_not_replayed(
     assert not marker.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", STRANGERS, ids=lambda changes: next(iter(changes.values()))["_target_"]
 )

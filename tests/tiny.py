@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flowersweep.config.schema import Config, Data, Model, Train
 
 LOSS = {
@@ -40,3 +42,9 @@ def tiny(**changed: object) -> Config:
         "train": Train(name="frozen", epochs=4, batch_per_replica=8, min_head_steps=0),
     }
     return Config(**{**settings, **changed})  # type: ignore[arg-type]
+
+
+def finetuning(**settings: Any) -> Train:
+    """Return one epoch of the head, then one of the network; ``settings`` of `Train` win."""
+    short = {"epochs": 1, "head_epochs": 1, "min_head_steps": 0, "batch_per_replica": 8}
+    return Train(name="finetune", finetune=True, **{**short, **settings})

@@ -299,6 +299,7 @@ AUGMENT_RANGES: dict[str, Range] = {  # shares of an image or probabilities; rot
     "erasing": (0, 0.9),
     "grid_mask": (0, 0.9),
 }
+MIXING_SHAPES = ("mixup_alpha", "cutmix_alpha", "cutmix_share")  # every other key is a strength
 SCHEDULE_RANGES: dict[str, Range] = {  # shares of the run or of the largest rate
     "warmup": (0, 1),
     "warmup_start_factor": (0, 1),

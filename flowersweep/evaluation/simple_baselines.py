@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from flowersweep.evaluation.calibration import calibrated_nll
 from flowersweep.evaluation.scores import Labels, Logits
@@ -42,10 +43,7 @@ def simple_baselines(
         centroids[number] = train[labels["train"] == number].mean(axis=0)
     baselines = {"most frequent class": frequent, "nearest centroid": _near(holdout, centroids)}
     if train.size * classes <= LARGEST and (counts > 0).sum() > 1:
-        penalty = min(PENALTIES, key=lambda each: _loss(each, features, labels, classes, fold_of))
-        baselines["logistic regression"] = fit_regression(
-            penalty, train, labels["train"], holdout, classes
-        )
+        baselines["logistic regression"] = _regression(features, labels, classes, fold_of)
     return {name: logits.astype(np.float32) for name, logits in baselines.items()}
 
 
@@ -58,18 +56,30 @@ def _near(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     return distances
 
 
-def _loss(
-    penalty: float,
+def _regression(
     features: Mapping[str, np.ndarray],
     labels: Mapping[str, Labels],
     classes: int,
     fold_of: np.ndarray | None,
-) -> float:
-    """Return the calibrated NLL of a penalty on images that the regression was not fitted on."""
-    rows, known = features["train"], labels["train"]
+) -> np.ndarray:
+    """Return the holdout's logits with the penalty that is best on images not fitted on."""
+    rows, known, holdout = features["train"], labels["train"], features["holdout"]
     if fold_of is None:
-        logits = fit_regression(penalty, rows, known, features["tune"], classes)
-        return calibrated_nll(logits, labels["tune"])
+        tune = features["tune"]
+        others = np.concatenate([tune, holdout])
+        fits = [fit_regression(penalty, rows, known, others, classes) for penalty in PENALTIES]
+        best = min(fits, key=lambda fit: calibrated_nll(fit[: len(tune)], labels["tune"]))
+        return best[len(tune) :]
+    penalty = min(
+        PENALTIES, key=lambda candidate: _fold_loss(candidate, rows, known, classes, fold_of)
+    )
+    return fit_regression(penalty, rows, known, holdout, classes)
+
+
+def _fold_loss(
+    penalty: float, rows: np.ndarray, known: Labels, classes: int, fold_of: np.ndarray
+) -> float:
+    """Return the calibrated NLL of a penalty on folds that the regression was not fitted on."""
     logits = np.empty((len(rows), classes))
     judged = fold_of >= 0
     for fold in np.unique(fold_of[judged]):
@@ -90,7 +100,8 @@ def fit_regression(
         logits[:, known] = 0.0
         return logits
     model = LogisticRegression(C=1 / (penalty * len(labels)), max_iter=STEPS, tol=1e-3)
-    with warnings.catch_warnings():
+    # one thread: more of them wait for each other, and add up in another order
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not to the last digit
         model.fit(rows, labels)
     logits[:, model.classes_] = np.log(np.maximum(model.predict_proba(others), 1e-12))

@@ -12,15 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optuna.samplers import RandomSampler
-
 from flowersweep.config.paths import Settings, flatten, merged
 from flowersweep.config.schema import Config
-from flowersweep.config.targets import resolve
 from flowersweep.errors import ConfigError, StudyError, did_you_mean
 from flowersweep.execution.protocol import Trainer
 from flowersweep.search.duplicates import training_identity
-from flowersweep.search.samplers.builtin import grid, qmc
+from flowersweep.space.designs import PLAIN_SAMPLERS
 from flowersweep.space.space import Parameter, Params, Space
 from flowersweep.space.transforms import current_value, is_inside
 from flowersweep.study.events import EpochsReported, Event, ImportedTrial
@@ -32,7 +29,6 @@ log = logging.getLogger(__name__)
 
 # metrics on other images or devices are not comparable
 SAME = ("data.digest", "data.split_seed", "data.folds", "replicas")
-PLAIN_SAMPLERS = (grid, qmc, RandomSampler)  # their suggestions do not depend on earlier trials
 
 
 def import_trials(
@@ -81,7 +77,7 @@ def _require_learning(config: Config, space: Space) -> None:
             "sweep.import_from: an oracle lays out its own trials. Use `engine=optuna`, or leave "
             "sweep.import_from out"
         )
-    if resolve(config.sampler, "sampler", config.trusted_modules) in PLAIN_SAMPLERS:
+    if config.sampler["_target_"] in PLAIN_SAMPLERS:
         name = config.sampler.get("name")
         raise ConfigError(
             f"sweep.import_from: sampler={name} learns nothing from earlier trials. Use "

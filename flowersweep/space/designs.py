@@ -23,6 +23,8 @@ from flowersweep.space.transforms import (
 )
 
 LARGEST_GRID = 10_000  # points; each trial builds the whole grid
+# what a sampler's option names, where no suggestion follows from the trials before
+PLAIN_SAMPLERS = frozenset({"qmc", "grid", "optuna.samplers.RandomSampler"})
 FEASIBILITY_POINTS = 2048  # sample size for the feasible share of a space
 
 

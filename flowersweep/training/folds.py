@@ -27,7 +27,7 @@ def count_folds(config: Experiment, dataset: Dataset) -> int:
     Raises:
         ConfigError: There are fewer images than folds.
     """
-    asked, images = config.data.folds, len(judged_rows(dataset))
+    asked, images = config.data.folds, _count_judged(dataset)
     if config.train.finetune or config.data.train_on == "all":
         return 1
     if asked is None:
@@ -43,8 +43,12 @@ def training_images(folds: int, dataset: Dataset) -> int:
     """Return how many images a head trains on: those of all folds but the smallest."""
     if folds == 1:
         return len(dataset.splits["train"])
-    images = len(judged_rows(dataset))
+    images = _count_judged(dataset)
     return images - images // folds + len(dataset.extra.rows)
+
+
+def _count_judged(dataset: Dataset) -> int:
+    return len(dataset.splits["train"]) + len(dataset.tune) - len(dataset.extra.rows)
 
 
 def pooled_labels(dataset: Dataset) -> np.ndarray:

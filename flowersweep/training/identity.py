@@ -11,15 +11,12 @@ from typing import Any
 from flowersweep.config.keys import is_within, settings_with_role
 from flowersweep.config.paths import Settings
 from flowersweep.config.registry import REGISTRY
-from flowersweep.config.schema import Experiment
+from flowersweep.config.schema import AUGMENT_RANGES, MIXING_SHAPES, Experiment
 from flowersweep.config.setting import TRAINED
 
-MOVED = ("flip", "crop", "aspect", "zoom", "shift", "rotation")
+# at 0 an image stays as it is
+STRENGTHS = tuple(key for key in AUGMENT_RANGES if key not in MIXING_SHAPES)
 LATER = ("vertical_flip", "quarter_turns", "randaugment", "erasing", "grid_mask")
-STRENGTHS = (
-    *(*MOVED, "hue", "saturation", "contrast", "brightness", "cutout", "mix_probability"),
-    *LATER,
-)
 FINE_TUNING = (
     "train.head_epochs",
     "train.head_learning_rate",

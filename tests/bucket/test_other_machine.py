@@ -21,6 +21,8 @@ from tests.events import lines, story
 from tests.kills import Fork
 from tests.tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 WORDS = [
     "+sweep=smoothing",
     "sweep.n_trials=4",
@@ -175,7 +177,6 @@ def test_a_name_of_another_study_cannot_lead_out_of_the_folder_of_studies(tmp_pa
             fetch_studies(config, [name])
 
 
-@pytest.mark.slow
 def test_a_new_machine_logs_the_best_model_to_its_own_empty_mlflow(
     tmp_path: Path, fork: Fork
 ) -> None:
@@ -191,7 +192,6 @@ def test_a_new_machine_logs_the_best_model_to_its_own_empty_mlflow(
     assert len({*logged}) == 2
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("series", range(3))
 def test_a_sweep_that_is_killed_again_and_again_at_random_goes_on_elsewhere(
     whole: Path, fork: Fork, tmp_path: Path, kill_seed: int, series: int

@@ -21,6 +21,8 @@ from tests.conftest import TINY, environment
 from tests.events import story
 from tests.kills import DIE_AT_WRITE
 
+pytestmark = pytest.mark.slow
+
 QUIET = ["tracking.enabled=false", "progress=false"]
 IMAGES = TINY[0].replace("val: 6", "val: 40")
 

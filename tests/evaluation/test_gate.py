@@ -82,6 +82,7 @@ def crowned(chance: np.random.Generator, promotions: int, *, spending: bool) -> 
     return False
 
 
+@pytest.mark.slow
 def test_of_twenty_promotions_on_the_same_images_luck_passes_in_at_most_one_of_twenty_cases() -> (
     None
 ):

@@ -73,6 +73,7 @@ def job(number: int, **train: Any) -> TrialSpec:
     return TrialSpec(number, tiny(train=replace(tiny().train, **train)), {}, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stage", ["train=frozen", pytest.param("train=finetune", marks=pytest.mark.slow)]
 )

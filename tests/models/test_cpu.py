@@ -124,6 +124,7 @@ def close(actual: Any, expected: Any) -> None:
     np.testing.assert_allclose(actual / scale, expected / scale, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_statistics_of_a_training_step_equal_the_plain_networks() -> None:
     plain = efficientnet_lite0(input_shape=(32, 32, 3), weights=None)
     images = np.random.default_rng(0).uniform(-1, 1, (4, 32, 32, 3)).astype("float32")

@@ -104,5 +104,5 @@ def test_of_few_trials_and_of_a_plain_search_nothing_is_said(
 ) -> None:
     assert baseline(study) is None
     plain = searched(tmp_path, 0.3)
-    config = {**plain.started.config, "sampler": {"name": "qmc"}}
+    config = {**plain.started.config, "sampler": {"_target_": "qmc"}}
     assert baseline(altered(plain, config=config)) is None

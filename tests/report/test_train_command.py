@@ -5,6 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import pytest
+
 from flowersweep.report.study_view import load_study
 from flowersweep.report.summary import train_command
 from tests.conftest import TINY
@@ -19,6 +21,7 @@ SAME = [
 ]
 
 
+@pytest.mark.slow
 def test_the_command_of_the_page_gives_exactly_the_numbers_of_the_best_trial(
     project: Path, fork: Fork
 ) -> None:

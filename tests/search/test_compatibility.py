@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import TINY
 from tests.kills import Fork
 
 
+@pytest.mark.slow
 def test_the_same_classes_in_another_order_are_another_study(project: Path, fork: Fork) -> None:
     names = project / "names.txt"
     words = ["+sweep=smoothing", "tracking.enabled=false", f"data.classes={names}", *TINY]

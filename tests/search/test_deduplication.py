@@ -4,12 +4,14 @@ about repeats, killed or not.
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flowersweep.config.compose import compose_unchecked
+from flowersweep.config.schema import AUGMENT_RANGES, MIXING_SHAPES
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import read_study
 from flowersweep.training.identity import LATER, NEWER_KEYS, canonical, identity
@@ -125,6 +127,23 @@ def test_augmentation_at_no_strength_is_none() -> None:
         == identity(compose_unchecked(("train=finetune", "augment=none")), 1)
         != identity(compose_unchecked(words), 1)
     )
+
+
+def test_every_argument_of_the_augmentation_has_a_range() -> None:
+    """Which also says whether it counts: a strength above 0 is another training."""
+    from flowersweep.training.augment import augment
+
+    own = [*inspect.signature(augment).parameters][3:]  # after key, images and targets
+    assert {*own} == {*AUGMENT_RANGES}
+    assert {*MIXING_SHAPES} < {*own}
+
+
+@pytest.mark.parametrize("strength", sorted(AUGMENT_RANGES.keys() - {*MIXING_SHAPES}))
+def test_one_strength_alone_is_another_training_than_none(strength: str) -> None:
+    zero = [f"augment.{each}=0" for each in AUGMENT_RANGES if each not in MIXING_SHAPES]
+    none = ("train=finetune", "augment=published", *zero)
+    alone = (*none, f"augment.{strength}=0.3")
+    assert identity(compose_unchecked(alone), 1) != identity(compose_unchecked(none), 1)
 
 
 def test_how_the_rate_grows_with_replicas_counts_only_if_there_are_some() -> None:

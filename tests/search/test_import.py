@@ -23,6 +23,8 @@ from tests.events import story
 from tests.execution.test_threads import BESIDE
 from tests.kills import Fork
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["+sweep=smoothing", "tracking.enabled=false", "sampler.n_startup_trials=5", *TINY]
 NARROW = "sweep.space.label_smoothing.values='interval(0.0, 0.12)'"
 IMPORT = "sweep.import_from=[wide]"

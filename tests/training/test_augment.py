@@ -16,7 +16,6 @@ import tensorflow as tf
 import yaml
 
 from flowersweep.config.paths import with_settings
-from flowersweep.config.schema import Train
 from flowersweep.config.targets import arguments
 from flowersweep.data.synthetic.drawing import picture
 from flowersweep.data.synthetic.species import species_of
@@ -39,7 +38,7 @@ from flowersweep.training.augment.geometry import (
 from flowersweep.training.augment.mixing import apply_cutout, beta, box, mix
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
-from tests.tiny import tiny
+from tests.tiny import finetuning, tiny
 
 KEY = jax.random.key(1)
 CONF = Path(__file__).parents[2] / "conf" / "augment"
@@ -311,6 +310,7 @@ def plain(key: jax.Array, images: Any, targets: Any, **strengths: Any) -> Any:
     return jnp.clip(images, 0.0, 255.0), targets
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["light", "published", "strong"])
 def test_kinds_at_strength_zero_leave_every_bit_of_the_others_alone(preset: str) -> None:
     strengths = strengths_of(preset)
@@ -481,14 +481,7 @@ def test_every_preset_names_every_strength() -> None:
 
 
 FINETUNE = tiny(
-    train=Train(
-        name="finetune",
-        finetune=True,
-        min_head_steps=0,
-        head_epochs=1,
-        epochs=3,
-        batch_per_replica=8,
-    )
+    train=finetuning(epochs=3),
 )
 
 
@@ -498,6 +491,7 @@ def losses(context: TrainingContext, **settings: Any) -> list[float]:
     return [epoch.metrics["train/loss"] for epoch in epochs[1:]]
 
 
+@pytest.mark.slow
 def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(
     context: TrainingContext,
 ) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from flowersweep.config.paths import with_settings
-from flowersweep.config.schema import Config, Model, Train
+from flowersweep.config.schema import Config, Model
 from flowersweep.data.pipeline import read_images
 from flowersweep.models.cpu.lowering import lower_for_cpu
 from flowersweep.runtime import compiles
@@ -25,7 +25,7 @@ from flowersweep.training.context import TrainingContext
 from flowersweep.training.losses import focal_cross_entropy
 from flowersweep.training.stages.stage import heads
 from flowersweep.training.step import joint_loss, mean_log_probs
-from tests.tiny import tiny
+from tests.tiny import finetuning, tiny
 
 TINY = {"backbone": {"_target_": "tiny_backbone"}}
 SCALED = {**TINY, "preprocess": {"_target_": "keras.applications.mobilenet_v2.preprocess_input"}}
@@ -35,14 +35,7 @@ JOINT = Model(
 FROZEN = tiny(model=JOINT)
 FINETUNE = tiny(
     model=JOINT,
-    train=Train(
-        name="finetune",
-        finetune=True,
-        min_head_steps=0,
-        head_epochs=1,
-        epochs=1,
-        batch_per_replica=8,
-    ),
+    train=finetuning(),
 )
 FOLDED = with_settings(FROZEN, {"data.folds": 3})
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
@@ -89,6 +82,7 @@ def test_without_the_ensembles_loss_each_member_is_taught_as_it_would_be_alone()
     )
 
 
+@pytest.mark.slow
 @ALL
 def test_a_joint_training_learns_and_is_saved_and_run_as_one_model(
     config: Config, context: TrainingContext, tmp_path: Path

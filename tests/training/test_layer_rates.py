@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flowersweep.config.paths import with_settings
-from flowersweep.config.schema import Config, Model, Train
+from flowersweep.config.schema import Config, Model
 from flowersweep.config.validation import validate
 from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import build
@@ -19,20 +19,10 @@ from flowersweep.runtime import compiles
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
-from tests.tiny import tiny
+from tests.tiny import finetuning, tiny
 
 FINETUNE = tiny(
-    train=Train(
-        name="finetune",
-        finetune=True,
-        min_head_steps=0,
-        head_epochs=1,
-        epochs=1,
-        steps_per_epoch=1,
-        batch_per_replica=8,
-        learning_rate=1e-2,
-        weight_decay=0.1,
-    ),
+    train=finetuning(steps_per_epoch=1, learning_rate=1e-2, weight_decay=0.1),
     optimizer={"_target_": "keras.optimizers.SGD", "name": "sgd"},
 )
 # of the variables of the tiny backbone: a convolution, a normalisation, a convolution with a bias

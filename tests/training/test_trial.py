@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from flowersweep.config.paths import with_settings
-from flowersweep.config.schema import Config, Data, Train
+from flowersweep.config.schema import Config, Data
 from flowersweep.errors import TrialFailed
 from flowersweep.runtime import compiles
 from flowersweep.training import trial
@@ -21,18 +21,11 @@ from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.stages.epoch_orders import EPOCH_ORDERS
 from flowersweep.training.stages.head import HeadStage
-from tests.tiny import tiny
+from tests.tiny import finetuning, tiny
 
 FROZEN = tiny()
 FINETUNE = tiny(
-    train=Train(
-        name="finetune",
-        finetune=True,
-        min_head_steps=0,
-        head_epochs=1,
-        epochs=2,
-        batch_per_replica=8,
-    )
+    train=finetuning(epochs=2),
 )
 BOTH = pytest.mark.parametrize("config", [FROZEN, FINETUNE], ids=["frozen", "finetune"])
 

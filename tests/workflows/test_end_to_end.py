@@ -101,6 +101,7 @@ def tracked(project: Path) -> list:  # type: ignore[type-arg]
     return list(store.search_runs([experiment.experiment_id]))
 
 
+@pytest.mark.slow
 def test_one_training_is_a_run_of_its_own_and_is_not_done_twice(project: Path, fork: Fork) -> None:
     words = [*TINY, "tracking.enabled=false"]
     first = fork(project, words)
@@ -142,6 +143,7 @@ def test_a_failing_trial_has_its_reason_and_the_study_goes_on(project: Path, for
     assert "complete" in run.stdout
 
 
+@pytest.mark.slow
 def test_a_trial_whose_values_do_not_go_together_fails_and_the_study_goes_on(
     project: Path, fork: Fork
 ) -> None:

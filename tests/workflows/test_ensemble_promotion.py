@@ -36,6 +36,8 @@ from tests.ensemble.test_ensemble_sweep import IMAGES, QUIET, run
 from tests.events import fold, lines, rewrite, story
 from tests.kills import Fork, until_it_ends
 
+pytestmark = pytest.mark.slow
+
 SWEEP = [
     "+sweep=ensemble",
     "ensemble.members=[one,small:0]",
@@ -247,7 +249,6 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     assert len(read_study(refit).trials) == len(again) + 1
 
 
-@pytest.mark.slow
 def test_killed_at_random_events_a_promotion_of_an_ensemble_and_its_refit_are_those_that_were_not(
     words: list[str], fork: Fork, kill_seed: int
 ) -> None:

@@ -45,6 +45,7 @@ def test_few_images_are_cross_validated_and_the_study_says_so(project: Path, for
     assert same.returncode == 0, same.stderr
 
 
+@pytest.mark.slow
 def test_a_sweep_that_may_fine_tune_judges_all_trials_by_tune(project: Path, fork: Fork) -> None:
     space = "+sweep.space={train: {path: train, values: 'choice(frozen, finetune)'}}"
     words = ["study=both", space, "sweep.n_trials=1", *SMALL]

@@ -44,6 +44,7 @@ def model_of(run: str) -> tuple[float, np.ndarray, np.ndarray]:
     return facts["temperature"], *predicted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["train.min_head_steps=40"], pytest.param(FINETUNED, marks=pytest.mark.slow)]
 )

@@ -87,6 +87,7 @@ def test_a_finished_study_is_not_run_again_but_shown_again(project: Path, fork: 
     assert first.stdout.splitlines()[:6] == second.stdout.splitlines()[:6]
 
 
+@pytest.mark.slow
 def test_more_trials_go_on_where_the_study_ended_and_other_settings_are_refused(
     project: Path, fork: Fork
 ) -> None:
@@ -110,6 +111,7 @@ def test_more_trials_go_on_where_the_study_ended_and_other_settings_are_refused(
     assert "study=NAME" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_study_that_is_older_than_a_key_goes_on_where_nobody_sets_it(
     project: Path, fork: Fork
 ) -> None:

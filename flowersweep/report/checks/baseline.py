@@ -16,7 +16,7 @@ from flowersweep.evaluation.scores import Reals
 from flowersweep.report.checks.audit import AuditItem
 from flowersweep.report.study_view import StudyView
 from flowersweep.space.constraints import Constraint, constraint
-from flowersweep.space.designs import quasi_random_sequence
+from flowersweep.space.designs import PLAIN_SAMPLERS, quasi_random_sequence
 from flowersweep.space.space import Parameter, Space
 from flowersweep.space.transforms import cdf
 from flowersweep.study.objectives import direction
@@ -24,7 +24,6 @@ from flowersweep.study.records import TrialRecord
 
 FEWEST, MOST = 10, 300  # complete trials: fewer say nothing of the space, more take long
 SETS = 20
-PLAIN = ("qmc", "random", "grid")  # samplers that follow nothing themselves
 
 
 def baseline(study: StudyView) -> AuditItem | None:
@@ -38,10 +37,10 @@ def baseline(study: StudyView) -> AuditItem | None:
         [r for r in study.records if r.state in ("complete", "pruned") and r.value is not None],
     )
     ranged = tuple(p for p in study.parameters if not p.distribution.single() and p.path != "seed")
-    named = study.started.config.get("sampler", {}).get("name")
+    sampler = study.started.config.get("sampler", {}).get("_target_")
     if (
         best is None
-        or named in PLAIN
+        or sampler in PLAIN_SAMPLERS
         or not ranged
         or len(study.complete) < FEWEST
         or len(ended) > MOST

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from flowersweep.config.paths import Settings, differences_from
 from flowersweep.config.schema import Config, Experiment
@@ -22,7 +22,11 @@ from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.identity import identity
 from flowersweep.training.trial import build_keras_model
-from flowersweep.workflows.promotion.retraining import for_more_images
+from flowersweep.workflows.promotion.retraining import (
+    describe_candidates,
+    for_more_images,
+    trained_config,
+)
 
 DEFAULT = "default"
 
@@ -67,20 +71,7 @@ class Candidates:
 
     def describe(self) -> dict[str, Any]:
         """Return the candidates as plain data."""
-        values = distribution_to_json(self.distributions({})["candidate"])
-        return {
-            "candidate": {
-                "path": "candidate",
-                "values": values,
-                "when": {},
-                "entries": self.entries,
-            }
-        }
-
-    def trained_config(self, record: TrialRecord) -> Config:
-        """Return the configuration that a trial was trained with."""
-        config = self.home.with_experiment(self.config(record.params).experiment)
-        return config if record.seed is None else replace(config, seed=record.seed)
+        return describe_candidates(self)
 
     def build_model(
         self, record: TrialRecord, folder: Path, context: TrainingContext
@@ -88,7 +79,7 @@ class Candidates:
         """Return the calibrated network of a trial as a Keras model, and its temperature."""
         checkpoint = Checkpoint.load(network_path(folder, record.number))
         temperature = self.temperature or record.metrics["tune/temperature"]
-        config = self.trained_config(record)
+        config = trained_config(self, record)
         model = build_keras_model(config, checkpoint, context, temperature=temperature)
         return model, {"temperature": temperature}
 

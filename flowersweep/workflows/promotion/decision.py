@@ -12,7 +12,7 @@ from flowersweep.evaluation.scores import accuracy
 from flowersweep.evaluation.statistics import mcnemar, wilson
 from flowersweep.study.records import TrialRecord
 from flowersweep.workflows.promotion.choice import Choice, Contender, Opponent, choose
-from flowersweep.workflows.promotion.retraining import Retrained
+from flowersweep.workflows.promotion.retraining import Retrained, trained_config
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _describe(config: Config, source: Retrained, choice: Choice) -> dict[str, An
     evidence = {
         "chosen": chosen.name,
         "trial": record.number,
-        "settings": {**source.settings(record.params), "seed": source.trained_config(record).seed},
+        "settings": {**source.settings(record.params), "seed": trained_config(source, record).seed},
         "rule": (
             f"simplest within one standard error of the best mean {objective} over "
             f"{len(chosen.trials)} seeds on tune"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from flowersweep.config.paths import Settings, differences_from, flatten
 from flowersweep.config.schema import Config, Ensemble
@@ -32,6 +32,7 @@ from flowersweep.study.records import TrialRecord
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from flowersweep.util.arrays import read_arrays
+from flowersweep.workflows.promotion.retraining import describe_candidates
 
 
 @dataclass(frozen=True)
@@ -91,15 +92,7 @@ class TrainingRounds:
 
     def describe(self) -> dict[str, Any]:
         """Return members and candidates as plain data."""
-        values = distribution_to_json(self.distributions({})["candidate"])
-        return {
-            "candidate": {
-                "path": "candidate",
-                "values": values,
-                "when": {},
-                "entries": self.entries,
-            }
-        }
+        return describe_candidates(self)
 
     def changes(self, name: str) -> int:
         """Return how much more a candidate is than the simplest: each further network is one, and
@@ -107,11 +100,6 @@ class TrainingRounds:
         """
         weights = [weight for weight in self.entries[name]["weights"] if weight > 0]
         return len(weights) - 1 + int(max(weights) > min(weights))
-
-    def trained_config(self, record: TrialRecord) -> Config:
-        """Return the configuration that a trial was trained with."""
-        config = self.home.with_experiment(self.config(record.params).experiment)
-        return config if record.seed is None else replace(config, seed=record.seed)
 
     def pool(self, record: TrialRecord, folder: Path) -> tuple[Members, Pool]:
         """Return the members of a candidate's round and the pool of them.

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from optuna.distributions import distribution_to_json
+
 from flowersweep.config.schema import Config, Train
 from flowersweep.errors import StudyError
 from flowersweep.runtime import start
@@ -47,16 +49,30 @@ class Retrained(TrialSource, Protocol):
     def entries(self) -> Mapping[str, Params]:
         """The candidates by name."""
 
+    @property
+    def home(self) -> Config:
+        """Where the folder and the store are."""
+
     def changes(self, name: str) -> int:
         """Return how much more a candidate is than the simplest."""
-
-    def trained_config(self, record: TrialRecord) -> Config:
-        """Return the configuration that a trial was trained with."""
 
     def build_model(
         self, record: TrialRecord, folder: Path, context: TrainingContext
     ) -> tuple[Any, dict[str, Any]]:
         """Return a trial's calibrated Keras model, and the temperatures that calibrate it."""
+
+
+def trained_config(source: Retrained, record: TrialRecord) -> Config:
+    """Return the configuration that a trial was trained with."""
+    config = source.home.with_experiment(source.config(record.params).experiment)
+    return config if record.seed is None else replace(config, seed=record.seed)
+
+
+def describe_candidates(source: Retrained) -> dict[str, Any]:
+    """Return the candidates of a source as plain data, for the journal."""
+    values = distribution_to_json(source.distributions({})["candidate"])
+    one = {"path": "candidate", "values": values, "when": {}, "entries": source.entries}
+    return {"candidate": one}
 
 
 def retraining_config(
@@ -141,7 +157,7 @@ def log_retrained(config: Config, source: Retrained, record: TrialRecord) -> str
     runtime = start(cache / "compiled")
     context = TrainingContext(runtime, cache, lambda *_: None, config.trusted_modules)
     model, calibration = source.build_model(record, study_folder(config), context)
-    trained = replace(source.trained_config(record), study=config.study)
+    trained = replace(trained_config(source, record), study=config.study)
     return log_network(trained, record.number, model, context, calibration=calibration)
 
 
