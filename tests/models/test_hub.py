@@ -165,6 +165,27 @@ def test_the_name_of_features_changes_with_weights_preprocessing_and_pooling(
     assert built(config).pretrained == names[0]
 
 
+@pytest.mark.parametrize("family", ["vit", pytest.param("siglip", marks=pytest.mark.slow)])
+def test_a_preset_computes_in_the_precision_that_is_asked_for(family: str, preset: Any) -> None:
+    config = model_of(preset(family))
+    made = build(
+        config,
+        image_size=(SIZE, SIZE),
+        classes=3,
+        lower=False,
+        finetune=False,
+        precision="mixed_bfloat16",
+    )
+    dense = [each for each in made.backbone._flatten_layers() if "dense" in each.name]
+    assert {each.compute_dtype for each in dense} == {"bfloat16"}
+    assert {v.dtype for v in made.backbone.trainable_variables} == {"float32"}
+    features = made.pooled.predict_on_batch(PIXELS)
+    assert features.dtype == np.float32
+    np.testing.assert_allclose(
+        features, built(config).pooled.predict_on_batch(PIXELS), atol=0.1 * np.abs(features).max()
+    )
+
+
 def test_what_is_saved_opens_in_safe_mode_and_computes_the_same(
     preset: Any, tmp_path: Path
 ) -> None:

@@ -64,7 +64,9 @@ def keras_hub(
         )
     own = seen.size or config[key][0] or input_shape[0]
     size = _whole_patches(image_size or own, config)
-    config |= {key: (size, size, 3), **{name: 0.0 for name in DROPPING if name in config}}
+    # the precision of this process, whatever a half of the preset was saved in
+    config |= {key: (size, size, 3), "dtype": keras.config.dtype_policy()}
+    config |= {name: 0.0 for name in DROPPING if name in config}
     images = keras.Input(input_shape, name="pixels", dtype="float32")
     pixels = _preprocessed(images, seen, size)
     try:
