@@ -28,30 +28,38 @@ def pooled(network: keras.Model, pixels: Any, pooling: str, preset: str) -> Any:
                 "model.pooling out"
             )
         return outputs
+    own, patches = _parts(network, outputs, pixels)
+    if pooling == "auto":
+        pooling = "mean" if own is None else "class_token"
+    vectors = []
+    if pooling != "mean":
+        vectors.append(_require(own, f"{pooling}: {preset} has no class token. Use mean"))
+    if pooling != "class_token":
+        tokens = _require(patches, f"{pooling}: {preset} gives no tokens. Use class_token")
+        vectors.append(layers.GlobalAveragePooling1D(dtype="float32", name="mean")(tokens))
+    return layers.Concatenate(dtype="float32", name="both")(vectors) if vectors[1:] else vectors[0]
+
+
+def _parts(network: keras.Model, outputs: Any, pixels: Any) -> tuple[Any, Any]:
+    """Return the vector of the class token, or the one that a network pools by itself, and the
+    tokens of the patches; None for what there is not.
+    """
     if len(outputs.shape) == 2:
-        if pooling in ("auto", "class_token"):
-            return _float32(outputs)
-        tokens, first = _apply(network, network.head.input, pixels), None
-        own = outputs
-    else:
-        tokens, own = outputs, None
-        first = _prefix(network, tokens)
-        if first:
-            own = layers.Cropping1D((0, tokens.shape[1] - 1), name="class_token")(tokens)
-            own = layers.GlobalAveragePooling1D(dtype="float32", name="class_vector")(own)
-    if own is None and pooling in ("class_token", "both"):
-        raise ConfigError(f"model.pooling={pooling}: {preset} has no class token. Use mean")
-    if pooling == "class_token" or (pooling == "auto" and own is not None):
-        return own
-    patches = layers.Cropping1D((first, 0), name="patches")(tokens) if first else tokens
-    mean = layers.GlobalAveragePooling1D(dtype="float32", name="mean")(patches)
-    if pooling != "both":
-        return mean
-    return layers.Concatenate(dtype="float32", name="both")([_float32(own), mean])
+        own = layers.Activation("linear", dtype="float32", name="vector")(outputs)
+        head = getattr(network, "head", None)
+        return own, None if head is None else _apply(network, head.input, pixels)
+    before = _prefix(network, outputs)
+    if not before:
+        return None, outputs
+    own = layers.Cropping1D((0, outputs.shape[1] - 1), name="class_token")(outputs)
+    own = layers.GlobalAveragePooling1D(dtype="float32", name="vector")(own)
+    return own, layers.Cropping1D((before, 0), name="patches")(outputs)
 
 
-def _float32(vector: Any) -> Any:
-    return layers.Activation("linear", dtype="float32", name="vector")(vector)
+def _require(part: Any, message: str) -> Any:
+    if part is None:
+        raise ConfigError(f"model.pooling={message}")
+    return part
 
 
 def _apply(network: keras.Model, output: Any, pixels: Any) -> Any:
