@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from flowersweep.report.status import Status
     from flowersweep.session.comparison import Comparison
     from flowersweep.session.model import Model
-    from flowersweep.session.progress import Progress
     from flowersweep.session.study import Study
     from flowersweep.tracking.registry import ModelVersion
     from flowersweep.workflows.planning.plan import Plan
@@ -95,19 +94,10 @@ def _run(config: Config, asked: Sequence[str], experiment: str | None, *, verbos
     if config.distributed.coordinator is not None:
         raise ConfigError("distributed.coordinator: hosts train together by the command alone")
     with computing(verbose=verbose):
-        from flowersweep.workflows.sweep import run_sweep
+        from flowersweep.session.running import run_with_progress
 
-        progress = _progress(config, asked, verbose=verbose)
-        try:
-            outcome = run_sweep(
-                config,
-                asked,
-                experiment=experiment,
-                features=progress.features,
-                watch=progress.trial,
-            )
-        finally:
-            progress.close()
+        shown = _shows_progress(config, asked, verbose=verbose)
+        outcome = run_with_progress(config, asked, experiment, shown=shown)
         write_page_of_sweep(config, sent=outcome.shipped and config.tracking.enabled)
     if verbose:
         print(outcome.stopped or outcome.claim)
@@ -232,15 +222,13 @@ def promote(
     asked += to_words(words, settings)
     config = compose(asked)
     with computing(verbose=verbose):
+        from flowersweep.session.progress import Progress
         from flowersweep.workflows.promotion.promote import promote as run
         from flowersweep.workflows.promotion.retraining import Observer
 
-        progress = _progress(config, asked, verbose=verbose)
-        try:
+        with Progress(_shows_progress(config, asked, verbose=verbose)) as progress:
             observer = Observer(progress.features, progress.trial)
             promoted = run(config, asked, observer, print if verbose else lambda text: None)
-        finally:
-            progress.close()
     return promoted.version
 
 
@@ -258,13 +246,11 @@ def predict(*words: Word, verbose: bool = False, **settings: Any) -> Predictions
     asked = to_words(words, settings)
     config = compose(asked)
     with computing(verbose=verbose):
+        from flowersweep.session.progress import Progress
         from flowersweep.workflows.predict import predict as run
 
-        progress = _progress(config, asked, verbose=verbose)
-        try:
+        with Progress(_shows_progress(config, asked, verbose=verbose)) as progress:
             return run(config, asked, progress.features)
-        finally:
-            progress.close()
 
 
 def load(alias: str | None = None, *words: Word, **settings: Any) -> Model:
@@ -314,10 +300,8 @@ def register(group: str, function: Callable[..., Any], **settings: Any) -> str:
     return session_words.register(group, function, **settings)
 
 
-def _progress(config: Config, asked: Sequence[str], *, verbose: bool) -> Progress:
-    from flowersweep.session.progress import Progress
-
-    return Progress(config.progress if says(asked, "progress") else verbose)
+def _shows_progress(config: Config, asked: Sequence[str], *, verbose: bool) -> bool:
+    return config.progress if says(asked, "progress") else verbose
 
 
 def _names(studies: Sequence[Study | str]) -> list[str]:

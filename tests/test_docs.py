@@ -27,6 +27,9 @@ OWN = re.compile(r"<!-- own -->\n```.*?```", re.DOTALL)  # commands for files th
 EXAMPLE = re.compile(r"<!-- example -->\n```bash\n(.*?)\n```", re.DOTALL)
 FILE = re.compile(r"<!-- file: (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)")
+CODE_FILE = re.compile(r"(?<![\w/.])\w+/[\w/]+\.py\b")
+NAME_IN_FILE = re.compile(r"`(\w+)`(?:,| in| of)\s`([\w/]+\.py)`")
+FILE_WITH_NAME = re.compile(r"`([\w/]+\.py)`,\s`(\w+)`")
 COMMAND = re.compile(r"python -m flowersweep([^`\n]*)")
 
 
@@ -107,16 +110,28 @@ def test_the_map_of_the_house_has_a_row_for_every_room() -> None:
     assert set().union(*LAYERS) - {"__main__"} <= rows
 
 
-def test_every_file_that_the_design_names_is_there() -> None:
-    names = set(
-        re.findall(r"(?<![\w/.])[\w]+/[\w/]+\.py\b", (ROOT / "docs" / "design.md").read_text())
+def code_file(name: str) -> Path | None:
+    """The file of a name such as ``search/loop.py``, in the package or beside it."""
+    return next(
+        (path for path in (ROOT / "flowersweep" / name, ROOT / name) if path.exists()), None
     )
-    assert len(names) > 20
-    assert not [
-        name
-        for name in names
-        if not (ROOT / "flowersweep" / name).exists() and not (ROOT / name).exists()
-    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_file_and_function_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text()
+    assert not [name for name in set(CODE_FILE.findall(text)) if code_file(name) is None]
+    pairs = [*NAME_IN_FILE.findall(text), *(pair[::-1] for pair in FILE_WITH_NAME.findall(text))]
+    for name, file in pairs:
+        path = code_file(file)
+        assert path is None or re.search(rf"\b{name}\b", path.read_text()), f"{file}: {name}"
+
+
+def test_files_and_functions_are_found() -> None:
+    design, guide = ((ROOT / page).read_text() for page in ("docs/design.md", "CONTRIBUTING.md"))
+    assert len({*CODE_FILE.findall(design)}) > 20
+    assert len(NAME_IN_FILE.findall(guide)) > 5
+    assert ("config/files.py", "frozen_files") in FILE_WITH_NAME.findall(design)
 
 
 @pytest.mark.parametrize(

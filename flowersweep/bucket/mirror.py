@@ -3,6 +3,8 @@
 What is in the bucket is always a state that the study was in. A snapshot is taken while the journal
 stands still: its length, and the files as they are then. Their content goes first, then the
 manifest that names it, then what no manifest names is removed.
+
+How often is ``sync.interval_s``, which the thread of ``tracking/shipper.py`` keeps.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO
 
-from flowersweep.bucket.claim import OWNER, Claim
 from flowersweep.bucket.manifest import (
     KEY,
     MANIFEST,
@@ -26,6 +27,7 @@ from flowersweep.bucket.manifest import (
     newest,
     part_name,
 )
+from flowersweep.bucket.ownership import OWNER, Ownership
 from flowersweep.bucket.restore import is_behind, read_journal
 from flowersweep.bucket.store import Bucket
 from flowersweep.errors import StudyError
@@ -49,9 +51,9 @@ class Snapshot:
 class Mirror:
     """Copies a study into a bucket, step by step; a failed step can be repeated."""
 
-    def __init__(self, journal: Journal, bucket: Bucket, claim: Claim, url: str) -> None:
+    def __init__(self, journal: Journal, bucket: Bucket, ownership: Ownership, url: str) -> None:
         self.into, self.journal = url, journal.path
-        self._journal, self._bucket, self._claim = journal, bucket, claim
+        self._journal, self._bucket, self._ownership = journal, bucket, ownership
         self._folder = journal.path.parent
         self._contents: dict[str, tuple[Version, Content]] = {}
         self._parts: list[Content] = []
@@ -82,8 +84,8 @@ class Mirror:
         if not self._joined:
             self._join()
         keys = self._bucket.sizes()
-        self._claim.check(keys)
-        self._claim.sign()
+        self._ownership.check(keys)
+        self._ownership.sign()
         snapshot = self._snapshot(keys)
         try:
             for name, file in snapshot.changed.items():
@@ -102,8 +104,8 @@ class Mirror:
             for name in missing:
                 self._contents.pop(name, None)
             return 1
-        self._claim.check(self._bucket.sizes())
-        self._bucket.write(f"manifest-{self._claim.number:06d}.json", manifest.to_json())
+        self._ownership.check(self._bucket.sizes())
+        self._bucket.write(f"manifest-{self._ownership.number:06d}.json", manifest.to_json())
         before, self._manifest = self._manifest, manifest
         self._clean(keys, before)
         return 1
@@ -111,15 +113,15 @@ class Mirror:
     def close(self) -> None:
         """Let the next command own the study at once; if the bucket is away it must wait."""
         with contextlib.suppress(Exception):
-            self._claim.end()
+            self._ownership.end()
 
     def _join(self) -> None:
         """Take the study, if that was not possible when the command began.
 
         Raises StudyError if the bucket holds one that went another way.
         """
-        if not self._claim.number:
-            self._claim.take(by_force=False)
+        if not self._ownership.number:
+            self._ownership.take(by_force=False)
         manifest = newest(self._bucket, self._bucket.sizes())
         if manifest is not None and is_behind(self._folder, read_journal(self._bucket, manifest)):
             raise StudyError("the study in the bucket is further than this one")
@@ -160,7 +162,7 @@ class Mirror:
     def _put(self, key: str, content: Content, file: IO[bytes], keys: dict[str, int]) -> None:
         """Send an object that the bucket lacks, or has only half of."""
         if keys.get(key) != content.bytes:
-            self._bucket.upload(key, file, self._claim.sign)
+            self._bucket.upload(key, file, self._ownership.sign)
             keys[key] = content.bytes
 
     def _journal_parts(self, end: int, keys: dict[str, int]) -> list[Content]:
@@ -192,7 +194,7 @@ class Mirror:
         What the manifest before names stays for those who are reading it.
         """
         needed = {*self._manifest.objects, *before.objects}
-        own = f"{self._claim.number:06d}.json"
+        own = f"{self._ownership.number:06d}.json"
         self._bucket.remove(
             key
             for key in keys

@@ -1,47 +1,22 @@
-"""One function per verb.
+"""One function per verb, which ``config/registry.py`` names.
 
 Each takes the composed Config and the command-line words it came from, calls one function of a
-lower layer and prints the result.
+lower layer and prints the result. All compute with JAX, but for those in ``inspect.py``.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from flowersweep.cli.auto import auto
-from flowersweep.cli.inspect import data, print_config, report, status, sync, trials, ui
-from flowersweep.cli.models import promote, replay
-from flowersweep.cli.run import check, plan, search, train
-from flowersweep.cli.use import export, predict
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
 
-__all__ = [
-    "auto",
-    "check",
-    "data",
-    "export",
-    "plan",
-    "predict",
-    "print_config",
-    "promote",
-    "replay",
-    "report",
-    "search",
-    "status",
-    "sync",
-    "train",
-    "trials",
-    "ui",
-]
-
-SEVERAL_HOSTS = (print_config, search, train)  # verbs that several hosts run together
-COMPUTING = (auto, check, export, plan, predict, promote, replay, search, train)
+SEVERAL_HOSTS = ("print_config", "search", "train")  # verbs that several hosts run together
 
 
 def require_hosts(verb: Callable[..., Any], config: Config) -> None:
     """Raise ConfigError if several hosts would run a built-in verb made for one host."""
-    ours = verb.__module__.split(".")[0] == "flowersweep"
-    if config.distributed.coordinator is not None and ours and verb not in SEVERAL_HOSTS:
+    together = not _is_ours(verb) or verb.__name__ in SEVERAL_HOSTS
+    if config.distributed.coordinator is not None and not together:
         raise ConfigError(
             "distributed.coordinator: several hosts train and search together; leave it out for "
             f"{verb.__name__}"
@@ -50,7 +25,11 @@ def require_hosts(verb: Callable[..., Any], config: Config) -> None:
 
 def require_libraries(verb: Callable[..., Any]) -> None:
     """Raise ConfigError if a verb computes, and a setting of the environment forbids it."""
-    if verb in COMPUTING:
+    if _is_ours(verb) and verb.__module__ != f"{__name__}.inspect":
         from flowersweep import runtime
 
         runtime.require_libraries()
+
+
+def _is_ours(verb: Callable[..., Any]) -> bool:
+    return verb.__module__.split(".")[0] == "flowersweep"

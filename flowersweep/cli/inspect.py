@@ -49,11 +49,8 @@ def data(config: Config, overrides: Sequence[str]) -> None:
     pairs = duplicates(dataset, Path(config.dir) / "cache")
     print(describe(pairs, 5))
     path = output_path(config, page_path(Path(config.dir), dataset.digest))
-    progress = Progress(config.progress)
-    try:
+    with Progress(config.progress) as progress:
         write_images_page(config, overrides, dataset, pairs, path, progress.features)
-    finally:
-        progress.close()
     print(f"look at them: {path}")
 
 
@@ -82,9 +79,9 @@ def status(config: Config, overrides: Sequence[str]) -> None:
 def trials(config: Config, overrides: Sequence[str]) -> None:
     """Print all trials of a study as a table: ``format=text``, ``csv`` or ``json``."""
     from flowersweep.report.study_view import load_study
-    from flowersweep.report.trial_table import FORMATS, written_trials
+    from flowersweep.report.trial_table import TABLE_FORMATS, written_trials
 
-    require_format(config, *FORMATS)
+    require_format(config, *TABLE_FORMATS)
     study = load_study(folder_of_study(config, config.study or ""))
     print(written_trials(study, config.format or "text"))
 

@@ -1,4 +1,4 @@
-"""Verbs about one model's training: promote it, replay it."""
+"""Verbs about a model: promote it, train its run again, predict with it, export it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from flowersweep.cli.hints import RUN, same_store
+from flowersweep.cli.hints import RUN, python, same_store
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError
+from flowersweep.util.text import quantity, table
 
 
 def promote(config: Config, overrides: Sequence[str]) -> int:
@@ -23,22 +24,19 @@ def promote(config: Config, overrides: Sequence[str]) -> int:
     from flowersweep.workflows.promotion.promote import promote as run
     from flowersweep.workflows.promotion.retraining import Observer
 
-    progress = Progress(config.progress)
+    with Progress(config.progress) as progress:
 
-    def say(text: str) -> None:
-        progress.close()
-        print(text, flush=True)
+        def say(text: str) -> None:
+            progress.close()
+            print(text, flush=True)
 
-    try:
         promoted = run(config, overrides, Observer(progress.features, progress.trial), say)
-    finally:
-        progress.close()
     if not promoted.moved:
         return 0
-    predict = f"{RUN} predict alias={promoted.alias}"
-    print(f"predict with it:     {predict} images=PATH{same_store(config)}")
+    use = f"{RUN} predict alias={promoted.alias}"
+    print(f"predict with it:     {use} images=PATH{same_store(config)}")
     if _has_test(config):
-        print(f"or the split test:   {predict}{same_store(config)}")
+        print(f"or the split test:   {use}{same_store(config)}")
     before, version = promoted.before, promoted.version
     if promoted.better and before and str(before.version) != str(version.version):
         print(
@@ -65,25 +63,24 @@ def replay(config: Config, overrides: Sequence[str]) -> int:
     """
     from flowersweep.session.progress import Progress
     from flowersweep.tracking.recorded import attach, load_run
-    from flowersweep.util.text import table
     from flowersweep.workflows.replay import record, rows, verdict
     from flowersweep.workflows.replay import replay as run
 
     if not config.run:
         raise ConfigError(f"which run? {RUN} replay run=ID (the id on the run's page in MLflow)")
-    dir, progress = Path(config.dir), Progress(config.progress)
-    with TemporaryDirectory(prefix="flowersweep-") as scratch:
+    dir = Path(config.dir)
+    with (
+        TemporaryDirectory(prefix="flowersweep-") as scratch,
+        Progress(config.progress) as progress,
+    ):
         recorded = load_run(config.run, config.tracking, dir, Path(scratch))
-        try:
-            result = run(
-                recorded,
-                config,
-                overrides,
-                features=progress.features,
-                refused=dir / "replays" / recorded.run,
-            )
-        finally:
-            progress.close()
+        result = run(
+            recorded,
+            config,
+            overrides,
+            features=progress.features,
+            refused=dir / "replays" / recorded.run,
+        )
     print(f"{recorded.name}, run {recorded.run}: {result.epochs} epochs trained again")
     print("\n".join([table(rows(result)), "", verdict(result)]))
     when = time.strftime("%Y-%m-%dT%H-%M-%S")
@@ -96,3 +93,36 @@ def replay(config: Config, overrides: Sequence[str]) -> int:
         tags={"flowersweep.replay": verdict(result)},
     )
     return 0 if result.agrees else 3
+
+
+def predict(config: Config, overrides: Sequence[str]) -> int:
+    """Write the predictions of a registered model for a folder of images, or for a split.
+
+    Returns:
+        Exit code: 1 if an image could not be read and ``on_error=fail``, else 0.
+    """
+    from flowersweep.session.progress import Progress
+    from flowersweep.workflows.predict import predict as run
+
+    with Progress(config.progress) as progress:
+        written = run(config, overrides, progress.features)
+    split = "" if config.images is not None else f" of {config.split}"
+    rate = "" if written.rate is None else f" ({written.rate:.3g} images/s)"
+    print(f"wrote {written.path}: {quantity(written.images, 'image')}{split}{rate}")
+    if config.tta_views > 1:
+        changed = quantity(written.changed, "label")
+        print(f"{changed} changed by the views, against the image alone (tta_views=1)")
+    if not written.broken:
+        return 0
+    print(f"{written.broken} could not be read, first {written.first_error}")
+    return 1 if config.on_error == "fail" else 0
+
+
+def export(config: Config, overrides: Sequence[str]) -> None:
+    """Write a registered model for other programs: Keras, TensorFlow, ONNX, LiteRT or OpenVINO."""
+    from flowersweep.workflows.export import export as run
+
+    folder = run(config)
+    print(f"wrote {folder}: {', '.join(sorted(path.name for path in folder.iterdir()))}")
+    print(f"try it:              {python()} {folder / 'classify.py'} PHOTOGRAPH")
+    print(f"how to call it:      {folder / 'README.md'}")

@@ -33,26 +33,15 @@ def search(config: Config, overrides: Sequence[str]) -> None:
 
 
 def _search(config: Config, overrides: Sequence[str], experiment: str | None = None) -> None:
-    from flowersweep.cli.console import findings_text, summary, trials_table
-    from flowersweep.session.progress import Progress
+    from flowersweep.cli.sweep_result import findings_text, summary, trials_table
+    from flowersweep.session.running import run_with_progress
     from flowersweep.workflows.pages import write_page_of_sweep
     from flowersweep.workflows.sweep import run_follower_host
-    from flowersweep.workflows.sweep import run_sweep as run
 
     if run_follower_host(config, overrides):
         print("the study has ended; host 0 has its results")
         return
-    progress = Progress(config.progress)
-    try:
-        outcome = run(
-            config,
-            overrides,
-            experiment=experiment,
-            features=progress.features,
-            watch=progress.trial,
-        )
-    finally:
-        progress.close()
+    outcome = run_with_progress(config, overrides, experiment, shown=config.progress)
     print(trials_table(outcome, config.sweep.objective, config.sweep.objectives[1:]))
     print(summary(outcome))
     if outcome.stopped:

@@ -22,6 +22,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import BooleanNode, DictConfig, FloatNode, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from flowersweep.config.command_only import require_command_only, variables_of
 from flowersweep.config.explain import explained, name_files, own_files
 from flowersweep.config.files import (
     UNREADABLE,
@@ -34,7 +35,6 @@ from flowersweep.config.files import (
 )
 from flowersweep.config.own_functions import options
 from flowersweep.config.registry import PUBLIC
-from flowersweep.config.said import require_said, variables_of
 from flowersweep.config.schema import Config
 from flowersweep.config.validation import require_options, validate
 from flowersweep.config.words import parse as parse
@@ -150,7 +150,7 @@ def compose(overrides: Sequence[str]) -> Config:
     Raises ConfigError naming what exists and what to do, before anything else is done.
     """
     config = compose_unchecked(tuple(overrides))
-    require_said(config, overrides)
+    require_command_only(config, overrides)
     try:
         return validate(config)
     except ConfigError as error:

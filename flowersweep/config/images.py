@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flowersweep.config.command_only import require_local
 from flowersweep.config.compose import compose_unchecked
 from flowersweep.config.files import option_names
-from flowersweep.config.said import require_local
 from flowersweep.config.schema import Data
 from flowersweep.config.words import parse, settings_of
 from flowersweep.errors import ConfigError

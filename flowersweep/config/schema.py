@@ -24,7 +24,7 @@ from flowersweep.config.setting import (
 # the power of the number of replicas that a rate is multiplied by
 SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 POOLINGS = ("auto", "class_token", "mean", "both")
-FORMATS = ("tfrecords", "folder", "csv", "huggingface")
+DATA_FORMATS = ("tfrecords", "folder", "csv", "huggingface")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Data:
 
     name: str = setting("???", role=LABEL)
     # how images and labels are stored
-    format: str = setting("tfrecords", choices=FORMATS, role=TRAINED, comparable=False)
+    format: str = setting("tfrecords", choices=DATA_FORMATS, role=TRAINED, comparable=False)
     dir: str | None = setting(None, role=PLACE)
     # a local folder like dir, or the name that fetch downloads from a library's catalogue
     path: str | None = setting(None, role=PLACE)

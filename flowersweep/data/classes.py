@@ -7,7 +7,7 @@ from importlib.resources import files
 
 import tensorflow as tf
 
-from flowersweep.data.folders import require_reachable
+from flowersweep.data.places import require_reachable
 from flowersweep.errors import DataError, did_you_mean
 
 

@@ -17,9 +17,9 @@ from flowersweep.data.decoded import NOTHING, ImageCacheLimits
 from flowersweep.data.extra.joined import FileGroup, join_readers
 from flowersweep.data.extra.selection import ExtraImages, Selection, select
 from flowersweep.data.extra.sources import read_source, require_places
-from flowersweep.data.folders import find_folder
 from flowersweep.data.images import NOTHING_KNOWN, Known, Note, Size, describe_notes
 from flowersweep.data.inventory import Inventory, Part, take_inventory
+from flowersweep.data.places import find_folder
 from flowersweep.data.readers import Reader, RecordReader, Rows
 from flowersweep.data.records import FileFingerprint
 from flowersweep.data.splitting import stratified_halves

@@ -8,8 +8,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from flowersweep.data.formats.record_schema import RecordSchema
 from flowersweep.data.images import decode
+from flowersweep.data.layouts.record_schema import RecordSchema
 from flowersweep.errors import DataError
 from flowersweep.util.text import quantity
 

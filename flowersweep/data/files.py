@@ -1,4 +1,4 @@
-"""Find image files in a folder, and decode one as the training does."""
+"""Find image files in a folder, and read their bytes."""
 
 from __future__ import annotations
 
@@ -8,30 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-import tensorflow as tf
-
-from flowersweep.data.diagnose import plain_fault
-from flowersweep.data.images import Images, Size, decode_and_resize
+from flowersweep.data.images import SUFFIXES
 from flowersweep.errors import DataError
 from flowersweep.util.text import quantity
 
 _log = logging.getLogger(__name__)
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 _PASSED_OVER = "__MACOSX"  # copies of names that macOS puts into archives
 _LISTED = 12  # names in an error message
-
-
-def decode_file(path: str | Path, size: Size, resize: str = "stretch") -> Images:
-    """Return the image of a file, uint8 (*size, 3), as a network is trained with it.
-
-    Raises:
-        DataError: The file cannot be read or decoded; the message names it.
-    """
-    try:
-        image: Images = decode_and_resize(read_file(path), size, resize).numpy()
-    except (tf.errors.OpError, DataError) as error:
-        raise DataError(f"{path}: {plain_fault(error)}") from error
-    return image
 
 
 def read_file(path: str | Path) -> bytes:

@@ -26,7 +26,15 @@ from flowersweep.errors import DataError
 Images = npt.NDArray[np.uint8]
 Size = tuple[int, int]  # height, width
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+# what Pillow calls a format -> how the names of its files end
+DECODED = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "GIF": (".gif",),
+}
+SUFFIXES = tuple(suffix for suffixes in DECODED.values() for suffix in suffixes)
 LARGEST = 178_956_970  # pixels; Pillow refuses more as well
 _BACKGROUND = "white"  # shows through transparent pixels
 
@@ -139,13 +147,13 @@ def decode_with_pillow(data: bytes, least: Size | None = None) -> tuple[Images, 
     A JPEG is decoded at the smallest scale that leaves ``least``.
 
     Raises:
-        DataError: The bytes are damaged, or of a format that is not in `FORMATS`.
+        DataError: The bytes are damaged, or of a format that is not in `DECODED`.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=[*DECODED]) as image:
             return _eight_bits(image, least)
     except UnidentifiedImageError as error:
-        raise DataError(f"not one of {', '.join(FORMATS)}") from error
+        raise DataError(f"not one of {', '.join(DECODED)}") from error
     except _DAMAGED as error:
         raise DataError(f"{error}") from error
 
@@ -176,7 +184,7 @@ def read_header(data: bytes) -> tuple[str, str, int, int]:
         DataError: The header is damaged, or of another format.
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=[*DECODED]) as image:
             width, height = image.size
             if _orientation(image) in _ON_ITS_SIDE:
                 height, width = width, height

@@ -13,26 +13,26 @@ import numpy as np
 
 from flowersweep.config.schema import Data
 from flowersweep.data.classes import read_classes
-from flowersweep.data.folders import find_files
-from flowersweep.data.formats.image_folder import list_folder
-from flowersweep.data.formats.image_table import list_table
-from flowersweep.data.formats.inspection import (
+from flowersweep.data.layouts.image_folder import list_folder
+from flowersweep.data.layouts.image_table import list_table
+from flowersweep.data.layouts.inspection import (
     LabelledFiles,
     digest_of,
     inspect_files,
     without_unreadable,
 )
-from flowersweep.data.formats.labels import class_names, indexed
-from flowersweep.data.formats.parquet import (
+from flowersweep.data.layouts.labels import class_names, indexed
+from flowersweep.data.layouts.parquet import (
     ParquetReader,
     columns_of,
     label_names,
     list_parquet,
     read_parquet,
 )
-from flowersweep.data.formats.record_schema import schema_of
-from flowersweep.data.formats.split_names import require_splits
-from flowersweep.data.formats.verified import mixed_digest, verified_records
+from flowersweep.data.layouts.record_schema import schema_of
+from flowersweep.data.layouts.split_names import require_splits
+from flowersweep.data.layouts.verified import mixed_digest, verified_records
+from flowersweep.data.places import find_files
 from flowersweep.data.readers import FileReader, Reader, RecordReader, Rows
 from flowersweep.data.records import compression_of
 from flowersweep.data.splitting import stratified_part
@@ -85,7 +85,7 @@ def take_inventory(data: Data, folder: str, cache: Path) -> Inventory:
         DataError: A file, an image or a label is invalid, or a split is empty.
     """
     require_splits(data.splits)
-    inventory = _FORMATS[data.format](data, folder, cache)
+    inventory = _READERS[data.format](data, folder, cache)
     inventory = replace(inventory, digest=mixed_digest(inventory.digest, inventory.classes))
     limit = None if inventory.classes is None else len(inventory.classes)
     for name, part in inventory.parts.items():
@@ -237,7 +237,7 @@ def inventory_of_files(data: Data, listed: Mapping[str, LabelledFiles], cache: P
     return Inventory(parts, names, digest_of(splits, facts), tuple(remarks))
 
 
-_FORMATS: dict[str, Callable[[Data, str, Path], Inventory]] = {
+_READERS: dict[str, Callable[[Data, str, Path], Inventory]] = {
     "tfrecords": _of_records,
     "folder": _of_folder,
     "csv": _of_table,

@@ -4,7 +4,7 @@ What is written here has the competition's layout: ``train/``, ``val/`` and opti
 each with files named ``{shard}-{H}x{W}-{count}.tfrec``. A record has the features ``id`` (bytes),
 ``class`` (int64, absent in test) and ``image`` (bytes of an image file, see
 `flowersweep.data.images`). What is read may have other names, see
-`flowersweep.data.formats.record_schema`.
+`flowersweep.data.layouts.record_schema`.
 """
 
 from __future__ import annotations

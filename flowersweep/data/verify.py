@@ -15,8 +15,8 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from flowersweep.data.diagnose import problems
-from flowersweep.data.formats.record_schema import RecordSchema
 from flowersweep.data.images import decode_and_note
+from flowersweep.data.layouts.record_schema import RecordSchema
 from flowersweep.data.records import declared_count
 from flowersweep.errors import DataError
 from flowersweep.util.text import quantity

@@ -22,9 +22,9 @@ from flowersweep.ensemble.analysis import EnsembleAnalysis, analyse, reference_w
 from flowersweep.ensemble.members import Members
 from flowersweep.ensemble.rebuild import at_hand, build_ensemble, rebuild_member
 from flowersweep.errors import FlowersweepError, StudyError, TrialFailed
-from flowersweep.evaluation.calibration import final_scores
 from flowersweep.evaluation.divergence import unusable_logits
 from flowersweep.evaluation.ensemble import Pool
+from flowersweep.evaluation.trial_scores import final_scores
 from flowersweep.search.state import Study
 from flowersweep.search.work import TrialSteps
 from flowersweep.space.space import Params, Space

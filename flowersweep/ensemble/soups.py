@@ -24,8 +24,9 @@ from flowersweep.data.dataset import Dataset
 from flowersweep.ensemble.averaging import ingredients, soup_name
 from flowersweep.ensemble.rebuild import configured, load_network, recorded, weights
 from flowersweep.errors import ConfigError, StudyError
-from flowersweep.evaluation.calibration import score_part, temperature
+from flowersweep.evaluation.calibration import temperature
 from flowersweep.evaluation.divergence import unusable_logits
+from flowersweep.evaluation.trial_scores import score_part
 from flowersweep.runtime import start
 from flowersweep.study.objectives import better
 from flowersweep.study.records import StudyRecord, ranked_records, read_study

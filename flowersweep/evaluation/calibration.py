@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +13,6 @@ from flowersweep.evaluation.scores import (
     Labels,
     Logits,
     Reals,
-    accuracy,
-    macro_f1,
     nll,
     shift_logits,
 )
@@ -111,37 +108,6 @@ def calibrated_nll(logits: Logits, labels: Labels) -> float:
     It can be compared across losses that scale logits differently.
     """
     return nll(logits, labels, temperature(logits, labels))
-
-
-def score_part(part: str, logits: Logits, labels: Labels, temperature: float) -> dict[str, float]:
-    """Return the scores of one part that every epoch has, by name such as ``tune/nll``.
-
-    ``temperature`` is the one that tune chose. ``calibrated_nll`` alone needs it.
-    """
-    return {
-        f"{part}/calibrated_nll": nll(logits, labels, temperature),
-        f"{part}/nll": nll(logits, labels),
-        f"{part}/accuracy": accuracy(logits, labels),
-        f"{part}/macro_f1": macro_f1(logits, labels, logits.shape[1]),
-    }
-
-
-def final_scores(logits: Mapping[str, Logits], labels: Mapping[str, Labels]) -> dict[str, float]:
-    """Return the scores that a trial ends with, for each part of ``labels`` (n,).
-
-    The calibrated scores of every part are at the temperature of tune: one that holdout had chosen
-    would flatter it.
-    """
-    fitted = temperature(logits["tune"], labels["tune"])
-    scores = {"tune/temperature": fitted}
-    for part, truth in labels.items():
-        scores |= score_part(part, logits[part], truth, fitted)
-        scores[f"{part}/ece"] = reliability(logits[part], truth).error
-        scores[f"{part}/calibrated_ece"] = reliability(
-            logits[part], truth, temperature=fitted
-        ).error
-        scores[f"{part}/brier"] = brier(logits[part], truth)
-    return scores
 
 
 def _slope(below: Reals32, scratch: Reals32, right: float, inverse: float) -> tuple[float, float]:

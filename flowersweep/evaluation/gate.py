@@ -40,9 +40,9 @@ class ChanceTest:
 
     value: float  # mean macro F1 of the candidate's seeds
     chance: float  # the same against shuffled labels, on average
-    p: float  # the share of the shuffles that are as good; once it passes the level, no more drawn
+    p: float  # share of shuffles that score as well; drawing stops once it exceeds ``level``
     level: float
-    comparison: int  # the how-manieth on these held-out images
+    comparison: int  # which comparison on these held-out images, counted from 1
 
     @property
     def better(self) -> bool:
@@ -62,7 +62,7 @@ class Verdict:
     # that would settle it, if the difference is the one seen; inf if no number would
     more_images: float
     more_seeds: float  # of the candidate
-    comparison: int  # the how-manieth on these held-out images
+    comparison: int  # which comparison on these held-out images, counted from 1
     confidence: float  # of the interval
 
     @property
@@ -174,8 +174,8 @@ def compare_with_champion(
         champion: Logits (n, K).
         labels: Classes (n,).
         seeds: Logits of every candidate, by seed.
-        comparison: The how-manieth this is on these images. A later one has a wider interval; see
-            ``spent_alpha``.
+        comparison: Which comparison on these images this is, counted from 1. A later one has a
+            wider interval; see ``spent_alpha``.
         samples: Of the bootstrap.
     """
     alpha = spent_alpha(comparison)
@@ -238,5 +238,9 @@ def _needed(
 
 
 def to_dict(verdict: Verdict | ChanceTest) -> dict[str, Any]:
-    """Return a verdict as plain data; what no number would settle is None."""
-    return {name: value if math.isfinite(value) else None for name, value in vars(verdict).items()}
+    """Return a verdict as plain data, with ``better``; what no number would settle is None."""
+    numbers = vars(verdict).items()
+    return {
+        **{name: value if math.isfinite(value) else None for name, value in numbers},
+        "better": verdict.better,
+    }

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flowersweep.errors import FlowersweepError, StudyError
@@ -21,39 +20,18 @@ from flowersweep.execution.protocol import (
     Paused,
     Progress,
     StartTrial,
+    StopRequest,
     Task,
     TaskDone,
     TaskFailed,
+    WorkerConfig,
     WorkerLost,
+    WorkerReady,
 )
 
 log = logging.getLogger(__name__)
 
 MAX_STARTUP_FAILURES = 3  # workers in a row that may end before they are ready
-
-
-@dataclass(frozen=True)
-class WorkerReady:
-    """The first message of a worker: what it computes on."""
-
-    platform: str
-    device_kind: str
-    replicas: int
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """The first message to a worker."""
-
-    cwd: str
-    path: tuple[str, ...]  # where the coordinator imports from
-    trainer: str  # MODULE:FUNCTION, which returns the trainer and what it computes on
-    arguments: tuple[Any, ...]  # of that function
-
-
-@dataclass(frozen=True)
-class StopRequest:
-    """To a worker: save a checkpoint and pause the trial."""
 
 
 class WorkerConnection(Protocol):

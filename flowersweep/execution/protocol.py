@@ -206,6 +206,33 @@ Message = Progress | CheckpointReached | TaskDone | TaskFailed | Paused | Worker
 Handle = Callable[[Message], None]
 
 
+# Between the coordinator and a worker, beside tasks and messages.
+
+
+@dataclass(frozen=True)
+class WorkerReady:
+    """The first message of a worker: what it computes on."""
+
+    platform: str
+    device_kind: str
+    replicas: int
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """The first message to a worker."""
+
+    cwd: str
+    path: tuple[str, ...]  # where the coordinator imports from
+    trainer: str  # MODULE:FUNCTION, which returns the trainer and what it computes on
+    arguments: tuple[Any, ...]  # of that function
+
+
+@dataclass(frozen=True)
+class StopRequest:
+    """To a worker: save a checkpoint and pause the trial."""
+
+
 class Executor(Protocol):
     """Where tasks are done."""
 

@@ -16,14 +16,15 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from flowersweep.errors import FlowersweepError
-from flowersweep.execution.pool import StopRequest, WorkerConfig
 from flowersweep.execution.protocol import (
     POLL_INTERVAL_S,
     CheckpointReached,
     Evaluation,
     Message,
     Progress,
+    StopRequest,
     TaskDone,
+    WorkerConfig,
 )
 from flowersweep.execution.runner import TrialRunner
 

@@ -73,7 +73,7 @@ def sentences(evidence: Mapping[str, Any]) -> list[str]:
     judged = quantity(images["holdout"], "held-out image")
     lines.append(f"Against the champion on {judged}: {gain}; {parts}.")
     lines.append(uses_sentence(against["comparison"]))
-    return [*lines, "The interval says better." if against["low"] > 0 else _unsettled(against)]
+    return [*lines, "The interval says better." if against["better"] else _unsettled(against)]
 
 
 def _member(member: Mapping[str, Any]) -> str:
@@ -87,7 +87,7 @@ def chance_sentence(test: Mapping[str, Any], images: int, cross_validated: int =
     also = f" and {cross_validated} cross-validated" if cross_validated else ""
     says = (
         "better than chance"
-        if test["p"] <= test["level"]
+        if test["better"]
         else "not better than chance, so it cannot be the champion"
     )
     return (

@@ -11,7 +11,7 @@ from typing import Any
 
 from flowersweep.config.keys import says
 from flowersweep.report import simple_models
-from flowersweep.report.charts import multi_parameter_charts, predictions, search, training
+from flowersweep.report.charts import parameters, predictions, search, training
 from flowersweep.report.charts.plotting import Chart
 from flowersweep.report.images.parts import Link
 from flowersweep.report.mistakes import Mistake
@@ -37,8 +37,8 @@ from flowersweep.report.summary import (
     score_classes,
     score_halves,
 )
-from flowersweep.study.claim import describe_judging
 from flowersweep.study.records import TrialRecord
+from flowersweep.study.sentences import describe_judging
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.text import number
 
@@ -133,7 +133,7 @@ def _search(summary: StudySummary) -> list[Section]:
             "parallel",
             "Parallel",
             _chart_or(
-                multi_parameter_charts.parallel(study),
+                parameters.parallel(study),
                 "This needs two parameters and two complete trials.",
             ),
         ),
@@ -141,7 +141,7 @@ def _search(summary: StudySummary) -> list[Section]:
             "contour",
             "Contour",
             _chart_or(
-                multi_parameter_charts.contour(summary),
+                parameters.contour(summary),
                 "This needs importances, and two numeric parameters that eight trials share.",
             ),
         ),

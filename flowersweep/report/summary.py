@@ -40,8 +40,8 @@ from flowersweep.report.mistakes import Mistake, gallery, keep, stored
 from flowersweep.report.simple_models import finding, simple_models
 from flowersweep.report.study_view import Predictions, StudyView
 from flowersweep.study.baselines import BaselineScore
-from flowersweep.study.claim import describe_best
 from flowersweep.study.records import TrialRecord
+from flowersweep.study.sentences import describe_best
 from flowersweep.tracking.masking import masked_text
 
 NEXT_BEST = 10  # trials that are compared with the best one

@@ -1,4 +1,7 @@
-"""All trials of a study as plain rows: for a table of pandas, a CSV file or JSON."""
+"""All trials of a study as plain rows: for pandas, and the verb ``trials`` as text, CSV or JSON.
+
+The table that a sweep prints at its end is in ``cli/sweep_result.py``.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from flowersweep.study.records import TrialRecord
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.text import number, spreadsheet_cell, table
 
-FORMATS = ("text", "csv", "json")
+TABLE_FORMATS = ("text", "csv", "json")
 FIRST, LAST = ("trial", "state", "value"), ("epochs", "seconds", "reason")
 
 Row = dict[str, Any]

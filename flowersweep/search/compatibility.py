@@ -13,10 +13,10 @@ from typing import Any
 
 from optuna.distributions import json_to_distribution
 
+from flowersweep.config.command_only import without_variables
 from flowersweep.config.compose import compose_unchecked
 from flowersweep.config.keys import COMPARED, settings_with_role
 from flowersweep.config.paths import Settings, differences, flatten
-from flowersweep.config.said import without_variables
 from flowersweep.config.schema import Config
 from flowersweep.errors import StudyError
 from flowersweep.execution.protocol import Trainer

@@ -74,12 +74,6 @@ class TrialLoop:
         except BudgetUsed as used:
             self.stopped = str(used)
 
-    def run_trial(self, record: TrialRecord, trial: optuna.Trial) -> None:
-        """Run one trial to its end."""
-        self._start(record, trial)
-        while record.number in self.running:
-            self._receive()
-
     def _ask_and_start(self, number: int) -> None:
         record, trial = self.study.ask(number)
         if record.reused is None:
@@ -141,7 +135,7 @@ class TrialLoop:
     def _on_worker_lost(self, running: RunningTrial, reason: str) -> None:
         """Start the trial again; fail it if it has lost too many workers."""
         number = running.record.number
-        self.study.write(events.WorkerLost(trial=number, reason=reason))
+        self.study.write(events.TrialRestarted(trial=number, reason=reason))
         if self.study.record.worker_failures[number] < MAX_WORKER_FAILURES:
             self._start(running.record, running.trial)
         else:

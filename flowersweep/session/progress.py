@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import sys
 import warnings
-from typing import Any
+from typing import Any, Self
 
 from tqdm import tqdm
 
 from flowersweep.search.state import Study
-from flowersweep.study.claim import describe_cut, describe_judging
 from flowersweep.study.records import TrialRecord
+from flowersweep.study.sentences import describe_cut, describe_judging
 
 LOG_INTERVAL = 30  # seconds between two lines of a log file
 
@@ -52,7 +52,10 @@ def choose_bar() -> Any:
 
 
 class Progress:
-    """Show two bars on standard error: one for computing features, one for trials."""
+    """Show two bars on standard error: one for computing features, one for trials.
+
+    The end of a ``with`` block closes them.
+    """
 
     def __init__(self, shown: bool) -> None:
         self.shown = shown
@@ -60,6 +63,12 @@ class Progress:
         self._images: Any = None
         self._trials: Any = None
         self._what = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
 
     def features(self, what: str, done: int, total: int | None) -> None:
         """Show how many images have features, or predictions, so far."""

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 from flowersweep.config.keys import is_within, key_of
 from flowersweep.report.charts.search import history
 from flowersweep.report.charts.sketch import sketch
-from flowersweep.report.figures import charts, figure
+from flowersweep.report.plotly_figures import charts, figure
 from flowersweep.report.status import STATES, screen, status
 from flowersweep.report.study_view import load_study
 from flowersweep.report.trial_table import trial_rows
-from flowersweep.study.claim import describe_best
 from flowersweep.study.records import TrialRecord, ranked_records
+from flowersweep.study.sentences import describe_best
 from flowersweep.tracking.masking import masked_text
 from flowersweep.util.text import number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from flowersweep.report.figures import Figure
+    from flowersweep.report.plotly_figures import Figure
 
 SHOWN = 10  # trials in a notebook's cell
 STORE = ("dir", "tracking", "sync", "trusted_modules")  # what finds the same study again

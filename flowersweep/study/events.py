@@ -127,8 +127,8 @@ class TrialEnded(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerLost(Event):
-    """The worker of a trial was lost; another worker continues the trial."""
+class TrialRestarted(Event):
+    """A trial lost its worker, and begins again at its checkpoint, unless it has lost too many."""
 
     trial: int
     reason: str
@@ -175,13 +175,12 @@ KINDS: dict[str, type[Event]] = {
         TrialAsked,
         EpochsReported,
         TrialEnded,
-        WorkerLost,
         ProgramsCompiled,
         MachineSampled,
         ForecastMade,
         ModelLogged,
     )
-}
+} | {"worker_lost": TrialRestarted}
 NAMES = {kind: name for name, kind in KINDS.items()}
 FIELDS = {kind: tuple(entry.name for entry in fields(kind)) for kind in NAMES}
 

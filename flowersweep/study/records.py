@@ -23,7 +23,7 @@ from flowersweep.study.events import (
     StudyStopped,
     TrialAsked,
     TrialEnded,
-    WorkerLost,
+    TrialRestarted,
 )
 from flowersweep.study.journal import read_events
 from flowersweep.study.objectives import objective_values, rank_key
@@ -170,7 +170,7 @@ class StudyRecord:
                 self._end_trial(self.trials[event.trial], event)
                 self._update_times(event.trial, event)
                 self._ends.append(event.time)
-            case WorkerLost():
+            case TrialRestarted():
                 self.worker_failures[event.trial] += 1
             case ForecastMade():
                 self.forecasts.append((self.seconds, event))

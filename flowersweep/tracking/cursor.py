@@ -74,7 +74,7 @@ def _of(cursor: Cursor, journal: Path) -> bool:
         return file.read(1) == b"\n"
 
 
-def claim(folder: Path) -> IO[str]:
+def lock(folder: Path) -> IO[str]:
     """Lock ``folder`` for shipping until the caller closes the returned file.
 
     Without the lock two shippers would create every run twice.
@@ -83,13 +83,13 @@ def claim(folder: Path) -> IO[str]:
         TrackingError: Another process has the lock, or the folder cannot be written.
     """
     try:
-        lock = (folder / "shipped.lock").open("a")
+        file = (folder / "shipped.lock").open("a")
     except OSError as error:
         raise TrackingError(f"cannot write into {folder}: {error.strerror}") from error
-    if not take_lock(lock):
-        lock.close()
+    if not take_lock(file):
+        file.close()
         raise TrackingError(
             f'the study "{folder.name}" is being sent to MLflow by another process, probably the '
             "one that runs it. Wait for it"
         )
-    return lock
+    return file

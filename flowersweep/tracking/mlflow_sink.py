@@ -104,7 +104,7 @@ class MlflowSink:
         self._client = self._lock = None
 
     def _open(self) -> MlflowClient:
-        self._lock = self._lock or cursor.claim(self.journal.parent)
+        self._lock = self._lock or cursor.lock(self.journal.parent)
         client = store.client(self.tracking, self.dir)
         address = masked_text(client.tracking_uri)
         reached = cursor.read(self.journal.with_name("shipped.json"), address, self.journal)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flowersweep.config.schema import Config
-from flowersweep.execution.pool import WorkerReady
-from flowersweep.execution.protocol import Evaluation, OnCheckpoint, TrialSpec
+from flowersweep.execution.protocol import Evaluation, OnCheckpoint, TrialSpec, WorkerReady
 from flowersweep.runtime import start
 from flowersweep.study.events import Epoch
 from flowersweep.training import trial

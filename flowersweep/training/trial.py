@@ -16,12 +16,13 @@ from flowersweep.config.batches import is_augmented, is_main
 from flowersweep.config.schema import SCALING, Experiment
 from flowersweep.config.targets import arguments
 from flowersweep.errors import TrialFailed
-from flowersweep.evaluation.calibration import final_scores, score_part, temperature
+from flowersweep.evaluation.calibration import temperature
 from flowersweep.evaluation.divergence import (
     absurd_scores,
     constant_prediction,
     unusable_logits,
 )
+from flowersweep.evaluation.trial_scores import final_scores, score_part
 from flowersweep.models.classifier import Classifier, build, sized
 from flowersweep.study.events import Epoch, Metrics
 from flowersweep.training.checkpoint import BestEpoch, Checkpoint

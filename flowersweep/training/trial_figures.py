@@ -19,7 +19,8 @@ from flowersweep.config.schema import Experiment
 from flowersweep.data.images import Images, compress
 from flowersweep.data.pipeline import read_images
 from flowersweep.training import trial
-from flowersweep.training.augment import augment, grid
+from flowersweep.training.augment import augment
+from flowersweep.training.augment.sheet import grid
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.schedules import curve
 

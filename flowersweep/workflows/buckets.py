@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from flowersweep.bucket.claim import Claim
 from flowersweep.bucket.mirror import Mirror
+from flowersweep.bucket.ownership import Ownership
 from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Bucket, open_bucket
 from flowersweep.config.schema import Config
@@ -27,11 +27,11 @@ class StudyBucket:
 
     url: str
     bucket: Bucket
-    claim: Claim
+    ownership: Ownership
 
     def mirror(self, journal: Journal) -> Mirror:
         """Return what copies the study into the bucket."""
-        return Mirror(journal, self.bucket, self.claim, self.url)
+        return Mirror(journal, self.bucket, self.ownership, self.url)
 
 
 def begin_from_bucket(config: Config, open_: contextlib.ExitStack) -> StudyBucket | None:
@@ -48,11 +48,11 @@ def begin_from_bucket(config: Config, open_: contextlib.ExitStack) -> StudyBucke
     if config.sync.to is None or lock_holder(folder) is not None:
         return None  # who opens the journal says who holds the lock
     bucket = _bucket(config, folder.name)
-    claim = Claim(bucket, Path(config.dir))
-    study = StudyBucket(config.sync.to, bucket, claim)
-    open_.callback(_end, claim)
+    ownership = Ownership(bucket, Path(config.dir))
+    study = StudyBucket(config.sync.to, bucket, ownership)
+    open_.callback(_end, ownership)
     try:
-        claim.take(by_force=config.sync.take_over)
+        ownership.take(by_force=config.sync.take_over)
         restore(bucket, folder)
     except BucketError as error:
         if not (folder / "journal.jsonl").exists():
@@ -89,20 +89,20 @@ def send_study(config: Config, name: str) -> bool:
     folder, sent = Path(config.dir) / "studies" / name, False
     with Journal(folder / "journal.jsonl") as journal:
         bucket = _bucket(config, name)
-        claim = Claim(bucket, Path(config.dir))
-        claim.take(by_force=config.sync.take_over)
+        ownership = Ownership(bucket, Path(config.dir))
+        ownership.take(by_force=config.sync.take_over)
         try:
-            mirror = Mirror(journal, bucket, claim, str(config.sync.to))
+            mirror = Mirror(journal, bucket, ownership, str(config.sync.to))
             while mirror.step():
                 sent = True
         finally:
-            _end(claim)
+            _end(ownership)
     return sent
 
 
-def _end(claim: Claim) -> None:
-    with contextlib.suppress(BucketError):  # the next machine waits until the claim is old
-        claim.end()
+def _end(ownership: Ownership) -> None:
+    with contextlib.suppress(BucketError):  # the next machine waits until its last sign is old
+        ownership.end()
 
 
 def _bucket(config: Config, name: str) -> Bucket:

@@ -17,8 +17,8 @@ from flowersweep.config.targets import arguments, resolve
 from flowersweep.config.validation import uses_workers
 from flowersweep.errors import ConfigError
 from flowersweep.execution.logical_order import LogicalOrder
-from flowersweep.execution.pool import WorkerConfig, WorkerPool
-from flowersweep.execution.protocol import Trainer
+from flowersweep.execution.pool import WorkerPool
+from flowersweep.execution.protocol import Trainer, WorkerConfig
 from flowersweep.execution.threads import Threads
 from flowersweep.runtime import Runtime, start
 from flowersweep.study.journal import Journal

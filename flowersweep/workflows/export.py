@@ -38,7 +38,7 @@ class Format:
     packages: tuple[str, ...] = ()  # that Keras needs to write it
 
 
-FORMATS = {
+EXPORT_FORMATS = {
     "keras": Format("keras", "model.keras"),
     "saved_model": Format("tf_saved_model", "saved_model"),
     "onnx": Format("onnx", "model.onnx", ("tf2onnx", "onnx")),
@@ -85,14 +85,14 @@ def export(config: Config) -> Path:
 
 
 def _require_format(name: str) -> Format:
-    if name not in FORMATS:
-        raise ConfigError(f"format={name}: {did_you_mean(name, FORMATS, 'export writes')}")
-    missing = [package for package in FORMATS[name].packages if find_spec(package) is None]
+    if name not in EXPORT_FORMATS:
+        raise ConfigError(f"format={name}: {did_you_mean(name, EXPORT_FORMATS, 'export writes')}")
+    missing = [package for package in EXPORT_FORMATS[name].packages if find_spec(package) is None]
     if missing:
         raise ConfigError(
             f"format={name} needs {' and '.join(missing)}: pip install 'flowersweep[export]'"
         )
-    return FORMATS[name]
+    return EXPORT_FORMATS[name]
 
 
 @contextmanager
@@ -149,7 +149,7 @@ def _describe(facts: dict[str, Any], size: list[int], *, format: str, run: str) 
     classes = [str(name) for name in facts["classes"]]
     return {
         "format": format,
-        "file": FORMATS[format].file,
+        "file": EXPORT_FORMATS[format].file,
         "classes": classes,
         "classes_sha256": hashlib.sha256("\n".join(classes).encode()).hexdigest(),
         "image_size": size,

@@ -1,6 +1,4 @@
-"""What goes along with a study while it runs: samples of the machine in its journal, and threads
-that carry the journal to its views.
-"""
+"""Threads that follow a journal, and the sampling of the machine."""
 
 from __future__ import annotations
 
@@ -34,12 +32,12 @@ class JournalSubscribers:
             if config.tracking.enabled
             else None
         )
-        self._mirror = (
+        self._optuna = (
             open_.enter_context(Shipper(OptunaExporter(journal.path, config.sweep.optuna_storage)))
             if config.sweep.optuna_storage
             else None
         )
-        self._bucket = (
+        self._bucket_copy = (
             open_.enter_context(Shipper(bucket.mirror(journal), gather=config.sync.interval_s))
             if bucket
             else None
@@ -50,7 +48,7 @@ class JournalSubscribers:
         """Say that there may be something new; with ``soon`` it is not to wait for more."""
         if self._machine.due:
             self.sample()
-        for follower in (self._shipper, self._mirror, self._bucket):
+        for follower in (self._shipper, self._optuna, self._bucket_copy):
             if follower:
                 follower.wake(soon=soon)
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from flowersweep.config.said import without_variables
+from flowersweep.config.command_only import without_variables
 from flowersweep.config.schema import Config
 from flowersweep.data.pipeline import read_images
 from flowersweep.ensemble.members import Members

@@ -28,7 +28,7 @@ from flowersweep.tracking import registry
 from flowersweep.training.augment.views import tta_views
 from flowersweep.util.output import open_output, require_output
 from flowersweep.workflows.prediction_file import (
-    FORMATS,
+    PREDICTION_FORMATS,
     Layout,
     Prediction,
     require_layout,
@@ -73,7 +73,7 @@ def predict(
     """
     format = config.format or ("submission" if config.images is None else "csv")
     require_layout(format, top=config.top, probabilities=config.probabilities)
-    path = require_output(Path(config.output or FORMATS[format]), Path(config.dir))
+    path = require_output(Path(config.output or PREDICTION_FORMATS[format]), Path(config.dir))
     named = None if config.images is None else _source(config, overrides, format)
     run = chosen_run(config)  # once: somebody may move the alias meanwhile
     facts = registry.model_metadata(config.tracking, Path(config.dir), run=run)

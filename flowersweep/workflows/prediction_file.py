@@ -14,7 +14,11 @@ import numpy.typing as npt
 from flowersweep.errors import ConfigError, did_you_mean
 from flowersweep.util.text import spreadsheet_cell
 
-FORMATS = {"csv": "predictions.csv", "json": "predictions.json", "submission": "submission.csv"}
+PREDICTION_FORMATS = {
+    "csv": "predictions.csv",
+    "json": "predictions.json",
+    "submission": "submission.csv",
+}
 
 
 class Prediction(NamedTuple):
@@ -38,8 +42,10 @@ class Layout:
 
 def require_layout(format: str, *, top: int, probabilities: bool) -> None:
     """Raise ConfigError for a format that is none of predictions, or that has no such columns."""
-    if format not in FORMATS:
-        raise ConfigError(f"format={format}: {did_you_mean(format, FORMATS, 'predict writes')}")
+    if format not in PREDICTION_FORMATS:
+        raise ConfigError(
+            f"format={format}: {did_you_mean(format, PREDICTION_FORMATS, 'predict writes')}"
+        )
     if format == "submission" and (top > 1 or probabilities):
         raise ConfigError(
             "format=submission has id and label alone: format=csv has probabilities, or leave "

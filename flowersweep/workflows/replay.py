@@ -89,7 +89,7 @@ def replay(
     features: Progress,
     refused: Path,
 ) -> Replayed:
-    """Train ``found`` again, as far as it was trained, and compare.
+    """Train ``run`` again, as far as it was trained, and compare.
 
     Raises StudyError if the code is another (``force=true`` trains in spite of it; changes against
     the commit are put into the folder ``refused``), DataError if the images are, and ConfigError if

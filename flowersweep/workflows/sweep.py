@@ -51,10 +51,10 @@ from flowersweep.search.state import Study
 from flowersweep.search.work import TrainTrial, TrialWork
 from flowersweep.space.designs import LARGEST_GRID, feasible_share
 from flowersweep.space.space import Space, build_space, require_step
-from flowersweep.study.claim import describe_best, describe_judging
 from flowersweep.study.events import StudyStopped
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import TrialRecord
+from flowersweep.study.sentences import describe_best, describe_judging
 from flowersweep.tracking.masking import masked_diff
 from flowersweep.tracking.store import experiment_name, require_address
 from flowersweep.training.context import TrainingContext

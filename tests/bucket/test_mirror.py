@@ -11,9 +11,9 @@ from typing import IO, Any
 import pytest
 
 from flowersweep.bucket import mirror as mirrors
-from flowersweep.bucket.claim import Claim
 from flowersweep.bucket.manifest import Manifest, content_of
 from flowersweep.bucket.mirror import Mirror
+from flowersweep.bucket.ownership import Ownership
 from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Folder, open_bucket
 from flowersweep.errors import BucketError, StudyError
@@ -22,10 +22,10 @@ from flowersweep.util.files import write_bytes
 from tests.events import append, lines
 
 
-def claimed(bucket: Folder, dir: Path) -> Claim:
-    claim = Claim(bucket, dir)
-    claim.take(by_force=True)
-    return claim
+def owned(bucket: Folder, dir: Path) -> Ownership:
+    ownership = Ownership(bucket, dir)
+    ownership.take(by_force=True)
+    return ownership
 
 
 def journal_in(dir: Path) -> Journal:
@@ -34,7 +34,7 @@ def journal_in(dir: Path) -> Journal:
 
 def send(dir: Path, bucket: Folder) -> None:
     with journal_in(dir) as journal:
-        mirror = Mirror(journal, bucket, claimed(bucket, dir), "file://bucket")
+        mirror = Mirror(journal, bucket, owned(bucket, dir), "file://bucket")
         while mirror.step():
             pass
 
@@ -93,7 +93,7 @@ def test_whenever_the_sender_dies_the_bucket_holds_a_state_that_the_study_was_in
     bucket = WatchedFolder(tmp_path / "bucket", look)
     with journal_in(tmp_path / "a") as journal:
         append(journal, "study_started")
-        mirror = Mirror(journal, bucket, claimed(bucket, tmp_path / "a"), "file://bucket")
+        mirror = Mirror(journal, bucket, owned(bucket, tmp_path / "a"), "file://bucket")
         writer = threading.Thread(target=run_trials, args=(journal, 120))
         writer.start()
         while mirror.step() or writer.is_alive():
@@ -129,7 +129,7 @@ def test_an_object_that_was_lost_or_sent_by_half_is_sent_again(tmp_path: Path) -
     with journal_in(tmp_path / "a") as journal:
         append(journal, "study_started")
         run_trials(journal, 1)
-        mirror = Mirror(journal, bucket, claimed(bucket, tmp_path / "a"), "file://bucket")
+        mirror = Mirror(journal, bucket, owned(bucket, tmp_path / "a"), "file://bucket")
         while mirror.step():
             pass
         keys = {key.split("/")[0]: key for key in bucket.sizes()}

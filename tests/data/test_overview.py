@@ -17,7 +17,7 @@ from flowersweep.data.overview import pictures
 from flowersweep.data.overview.headers import read_headers
 from flowersweep.data.overview.passed_over import passed_over, unreadable
 from flowersweep.data.overview.pictures import contact_sheets, read_pictures, spaced
-from tests.data.test_image_folder import save
+from tests.data.layouts.test_image_folder import save
 
 ON_ITS_SIDE = 6  # a value of EXIF's orientation
 

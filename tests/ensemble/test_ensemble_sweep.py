@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep.cli.console import findings_text
+from flowersweep.cli.sweep_result import findings_text
 from flowersweep.config.compose import compose
 from flowersweep.ensemble.members import load_members
 from flowersweep.errors import ConfigError, FlowersweepError, StudyError

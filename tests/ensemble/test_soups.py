@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowersweep.cli.console import findings_text
+from flowersweep.cli.sweep_result import findings_text
 from flowersweep.config.compose import compose
 from flowersweep.config.schema import Tracking
 from flowersweep.data.dataset import open_dataset

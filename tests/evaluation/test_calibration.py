@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss
 
-from flowersweep.evaluation.calibration import brier, final_scores, probabilities, reliability
-from flowersweep.evaluation.scores import nll
+from flowersweep.evaluation.calibration import brier, probabilities, reliability
 
 
 def drawn(images: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -59,20 +58,3 @@ def test_the_brier_score_is_that_of_scikit_learn() -> None:
         labels, probabilities(logits), labels=list(range(7)), scale_by_half=False
     )
     assert brier(logits, labels) == pytest.approx(wanted)
-
-
-def test_holdout_is_scored_at_the_temperature_of_tune() -> None:
-    logits, labels = drawn(500, 5)
-    parts = {"tune": 3 * logits[:250], "holdout": 2 * logits[250:]}
-    scores = final_scores(parts, {"tune": labels[:250], "holdout": labels[250:]})
-    assert scores["tune/temperature"] == pytest.approx(3, rel=0.2)
-    assert scores["holdout/calibrated_nll"] == pytest.approx(
-        nll(parts["holdout"], labels[250:], scores["tune/temperature"])
-    )
-    assert {
-        "tune/ece",
-        "holdout/ece",
-        "holdout/calibrated_ece",
-        "holdout/brier",
-        "holdout/macro_f1",
-    } <= set(scores)

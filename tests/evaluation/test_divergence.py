@@ -7,12 +7,12 @@ import math
 import numpy as np
 import pytest
 
-from flowersweep.evaluation.calibration import final_scores
 from flowersweep.evaluation.divergence import (
     absurd_scores,
     constant_prediction,
     unusable_logits,
 )
+from flowersweep.evaluation.trial_scores import final_scores
 
 LABELS = np.arange(40) % 4
 USEFUL = np.eye(4)[LABELS] * 3 + np.random.default_rng(0).normal(scale=0.1, size=(40, 4))

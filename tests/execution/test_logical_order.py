@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flowersweep.execution.logical_order import LogicalOrder
-from flowersweep.execution.pool import WorkerConfig, WorkerPool, WorkerReady
+from flowersweep.execution.pool import WorkerPool
 from flowersweep.execution.protocol import (
     Evaluate,
     Message,
@@ -19,7 +19,9 @@ from flowersweep.execution.protocol import (
     TaskDone,
     TrainUntil,
     TrialSpec,
+    WorkerConfig,
     WorkerLost,
+    WorkerReady,
 )
 from flowersweep.study.records import StudyRecord
 from tests.events import fold

@@ -22,7 +22,7 @@ from flowersweep import signals
 from flowersweep.config.compose import compose
 from flowersweep.errors import ConfigError
 from flowersweep.execution.in_process import InProcess
-from flowersweep.execution.pool import WorkerConfig, WorkerPool
+from flowersweep.execution.pool import WorkerPool
 from flowersweep.execution.processes import ProcessBackend, shares
 from flowersweep.execution.protocol import (
     Checkpoint,
@@ -36,6 +36,7 @@ from flowersweep.execution.protocol import (
     TaskDone,
     TrainUntil,
     TrialSpec,
+    WorkerConfig,
     WorkerLost,
 )
 from flowersweep.execution.ray_actors import require_room

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from flowersweep.data.classes import read_classes
-from flowersweep.data.images import FORMATS, decode_with_pillow
+from flowersweep.data.images import DECODED, decode_with_pillow
 from flowersweep.data.records import checksums_digest, encode, write_split
 from flowersweep.data.verify import read_records
 from flowersweep.errors import DataError
@@ -27,7 +27,7 @@ def pictures() -> list[bytes]:
     """Return an image of each format and mode that can be written."""
     written = []
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (9, 7, 3), np.uint8))
-    for kind in FORMATS:
+    for kind in DECODED:
         for mode in MODES:
             image = noise.convert("L") if mode == "I;16" else noise
             exif = image.getexif()

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import pytest
 from optuna.distributions import CategoricalDistribution
 
-from flowersweep.report.charts import multi_parameter_charts, search, training
+from flowersweep.report.charts import parameters, search, training
 from flowersweep.report.charts.plotting import STATES, Chart
 from flowersweep.report.study_page import sections
 from flowersweep.report.study_view import StudyView, load_study
@@ -103,7 +103,7 @@ def test_a_slice_shows_only_the_trials_in_which_its_parameter_was_active(study: 
 
 
 def test_a_line_skips_the_parameters_that_were_not_active(study: StudyView) -> None:
-    best = traces(multi_parameter_charts.parallel(study))["best tenth"]
+    best = traces(parameters.parallel(study))["best tenth"]
     assert best["x"] == [0, 1, 3, 4, None]
     assert best["y"][:2] == [0.0, pytest.approx(0.4)]
     assert best["y"][3] == 1.0
@@ -115,10 +115,7 @@ def test_a_choice_outside_the_space_breaks_no_chart(tmp_path: Path) -> None:
         "loss": {"path": "loss", "values": CategoricalDistribution(["focal", "other"])},
     }
     plays = [Play(smoothed(0.1, 0.01), 0.3), Play(focal(1, 0.01), 0.4)]
-    assert (
-        multi_parameter_charts.parallel(load_study(MadeUp(plays, space=space).write(tmp_path)))
-        is not None
-    )
+    assert parameters.parallel(load_study(MadeUp(plays, space=space).write(tmp_path))) is not None
 
 
 def test_curves_show_every_epoch_of_every_trial_and_the_best_apart(study: StudyView) -> None:
@@ -163,7 +160,7 @@ def test_a_resumed_study_says_where_it_was_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_the_map_covers_both_ranges_and_is_empty_far_from_trials(tmp_path: Path) -> None:
-    found = traces(multi_parameter_charts.contour(many(tmp_path)))["contour"]
+    found = traces(parameters.contour(many(tmp_path)))["contour"]
     assert len(found["z"]) == len(found["y"]) == 30
     cells = [cell for row in found["z"] for cell in row]
     assert None in cells
@@ -192,7 +189,7 @@ def test_of_very_many_trials_the_best_and_an_even_choice_are_drawn_and_it_is_sai
     assert len(points["best so far"]["y"]) < 100
     for each in (
         training.timeline(study),
-        multi_parameter_charts.parallel(study),
+        parameters.parallel(study),
         *search.slices(study),
     ):
         assert each is not None

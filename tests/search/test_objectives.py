@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flowersweep.cli.console import trials_table
+from flowersweep.cli.sweep_result import trials_table
 from flowersweep.config.compose import compose, parse
 from flowersweep.config.schema import Config
 from flowersweep.errors import ConfigError

@@ -21,7 +21,7 @@ from flowersweep.data.synthetic.drawing import picture
 from flowersweep.data.synthetic.species import species_of
 from flowersweep.runtime import compiles
 from flowersweep.training import trial
-from flowersweep.training.augment import augment, grid
+from flowersweep.training.augment import augment
 from flowersweep.training.augment.colour import (
     adjust_contrast_brightness,
     adjust_hue_saturation,
@@ -36,6 +36,7 @@ from flowersweep.training.augment.geometry import (
     turn_by,
 )
 from flowersweep.training.augment.mixing import apply_cutout, beta, box, mix
+from flowersweep.training.augment.sheet import grid
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from tests.tiny import finetuning, tiny

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flowersweep import cli
+from flowersweep.cli import models
 from flowersweep.config.compose import compose, config_from_dict, parse
 from flowersweep.config.paths import differences, flatten, merged
 from flowersweep.config.schema import Tracking
@@ -197,7 +197,7 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     assert members is not None
     went_on(STUDIES / "one")
     asked = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
-    assert cli.promote(compose(asked), asked) == 0
+    assert models.promote(compose(asked), asked) == 0
     folder = next(STUDIES.glob("both-promotion-*"))
     events = lines(folder / "journal.jsonl")
     trials = fold(events).trials
@@ -235,7 +235,7 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     assert len(facts["member_temperatures"]) == len(again)
     wanted = np.load(refit / "trials" / str(pool.number) / "logits.npz")["test"]
     asked = ["verb=predict", "alias=champion", "split=test", "progress=false"]
-    cli.predict(compose(asked), asked)
+    models.predict(compose(asked), asked)
     with Path("submission.csv").open() as file:
         labels = [int(label) for _, label in list(csv.reader(file))[1:]]
     chances = probabilities(wanted)
@@ -244,7 +244,7 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     assert clear.sum() > len(labels) / 2
     np.testing.assert_array_equal(np.array(labels)[clear], chances.argmax(axis=1)[clear])
     asked = ["verb=promote", "study=both", "promotion.seeds=2", "progress=false"]
-    assert cli.promote(compose(asked), asked) == 0  # it trains nothing, and stays
+    assert models.promote(compose(asked), asked) == 0  # it trains nothing, and stays
     assert len(read_study(folder).trials) == len(trials)
     assert len(read_study(refit).trials) == len(again) + 1
 

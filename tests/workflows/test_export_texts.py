@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from flowersweep.data.files import decode_file
 from flowersweep.workflows.export_texts import program
+from tests.data.decoding import decode_file
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])

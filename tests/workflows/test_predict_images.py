@@ -19,10 +19,10 @@ from PIL import Image
 
 from flowersweep.__main__ import main
 from flowersweep.config.schema import Config
-from flowersweep.data.files import decode_file
 from flowersweep.errors import ConfigError, DataError
 from flowersweep.evaluation.calibration import probabilities as softmax
 from flowersweep.workflows.predict import predict
+from tests.data.decoding import decode_file
 from tests.workflows.conftest import DATA, promote
 from tests.written_study import Study
 

@@ -14,8 +14,8 @@ from flowersweep.data.pipeline import read_images
 from flowersweep.errors import StudyError
 from flowersweep.evaluation.scores import nll
 from flowersweep.report.run_page import write_run_report
-from flowersweep.study.claim import describe_best
 from flowersweep.study.records import read_study
+from flowersweep.study.sentences import describe_best
 from flowersweep.tracking import registry
 from flowersweep.tracking.recorded import load_run
 from flowersweep.tracking.shipper import run_ids

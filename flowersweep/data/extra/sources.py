@@ -17,11 +17,6 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from flowersweep.config.schema import Data
-from flowersweep.data.folders import find_all_files, find_folder
-from flowersweep.data.formats.image_folder import list_folder
-from flowersweep.data.formats.image_table import list_table
-from flowersweep.data.formats.inspection import LabelledFiles, chosen
-from flowersweep.data.formats.suggestions import likely_format
 from flowersweep.data.inventory import (
     Inventory,
     Part,
@@ -29,6 +24,11 @@ from flowersweep.data.inventory import (
     inventory_of_parquet,
     inventory_of_records,
 )
+from flowersweep.data.layouts.image_folder import list_folder
+from flowersweep.data.layouts.image_table import list_table
+from flowersweep.data.layouts.inspection import LabelledFiles, chosen
+from flowersweep.data.layouts.suggestions import likely_format
+from flowersweep.data.places import find_all_files, find_folder
 from flowersweep.data.verify import check_labels
 from flowersweep.errors import DataError
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset
 from flowersweep.data.files import is_hidden, is_image_name
-from flowersweep.data.formats.inspection import LEFT_OUT
+from flowersweep.data.layouts.inspection import LEFT_OUT
 
 LOOKED_AT = 200_000  # files: a table may lie in a folder that holds everything
 LISTED = 20  # files of a reason that are named

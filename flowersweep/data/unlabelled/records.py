@@ -11,8 +11,8 @@ from typing import Any
 import tensorflow as tf
 
 from flowersweep.data.diagnose import plain_fault
-from flowersweep.data.formats.parquet import columns_of, count_rows, named_images
-from flowersweep.data.formats.record_schema import USUAL
+from flowersweep.data.layouts.parquet import columns_of, count_rows, named_images
+from flowersweep.data.layouts.record_schema import USUAL
 from flowersweep.data.records import compression_of, declared_count
 from flowersweep.errors import DataError
 

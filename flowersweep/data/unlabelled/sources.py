@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flowersweep.data.files import (
-    SUFFIXES,
     describe_contents,
     files_under,
     is_hidden,
     is_image_name,
 )
-from flowersweep.data.formats.image_table import columns_for
-from flowersweep.data.formats.parquet import columns_of
+from flowersweep.data.images import SUFFIXES
+from flowersweep.data.layouts.image_table import columns_for
+from flowersweep.data.layouts.parquet import columns_of
 from flowersweep.data.unlabelled.records import count_records, read_records
 from flowersweep.errors import DataError
 from flowersweep.util.text import quantity

@@ -15,8 +15,8 @@ from flowersweep.config.keys import range_of
 from flowersweep.evaluation.statistics import Difference
 from flowersweep.report.study_view import StudyView
 from flowersweep.space.space import Parameter
-from flowersweep.study.claim import describe_judging
 from flowersweep.study.records import TrialRecord
+from flowersweep.study.sentences import describe_judging
 from flowersweep.tracking.masking import masked_text
 
 NEAR = 0.05  # of a range, on its own scale

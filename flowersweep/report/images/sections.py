@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from flowersweep.data.formats.inspection import LEFT_OUT
+from flowersweep.data.layouts.inspection import LEFT_OUT
 from flowersweep.data.overview.pictures import SHEETS, Place
 from flowersweep.report.images.findings import findings
 from flowersweep.report.images.parts import Bar, Bars, Card, Cards, Picture

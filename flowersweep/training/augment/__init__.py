@@ -6,19 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial, reduce
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import numpy.typing as npt
 from jax import Array
 
 from flowersweep.training.augment.colour import recolour
 from flowersweep.training.augment.geometry import random_affine, turn
 from flowersweep.training.augment.hiding import erase_blocks, hide_grid
 from flowersweep.training.augment.mixing import apply_cutout, mix
-from flowersweep.training.augment.randaugment import randaugment as apply_randaugment
+from flowersweep.training.augment.randaugment import randaugment as randaugment_by
 
 Scalar = Array | float
 Change = Callable[[Array], Array]
@@ -99,37 +96,30 @@ def augment(
         cutmix_share=cutmix_share,
     )
     images = jnp.clip(images, 0.0, 255.0)
-    further: dict[str, Any] = {
+    later: dict[str, Scalar] = {
         "vertical_flip": vertical_flip,
         "quarter_turns": quarter_turns,
         "randaugment": randaugment,
         "erasing": erasing,
         "grid_mask": grid_mask,
     }
-    # after all others, and with a key of its own: of those, every bit stays what it is without it
-    change = partial(_change_further, jax.random.fold_in(key, 1), **further)
-    return _unless_zero(reduce(jnp.maximum, further.values()), change, images), targets
+    # with a key of its own: of the changes before, every bit stays what it is without these
+    change = partial(_change_later, jax.random.fold_in(key, 1), later)
+    return _unless_zero(reduce(jnp.maximum, later.values()), change, images), targets
 
 
-def _change_further(
-    key: Array,
-    images: Array,
-    *,
-    vertical_flip: Scalar,
-    quarter_turns: Scalar,
-    randaugment: Scalar,
-    erasing: Scalar,
-    grid_mask: Scalar,
-) -> Array:
+def _change_later(key: Array, later: Mapping[str, Scalar], images: Array) -> Array:
+    """Make the changes that came later: each is a branch, which costs nothing at strength 0."""
     turned, varied, erased, squared = jax.random.split(key, 4)
+    flip, quarters = later["vertical_flip"], later["quarter_turns"]
     changes: tuple[tuple[Scalar, Change], ...] = (
         (
-            jnp.maximum(vertical_flip, quarter_turns),
-            partial(turn, turned, vertical_flip=vertical_flip, quarter_turns=quarter_turns),
+            jnp.maximum(flip, quarters),
+            partial(turn, turned, vertical_flip=flip, quarter_turns=quarters),
         ),
-        (randaugment, partial(apply_randaugment, varied, strength=randaugment)),
-        (erasing, partial(erase_blocks, erased, erasing=erasing)),
-        (grid_mask, partial(hide_grid, squared, grid_mask=grid_mask)),
+        (later["randaugment"], partial(randaugment_by, varied, strength=later["randaugment"])),
+        (later["erasing"], partial(erase_blocks, erased, erasing=later["erasing"])),
+        (later["grid_mask"], partial(hide_grid, squared, grid_mask=later["grid_mask"])),
     )
     for strength, change in changes:
         images = _unless_zero(strength, change, images)
@@ -142,41 +132,3 @@ def _unless_zero(strength: Scalar, change: Change, images: Array) -> Array:
     """
     changed: Array = jax.lax.cond(strength > 0.0, change, lambda images: images, images)
     return changed
-
-
-def grid(
-    seed: int,
-    images: npt.NDArray[np.generic],
-    strengths: Mapping[str, Scalar],
-    rows: int,
-    change: Callable[..., tuple[Array, Array]] = augment,
-) -> npt.NDArray[np.uint8]:
-    """Return one picture for people: the images (n, H, W, 3) side by side, and under them ``rows``
-    draws of what a network sees.
-
-    ``change`` is the augmentation; it compiles once for images of a size, whatever its
-    ``strengths``.
-    """
-    shown = np.asarray(images, np.float32)
-    drawn = [
-        np.asarray(_drawn(change, np.uint32(seed), np.uint32(row), shown, dict(strengths)))
-        for row in range(rows)
-    ]
-    return (
-        np.concatenate([np.concatenate(list(row), axis=1) for row in (shown, *drawn)])
-        .round()
-        .astype(np.uint8)
-    )
-
-
-@partial(jax.jit, static_argnums=0)
-def _drawn(
-    change: Callable[..., tuple[Array, Array]],
-    seed: Array,
-    row: Array,
-    images: Array,
-    strengths: dict[str, Scalar],
-) -> Array:
-    return change(
-        jax.random.fold_in(jax.random.key(seed), row), images, jnp.eye(len(images)), **strengths
-    )[0]

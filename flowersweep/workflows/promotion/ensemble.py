@@ -29,8 +29,7 @@ from flowersweep.evaluation.weights import weight_intervals
 from flowersweep.search.compatibility import study_folder
 from flowersweep.space.space import Params
 from flowersweep.study.records import StudyRecord, read_study
-from flowersweep.workflows.promotion.choice import Champion
-from flowersweep.workflows.promotion.decision import Decision, decide
+from flowersweep.workflows.promotion.decision import Champion, Decision, decide
 from flowersweep.workflows.promotion.ensemble_rounds import RoundTrial, TrainingRounds
 from flowersweep.workflows.promotion.retraining import (
     UNOBSERVED,

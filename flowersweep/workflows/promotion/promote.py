@@ -18,7 +18,7 @@ from flowersweep.report.model_card import model_card
 from flowersweep.tracking import registry
 from flowersweep.util.text import quantity, table
 from flowersweep.workflows.predict import holdout_name, predict_holdout
-from flowersweep.workflows.promotion.choice import Opponent
+from flowersweep.workflows.promotion.decision import Opponent
 from flowersweep.workflows.promotion.ensemble import is_ensemble_study, run_ensemble_promotion
 from flowersweep.workflows.promotion.refit import refit
 from flowersweep.workflows.promotion.retraining import UNOBSERVED, Observer

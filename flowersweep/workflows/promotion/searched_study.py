@@ -6,19 +6,19 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from flowersweep.config.command_only import USUAL
 from flowersweep.config.compose import compose, parse
 from flowersweep.config.images import require_own_images
 from flowersweep.config.keys import is_within, key_of, role_of, says, settings_with_role
-from flowersweep.config.said import USUAL
 from flowersweep.config.schema import Config
 from flowersweep.config.setting import COMMAND, TRAINED
 from flowersweep.data.dataset import open_dataset
 from flowersweep.errors import StudyError, TrackingError
 from flowersweep.search.compatibility import describe_changes, study_folder
 from flowersweep.space.space import Space, build_space
-from flowersweep.study.claim import describe_best
 from flowersweep.study.events import StudyStarted
 from flowersweep.study.records import StudyRecord, read_study
+from flowersweep.study.sentences import describe_best
 from flowersweep.tracking.shipper import run_ids
 
 

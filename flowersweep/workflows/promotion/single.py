@@ -15,8 +15,7 @@ from flowersweep.study.baselines import compare_with_baselines
 from flowersweep.study.objectives import objective_names
 from flowersweep.util.arrays import read_arrays
 from flowersweep.workflows.promotion.candidates import Candidates, choose_candidates, ranked_for
-from flowersweep.workflows.promotion.choice import Champion
-from flowersweep.workflows.promotion.decision import Decision, decide
+from flowersweep.workflows.promotion.decision import Champion, Decision, decide
 from flowersweep.workflows.promotion.retraining import (
     UNOBSERVED,
     Observer,

@@ -15,7 +15,7 @@ from flowersweep.data.pipeline import in_order, read_images, shuffled
 from flowersweep.data.readers import FileReader
 from tests.data.extra.opening import opened
 from tests.data.extra.pictures import encoded, save
-from tests.data.test_record_schema import write
+from tests.data.layouts.test_record_schema import write
 
 SIZE = (24, 24)
 

@@ -13,7 +13,7 @@ import pytest
 from flowersweep.errors import DataError
 from tests.data.extra.opening import labels_by_id, opened
 from tests.data.extra.pictures import encoded, save
-from tests.data.test_record_schema import write
+from tests.data.layouts.test_record_schema import write
 
 CLASSES = ("aster", "rose", "lily")  # in another order than in the data, and one that it lacks
 

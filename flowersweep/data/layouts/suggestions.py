@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from flowersweep.data.files import SUFFIXES, is_hidden
+from flowersweep.data.files import is_hidden
+from flowersweep.data.images import SUFFIXES
 
 _DEEP = 3  # folders
 _MOST = 2000  # names that are looked at

@@ -39,7 +39,7 @@ _VARIABLE = re.compile(r"oc\.env:\s*([^\s,}]+)")
 _variables: ContextVar[frozenset[str] | None] = ContextVar("variables", default=None)
 
 
-def require_said(config: Config, words: Sequence[str]) -> None:
+def require_command_only(config: Config, words: Sequence[str]) -> None:
     """Raise ConfigError if a file says what only the words of a command may."""
     leaves = dict(flatten(config))
     for key, usual in USUAL.items():

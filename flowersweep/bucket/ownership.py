@@ -46,7 +46,7 @@ class Owner:
         return f"process {self.process} on {self.host}"
 
 
-class Claim:
+class Ownership:
     """The right to write a study in a bucket."""
 
     def __init__(self, bucket: Bucket, dir: Path) -> None:

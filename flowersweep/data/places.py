@@ -18,9 +18,9 @@ import tensorflow as tf
 from flowersweep.config.schema import Data
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.files import is_hidden
-from flowersweep.data.formats.image_table import folder_of_table
-from flowersweep.data.formats.split_names import USUAL, names_of_splits, split_of_file
-from flowersweep.data.formats.suggestions import fitting_option
+from flowersweep.data.layouts.image_table import folder_of_table
+from flowersweep.data.layouts.split_names import USUAL, names_of_splits, split_of_file
+from flowersweep.data.layouts.suggestions import fitting_option
 from flowersweep.data.records import declared_count, holds_records
 from flowersweep.errors import DataError
 from flowersweep.util.text import quantity

@@ -1,4 +1,7 @@
-"""The results of a sweep as text."""
+"""What `search` prints after a sweep: its trials as a table, counts, and what an ensemble gains.
+
+The table of the verb ``trials`` is in ``report/trial_table.py``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from flowersweep.study.objectives import rank_key
 from flowersweep.util.text import duration, number, quantity, table
 
 if TYPE_CHECKING:  # JAX and Keras, for seconds
@@ -41,10 +45,9 @@ def trials_table(
     return table([heading, *body]) + remainder
 
 
-def _rank(record: TrialRecord, objective: str) -> tuple[int, float]:
+def _rank(record: TrialRecord, objective: str) -> tuple[float, ...]:
     order = ["complete", "pruned", "failed", "running"].index(record.state)
-    value = record.value if record.value is not None else 0.0
-    return order, value if objective.endswith("nll") else -value
+    return order, *rank_key([record.value or 0.0], [objective])
 
 
 def _row(record: TrialRecord, others: Iterable[str], names: Iterable[str], state: str) -> list[str]:

@@ -17,9 +17,9 @@ import tensorflow as tf
 from flowersweep.config.schema import Data
 from flowersweep.data.diagnose import plain_fault
 from flowersweep.data.files import describe_contents, files_under
-from flowersweep.data.formats.split_names import USUAL, split_of_file, split_of_folder
-from flowersweep.data.formats.suggestions import fitting_option
 from flowersweep.data.images import decode_facts
+from flowersweep.data.layouts.split_names import USUAL, split_of_file, split_of_folder
+from flowersweep.data.layouts.suggestions import fitting_option
 from flowersweep.data.readers import Decode, Rows, ascending, by_buffer, file_stamps, in_turn
 from flowersweep.data.records import FileFingerprint
 from flowersweep.data.verify import Records

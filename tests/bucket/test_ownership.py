@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from flowersweep.bucket import claim as claims
-from flowersweep.bucket.claim import Claim
+from flowersweep.bucket import ownership as ownerships
 from flowersweep.bucket.mirror import Mirror
+from flowersweep.bucket.ownership import Ownership
 from flowersweep.bucket.restore import restore
 from flowersweep.bucket.store import Folder
 from flowersweep.errors import StudyError
@@ -21,14 +21,14 @@ from tests.events import append, lines
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """A bucket whose owners count as dead after half a second."""
     for name, seconds in {"SIGN_S": 0.05, "SILENT_S": 0.5, "LOOK_S": 0.02}.items():
-        monkeypatch.setattr(claims, name, seconds)
+        monkeypatch.setattr(ownerships, name, seconds)
     return Folder(tmp_path / "bucket")
 
 
 def test_a_study_that_another_machine_runs_is_refused_and_the_message_says_how_to_take_over(
     bucket: Folder, tmp_path: Path
 ) -> None:
-    first, second = Claim(bucket, tmp_path / "a"), Claim(bucket, tmp_path / "b")
+    first, second = Ownership(bucket, tmp_path / "a"), Ownership(bucket, tmp_path / "b")
     first.take(by_force=False)
     over = threading.Event()
 
@@ -53,8 +53,8 @@ def test_a_study_that_another_machine_runs_is_refused_and_the_message_says_how_t
 def test_a_machine_that_gave_no_sign_is_followed_by_the_next(
     bucket: Folder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Claim(bucket, tmp_path / "a").take(by_force=False)
-    second = Claim(bucket, tmp_path / "b")
+    Ownership(bucket, tmp_path / "a").take(by_force=False)
+    second = Ownership(bucket, tmp_path / "b")
     second.take(by_force=False)
     assert second.number == 2
     assert "waiting up to" in caplog.text
@@ -64,19 +64,19 @@ def test_a_machine_that_gave_no_sign_is_followed_by_the_next(
 def test_who_ended_in_order_or_is_this_project_itself_is_followed_at_once(
     bucket: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "SILENT_S", 1000.0)
-    first = Claim(bucket, tmp_path / "a")
+    monkeypatch.setattr(ownerships, "SILENT_S", 1000.0)
+    first = Ownership(bucket, tmp_path / "a")
     first.take(by_force=False)
-    again = Claim(bucket, tmp_path / "a")  # the same command, after a kill
+    again = Ownership(bucket, tmp_path / "a")  # the same command, after a kill
     again.take(by_force=False)
     again.end()
-    Claim(bucket, tmp_path / "b").take(by_force=False)
+    Ownership(bucket, tmp_path / "b").take(by_force=False)
 
 
 def test_of_two_that_begin_at_the_same_moment_one_is_refused(
     bucket: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second = Claim(bucket, tmp_path / "a"), Claim(bucket, tmp_path / "b")
+    first, second = Ownership(bucket, tmp_path / "a"), Ownership(bucket, tmp_path / "b")
     create = bucket.create
 
     def late(key: str, content: bytes) -> bool:
@@ -93,9 +93,9 @@ def test_an_owner_whose_record_was_cut_off_counts_as_dead_after_its_silence(
     bucket: Folder, tmp_path: Path
 ) -> None:
     bucket.write("owner-000007.json", b'{"proj')
-    claim = Claim(bucket, tmp_path / "a")
-    claim.take(by_force=False)
-    assert claim.number == 8
+    ownership = Ownership(bucket, tmp_path / "a")
+    ownership.take(by_force=False)
+    assert ownership.number == 8
 
 
 def test_what_a_machine_writes_after_it_was_replaced_is_not_read(
@@ -105,13 +105,13 @@ def test_what_a_machine_writes_after_it_was_replaced_is_not_read(
     paths = [dir / "studies" / "flowers" / "journal.jsonl" for dir in dirs]
     with Journal(paths[0]) as journal:
         append(journal, "study_started")
-        first = Claim(bucket, dirs[0])
+        first = Ownership(bucket, dirs[0])
         first.take(by_force=False)
         mirror = Mirror(journal, bucket, first, "file://bucket")
         mirror.step()
         restore(bucket, paths[1].parent)
         with Journal(paths[1]) as other:
-            second = Claim(bucket, dirs[1])
+            second = Ownership(bucket, dirs[1])
             second.take(by_force=True)
             append(other, "study_resumed", command="of the second")
             Mirror(other, bucket, second, "file://bucket").step()

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flowersweep.config.schema import Data
-from flowersweep.data.files import SUFFIXES, walk, warn_of_links
-from flowersweep.data.formats.inspection import LabelledFiles
-from flowersweep.data.formats.split_names import names_of_splits
+from flowersweep.data.files import walk, warn_of_links
+from flowersweep.data.images import SUFFIXES
+from flowersweep.data.layouts.inspection import LabelledFiles
+from flowersweep.data.layouts.split_names import names_of_splits
 from flowersweep.errors import DataError, did_you_mean
 
 _USUAL = {  # names of columns, the surest first, without case, spaces and underscores

@@ -11,7 +11,7 @@ import pytest
 from flowersweep.config.schema import Data
 from flowersweep.data.dataset import Dataset, open_dataset
 from flowersweep.errors import DataError
-from tests.data.test_image_folder import counts, save
+from tests.data.layouts.test_image_folder import counts, save
 
 ROWS = [(f"img{n}.png", ("lily", "rose")[n % 2]) for n in range(8)]
 

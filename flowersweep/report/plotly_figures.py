@@ -1,4 +1,7 @@
-"""The charts of a study's page one by one, as Plotly figures."""
+"""Take a finished chart out of a study's page, as a Plotly figure.
+
+New charts are written in ``charts/`` and listed in ``study_page.py``.
+"""
 
 from __future__ import annotations
 

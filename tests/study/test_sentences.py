@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from flowersweep.study.claim import describe_cut
 from flowersweep.study.events import StudyStarted
+from flowersweep.study.sentences import describe_cut
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from flowersweep.data.files import (
     warn_of_links,
     warn_once,
 )
-from flowersweep.data.formats.inspection import LabelledFiles
-from flowersweep.data.formats.split_names import names_of_splits
-from flowersweep.data.formats.suggestions import fitting_option
+from flowersweep.data.layouts.inspection import LabelledFiles
+from flowersweep.data.layouts.split_names import names_of_splits
+from flowersweep.data.layouts.suggestions import fitting_option
 from flowersweep.errors import DataError
 from flowersweep.util.text import quantity
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from flowersweep.config.command_only import without_variables
 from flowersweep.config.compose import compose, compose_unchecked
 from flowersweep.config.images import recorded_or_named, require_own_images
-from flowersweep.config.said import without_variables
 from flowersweep.config.schema import Data
 from flowersweep.errors import ConfigError
 
