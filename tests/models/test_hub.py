@@ -176,7 +176,8 @@ def test_a_preset_computes_in_the_precision_that_is_asked_for(family: str, prese
         finetune=False,
         precision="mixed_bfloat16",
     )
-    dense = [each for each in made.backbone._flatten_layers() if "dense" in each.name]
+    kinds = keras.layers.Dense, keras.layers.EinsumDense
+    dense = [each for each in made.backbone._flatten_layers() if isinstance(each, kinds)]
     assert {each.compute_dtype for each in dense} == {"bfloat16"}
     assert {v.dtype for v in made.backbone.trainable_variables} == {"float32"}
     features = made.pooled.predict_on_batch(PIXELS)

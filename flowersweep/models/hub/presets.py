@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ def open_preset(preset: str, *, weights: bool) -> tuple[keras.Model, Preprocessi
     place = _locate(preset, library)
     try:
         kind = _require_known(place, library)
-        policy = keras.config.dtype_policy()
-        network = kind.from_preset(place, load_weights=weights, dtype=policy)
+        with warnings.catch_warnings():
+            # Keras warns of each layer that has no weights before it says what is wrong
+            warnings.simplefilter("ignore", UserWarning)
+            policy = keras.config.dtype_policy()
+            network = kind.from_preset(place, load_weights=weights, dtype=policy)
         return network, _preprocessing(place, library)
     except ConfigError:
         raise
