@@ -20,6 +20,7 @@ from flowersweep.data.unlabelled.reading import read_pictures
 from flowersweep.data.unlabelled.sources import Entry
 from flowersweep.errors import DataError
 from flowersweep.evaluation.calibration import probabilities
+from flowersweep.models.cpu.inference import CpuNetwork, predictor
 
 NETWORK = "data/model.keras"
 BATCH = 64
@@ -30,7 +31,7 @@ Answer = dict[str, Any]  # of one image: class, label, probability, probabilitie
 class ServedModel:
     """A classifier that answers with class names and probabilities."""
 
-    def __init__(self, network: keras.Model, classes: list[str], resize: str) -> None:
+    def __init__(self, network: keras.Model | CpuNetwork, classes: list[str], resize: str) -> None:
         self.network = network
         self.classes = classes
         self.resize = resize
@@ -92,7 +93,8 @@ def _load_pyfunc(path: str) -> ServedModel:
     network = keras.models.load_model(
         Path(path, NETWORK), custom_objects=None, compile=False, safe_mode=True
     )
-    return ServedModel(network, facts["classes"], facts.get("data", {}).get("resize", "stretch"))
+    resize = facts.get("data", {}).get("resize", "stretch")
+    return ServedModel(predictor(network), facts["classes"], resize)
 
 
 def _column(data: Any) -> Any:

@@ -63,10 +63,7 @@ class Study:
             journal,
             "study_started",
             study=self.name,
-            **facts,
-            config=CONFIG,
-            provenance=provenance,
-            **more,
+            **{**facts, "config": CONFIG, "provenance": provenance, **more},
         )
 
     def ask(self, trial: int, **params: Any) -> Callable[[Journal], Any]:

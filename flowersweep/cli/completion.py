@@ -21,6 +21,7 @@ complete -o nospace -o default -F _flowersweep flowersweep""",
     "zsh": """_flowersweep() {
   compadd -S '' -- ${(f)"$(flowersweep --complete $((CURRENT - 1)) "$words[CURRENT]" 2>/dev/null)"}
 }
+(( $+functions[compdef] )) || { autoload -Uz compinit; compinit }
 compdef _flowersweep flowersweep""",
     "fish": """complete -c flowersweep -f -a \
 '(flowersweep --complete (count (commandline -opc)) (commandline -ct) 2>/dev/null)'""",

@@ -130,6 +130,7 @@ def sync(config: Config, overrides: Sequence[str]) -> None:
 
 def _send(config: Config, name: str) -> None:
     from flowersweep.study.journal import lock_holder
+    from flowersweep.tracking.followers.sinks import followers, send
     from flowersweep.tracking.shipper import sync as ship
     from flowersweep.workflows.buckets import send_study
 
@@ -147,3 +148,5 @@ def _send(config: Config, name: str) -> None:
         print(f"{name}: {config.sync.to} {sent}")
     if config.tracking.enabled:
         print(f"{name}: {ship(journal, config.tracking, Path(config.dir))} events shipped")
+    for sink in followers(journal, config.tracking, Path(config.dir)):
+        print(f"{name}: {send(sink)} events in {sink.into}")

@@ -81,6 +81,7 @@ def _schema() -> DictConfig:
     node = OmegaConf.structured(Config)
     assert isinstance(node, DictConfig)
     _open(node)
+    node.tracking.tags._set_flag("struct", False)  # their names are the user's
     return node
 
 

@@ -81,9 +81,11 @@ def choices_of(path: str) -> tuple[str | None, ...]:
 
 def is_text(path: str) -> bool:
     """Say whether a key is text or names an option of a group: 1.10 is then no number."""
-    key = _keys(schema.Config).get(path)
+    keys = _keys(schema.Config)
+    key = keys.get(path)
     if key is None:
-        return False
+        group = keys.get(path.rpartition(".")[0])
+        return group is not None and group.type == dict[str, str]
     return key.type in (str, str | None) or has_options(path)
 
 

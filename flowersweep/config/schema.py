@@ -37,6 +37,7 @@ class Data:
     name: str = setting("???", role=LABEL)
     # how images and labels are stored
     format: str = setting("tfrecords", choices=DATA_FORMATS, role=TRAINED, comparable=False)
+    # the folder of the images, or an address such as gs://BUCKET/PATH; None: what fetch returns
     dir: str | None = setting(None, role=PLACE)
     # a local folder like dir, or the name that fetch downloads from a library's catalogue
     path: str | None = setting(None, role=PLACE)
@@ -51,8 +52,9 @@ class Data:
     splits: dict[str, Any] = setting(dict, role=TRAINED, comparable=False)
     # more training images: folders, tables or TFRecords with classes of the same names
     extra: list[str] = setting(list, role=TRAINED, comparable=False)
-    # of the training images of each class, that become val or test where there is none
+    # of the training images of each class, that become val where there is none
     val_fraction: float = setting(0.2, low=0.01, high=0.9, role=TRAINED, comparable=False)
+    # likewise test
     test_fraction: float = setting(0.0, low=0, high=0.9, role=TRAINED, comparable=False)
     # leave out image files that cannot be read, and list them
     skip_unreadable: bool = setting(False, role=TRAINED, comparable=False)
@@ -122,6 +124,7 @@ class Train:
     name: str = setting("???", role=LABEL)
     finetune: bool = setting(False, role=TRAINED)  # whether the main stage trains the backbone too
     head_epochs: int = setting(0, low=0, role=TRAINED)  # of the frozen stage before fine-tuning
+    # constant, of the frozen stage before fine-tuning
     head_learning_rate: float = setting(1e-3, low=0, role=TRAINED)
     epochs: int = setting(10, low=1, role=TRAINED)  # of the main stage
     # of the main stage; None: as many as the images fill
@@ -151,8 +154,9 @@ class Train:
     ema_half_life: float = setting(0.0, low=0, high=10, role=TRAINED)
     # parts that a batch is cut into, when it does not fit
     gradient_accumulation_steps: int = setting(1, low=1, role=TRAINED)
-    # epochs at the beginning and at the end of the main stage whose images are not augmented
+    # epochs at the beginning of the main stage whose images are not augmented
     epochs_before_augment: int = setting(0, low=0, role=TRAINED)
+    # likewise at its end
     epochs_after_augment: int = setting(0, low=0, role=TRAINED)
     # images of every class in an epoch, in the place of others; at most an even share; 0: as many
     # as there are
@@ -189,6 +193,7 @@ OBJECTIVES = ("tune/calibrated_nll", "tune/nll", "tune/macro_f1", "tune/accuracy
 class Sweep:
     """What is searched: short names over paths of the configuration, each with its values."""
 
+    # of the study, over all its commands
     n_trials: int = setting(20, low=1, role=BUDGET)
     # a metric of the tune half; likelihoods are minimised, the others maximised
     objective: str = setting("tune/calibrated_nll", choices=OBJECTIVES, role=SEARCH)
@@ -244,9 +249,17 @@ class Promotion:
 class Tracking:
     """Where MLflow keeps the view of the journal."""
 
+    # false: nothing goes to MLflow; `sync` may send it later
     enabled: bool = setting(True, role=PLACE)
     uri: str | None = setting(None, role=PLACE)  # None: sqlite under dir
+    # its name in the registry
     registered_model: str = setting("flowersweep", role=PLACE)
+    tags: dict[str, str] = setting(dict, role=PLACE)  # of every run of the study, next to ours
+    # of the runs: a name, or a template of {study}, {trial} and parameters; None: STUDY-0003
+    run_name: str | None = setting(None, role=PLACE)
+    tensorboard: bool = setting(False, role=PLACE)  # event files under dir/tensorboard too
+    # runs of Weights & Biases under dir/wandb too; offline, unless WANDB_MODE says otherwise
+    wandb: bool = setting(False, role=PLACE)
 
 
 @dataclass(frozen=True)
@@ -266,6 +279,7 @@ class Distributed:
     # address of host 0 and a free port there, HOST:PORT; auto: a TPU pod knows its hosts; None: one
     # host
     coordinator: str | None = setting(None, role=COMMAND)
+    # how many there are
     hosts: int = setting(1, low=1, role=COMMAND)
     # which of them this process is; host 0 keeps the study
     host: int = setting(0, low=0, role=COMMAND)
@@ -315,6 +329,7 @@ class Experiment:
 
     # the published recipe that the groups were set to
     recipe: str | None = setting(None, role=LABEL)
+    # of trainings and of what is suggested; equal seeds give equal digits
     seed: int = setting(0, low=0, high=2**31 - 1, role=TRAINED)
     data: Data = setting(Data, role=TRAINED)
     model: Model = setting(Model, role=TRAINED)
@@ -338,13 +353,16 @@ class Experiment:
 class Command:
     """What one command does: which verb, on what, and where things are. No journal holds it."""
 
-    verb: Any = setting(None, role=COMMAND)
+    verb: Any = setting(None, role=COMMAND)  # the first word of a command
+    # its name, and that of its folder; None: that of the sweep
     study: str | None = setting(None, role=COMMAND)
     studies: list[str] = setting(list, role=COMMAND)  # that `report` compares
     run: str | None = setting(None, role=COMMAND)  # an MLflow run
+    # of the registered model, such as champion
     alias: str | None = setting(None, role=COMMAND)
     # of the registered model, that `predict` takes, or `promote` goes back to
     version: int | None = setting(None, role=COMMAND)
+    # that `predict` labels
     split: str = setting("test", choices=("val", "test"), role=COMMAND)
     # of no data set, for `predict`: a file, a folder, a glob, a table of paths or TFRecords
     images: str | None = setting(None, role=COMMAND)
@@ -358,13 +376,16 @@ class Command:
     on_error: str = setting("continue", choices=("continue", "fail"), role=COMMAND)
     # of each image, over which `predict` averages
     tta_views: int = setting(1, low=1, high=6, role=COMMAND)
+    # of this machine, that `ui` serves at
     port: int = setting(5000, low=1, high=65535, role=COMMAND)
     # the slice of TPU chips that `check` compiles for, such as v5e:2x4
     topology: str | None = setting(None, role=COMMAND)
     force: bool = setting(False, role=COMMAND)  # promote without asking the gate; needs a reason
     reason: str | None = setting(None, role=COMMAND)
+    # show a bar, or a line every so often in a log
     progress: bool = setting(True, role=COMMAND)
     promotion: Promotion = setting(Promotion, role=COMMAND)
+    # the folder of studies, caches, MLflow's database and artifacts
     dir: str = setting("mlruns", role=PLACE)
     tracking: Tracking = setting(Tracking, role=PLACE)
     sync: Sync = setting(Sync, role=PLACE)

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
+from string import Formatter
 from typing import Any
 
 from flowersweep.config.keys import choices_of, range_of
@@ -18,6 +19,7 @@ from flowersweep.errors import ConfigError
 
 LARGEST = 2**53  # beyond it, whole numbers and their floats differ
 MODEL_NAME = re.compile(r"(?!\.+$|\s*$)[^/:]+")  # what MLflow takes
+TAG_NAME = re.compile(r"\w(?:[\w. -]{0,98}[\w-])?")
 STUDY_NAME = re.compile(r"\w[\w.-]*")
 BUCKET = r"(file|gs|s3)://[^@:?#*\[\]\\\s][^@:?#*\[\]\\\n]*"
 
@@ -33,7 +35,7 @@ def validate(config: Config) -> Config:
             if _wrong(group, path, value)
         ]
     problems += [*_wrong_objectives(config.sweep.objectives), *_wrong_targets(leaves)]
-    problems += _wrong_hosts(config)
+    problems += [*_wrong_hosts(config), *_wrong_tags(config.tracking.tags)]
     hyperband = config.engine == "keras_tuner" and "Hyperband" in str(config.oracle.get("_target_"))
     if hyperband and config.train.patience is not None:
         problems.append(
@@ -100,6 +102,31 @@ def _wrong_hosts(config: Config) -> Iterator[str]:
         )
 
 
+def _wrong_tags(tags: dict[str, str]) -> Iterator[str]:
+    for name in tags:
+        if not TAG_NAME.fullmatch(name):
+            yield (
+                f"tracking.tags: a tag cannot be called {name!r}. Use up to 100 letters, digits, "
+                "spaces and ._-"
+            )
+        elif name.lower().partition(".")[0] in ("flowersweep", "mlflow"):
+            yield f"tracking.tags: {name!r} would be a tag of ours or MLflow's. Use another name"
+
+
+def _wrong_template(template: str | None) -> str | None:
+    """Say why a name for runs is none."""
+    if template is None:
+        return None
+    try:
+        fields = [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        return f"{error}. Write {{{{ for a brace"
+    if not template.strip() or not template.isprintable():
+        return "must be a text on one line"
+    wrong = [name for name in fields if not name.isidentifier()]
+    return f"{{{wrong[0]}}} is no name, such as {{trial}}" if wrong else None
+
+
 def _wrong_objectives(names: list[str]) -> Iterator[str]:
     several, known = len({*names}) == len(names) > 1, {*names} <= {*OBJECTIVES, "time"}
     if names and not (several and known and names[0] in OBJECTIVES):
@@ -149,6 +176,8 @@ def _problem(path: str, value: Any) -> str | None:
         )
     if path == "tracking.registered_model" and not MODEL_NAME.fullmatch(value or ""):
         return f"{path}={value!r}: must be a name without / and :, as MLflow takes no other"
+    if path == "tracking.run_name" and (why := _wrong_template(value)):
+        return f"{path}={value!r}: {why}"
     if path == "sync.to" and value is not None and not re.fullmatch(BUCKET, value):
         return (
             f"sync.to={value}: must be gs://BUCKET/PATH, s3://BUCKET/PATH or file://FOLDER. "

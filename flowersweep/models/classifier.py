@@ -10,7 +10,7 @@ import random
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,6 @@ from flowersweep.config.schema import Model
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import ConfigError
 from flowersweep.models.cpu.lowering import lower_for_cpu
-from flowersweep.models.cpu.microbatch import microbatched
 from flowersweep.models.drop_path import prepare_blocks
 from flowersweep.models.ensemble_model import build_ensemble_model, concatenated
 from flowersweep.models.hub.network import PRESET
@@ -48,7 +47,7 @@ class Classifier:
     backbone: keras.Model
     # one; of several backbones one each, on its own features: kernel (D, classes), bias; float32
     heads: tuple[layers.Dense, ...]
-    # what `backbone` computes, in float32 and as fast as this machine can; weights in the same
+    # what `backbone` computes, in operations that this machine trains fast; weights in the same
     # order
     features: keras.Model
     # the same of one view, before the features are scaled: what is kept on disk
@@ -121,7 +120,7 @@ def build(
 
     `precision` is a Keras policy for the backbone (float32, mixed_bfloat16); pooling, head and
     weights are float32 in any case. With `lower`, `features` is a copy of the backbone, weights
-    included, that is fast on a CPU (`lower_for_cpu`, `in_slices`). `finetune` says whether the
+    included, that trains fast on a CPU (`lower_for_cpu`). `finetune` says whether the
     backbone will be trained, on which the defaults of how features are made depend. Weights that
     are not read are drawn alike in every process. Raises `ConfigError` when a target, the weights
     or the image size cannot be had.
@@ -157,13 +156,12 @@ def build(
         head = layers.Dense(classes, dtype="float32", name="head")
         dropped = layers.Dropout(config.dropout, name="dropout")(backbone.output)
         model = keras.Model(backbone.input, head(dropped), name="classifier")
-    fast = microbatched(lower_for_cpu(pooled)) if lower else pooled
     return Classifier(
         model,
         backbone,
         (head,),
-        _averaged(_scaled(fast, scaling), views),
-        fast,
+        lower_for_cpu(backbone) if lower else backbone,
+        pooled,
         scaling,
         views,
         pretrained,
@@ -195,7 +193,7 @@ def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifie
     together = tuple(members.values())
     backbone = concatenated([member.backbone for member in together])
     model = build_ensemble_model([(member.backbone, member.heads[0]) for member in together])
-    features = microbatched(lower_for_cpu(backbone)) if lower else backbone
+    features = lower_for_cpu(backbone) if lower else backbone
     heads = tuple(member.heads[0] for member in together)
     return Classifier(
         model,
@@ -250,6 +248,16 @@ def _computed_in(precision: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Let Keras layers start at zero where their first weights are not used anyway.
+
+    JAX compiles a program for each shape of random weights: seconds for a network.
+    """
+    with keras.saving.custom_object_scope({"glorot_uniform": keras.initializers.Zeros}):
+        yield
 
 
 @contextmanager
@@ -316,7 +324,11 @@ def _build_network(
     options = {"include_top": False, **arguments(config.backbone), "input_shape": shape}
     if config.preset is not None:
         options |= {key: getattr(config, key) for key in ("preset", "pooling", "image_size")}
-    network = _call(make, options, "imagenet" if config.weights in PRETRAINED else None)
+    weights = "imagenet" if config.weights in PRETRAINED else None
+    # a function of the user's may give back the first weights although it is asked for others
+    theirs = weights is not None and make.__module__.startswith(("keras.", "flowersweep.models."))
+    with undrawn() if theirs or path is not None else nullcontext():
+        network = _call(make, options, weights)
     if path is not None:
         _load(network, path)
     return network

@@ -13,6 +13,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+# OpenVINO would tell its maker that it was used
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
 
 class MatrixResizing(layers.Layer):  # type: ignore[misc]
     """Resizing as a product of matrices: other runtimes have no antialiased resizing."""

@@ -66,12 +66,18 @@ def open_or_verify(
     facts = trainer.facts(config)
     meaning = {"space": source.describe(), "settings": compared_settings(config) | facts}
     meaning = _recordable(meaning, overrides)
+    tags = _recordable(config.tracking.tags, overrides)
+    run_name = config.tracking.run_name
     if journal.events:
         started = StudyRecord(journal.events[:1]).started
         if changed := _changed(started, meaning, facts):
             raise _refused(str(config.study), changed)
         command, trials = " ".join(overrides), config.sweep.n_trials
-        journal.append(StudyResumed(command=command, n_trials=trials, code=code))
+        journal.append(
+            StudyResumed(
+                command=command, n_trials=trials, code=code, tags=tags or None, run_name=run_name
+            )
+        )
         return
     # the import may raise, so it comes before the first write
     imported = []
@@ -88,6 +94,8 @@ def open_or_verify(
             direction=direction(config.sweep.objective),
             provenance=_recordable(provenance(), overrides),
             imported=imported,
+            tags=tags,
+            run_name=run_name,
             **meaning,
         )
     )

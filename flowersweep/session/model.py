@@ -13,9 +13,10 @@ import numpy as np
 from flowersweep.config.schema import Config
 from flowersweep.data.unlabelled.sources import Entry, find_images
 from flowersweep.errors import DataError
+from flowersweep.models.cpu.inference import predictor
 from flowersweep.serving import Answer, ServedModel
 from flowersweep.tracking import registry
-from flowersweep.workflows.predict import chosen_run, load_predictor
+from flowersweep.workflows.predict import chosen_run, load_network
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +36,7 @@ class Model:
         self.run, self.network, self.facts = run, network, facts
         self.classes = [str(name) for name in facts["classes"]]
         resize = facts.get("data", {}).get("resize", "stretch")
-        self._served = ServedModel(network, self.classes, str(resize))
+        self._served = ServedModel(predictor(network), self.classes, str(resize))
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -92,7 +93,7 @@ def load_model(config: Config) -> Model:
     """
     run = chosen_run(config)
     facts = registry.model_metadata(config.tracking, Path(config.dir), run=run)
-    return Model(run, load_predictor(config, run), facts)
+    return Model(run, load_network(config, run), facts)
 
 
 def _entries(images: Any) -> Iterable[Entry]:

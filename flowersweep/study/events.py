@@ -62,6 +62,8 @@ class StudyStarted(Event):
     settings: dict[str, Any]  # dotted path -> value of what must stay the same on resume
     provenance: dict[str, Any] = field(default_factory=dict)
     imported: list[ImportedTrial] = field(default_factory=list)
+    tags: dict[str, str] = field(default_factory=dict)  # the user's, of every run
+    run_name: str | None = None  # a name, or a template such as "{study}-{trial:04d}"
     format: int = FORMAT
 
 
@@ -72,6 +74,8 @@ class StudyResumed(Event):
     command: str
     n_trials: int
     code: str | None = None  # digest of the code that trains from here on
+    tags: dict[str, str] | None = None  # of what comes from here on; None: as before
+    run_name: str | None = None  # likewise
 
 
 @dataclass(frozen=True, kw_only=True)

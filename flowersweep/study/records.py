@@ -99,6 +99,8 @@ class StudyRecord:
         self.logical_time = 0  # of the newest event
         self.models: list[ModelLogged] = []
         self.code: str | None = None  # digest of the newest training code
+        self.tags: dict[str, str] = {}  # the user's, of the newest command that gave any
+        self.run_name: str | None = None  # likewise: a name or a template
         self.running = False  # the newest command has not journaled its end
         self.newest = 0.0  # time of the newest event, seconds since 1970
         self._command_start = 0.0  # of the newest command, in study seconds
@@ -155,9 +157,12 @@ class StudyRecord:
             case StudyStarted():
                 self._started, self.code = event, event.provenance.get("code")
                 self.n_trials = event.config.get("sweep", {}).get("n_trials", 0)
+                self.tags, self.run_name = event.tags, event.run_name
             case StudyResumed():
                 self.resumed_at.append(self.seconds)
                 self.n_trials, self.code = event.n_trials, event.code or self.code
+                self.tags = event.tags or self.tags
+                self.run_name = event.run_name or self.run_name
             case StudyStopped():
                 self.running = False
             case TrialAsked():

@@ -22,6 +22,7 @@ from flowersweep.study.events import (
     TrialEnded,
 )
 from flowersweep.study.records import StudyRecord, TrialRecord
+from flowersweep.tracking.followers.naming import run_name, shown_tags
 from flowersweep.tracking.masking import MASK, masked_text, secret
 from flowersweep.tracking.throughput import images_per_second, settings_of_one
 
@@ -117,7 +118,7 @@ class MlflowProjection:
             case StudyStarted():
                 change = self._change(None, changes)
                 change.begins, change.files = True, event
-                change.tags |= {"flowersweep.state": "running"}
+                change.tags |= self._user_tags() | {"flowersweep.state": "running"}
             case TrialAsked():
                 self._ask(event, self._change(event.trial, changes))
             case EpochsReported():
@@ -142,13 +143,16 @@ class MlflowProjection:
                 for trial in (None, *self.record.open):
                     change = self._change(trial, changes)
                     change.status, change.ended = "RUNNING", None
-                    change.tags["flowersweep.state"] = "running"
+                    change.tags |= self._user_tags() | {"flowersweep.state": "running"}
+
+    def _user_tags(self) -> dict[str, str]:
+        return {valid(k): value[:LONGEST_TAG] for k, value in shown_tags(self.record).items()}
 
     def _ask(self, event: TrialAsked, change: RunUpdate) -> None:
         change.begins = True
         params = event.params if self.study.space else settings_of_one(self.study)
         change.params |= {valid(name): _shown(name, value) for name, value in params.items()}
-        change.tags |= {"flowersweep.state": "running"}
+        change.tags |= self._user_tags() | {"flowersweep.state": "running"}
         change.tags |= {"flowersweep.seed": str(event.seed)} if event.seed is not None else {}
         change.tags |= {"flowersweep.code": self.record.code} if self.record.code else {}
 
@@ -184,9 +188,8 @@ class MlflowProjection:
 
     def _change(self, trial: int | None, changes: dict[int | None, RunUpdate]) -> RunUpdate:
         if trial not in changes:
-            study = self.study.study
             start = self.study.time if trial is None else self.record.trials[trial].asked_time
-            name = study if trial is None else f"{study}-{trial:04d}"
+            name = run_name(self.record, trial)
             kind = {"kind": "study"} if trial is None else {"kind": "trial", "trial": str(trial)}
             tags = self.identity() | {f"flowersweep.{key}": value for key, value in kind.items()}
             changes[trial] = RunUpdate(trial, name, _milliseconds(start), tags)

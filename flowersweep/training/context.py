@@ -109,7 +109,7 @@ class TrainingContext:
                 sized(config.model, config.data.image_size),
                 image_size=dataset.image_size,
                 classes=len(dataset.classes),
-                lower=self.runtime.platform == "cpu",
+                lower=self.runtime.platform == "cpu" and config.train.finetune,
                 finetune=config.train.finetune,
                 trusted=self.trusted,
                 precision=self.runtime.precision,

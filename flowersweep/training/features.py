@@ -8,6 +8,7 @@ import io
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache as once
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from flowersweep.data.dataset import Dataset, Split
 from flowersweep.data.pipeline import padded
 from flowersweep.errors import StudyError
 from flowersweep.models.classifier import Classifier
+from flowersweep.models.cpu.inference import compile_for_cpu, has_openvino
+from flowersweep.models.cpu.lowering import lower_for_cpu
 from flowersweep.runtime import Runtime
 from flowersweep.util.arrays import map_array, write_mapped
 from flowersweep.util.locks import take_lock
@@ -46,10 +49,11 @@ def load_or_compute_features(
 
     Only what the ``cache`` of host 0 does not hold is computed.
 
-    They are keyed by the images, their size, how they are resized, and the backbone's weights.
+    They are keyed by the images, their size, how they are resized, the backbone's weights, and
+    what computes them.
     """
     folder = feature_dir(dataset, classifier, runtime, cache)
-    extract = extractor(classifier, runtime)
+    extract = once(lambda: extractor(classifier, runtime))  # compiled if anything is missing
     load = _local if runtime.hosts == 1 else partial(_common, runtime=runtime)
     rows = partial(_rows, dataset, extract, max(batch, runtime.replicas), progress)
     return {
@@ -66,7 +70,12 @@ def feature_files(folder: Path, split: str, views: int) -> list[Path]:
 
 def feature_dir(dataset: Dataset, classifier: Classifier, runtime: Runtime, cache: Path) -> Path:
     """Return the folder of the features, whose files `feature_files` names."""
-    return cache / f"{dataset.delivered}-{classifier.pretrained}-{runtime.precision}"
+    engine = "-openvino" if _takes_openvino(runtime) else ""
+    return cache / f"{dataset.delivered}-{classifier.pretrained}-{runtime.precision}{engine}"
+
+
+def _takes_openvino(runtime: Runtime) -> bool:
+    return runtime.platform == "cpu" and runtime.hosts == 1 and has_openvino()
 
 
 def _local(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
@@ -126,12 +135,17 @@ def kept_features(path: Path) -> np.ndarray | None:
 
 
 def _rows(
-    dataset: Dataset, extract: Extract, batch: int, progress: Progress, split: Split, view: int
+    dataset: Dataset,
+    extract: Callable[[], Extract],
+    batch: int,
+    progress: Progress,
+    split: Split,
+    view: int,
 ) -> Iterator[np.ndarray]:
     done, what = 0, f"features of {split.name}" + (", mirrored" if view else "")
     for images in padded(split, dataset.image_size, batch, np.arange(len(split))):
         seen = np.ascontiguousarray(images[:, :, ::-1]) if view else images
-        features = extract(seen)[: len(split) - done]
+        features = extract()(seen)[: len(split) - done]
         yield features
         done += len(features)
         progress(what, done, len(split))
@@ -141,7 +155,10 @@ def extractor(classifier: Classifier, runtime: Runtime) -> Extract:
     """Return a function from this host's part of a batch, uint8 (batch / hosts, H, W, 3), to the
     pooled features of all of it, not scaled (batch, D).
     """
-    model = classifier.pooled
+    if _takes_openvino(runtime) and (network := compile_for_cpu(classifier.pooled)):
+        return network.predict_on_batch
+    cpu = runtime.platform == "cpu"
+    model = lower_for_cpu(classifier.pooled) if cpu else classifier.pooled
     weights = (
         [v.value for v in model.trainable_variables],
         [v.value for v in model.non_trainable_variables],

@@ -23,7 +23,7 @@ from flowersweep.evaluation.divergence import (
     unusable_logits,
 )
 from flowersweep.evaluation.trial_scores import final_scores, score_part
-from flowersweep.models.classifier import Classifier, build, sized
+from flowersweep.models.classifier import Classifier, build, sized, undrawn
 from flowersweep.study.events import Epoch, Metrics
 from flowersweep.training.checkpoint import BestEpoch, Checkpoint
 from flowersweep.training.context import CONSTANT, TrainingContext, part_names
@@ -177,14 +177,15 @@ def build_trained_classifier(
         context.classifier(config),
     )  # and no features: this may not be where it was trained
     size, classes = dataset.image_size, len(dataset.classes)
-    made = build(
-        replace(sized(config.model, config.data.image_size), weights="none"),
-        image_size=size,
-        classes=classes,
-        lower=False,
-        finetune=config.train.finetune,
-        trusted=context.trusted,
-    )
+    with undrawn():
+        made = build(
+            replace(sized(config.model, config.data.image_size), weights="none"),
+            image_size=size,
+            classes=classes,
+            lower=False,
+            finetune=config.train.finetune,
+            trusted=context.trusted,
+        )
     made.backbone.set_weights(classifier.backbone.get_weights())
     tuned = config.train.finetune and trained.epoch > config.train.head_epochs
     if tuned:

@@ -10,6 +10,7 @@ from flowersweep.machine import MachineMonitor
 from flowersweep.search.optuna_export import OptunaExporter
 from flowersweep.study.events import MachineSampled
 from flowersweep.study.journal import Journal
+from flowersweep.tracking.followers.sinks import followers
 from flowersweep.tracking.mlflow_sink import MlflowSink
 from flowersweep.tracking.shipper import Shipper
 from flowersweep.workflows.buckets import StudyBucket
@@ -42,13 +43,17 @@ class JournalSubscribers:
             if bucket
             else None
         )
+        self._further = [
+            open_.enter_context(Shipper(sink))
+            for sink in followers(journal.path, config.tracking, dir)
+        ]
         self._machine = MachineMonitor(journal.path.parent)
 
     def wake(self, *, soon: bool = False) -> None:
         """Say that there may be something new; with ``soon`` it is not to wait for more."""
         if self._machine.due:
             self.sample()
-        for follower in (self._shipper, self._optuna, self._bucket_copy):
+        for follower in (self._shipper, self._optuna, self._bucket_copy, *self._further):
             if follower:
                 follower.wake(soon=soon)
 

@@ -22,7 +22,7 @@ from flowersweep.data.unlabelled.reading import Picture, read_pictures
 from flowersweep.data.unlabelled.sources import Entry, ImageSource, find_images
 from flowersweep.errors import ConfigError, DataError
 from flowersweep.evaluation.calibration import probabilities
-from flowersweep.models.cpu.lowering import lower_for_cpu
+from flowersweep.models.cpu.inference import predictor
 from flowersweep.runtime import start
 from flowersweep.tracking import registry
 from flowersweep.training.augment.views import tta_views
@@ -112,13 +112,20 @@ def chosen_run(config: Config) -> str:
 
 
 def load_predictor(config: Config, run: str) -> Any:
-    """Return the model of a run, as fast as this machine can run it.
+    """Return the model of a run, as fast as this machine can run it: its ``predict_on_batch``.
 
     Raises TrackingError if there is none.
     """
-    runtime = start(Path(config.dir) / "cache" / "compiled")
-    model = registry.load(config.tracking, Path(config.dir), run=run)
-    return lower_for_cpu(model) if runtime.platform == "cpu" else model
+    return predictor(load_network(config, run))
+
+
+def load_network(config: Config, run: str) -> Any:
+    """Return the Keras model of a run.
+
+    Raises TrackingError if there is none.
+    """
+    start(Path(config.dir) / "cache" / "compiled")
+    return registry.load(config.tracking, Path(config.dir), run=run)
 
 
 class HoldoutPrediction(NamedTuple):

@@ -55,6 +55,8 @@ from flowersweep.study.events import StudyStopped
 from flowersweep.study.journal import Journal
 from flowersweep.study.records import TrialRecord
 from flowersweep.study.sentences import describe_best, describe_judging
+from flowersweep.tracking.followers.naming import require_run_name
+from flowersweep.tracking.followers.sinks import require_followers
 from flowersweep.tracking.masking import masked_diff
 from flowersweep.tracking.store import experiment_name, require_address
 from flowersweep.training.context import TrainingContext
@@ -174,6 +176,8 @@ def run_study(
     _require_here(config, source)
     if config.tracking.enabled:
         require_address(config.tracking, Path(config.dir))
+    require_followers(config.tracking)
+    require_run_name(config.tracking.run_name, [p.name for p in source.parameters])
     with contextlib.ExitStack() as open_:
         bucket = begin_from_bucket(config, open_)
         journal = open_.enter_context(Journal(study_folder(config) / "journal.jsonl"))

@@ -68,6 +68,42 @@ def test_bash_completes_a_line(line: str, position: int, offered: str, tmp_path:
     assert offered in run.stdout.splitlines()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shell", "script", "shown"),
+    [
+        (
+            "fish",
+            'flowersweep --completion fish | source; complete -C "flowersweep train loss=foc"',
+            "loss=focal",
+        ),
+        (
+            "zsh",  # without completion set up, as with an empty .zshrc
+            'eval "$(flowersweep --completion zsh)"; echo $_comps[flowersweep]; '
+            "compadd() { print -l -- ${@[4,-1]} }; words=(flowersweep train loss=foc) CURRENT=3; "
+            "_flowersweep",
+            "_flowersweep\nloss=focal",
+        ),
+    ],
+)
+def test_zsh_and_fish_complete_a_line(shell: str, script: str, shown: str, tmp_path: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"needs {shell}")
+    command = tmp_path / "flowersweep"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m flowersweep "$@"\n')
+    command.chmod(0o755)
+    quiet = ["-f"] if shell == "zsh" else ["--no-config"]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    run = subprocess.run(
+        [shell, *quiet, "-c", script],
+        env={**environment(), "PATH": path, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == shown
+
+
 def test_another_shell_is_told_which_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--completion", "tcsh"]) == 1
     assert "bash or zsh or fish" in capsys.readouterr().err

@@ -76,6 +76,21 @@ def test_every_model_of_conf_builds(path: Path) -> None:
     assert (sum(made.widths), made.heads[0].kernel.shape[1]) == (made.features.output_shape[-1], 5)
 
 
+def test_weights_that_are_read_are_not_drawn_before(tmp_path: Path) -> None:
+    path = tmp_path / "small.weights.h5"
+    small(input_shape=(32, 32, 3)).save_weights(path)
+    made = built(replace(SMALL, weights=str(path)))
+    stem = made.backbone.get_layer("backbone").get_layer("small").get_layer("stem")
+    assert isinstance(stem.kernel_initializer, keras.initializers.Zeros)
+    assert np.std(stem.kernel) > 0
+
+
+def test_a_function_that_reads_no_weights_gets_random_ones() -> None:
+    config = Model("tiny", {"_target_": "tiny_backbone"}, None, weights="imagenet")
+    made = build(config, image_size=(32, 32), classes=4, lower=False, finetune=False)
+    assert all(np.std(weight) > 0 for weight in made.backbone.weights if "kernel" in weight.path)
+
+
 @pytest.mark.parametrize("lower", [False, True], ids=["plain", "lowered"])
 def test_the_parts_compute_what_the_whole_does(lower: bool) -> None:
     preprocess = {"_target_": "keras.applications.mobilenet_v2.preprocess_input"}

@@ -18,7 +18,6 @@ from flowersweep.models.cpu.lowering import (
     ShiftedDepthwiseConv2D,
     lower_for_cpu,
 )
-from flowersweep.models.cpu.microbatch import microbatched, slice_size
 from flowersweep.models.cpu.shifted import depthwise, patches
 from flowersweep.testing import tiny_backbone
 from tests.models.test_classifier import small
@@ -185,48 +184,3 @@ def test_layers_that_are_not_trained_stay_so() -> None:
     layer = layers.Conv2D(4, 1)
     layer.trainable = False
     assert not lowered_layer(layer, 6).trainable
-
-
-def test_slices_give_what_the_whole_batch_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = keras.Input((16, 16, 3))
-    maps = layers.BatchNormalization()(layers.Conv2D(5, 3)(images))
-    model = keras.Model(images, layers.GlobalAveragePooling2D()(maps))
-    sliced = microbatched(model)
-    sliced.layers[-1].images = 4
-    # two slices and three images left over
-    batch = np.random.default_rng(0).uniform(0, 255, (11, 16, 16, 3)).astype("float32")
-    weights = [
-        [v.value for v in part]
-        for part in (sliced.trainable_variables, sliced.non_trainable_variables)
-    ]
-    run = jax.jit(lambda *a: sliced.stateless_call(*a, training=False)[0])
-    assert "while" in run.lower(*weights, batch).as_text()
-    np.testing.assert_allclose(run(*weights, batch), model(batch), rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(sliced(batch), model(batch), rtol=1e-5, atol=1e-5)
-    assert [id(v) for v in sliced.weights] == [id(v) for v in model.weights]
-
-
-def test_training_takes_the_whole_batch() -> None:
-    images = keras.Input((4, 4, 3))
-    model = keras.Model(
-        images, layers.GlobalAveragePooling2D()(layers.BatchNormalization()(images))
-    )
-    sliced = microbatched(model)
-    sliced.layers[-1].images = 2
-    batch = np.random.default_rng(0).normal(size=(6, 4, 4, 3)).astype("float32")
-    weights = [
-        [v.value for v in part]
-        for part in (sliced.trainable_variables, sliced.non_trainable_variables)
-    ]
-    features, statistics = jax.jit(lambda *a: sliced.stateless_call(*a, training=True))(
-        *weights, batch
-    )
-    np.testing.assert_allclose(np.mean(features, axis=0), 0, atol=1e-5)
-    np.testing.assert_allclose(statistics[0], 0.01 * batch.mean(axis=(0, 1, 2)), atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("side", "cores", "images"), [(96, 2, 16), (192, 2, 4), (224, 2, 2), (512, 2, 1), (192, 16, 32)]
-)
-def test_slices_hold_as_many_pixels_as_the_cores_caches(side: int, cores: int, images: int) -> None:
-    assert slice_size(side, side, cores=cores) == images

@@ -14,6 +14,7 @@ import pytest
 import scipy
 import tensorflow as tf
 import yaml
+from flowersweep.training.augment.sheet import grid
 
 from flowersweep.config.paths import with_settings
 from flowersweep.config.targets import arguments
@@ -36,7 +37,6 @@ from flowersweep.training.augment.geometry import (
     turn_by,
 )
 from flowersweep.training.augment.mixing import apply_cutout, beta, box, mix
-from flowersweep.training.augment.sheet import grid
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext
 from tests.tiny import finetuning, tiny

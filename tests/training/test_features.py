@@ -53,3 +53,24 @@ def test_a_damaged_file_is_computed_again_and_named(
     np.testing.assert_array_equal(features(), before)
     assert f"{path} cannot be read" in caplog.text
     assert path.read_bytes() == content
+
+
+def test_features_of_openvino_and_of_jax_agree_and_are_kept_apart(
+    context: TrainingContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny()
+    dataset, classifier = context.dataset(config.data), context.classifier(config)
+    dataset = replace(dataset, splits={"val": dataset.splits["val"]})
+
+    def features(place: Path, batch: int) -> np.ndarray:
+        views = load_or_compute_features(
+            dataset, classifier, context.runtime, place, batch=batch, progress=lambda *_: None
+        )["val"]
+        return np.stack(views)
+
+    by_openvino = features(tmp_path, 64)
+    np.testing.assert_array_equal(features(tmp_path / "other", 7), by_openvino)
+    monkeypatch.setattr("flowersweep.training.features.has_openvino", lambda: False)
+    by_jax = features(tmp_path, 64)
+    assert len([*tmp_path.glob("*-float32*")]) == 2
+    np.testing.assert_allclose(by_jax, by_openvino, atol=1e-5 * by_jax.max())

@@ -25,7 +25,7 @@ from flowersweep.models.classifier import Classifier
 from flowersweep.training import trial
 from flowersweep.training.checkpoint import Checkpoint
 from flowersweep.training.context import TrainingContext, part_names
-from flowersweep.training.features import extractor, kept_features
+from flowersweep.training.features import Extract, extractor, kept_features
 from flowersweep.training.stages.stage import EpochPlan
 
 # images a batch and batches of the features, steps of fine-tuning, that are timed
@@ -141,9 +141,14 @@ def _timed(run: Callable[[], T]) -> tuple[float, T]:
 def _image(config: Experiment, context: ProfilingContext) -> tuple[float, float]:
     """Time a few batches of features; return the seconds of compiling, and those of one image."""
     dataset = context.dataset(config.data)
-    extract = extractor(context.classifier(config), context.runtime)
     size = (BATCH, *dataset.image_size, 3)
-    compiling, _ = _timed(lambda: extract(np.zeros(size, np.uint8)))
+
+    def compiled() -> Extract:
+        extract = extractor(context.classifier(config), context.runtime)
+        extract(np.zeros(size, np.uint8))
+        return extract
+
+    compiling, extract = _timed(compiled)
 
     def some() -> int:
         batches = in_order(dataset.splits["train"], dataset.image_size, BATCH)
