@@ -36,6 +36,7 @@ DOORS = {
     "optuna": {"dashboard", "search", "space", "report", "workflows", "ensemble"},
     "mlflow": {"tracking"},
     "keras": {"testing", "models", "training", "tracking", "workflows", "serving"},
+    "keras_hub": {"models"},
     "jax": {"models", "training", "runtime"},
     "openvino": {"models"},
     "tensorflow": {"data"},

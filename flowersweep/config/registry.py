@@ -17,6 +17,7 @@ REGISTRY: dict[str, dict[str, str]] = {  # slot -> name -> module:callable
         "efficientnet_lite0": "flowersweep.models.backbones:efficientnet_lite0",
         "efficientnet_lite1": "flowersweep.models.backbones:efficientnet_lite1",
         "efficientnet_lite2": "flowersweep.models.backbones:efficientnet_lite2",
+        "keras_hub": "flowersweep.models.hub.network:keras_hub",
         "tiny_backbone": "flowersweep.testing:tiny_backbone",
     },
     "preprocess": {"efficientnet_lite": "flowersweep.models.backbones:preprocess"},

@@ -24,6 +24,7 @@ from flowersweep.config.setting import (
 # the power of the number of replicas that a rate is multiplied by
 SCALING = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 PRECISIONS = ("auto", "float32", "bfloat16")
+POOLINGS = ("auto", "class_token", "mean", "both")
 DATA_FORMATS = ("tfrecords", "folder", "csv", "huggingface")
 
 
@@ -93,12 +94,25 @@ class Model:
     backbone: Any = setting(None, role=TRAINED)
     # {_target_: callable(images in 0..255) -> tensor}; None: the backbone does it
     preprocess: Any = setting(None, role=TRAINED)
-    weights: str = setting("imagenet", role=TRAINED)  # imagenet, none, or a file of Keras weights
+    # imagenet or preset: the pretrained ones; none; or a file of Keras weights
+    weights: str = setting("imagenet", role=TRAINED)
+    # of keras-hub: a name, a folder, hf://OWNER/NAME or kaggle://...; see docs/models.md
+    preset: str | None = setting(None, role=TRAINED)
+    # what becomes of a preset's tokens; auto: the class token where there is one, else their mean
+    pooling: str = setting("auto", choices=POOLINGS, role=TRAINED)
+    # pixels of the side that a preset's network sees, whatever size the images have; None:
+    # data.image_size, or what the network was made for
+    image_size: int | None = setting(None, low=8, high=4096, role=TRAINED)
     # the length that the pooled features of an image are brought to, or none
     feature_scaling: str = setting("unit_length", choices=("none", "unit_length"), role=TRAINED)
     # whose features are averaged: 1 the image, 2 its mirror image too; None: 2 over a frozen
     # backbone, 1 when it is trained too
     feature_views: int | None = setting(None, low=1, high=2, role=TRAINED)
+    # the rank of the matrices that fine-tuning trains in place of a transformer's weights; None: it
+    # trains the weights
+    lora_rank: int | None = setting(None, low=1, high=1024, role=TRAINED)
+    # of the images, that skip the last block of a transformer in fine-tuning; earlier ones fewer
+    drop_path: float = setting(0.0, low=0, high=0.9, role=TRAINED)
     # of the pooled features, while training
     dropout: float = setting(0.2, low=0, high=0.95, role=TRAINED)
     # name -> model: several backbones side by side, each with a head, in place of one

@@ -47,6 +47,13 @@ def validate(config: Config) -> Config:
             f"data.folds={config.data.folds}: only frozen heads are judged by cross-validation, "
             "fine-tuning would take as many trainings. Use train=frozen, or leave data.folds out"
         )
+    model = config.model
+    of_presets = (model.pooling, model.image_size) != ("auto", None)
+    if of_presets and model.preset is None and not model.members:
+        problems.append(
+            "model.pooling and model.image_size: only networks of a model.preset take them. What "
+            "others see is data.image_size"
+        )
     if config.train.frozen_share > 0 and config.train.batch_statistics:
         problems.append(
             "train.frozen_share: layers that stay as they are keep their pretrained statistics. "

@@ -11,7 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,12 @@ from flowersweep.config.schema import Model
 from flowersweep.config.targets import arguments, resolve
 from flowersweep.errors import ConfigError
 from flowersweep.models.cpu.lowering import lower_for_cpu
+from flowersweep.models.drop_path import prepare_blocks
 from flowersweep.models.ensemble_model import build_ensemble_model, concatenated
+from flowersweep.models.hub.network import PRESET
+from flowersweep.models.lora import adapt
 
+PRETRAINED = ("imagenet", "preset")  # weights that come with a network
 FEATURE_LENGTH = 20.0  # Euclidean, of an image's scaled features
 
 
@@ -71,8 +75,8 @@ class Classifier:
             id(variable): (number + 0.5) / len(rows)
             for network in self.members or (self,)
             for rows in [[*_trained_layers(network.backbone)]]
-            for number, layer in enumerate(rows)
-            for variable in layer.trainable_variables
+            for number, row in enumerate(rows)
+            for variable in row
         }
         # a variable of a user's own model, and of none of its layers, is at no depth
         return tuple(places.get(id(each), 1.0) for each in self.backbone.trainable_variables)
@@ -132,20 +136,27 @@ def build(
             trusted=trusted,
             precision=precision,
         )
-        unread = {"weights": "none"} if config.weights == "none" else {}
+        given: dict[str, Any] = {"weights": "none"} if config.weights == "none" else {}
         return side_by_side(
-            {name: make(Model(**{**member, **unread})) for name, member in config.members.items()},
+            {
+                name: make(sized(Model(**{**member, **given}), config.image_size))
+                for name, member in config.members.items()
+            },
             lower=lower,
         )
     scaling = config.feature_scaling
     views = config.feature_views or (1 if finetune else 2)
     with _seeded(0), _computed_in(precision):
         pooled = _build_backbone(config, image_size, trusted)
+        source = config.weights if config.weights in (*PRETRAINED, "none") else "file"
+        pretrained = f"{source}-{digest(pooled, config)}"
+        prepare_blocks(pooled)
+        if finetune and config.lora_rank is not None:
+            adapt(pooled, config.lora_rank)
         backbone = _averaged(_scaled(pooled, scaling), views)
         head = layers.Dense(classes, dtype="float32", name="head")
         dropped = layers.Dropout(config.dropout, name="dropout")(backbone.output)
         model = keras.Model(backbone.input, head(dropped), name="classifier")
-    source = config.weights if config.weights in ("imagenet", "none") else "file"
     return Classifier(
         model,
         backbone,
@@ -154,18 +165,24 @@ def build(
         pooled,
         scaling,
         views,
-        f"{source}-{digest(pooled, config)}",
+        pretrained,
         precision,
     )
 
 
-def _trained_layers(model: keras.Model) -> Iterator[keras.Layer]:
-    """Yield the layers with trainable variables, from the images on; a model is its layers."""
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _trained_layers(layer)
-        elif layer.trainable_variables:
-            yield layer
+def sized(config: Model, pixels: int | None) -> Model:
+    """Return the configuration of a network that sees so many pixels of the side, if it does not
+    say for itself how many.
+    """
+    return replace(config, image_size=config.image_size or pixels)
+
+
+def _trained_layers(layer: keras.Layer) -> Iterator[list[Any]]:
+    """Yield the trainable variables of each layer that has some of its own, from the images on."""
+    if own := [variable for variable in layer._trainable_variables if variable.trainable]:
+        yield own
+    for inner in layer.layers if isinstance(layer, keras.Model) else layer._layers:
+        yield from _trained_layers(inner)
 
 
 def side_by_side(members: Mapping[str, Classifier], *, lower: bool) -> Classifier:
@@ -267,6 +284,8 @@ def digest(backbone: keras.Model, config: Model) -> str:
         "backbone": _plain(config.backbone),
         "preprocess": _plain(config.preprocess),
     }
+    if config.preset is not None:  # arrays alone do not say how the network was put together
+        recipe["preset"] = [n for n in (e.name for e in backbone._flatten_layers()) if PRESET in n]
     if own := own_functions.sources({f"model.{key}": v for key, v in flatten(recipe)}):
         recipe["own"] = own  # a notebook may define a function anew
     total = hashlib.sha256(json.dumps(recipe, sort_keys=True, default=str).encode())
@@ -289,23 +308,26 @@ def _build_backbone(
         pixels = resolve(config.preprocess, "preprocess", trusted)(
             images, **arguments(config.preprocess)
         )
-    maps = _build_network(config, (*image_size, 3), trusted)(pixels)
-    pooled = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(maps)
-    return keras.Model(images, pooled, name="backbone")
+    features = _build_network(config, (*image_size, 3), trusted)(pixels)
+    if len(features.shape) == 4:  # of a transformer they are a vector already
+        features = layers.GlobalAveragePooling2D(name="pool", dtype="float32")(features)
+    return keras.Model(images, features, name="backbone")
 
 
 def _build_network(
     config: Model, shape: tuple[int, int, int], trusted: tuple[str, ...]
 ) -> keras.Model:
     make = resolve(config.backbone, "backbone", trusted)
-    path = None if config.weights in ("imagenet", "none") else Path(config.weights)
+    path = None if config.weights in (*PRETRAINED, "none") else Path(config.weights)
     if path is not None and not path.is_file():
         raise ConfigError(
             f"model.weights names {path}, and there is no such file. It can be imagenet, "
-            "none or a file of Keras weights."
+            "preset, none or a file of Keras weights."
         )
     options = {"include_top": False, **arguments(config.backbone), "input_shape": shape}
-    weights = "imagenet" if config.weights == "imagenet" else None
+    if config.preset is not None:
+        options |= {key: getattr(config, key) for key in ("preset", "pooling", "image_size")}
+    weights = "imagenet" if config.weights in PRETRAINED else None
     # a function of the user's may give back the first weights although it is asked for others
     theirs = weights is not None and make.__module__.startswith(("keras.", "flowersweep.models."))
     with undrawn() if theirs or path is not None else nullcontext():

@@ -63,18 +63,15 @@ def convert(network: str, format: str, target: str) -> list[int]:
 
 
 def _with_matrices(model: keras.Model) -> keras.Model:
-    """Return a copy of a model, nested ones included, that resizes by matrices."""
-    copy = keras.models.clone_model(
+    """Return a model of the same layers, nested models included, that resizes by matrices."""
+    return keras.models.clone_model(
         model,
         clone_function=lambda layer: (
-            MatrixResizing(layer)
-            if getattr(layer, "antialias", False)  # a layer, or a bare operation
-            else type(layer).from_config(layer.get_config())
+            # a layer, or a bare operation
+            MatrixResizing(layer) if getattr(layer, "antialias", False) else layer
         ),
         recursive=True,
     )
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _weights(before: int, after: int, resizing: Any) -> Any:

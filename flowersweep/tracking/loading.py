@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,11 @@ def load(
         except OSError as error:
             raise _unreadable(logged, error) from error
         except (ValueError, TypeError) as error:
+            if "keras_hub" in str(error) and find_spec("keras_hub") is None:
+                raise TrackingError(
+                    f"the model {logged.model_id} has layers of keras-hub: "
+                    "pip install 'flowersweep[hub]'"
+                ) from error
             raise TrackingError(
                 f"the model {logged.model_id} needs code that is not Keras's own, so it is not "
                 f"loaded: {error}"

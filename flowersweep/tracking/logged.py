@@ -194,6 +194,8 @@ def _save(
 
     outputs = TensorSpec(np.dtype(np.float32), (-1, int(model.output_shape[-1])), "logits")
     inputs = TensorSpec(np.dtype(np.uint8), (-1, *example.shape[1:]))
+    homes = {type(layer).__module__.split(".")[0] for layer in model._flatten_layers()}
+    needed = ["keras", "jax", "numpy", *(["keras-hub"] if "keras_hub" in homes else [])]
     versions: dict[str, Any] = {
         "keras_version": keras.version(),
         "backend": keras.backend.backend(),
@@ -205,7 +207,7 @@ def _save(
         signature=ModelSignature(Schema([inputs]), Schema([outputs])),
         input_example=example[:1],
         # Without this list MLflow loads the model in another process to find it: seconds.
-        pip_requirements=[f"{name}=={version(name)}" for name in ("keras", "jax", "numpy")],
+        pip_requirements=[f"{name}=={version(name)}" for name in needed],
         metadata={
             **facts,
             **versions,

@@ -18,7 +18,8 @@ from flowersweep.config.targets import arguments, resolve
 from flowersweep.data.dataset import Dataset, Split, open_dataset
 from flowersweep.data.pipeline import require_any_order
 from flowersweep.errors import ConfigError
-from flowersweep.models.classifier import Classifier, build
+from flowersweep.models.classifier import Classifier, build, sized
+from flowersweep.models.drop_path import blocks
 from flowersweep.runtime import Runtime
 from flowersweep.training import schedules
 from flowersweep.training.backbone_cache import BackboneCache, BackboneEntry
@@ -105,7 +106,7 @@ class TrainingContext:
         if backbone.classifier is None:
             dataset = self.dataset(config.data)
             backbone.classifier = build(
-                config.model,
+                sized(config.model, config.data.image_size),
                 image_size=dataset.image_size,
                 classes=len(dataset.classes),
                 lower=self._lowers(config),
@@ -114,6 +115,11 @@ class TrainingContext:
                 precision=self.precision(config),
             )
             self.backbones.make_room()
+        if config.model.drop_path and not blocks(backbone.classifier.backbone):
+            raise ConfigError(
+                f"model.drop_path={config.model.drop_path}: the network has no blocks that can be "
+                "skipped. Leave it out, or take a transformer, such as model=vit_b16"
+            )
         return backbone.classifier
 
     def precision(self, config: Experiment) -> str:
@@ -125,7 +131,7 @@ class TrainingContext:
 
     def _common(self, config: Experiment) -> str:
         data = replace(config.data, folds=self.folds(config))
-        model = replace(config.model, dropout=0.0, ensemble_loss=0.0)
+        model = replace(config.model, dropout=0.0, ensemble_loss=0.0, drop_path=0.0)
         return _key(asdict(data), asdict(model), config.train.finetune, self.precision(config))
 
     def _share(self, config: Experiment) -> SharedArrays:

@@ -24,6 +24,8 @@ FINE_TUNING = (
     "train.batch_statistics",
     "train.layer_decay",
     "train.frozen_share",
+    "model.lora_rank",
+    "model.drop_path",
 )
 PLAIN_EPOCHS = ("train.epochs_before_augment", "train.epochs_after_augment")
 PSEUDO = ("train.pseudo_weight", "train.pseudo_threshold")
@@ -36,6 +38,11 @@ NEWER_KEYS: dict[str, Any] = {
     "train.layer_decay": 1,
     "train.min_class_images": 0,
     "train.frozen_share": 0,
+    "model.preset": None,
+    "model.pooling": "auto",
+    "model.image_size": None,
+    "model.lora_rank": None,
+    "model.drop_path": 0,
     **dict.fromkeys(PLAIN_EPOCHS, 0),
     **{f"augment.{strength}": 0 for strength in LATER},
 }

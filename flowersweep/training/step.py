@@ -19,6 +19,8 @@ import keras
 import numpy as np
 from jax import Array
 
+from flowersweep.models.drop_path import drop_path
+
 # {"loss": {...}, "schedule": {...}, "augment": {...}, "train": {...}}: scalars, all traced
 Hyperparameters = dict[str, dict[str, Any]]
 
@@ -212,7 +214,8 @@ def _gradients(
         targets: Array,
     ) -> tuple[Array, list[Array]]:
         drop = partial(dropout, key, rate=hyperparameters["train"]["dropout"])
-        logits, non_trainable = program.forward(trainable, non_trainable, inputs, True, drop)
+        with drop_path(jax.random.fold_in(key, 1), hyperparameters["train"]["drop_path"]):
+            logits, non_trainable = program.forward(trainable, non_trainable, inputs, True, drop)
 
         def loss(logits: Array) -> Array:
             mean = partial(program.recipe.loss, **hyperparameters["loss"])

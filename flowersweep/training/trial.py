@@ -23,7 +23,7 @@ from flowersweep.evaluation.divergence import (
     unusable_logits,
 )
 from flowersweep.evaluation.trial_scores import final_scores, score_part
-from flowersweep.models.classifier import Classifier, build, undrawn
+from flowersweep.models.classifier import Classifier, build, sized, undrawn
 from flowersweep.study.events import Epoch, Metrics
 from flowersweep.training.checkpoint import BestEpoch, Checkpoint
 from flowersweep.training.context import CONSTANT, TrainingContext
@@ -178,7 +178,7 @@ def build_trained_classifier(
     size, classes = dataset.image_size, len(dataset.classes)
     with undrawn():
         made = build(
-            replace(config.model, weights="none"),
+            replace(sized(config.model, config.data.image_size), weights="none"),
             image_size=size,
             classes=classes,
             lower=False,
@@ -227,6 +227,7 @@ def hyperparameters(
             "gradient_clip_norm": train.gradient_clip_norm or np.inf,
             "ema_half_life": train.ema_half_life,
             "dropout": config.model.dropout,
+            "drop_path": config.model.drop_path,
             "ensemble_loss": config.model.ensemble_loss or 0.0,
             "steps": steps * (train.epochs if main else train.head_epochs),
         },

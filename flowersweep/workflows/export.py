@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from zipfile import ZipFile
 
 import flowersweep
 from flowersweep.config.schema import Config
@@ -69,6 +70,7 @@ def export(config: Config) -> Path:
         network = registry.network_file(config.tracking, dir, Path(scratch), run=run)
         size = _convert(network, format, draft / format.file)
         description = _describe(facts, size, format=name, run=run)
+        description["packages"] = _packages(network, name)
         description["network_sha256"] = hashlib.sha256(network.read_bytes()).hexdigest()
         classes = "".join(f"{name}\n" for name in description["classes"])
         texts = {
@@ -133,6 +135,13 @@ def _convert(network: Path, format: Format, target: Path) -> list[int]:
         raise TrackingError(f"the model cannot be written as {format.file}: {reason}")
     size: list[int] = json.loads(done.stdout.strip().splitlines()[-1])
     return size
+
+
+def _packages(network: Path, format: str) -> list[str]:
+    """Return what must be installed besides the runtime to open an exported network."""
+    with ZipFile(network) as file:
+        of_hub = format == "keras" and b'"keras_hub' in file.read("config.json")
+    return ["keras-hub"] if of_hub else []
 
 
 def _describe(facts: dict[str, Any], size: list[int], *, format: str, run: str) -> dict[str, Any]:

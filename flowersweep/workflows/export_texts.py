@@ -10,33 +10,35 @@ _RESIZE = {  # how Pillow brings an image to a size, as training does
     "crop": "ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)",
     "pad": "ImageOps.pad(image, (width, height), Image.Resampling.BILINEAR)",
 }
-_CALL = {  # package to install; import; load as `model`; how `images` become `probabilities`
+PACKAGES = {  # what opens a model of a format
+    "keras": "keras",
+    "saved_model": "tensorflow",
+    "onnx": "onnxruntime",
+    "litert": "ai-edge-litert",
+    "openvino": "openvino",
+}
+_CALL = {  # import; load as `model`; how `images` become `probabilities`
     "keras": (
-        "keras",
         "import keras",
         'keras.models.load_model(HERE / "model.keras")',
         "model.predict(images, verbose=0)",
     ),
     "saved_model": (
-        "tensorflow",
         "import tensorflow as tf",
         'tf.saved_model.load(str(HERE / "saved_model"))',
         "model.serve(images).numpy()",
     ),
     "onnx": (
-        "onnxruntime",
         "import onnxruntime",
         'onnxruntime.InferenceSession(HERE / "model.onnx")',
         'model.run(None, {"images": images})[0]',
     ),
     "litert": (
-        "ai-edge-litert",
         "from ai_edge_litert.interpreter import Interpreter",
         'Interpreter(str(HERE / "model.tflite"))',
         'model.get_signature_runner()(images=images)["output_0"]',
     ),
     "openvino": (
-        "openvino",
         "import openvino",
         # else bfloat16 where the processor has it
         'openvino.compile_model(HERE / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})',
@@ -48,10 +50,10 @@ _CALL = {  # package to install; import; load as `model`; how `images` become `p
 def readme(description: Mapping[str, Any]) -> str:
     """Return the text of ``README.md`` for what ``model.json`` says."""
     (height, width), classes = description["image_size"], len(description["classes"])
-    package = _CALL[description["format"]][0]
+    packages = " ".join(_packages(description))
     return f"""# An image classifier of {classes} classes
 
-    pip install {package} numpy pillow
+    pip install {packages} numpy pillow
     python classify.py photograph.jpg another.png
 
 - `{description["file"]}` takes float32 (n, {height}, {width}, 3): RGB from 0 to 255, not scaled.
@@ -64,11 +66,12 @@ def readme(description: Mapping[str, Any]) -> str:
 
 def program(description: Mapping[str, Any]) -> str:
     """Return the text of ``classify.py`` for what ``model.json`` says."""
-    package, library, load, call = _CALL[description["format"]]
+    packages = " and ".join(_packages(description))
+    library, load, call = _CALL[description["format"]]
     resized = _RESIZE.get(description["resize"], _RESIZE["stretch"])
     return f'''"""Print the class of each image: python classify.py FILE ...
 
-It needs numpy, pillow and {package}.
+It needs numpy, pillow and {packages}.
 """
 
 import json
@@ -95,3 +98,7 @@ probabilities = {call}
 for path, row in zip(sys.argv[1:], probabilities):
     print(f"{{path}}\\t{{MODEL['classes'][row.argmax()]}}\\t{{row.max():.4f}}")
 '''
+
+
+def _packages(description: Mapping[str, Any]) -> list[str]:
+    return [PACKAGES[description["format"]], *description.get("packages", [])]

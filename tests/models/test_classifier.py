@@ -21,7 +21,10 @@ from flowersweep.errors import ConfigError
 from flowersweep.models.classifier import FEATURE_LENGTH, Classifier, build
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
-SLOW = {"densenet201", "efficientnet_b7", "efficientnet_lite2", "mobilenet_v2", "resnet50"}
+SLOW = {
+    *("convnext_tiny", "densenet201", "efficientnet_b7", "efficientnet_lite2"),
+    *("efficientnet_v2_b0", "efficientnet_v2_s", "mobilenet_v2", "mobilenet_v3_large", "resnet50"),
+}
 LITE = {"_target_": "efficientnet_lite0"}
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
 MODES = {"tf": "mobilenet_v2", "torch": "densenet", "caffe": "resnet"}
@@ -58,6 +61,7 @@ def built(config: Model = SMALL, *, lower: bool = False, precision: str = "float
 FILES = [
     pytest.param(path, id=path.stem, marks=pytest.mark.slow if path.stem in SLOW else ())
     for path in sorted(CONF.glob("*.yaml"))
+    if "preset" not in yaml.safe_load(path.read_text())  # those must be downloaded
 ]
 
 

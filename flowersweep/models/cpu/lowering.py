@@ -11,6 +11,7 @@ import keras
 from keras import layers
 
 from flowersweep.models.cpu.shifted import depthwise, patches
+from flowersweep.models.hub import has_hub_layers
 
 
 class ShiftedDepthwiseConv2D(layers.DepthwiseConv2D):  # type: ignore[misc]
@@ -53,8 +54,11 @@ def lower_for_cpu(model: keras.Model) -> keras.Model:
 
     The weights are copied and keep their order, so either model's weights may be given to the
     other. Layers with a form that is not lowered (channels first, a depth multiplier, groups) are
-    copied as they are. Only for running: what is saved is the plain model.
+    copied as they are; a model with layers of keras-hub is returned as it is. Only for running:
+    what is saved is the plain model.
     """
+    if has_hub_layers(model):
+        return model
     lowered = keras.models.clone_model(model, clone_function=_lower, recursive=True)
     lowered.set_weights(model.get_weights())
     return lowered

@@ -13,7 +13,7 @@ import numpy as np
 
 from flowersweep.config.schema import Config, Data, Experiment
 from flowersweep.data.dataset import Dataset
-from flowersweep.models.classifier import Classifier, build
+from flowersweep.models.classifier import Classifier, build, sized
 from flowersweep.runtime import Runtime
 from flowersweep.training.context import TrainingContext
 from flowersweep.training.stages.finetune import FinetuneStage
@@ -51,7 +51,7 @@ class AbstractContext(TrainingContext):
             config.trusted_modules,
         )
         # no weight changes a program: none is downloaded
-        unread = replace(config.model, weights="none")
+        unread = replace(sized(config.model, config.data.image_size), weights="none")
         size, classes = dataset.image_size, len(dataset.classes)
         classifier = build(
             unread,
