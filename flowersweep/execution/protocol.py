@@ -206,7 +206,7 @@ Message = Progress | CheckpointReached | TaskDone | TaskFailed | Paused | Worker
 Handle = Callable[[Message], None]
 
 
-# Between the coordinator and a worker, beside tasks and messages.
+# Between the coordinator and a worker, next to tasks and messages.
 
 
 @dataclass(frozen=True)

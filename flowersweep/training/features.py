@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SPEED = "images_per_s.json"  # beside the features: device -> images of one view a second
+SPEED = "images_per_s.json"  # in the folder of the features: device -> images of one view a second
 
 Progress = Callable[[str, int, int], None]  # what, done, of how many
 

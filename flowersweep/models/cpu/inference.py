@@ -31,7 +31,7 @@ class CpuNetwork:
     """A Keras model from images (n, H, W, 3) to vectors (n, D), compiled for the processor.
 
     A core takes a few images at a time, always as many, and by itself. So what it makes of an
-    image is the same, bit for bit, whatever stands beside it and however many cores there are.
+    image is the same, bit for bit, whatever batch it is in and however many cores there are.
     """
 
     def __init__(self, model: keras.Model) -> None:
@@ -53,7 +53,7 @@ class CpuNetwork:
             "INFERENCE_PRECISION_HINT": "f32",  # it would take bfloat16 where the processor can
             "NUM_STREAMS": cores,
             "INFERENCE_NUM_THREADS": cores,
-            "ENABLE_CPU_PINNING": False,  # other processes may compute beside this one
+            "ENABLE_CPU_PINNING": False,  # other processes may compute at the same time
         }
         compiled = openvino.Core().compile_model(translate(self._traced(model)), "CPU", settings)
         self._queue = openvino.AsyncInferQueue(compiled)
