@@ -94,8 +94,9 @@ def deal_folds(
     are trained on by every head, but for those that are nearly the same as one that it predicts. A
     fold that is short of images takes some twice, so that all have one length and one program.
     """
-    extra = extra or ExtraImages()
-    judged = np.setdiff1d(np.arange(len(labels), dtype=np.int32), extra.rows)
+    extra_rows = np.empty(0, np.int32) if extra is None else extra.rows
+    twins = np.empty((0, 2), np.int32) if extra is None else extra.twins
+    judged = np.setdiff1d(np.arange(len(labels), dtype=np.int32), extra_rows)
     chance = np.random.Generator(np.random.PCG64([seed, folds])).random(len(judged))
     dealt = judged[np.lexsort((chance, labels[judged]))]
     own = [np.sort(dealt[fold::folds]) for fold in range(folds)]
@@ -104,7 +105,7 @@ def deal_folds(
         fold_of[rows] = fold
     trained = []
     for fold, rows in enumerate(own):
-        seen = extra.twins[fold_of[extra.twins[:, 1]] == fold, 0]
+        seen = twins[fold_of[twins[:, 1]] == fold, 0]
         trained.append(
             np.setdiff1d(np.arange(len(labels), dtype=np.int32), np.concatenate([rows, seen]))
         )

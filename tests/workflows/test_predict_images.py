@@ -129,7 +129,7 @@ def test_a_submission_has_ids_without_endings(asked: Config, photos: Path) -> No
     predict(replace(asked, format="submission"), [])
     ids = [row["id"] for row in rows("submission.csv")]
     assert sorted(ids) == ["a", "a/deep/er/c", "a/é", "b", "z"]
-    with pytest.raises(ConfigError, match="id and label alone"):
+    with pytest.raises(ConfigError, match="format=submission has one label an image"):
         predict(replace(asked, format="submission", top=2), [])
     (photos / "b.jpeg").write_bytes((photos / "b.jpg").read_bytes())
     with pytest.raises(DataError, match="1 id would name several images, first 'b'"):
