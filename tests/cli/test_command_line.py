@@ -167,6 +167,7 @@ def test_what_is_wrong_with_the_weights_is_said_before_a_study_begins(
     assert not list(project.rglob("journal.jsonl"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lacks", "told"),
     [

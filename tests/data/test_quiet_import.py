@@ -19,6 +19,7 @@ import flowersweep.data
 """
 
 
+@pytest.mark.slow
 def test_only_the_noise_of_tensorflows_import_is_held_back() -> None:
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT],

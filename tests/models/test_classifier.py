@@ -128,6 +128,7 @@ assert "flowersweep" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_a_saved_model_loads_elsewhere_safely_and_without_this_package(tmp_path: Path) -> None:
     np.save(tmp_path / "pixels.npy", PIXELS)
     for mode, module in MODES.items():
@@ -175,6 +176,7 @@ def test_a_whole_saved_network_is_a_file_of_weights_too(name: str, tmp_path: Pat
     assert all((weight == 0.5).all() for weight in made.backbone.get_weights())
 
 
+@pytest.mark.slow
 def test_a_network_of_keras_takes_other_weights_than_imagenet_from_a_file(tmp_path: Path) -> None:
     """As those of noisy student are for EfficientNet: the same layers, other numbers."""
     network = {"_target_": "keras.applications.MobileNetV2", "alpha": 0.35}

@@ -114,6 +114,7 @@ def test_no_trial_begins_when_the_minutes_are_used_up(
     assert lines(studies / "cut" / "journal.jsonl")[-1]["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_minute_by_minute_ends_where_one_run_does(
     studies: Path, whole: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

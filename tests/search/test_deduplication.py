@@ -197,6 +197,7 @@ class Killed(BaseException):
     """A process that dies before it can write."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("repeats", ["new_seed", "reuse"])
 def test_a_repeat_is_treated_as_asked_and_the_same_after_any_kill(
     repeats: str, project: Path, monkeypatch: pytest.MonkeyPatch

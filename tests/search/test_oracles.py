@@ -39,6 +39,7 @@ def made(*words: str) -> tuple[Config, Space]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("oracle", ORACLES)
 def test_rebuilding_before_every_trial_changes_nothing(oracle: str) -> None:
     more, trials = (
@@ -248,6 +249,7 @@ WORDS = [
 WORDS += ["tracking.enabled=false", *TINY]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0, 1000], ids=["from its checkpoint", "from the start"])
 def test_a_promoted_trial_ends_as_one_that_was_never_stopped(
     seconds: int, project: Path, capsys: pytest.CaptureFixture[str]

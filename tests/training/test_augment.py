@@ -362,6 +362,7 @@ def test_an_oblong_image_is_stretched_after_a_quarter_turn() -> None:
     assert worst(ours, theirs) < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "chance"), [("vertical_flip", 0.3), ("quarter_turns", 0.75)])
 def test_turns_are_as_frequent_as_asked_and_quarters_even(name: str, chance: float) -> None:
     corner = np.zeros((2000, 2, 2, 3), np.float32)
@@ -386,6 +387,7 @@ def test_a_key_determines_everything_and_another_key_changes_it() -> None:
     assert worst(once, other) > 10.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chance", [0.0, 0.3, 1.0])
 def test_flips_and_mixes_are_as_frequent_as_asked(chance: float) -> None:
     images = np.tile(np.float32([[0.0, 255.0]])[..., None], (1000, 2, 1, 3))
@@ -460,6 +462,7 @@ def test_beta_is_distributed_as_it_should(alpha: float) -> None:
 # --- as a program
 
 
+@pytest.mark.slow
 def test_strengths_compile_nothing_anew() -> None:
     once = jax.jit(lambda *given, **strengths: augment(*given, **strengths))
     for preset in PRESETS:
@@ -503,6 +506,7 @@ def test_a_trial_is_trained_on_changed_images_and_its_strengths_compile_nothing(
     assert len({curve[-1] for curve in seen.values()}) == len(PRESETS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(1, 0), (0, 1), (0, 2), (1, 1), (0, 3), (2, 5)])
 def test_the_first_and_the_last_epochs_may_do_without(
     before: int, after: int, context: TrainingContext

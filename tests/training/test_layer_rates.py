@@ -58,6 +58,7 @@ def test_every_member_of_several_has_all_heights() -> None:
     np.testing.assert_allclose(made.heights, [*HEIGHTS, *HEIGHTS])
 
 
+@pytest.mark.slow
 def test_heights_rise_along_a_published_network() -> None:
     made = build(
         Model(

@@ -62,6 +62,7 @@ def test_heights_rise_from_block_to_block(vit: Config) -> None:
     assert sum(map(len, parts)) == len(by_path)
 
 
+@pytest.mark.slow
 @needs_hub
 def test_blocks_are_skipped_by_a_traced_rate_that_compiles_nothing_and_at_rest_changes_no_bit(
     vit: Config, context: TrainingContext

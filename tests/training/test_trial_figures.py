@@ -53,6 +53,7 @@ def rate_at(polyline: ElementTree.Element, share: float, largest: float) -> floa
     )
 
 
+@pytest.mark.slow
 def test_the_schedule_shows_both_stages_as_they_ran(
     context: TrainingContext, tmp_path: Path
 ) -> None:

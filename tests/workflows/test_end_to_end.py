@@ -109,6 +109,7 @@ def test_one_training_is_a_run_of_its_own_and_is_not_done_twice(project: Path, f
     assert len(list((project / "mlruns" / "studies").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_fine_tuning_trains_the_backbone_too(project: Path, fork: Fork) -> None:
     run = fork(
         project,
@@ -125,6 +126,7 @@ def test_fine_tuning_trains_the_backbone_too(project: Path, fork: Fork) -> None:
     assert "1 trial: 1 complete" in run.stdout
 
 
+@pytest.mark.slow
 def test_a_failing_trial_has_its_reason_and_the_study_goes_on(project: Path, fork: Fork) -> None:
     (project / "sweeps").mkdir()
     (project / "sweeps" / "steep.yaml").write_text(

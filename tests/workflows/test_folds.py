@@ -23,6 +23,7 @@ JUDGED = (
 )
 
 
+@pytest.mark.slow
 def test_few_images_are_cross_validated_and_the_study_says_so(project: Path, fork: Fork) -> None:
     words = ["+sweep=smoothing", "sweep.n_trials=2", "study=few", *SMALL]
     done = fork(project, words)

@@ -40,6 +40,7 @@ COSTS = TrialProfile(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stages", ["frozen", "finetune"])
 def test_a_plan_says_everything_and_leaves_nothing_but_what_it_timed(
     stages: str, project: Path, capsys: pytest.CaptureFixture[str]
@@ -63,6 +64,7 @@ def test_a_plan_says_everything_and_leaves_nothing_but_what_it_timed(
     assert not list(project.rglob("features/*/*.npy"))
 
 
+@pytest.mark.slow
 def test_the_samples_are_the_trials_that_the_sweep_begins_with(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +208,7 @@ def test_a_budget_is_refused_only_if_it_cannot_be_enough() -> None:
     assert "sweep.budget.bytes=99, and the study needs 100 at the least" in str(refusal(bytes=99))
 
 
+@pytest.mark.slow
 def test_what_is_over_budget_is_refused_by_the_plan_and_then_by_the_sweep(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -76,6 +76,7 @@ def test_killed_at_random_events_and_resumed_equals_never_killed(
     assert run.stdout.splitlines()[:12] == whole.stdout.splitlines()[:12]
 
 
+@pytest.mark.slow
 def test_a_finished_study_is_not_run_again_but_shown_again(project: Path, fork: Fork) -> None:
     words = ["+sweep=quick", "tracking.enabled=false", *TINY]
     first = fork(project, words)
