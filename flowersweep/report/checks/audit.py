@@ -180,7 +180,7 @@ def _boundary(optimum: BoundaryOptimum) -> AuditItem:
         f"the {optimum.of} best trials lie there. "
         "Nothing beyond it was tried. Widen the range in a new study:"
     )
-    word = shlex.quote(f"sweep.space.{name}.values='{optimum.values}'")
+    word = shlex.quote(f'sweep.space.{name}.values="{optimum.values}"')
     return AuditItem("warning", f"{name} is best at the {optimum.end} end of its range", text, word)
 
 
