@@ -239,7 +239,7 @@ def _classifier(name: str, precision: str, size: int) -> Classifier:
 
 
 def _shared(made: Any, train: Any = None, features: Any = None) -> SharedArrays:
-    dataset: Any = SimpleNamespace(classes=("",) * CLASSES)
+    dataset: Any = SimpleNamespace(classes=("",) * CLASSES, pseudo=None, trained=lambda: None)
     return SharedArrays(start(), dataset, made, train, features or {})
 
 

@@ -39,7 +39,6 @@ NETWORKS = [
     pytest.param(small, id="with a depthwise convolution"),
     # to compile
     pytest.param(efficientnet_lite0, id="EfficientNet-Lite0", marks=pytest.mark.slow),
-    pytest.param(keras.applications.MobileNetV2, id="MobileNetV2", marks=pytest.mark.slow),
     pytest.param(keras.applications.DenseNet121, id="DenseNet121", marks=pytest.mark.slow),
 ]
 

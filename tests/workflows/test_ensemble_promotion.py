@@ -101,10 +101,10 @@ def test_a_trials_configuration_is_read_from_its_journal_alone(words: list[str])
     asked = [event for event in events if event["event"] == "trial_asked"]
     assert len({event["settings"].get("loss.name") for event in asked}) > 1
     for event in asked:
-        assert (
-            config_from_dict(merged(events[0]["config"], event["settings"])).experiment
-            == space.config(event["params"]).experiment
-        )
+        recorded = config_from_dict(merged(events[0]["config"], event["settings"])).experiment
+        assert recorded.runtime.precision == "float32"  # what the devices chose
+        own = space.config(event["params"]).experiment
+        assert recorded == replace(own, runtime=recorded.runtime)
 
 
 @pytest.mark.parametrize("base", MODELS)
@@ -238,7 +238,8 @@ def test_an_ensemble_passes_the_gate_with_fresh_members_and_predicts_what_they_s
     models.predict(compose(asked), asked)
     with Path("submission.csv").open() as file:
         labels = [int(label) for _, label in list(csv.reader(file))[1:]]
-    holdout = open_dataset(compose(words).data, Path("mlruns/cache")).holdout
+    data = config_from_dict(lines(STUDIES / "one" / "journal.jsonl")[0]["config"]).data
+    holdout = open_dataset(data, Path("mlruns/cache")).holdout
     labels = [labels[row] for row in holdout]
     chances = probabilities(wanted)
     # the two best are told apart in half precision
@@ -270,7 +271,7 @@ def test_killed_at_random_events_a_promotion_of_an_ensemble_and_its_refit_are_th
     folders = [next(STUDIES.glob(f"both-{kind}-*")) for kind in ("promotion", "refit")]
     told, logits = [story(folder) for folder in folders], [trained(folder) for folder in folders]
     ended = sum(event["event"] == "trial_ended" for event in told[0])
-    assert len(logits[0]) == 3 * ended >= 30
+    assert len(logits[0]) == 2 * ended >= 20
     for folder in folders:
         shutil.rmtree(folder)
     kills, _ = until_it_ends(
