@@ -261,6 +261,7 @@ def _numbers(rate: float) -> dict[str, dict[str, Any]]:
         "gradient_clip_norm": np.inf,
         "ema_half_life": 0.0,
         "dropout": 0.2,
+        "drop_path": 0.0,
         "ensemble_loss": 0.0,
         "steps": 1000.0,
     }
