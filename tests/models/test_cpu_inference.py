@@ -117,7 +117,11 @@ def cubed(maps: Any) -> Any:
     return ops.gelu(maps, approximate=True) + maps**3
 
 
-@pytest.mark.parametrize("apply", [squeezed, attended, mirrored, cubed])
+def rounded(maps: Any) -> Any:
+    return ops.round(4 * maps) + maps
+
+
+@pytest.mark.parametrize("apply", [squeezed, attended, mirrored, cubed, rounded])
 def test_layers_together_give_what_keras_gives(apply: Any) -> None:
     require_equal(on_maps(apply))
 

@@ -14,6 +14,7 @@ import numpy as np
 import openvino
 from openvino import opset13 as ops
 
+ROUNDING = {"TO_NEAREST_EVEN": "half_to_even", "AWAY_FROM_ZERO": "half_away_from_zero"}
 LARGEST_PRODUCT = 16  # factors that a power is written as
 FIRST, LAST = (0, 3, 1, 2), (0, 2, 3, 1)  # from channels last to channels first, and back
 
@@ -259,6 +260,7 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "integer_pow": lambda e, x: _power(x, e.params["y"]),
     "pow": _power_of,
     "log1p": lambda _, x: ops.log(ops.add(constant(np.float32(1)), x)),
+    "round": lambda e, x: ops.round(x, ROUNDING[e.params["rounding_method"].name]),
     "rsqrt": lambda _, x: ops.divide(constant(np.float32(1)), ops.sqrt(x)),
     "select_n": lambda _, condition, no, yes: ops.select(condition, yes, no),
     "square": lambda _, x: ops.multiply(x, x),
